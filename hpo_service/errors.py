@@ -1,0 +1,73 @@
+"""The one error module: every failure a person can cause or meet, each with its exit code and a remedy in the message."""
+
+from __future__ import annotations
+
+
+class HpoServiceError(Exception):
+    """Base of all expected errors; the command line prints `str(error)` as one line.
+
+    Attributes:
+        exit_code: the process's exit status when the error reaches the command line.
+    """
+
+    exit_code = 1
+
+
+class StudyFileError(HpoServiceError):
+    """A study file is wrong: the message names file, line and key."""
+
+    exit_code = 2
+
+
+class UsageError(HpoServiceError):
+    """A command was called with arguments that do not fit together."""
+
+    exit_code = 2
+
+
+class NotFoundError(HpoServiceError):
+    """A record that was asked for by name does not exist."""
+
+    exit_code = 3
+
+
+class ConflictError(HpoServiceError):
+    """The record exists but its present state does not allow what was asked."""
+
+    exit_code = 4
+
+
+class DatabaseUnavailableError(HpoServiceError):
+    """The database could not be reached or broke the connection; the same call may succeed later."""
+
+    exit_code = 5
+
+
+class SchemaError(HpoServiceError):
+    """The database's schema is missing, older or newer than this version of the package."""
+
+    exit_code = 6
+
+
+class StaleLeaseError(HpoServiceError):
+    """The caller no longer holds the trial: its lease was settled, and its write changed nothing."""
+
+
+class TrialError(HpoServiceError):
+    """A trial cannot be trained as asked; the message says which input is wrong."""
+
+
+class DataError(TrialError):
+    """The training data cannot be used; the message names file, row or column."""
+
+
+class ModelError(TrialError):
+    """The model or tokenizer cannot be loaded or is not a causal language model."""
+
+
+class ChildError(HpoServiceError):
+    """The trainer child ended, hung or wrote something that is not a message."""
+
+
+class StudyFailedError(HpoServiceError):
+    """A study ended without a result; the message says at which stage and why."""
