@@ -6,7 +6,7 @@ VENV ?= .venv
 JOBS ?= 2
 
 BIN := $(VENV)/bin
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 INPUTS := pyproject.toml constraints.txt
 CODE := $(wildcard hpo_service tests benchmarks)
 TYPED := $(wildcard hpo_service benchmarks)
@@ -58,13 +58,16 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed-train: $(INPUTS) | $(BIN)/python
+	@echo "installing into $(VENV): a minute or two the first time"
 	$(PIP_INSTALL) -e ".[train]"
 	@touch $@
 
 $(VENV)/.installed-dev: $(INPUTS) | $(BIN)/python
+	@echo "installing into $(VENV): a minute or two the first time"
 	$(PIP_INSTALL) -e ".[train,dev]"
 	@touch $@ $(VENV)/.installed-train
 
 $(VENV)/.installed-docs: $(INPUTS) | $(BIN)/python
+	@echo "installing into $(VENV): a minute or two the first time"
 	$(PIP_INSTALL) -e ".[docs]"
 	@touch $@

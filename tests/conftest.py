@@ -1,4 +1,4 @@
-"""What every test may ask for: databases of its own, and a world without the developer's settings or a network."""
+"""What every test may ask for: its own databases, and a world without the developer's settings or a hub."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shared_cache: Path) -> None:
     """Keep tests out of the developer's database, cache and output folder."""
     monkeypatch.delenv("HPO_SERVICE_STORAGE", raising=False)
+    monkeypatch.delenv("HPO_SERVICE_FAILPOINT", raising=False)
     monkeypatch.setenv("HPO_SERVICE_CACHE", str(shared_cache))
     monkeypatch.setenv("HPO_SERVICE_OUTPUT", str(tmp_path / "hpo-output"))
 
