@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from hpo_service.domain.misfit import Misfits, refusal
+
 ParameterValue = bool | int | float | str
 
 
 class _Parameter(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     when: dict[str, ParameterValue | list[ParameterValue]] = Field(
         default_factory=dict,
@@ -65,8 +68,12 @@ class CategoricalParameter(_Parameter):
 
     @model_validator(mode="after")
     def _choices_differ(self) -> Self:
-        if len({json.dumps(choice) for choice in self.choices}) != len(self.choices):
-            raise ValueError("choices must differ from each other")
+        seen: set[tuple[bool, ParameterValue]] = set()
+        for choice in self.choices:
+            if (isinstance(choice, bool), choice) in seen:
+                reason = f"choices must differ from each other: drop the second {choice}"
+                raise refusal("CategoricalParameter", reason, "choices")
+            seen.add((isinstance(choice, bool), choice))
         return self
 
 
@@ -75,11 +82,32 @@ Parameter = Annotated[FloatParameter | IntParameter | CategoricalParameter, Fiel
 
 def _check_bounds(low: float, high: float, log: bool, step: float | None) -> None:
     if low > high:
-        raise ValueError(f"low ({low:g}) must not exceed high ({high:g})")
+        raise refusal("Parameter", f"low ({low:g}) must not exceed high ({high:g})", "low")
     if log and low <= 0:
-        raise ValueError(f"a log scale needs low above 0, not {low:g}")
+        raise refusal("Parameter", f"a log scale needs low above 0, not {low:g}", "low")
     if log and step is not None:
-        raise ValueError("log and step exclude each other: drop one")
+        raise refusal("Parameter", "log and step exclude each other: drop one", "step")
+
+
+def _never_holds(
+    other: str, values: ParameterValue | list[ParameterValue], before: Mapping[str, Parameter]
+) -> str | None:
+    """Say why a condition on `other` cannot hold, or None where it can."""
+    if other not in before:
+        known = ", ".join(before) or "none"
+        return f"`when` names {other!r}, which is not a parameter before it; those before it: {known}"
+    allowed = values if isinstance(values, list) else [values]
+    impossible = [value for value in allowed if not _can_be(before[other], value)]
+    if impossible or not allowed:
+        what = impossible[0] if impossible else "one of nothing"
+        return f"`when` waits for {other} to be {what}, which is never sampled"
+    return None
+
+
+def _can_be(parameter: FloatParameter | IntParameter | CategoricalParameter, value: ParameterValue) -> bool:
+    if isinstance(parameter, CategoricalParameter):
+        return value in parameter.choices
+    return isinstance(value, int | float) and parameter.low <= value <= parameter.high
 
 
 class SearchSpace(BaseModel):
@@ -91,12 +119,15 @@ class SearchSpace(BaseModel):
 
     @model_validator(mode="after")
     def _conditions_look_back(self) -> Self:
-        seen: set[str] = set()
+        before: dict[str, Parameter] = {}
+        wrong = Misfits()
         for name, parameter in self.parameters.items():
-            for other in parameter.when:
-                if other not in seen:
-                    raise ValueError(f"{name}: `when` names {other!r}, which is not a parameter before it")
-            seen.add(name)
+            for other, values in parameter.when.items():
+                reason = _never_holds(other, values, before)
+                if reason:
+                    wrong.add(reason, "parameters", name, "when", other)
+            before[name] = parameter
+        wrong.settle("SearchSpace")
         return self
 
     def active(self, chosen: Mapping[str, ParameterValue]) -> Iterator[tuple[str, Parameter]]:
@@ -110,13 +141,13 @@ class SearchSpace(BaseModel):
 
         Conditions are ignored, so this is an upper bound for conditional spaces.
         """
-        total = 1
-        for parameter in self.parameters.values():
-            count = _value_count(parameter)
-            if count is None:
-                return None
-            total *= count
-        return total
+        counts = [_value_count(parameter) for parameter in self.parameters.values()]
+        finite = [count for count in counts if count is not None]
+        return math.prod(finite) if len(finite) == len(counts) else None
+
+    def endless(self) -> list[str]:
+        """Name the continuous parameters, which make the space endless."""
+        return [name for name, parameter in self.parameters.items() if _value_count(parameter) is None]
 
 
 def _value_count(parameter: FloatParameter | IntParameter | CategoricalParameter) -> int | None:

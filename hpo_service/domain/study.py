@@ -1,26 +1,27 @@
-"""The study file as data: one model per section, every field with a default worth having, a description and bounds."""
+"""The study file as data: a model per section; every field has a default worth having, and bounds."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from hpo_service.domain.hyperparameters import SEARCHABLE, Hyperparameters
-from hpo_service.domain.presets import PRESETS
-from hpo_service.domain.space import Parameter, ParameterValue, SearchSpace
+from hpo_service.domain.hyperparameters import ALPHA_GIVEN_TWICE, SEARCHABLE, Hyperparameters
+from hpo_service.domain.misfit import Misfits, refusal
+from hpo_service.domain.space import CategoricalParameter, IntParameter, ParameterValue
+from hpo_service.domain.space_spec import Section, SpaceSpec
+from hpo_service.domain.spelling import nearest
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ModelSpec(_Section):
+class ModelSpec(Section):
     """Which model is searched on (`base`, small) and which one the config is for (`target`, large)."""
 
-    base: str = Field(min_length=1, description="Hub name, local folder, or `builtin:` name of the small model.")
+    base: str = Field(
+        min_length=1, description="Hub name, local folder, or `builtin:` name of the small model."
+    )
     target: str | None = Field(
         default=None, min_length=1, description="The larger model the best configs are carried over to."
     )
@@ -30,53 +31,61 @@ class ModelSpec(_Section):
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         default="auto", description="Compute type; auto is bfloat16 where the GPU has it, float32 on a CPU."
     )
-    trust_remote_code: bool = Field(default=False, description="Run Python code that comes with the model. Off.")
+    trust_remote_code: bool = Field(
+        default=False, description="Run Python code that comes with the model. Off."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_target_has_a_base(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("target") is not None and data.get("base") is None:
+            reason = "a target needs a base: name the small model of the same family that is searched on"
+            raise refusal("ModelSpec", reason, "target")
+        return data
 
 
-class SplitSpec(_Section):
+class SplitSpec(Section):
     """Shares of the rows held out, decided by a hash of each row's content before the study starts."""
 
-    validation: float = Field(default=0.1, gt=0, lt=0.5, description="Share that pruning and selection look at.")
+    validation: float = Field(
+        default=0.1, gt=0, lt=0.5, description="Share that pruning and selection look at."
+    )
     test: float = Field(default=0.1, gt=0, lt=0.5, description="Share scored once, in the confirm stage.")
     seed: int = Field(default=42, ge=0, description="Salt of the hash.")
 
+    @model_validator(mode="after")
+    def _most_rows_are_trained_on(self) -> Self:
+        if self.validation + self.test > 0.5:
+            shares = f"validation {self.validation:g} and test {self.test:g}"
+            reason = f"{shares} leave less than half of the rows to train on: lower one"
+            raise refusal("SplitSpec", reason)
+        return self
 
-class DataSpec(_Section):
+
+class DataSpec(Section):
     """Where the rows come from and how they are cut."""
 
-    source: str = Field(min_length=1, description="Local file or folder, hub dataset name, or `builtin:` name.")
+    source: str = Field(
+        min_length=1, description="Local file or folder, hub dataset name, or `builtin:` name."
+    )
     format: Literal["auto", "prompt-completion", "alpaca", "messages", "text"] = Field(
         default="auto", description="Shape of a row; auto looks at the column names."
     )
     split: SplitSpec = Field(default_factory=SplitSpec, description="Held-out shares.")
     max_length: int = Field(default=512, ge=8, le=131072, description="Tokens per row; longer rows are cut.")
-    max_rows: int | None = Field(default=None, ge=10, description="Use at most this many rows, chosen by hash.")
-
-
-class SpaceSpec(_Section):
-    """What is searched: a preset plus overrides; null removes a parameter of the preset."""
-
-    preset: Literal["lora", "qlora", "lora-schedules", "minimal", "full", "none"] = Field(
-        default="lora", description="Named starting point; `none` starts empty."
-    )
-    parameters: dict[str, Parameter | None] = Field(
-        default_factory=dict, description="Parameters added to or replacing those of the preset."
+    max_rows: int | None = Field(
+        default=None, ge=10, description="Use at most this many rows, chosen by hash."
     )
 
-    def resolve(self) -> SearchSpace:
-        """Merge preset and overrides into the space that is searched."""
-        merged: dict[str, Parameter | None] = {**PRESETS[self.preset].parameters, **self.parameters}
-        return SearchSpace(parameters={name: p for name, p in merged.items() if p is not None})
 
-
-class BudgetSpec(_Section):
+class BudgetSpec(Section):
     """When the search stage stops admitting trials: whichever limit is met first."""
 
     trials: int = Field(default=20, ge=1, le=100_000, description="Search trials, exactly.")
     gpu_hours: float | None = Field(default=None, gt=0, description="Device hours of the search stage.")
 
 
-class SearchSpec(_Section):
+class SearchSpec(Section):
     """How configurations are proposed and losers are stopped."""
 
     sampler: Literal["tpe", "random", "grid", "qmc"] = Field(default="tpe", description="Who proposes.")
@@ -108,10 +117,16 @@ class TrainingSpec(Hyperparameters):
     evaluations_per_epoch: int = Field(
         default=8, ge=1, le=1000, description="Evaluations at equal fractions, the same for every trial."
     )
-    patience: int = Field(default=3, ge=0, description="Evaluations without improvement before stopping; 0 is never.")
-    min_improvement: float = Field(default=0.001, ge=0, description="What counts as an improvement of the loss.")
+    patience: int = Field(
+        default=3, ge=0, description="Evaluations without improvement before stopping; 0 is never."
+    )
+    min_improvement: float = Field(
+        default=0.001, ge=0, description="What counts as an improvement of the loss."
+    )
     micro_batch: int | None = Field(
-        default=None, ge=1, description="Rows per forward pass; left out, up to 8 that divide the effective batch."
+        default=None,
+        ge=1,
+        description="Rows per forward pass; left out, up to 8 that divide the effective batch.",
     )
 
     def hyperparameters(self) -> Hyperparameters:
@@ -120,11 +135,11 @@ class TrainingSpec(Hyperparameters):
         return Hyperparameters.model_validate(given)
 
 
-class TransferSpec(_Section):
+class TransferSpec(Section):
     """How search winners are carried to the target model.
 
-    lr x (h_small/h_large)^0.5 lost least on public LoRA sweeps (35 pairs, 0.13% NLL on average); no rule beats
-    a short bracket around it.
+    lr x (h_small/h_large)^0.5 lost least on public LoRA sweeps (35 pairs, 0.13% NLL on average); no rule
+    beats a short bracket around it.
     """
 
     top: int = Field(default=3, ge=1, le=20, description="Search configs carried over.")
@@ -143,7 +158,7 @@ class TransferSpec(_Section):
         return bracket
 
 
-class ConfirmSpec(_Section):
+class ConfirmSpec(Section):
     """The last stage: is the winner really better than the default?"""
 
     enabled: bool = Field(default=True, description="Run the confirm stage.")
@@ -155,14 +170,18 @@ class ConfirmSpec(_Section):
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="Level of the interval.")
 
 
-class ObjectiveSpec(_Section):
+class ObjectiveSpec(Section):
     """An objective of your own instead of the built-in trainer: exactly one of the two."""
 
     python: str | None = Field(
-        default=None, pattern=r"^[\w.]+:[\w.]+$", description="package.module:function, called with a trial context."
+        default=None,
+        pattern=r"^[\w.]+:[\w.]+$",
+        description="package.module:function, called with a trial context.",
     )
     command: str | None = Field(
-        default=None, min_length=1, description="Command line with {parameter} placeholders that prints JSON lines."
+        default=None,
+        min_length=1,
+        description="Command line with {parameter} placeholders that prints JSON lines.",
     )
 
     @model_validator(mode="after")
@@ -172,19 +191,25 @@ class ObjectiveSpec(_Section):
         return self
 
 
-class ExecutionSpec(_Section):
+class ExecutionSpec(Section):
     """How trials are held by workers."""
 
     max_attempts: int = Field(default=3, ge=1, le=100, description="Attempts that may end in an error.")
-    max_losses: int = Field(default=20, ge=1, description="Attempts that may be lost with their worker or preempted.")
-    lease_seconds: float = Field(default=60.0, gt=0, le=86400, description="How long a silent worker keeps a trial.")
+    max_losses: int = Field(
+        default=20, ge=1, description="Attempts that may be lost with their worker or preempted."
+    )
+    lease_seconds: float = Field(
+        default=60.0, gt=0, le=86400, description="How long a silent worker keeps a trial."
+    )
     hang_seconds: float = Field(
         default=600.0, gt=0, description="A trainer child silent for this long is killed and restarted."
     )
-    trials_per_worker: int = Field(default=1, ge=1, le=64, description="Trials one trainer child serves at once.")
+    trials_per_worker: int = Field(
+        default=1, ge=1, le=64, description="Trials one trainer child serves at once."
+    )
 
 
-class StudySpec(_Section):
+class StudySpec(Section):
     """Everything a study file says."""
 
     name: str = Field(pattern=NAME_PATTERN, description="Name of the study, unique in its database.")
@@ -203,39 +228,133 @@ class StudySpec(_Section):
     @classmethod
     def _own_objectives_start_from_an_empty_space(cls, data: Any) -> Any:
         if isinstance(data, dict) and data.get("objective") is not None:
-            space = data.get("space")
+            space = data.get("space", {})
             if isinstance(space, dict) and "preset" not in space:
                 return {**data, "space": {**space, "preset": "none"}}
         return data
 
     @model_validator(mode="after")
     def _sections_fit_together(self) -> Self:
+        wrong = Misfits()
         if self.objective is None:
-            self._check_builtin_trainer()
-        elif self.model is not None or self.data is not None:
-            raise ValueError("objective replaces the built-in trainer: drop model and data, or drop objective")
-        space = self.space.resolve()
-        if not space.parameters:
-            raise ValueError("space is empty: list at least one parameter or choose a preset")
-        if self.search.sampler == "grid" and space.size() is None:
-            raise ValueError("sampler grid needs a finite space: give every float a step, or use tpe")
+            self._check_builtin_trainer(wrong)
+        else:
+            self._check_own_objective(wrong)
+        self._check_space(wrong)
+        wrong.settle("StudySpec")
         return self
 
-    def _check_builtin_trainer(self) -> None:
+    def _check_builtin_trainer(self, wrong: Misfits) -> None:
         if self.model is None:
-            raise ValueError("model is missing: name model.base, or give an objective of your own")
+            wrong.add("is missing: name model.base, or give an objective of your own", "model")
         if self.data is None:
-            raise ValueError("data is missing: name data.source")
+            wrong.add("is missing: name data.source", "data")
         if self.search.direction != "minimize":
-            raise ValueError("direction maximize is for objectives of your own: a loss is minimised")
+            wrong.add("maximize is for objectives of your own: a loss is minimised", "search", "direction")
+        self._check_searched_hyperparameters(wrong)
+        self._check_alpha(wrong)
+        self._check_methods(wrong)
+        self._check_batches(wrong)
+        if self.confirm.default is not None:
+            try:
+                Hyperparameters.model_validate(self.confirm.default, strict=True)
+            except ValidationError as error:
+                wrong.adopt(error, "confirm", "default")
+
+    def _check_own_objective(self, wrong: Misfits) -> None:
+        for section in ("model", "data"):
+            if getattr(self, section) is not None:
+                reason = "an objective of your own replaces the built-in trainer"
+                wrong.add(f"{reason}: drop {section}, or drop objective", section)
+        parameters = self.space.resolve().parameters
+        for name in self.confirm.default or {}:
+            if name not in parameters:
+                wrong.add(_unknown("parameter of this space", name, parameters), "confirm", "default", name)
+
+    def _check_space(self, wrong: Misfits) -> None:
+        space = self.space.resolve()
+        if not space.parameters:
+            wrong.add(
+                "nothing is searched: list parameters under space.parameters or choose a preset", "space"
+            )
+        if self.search.sampler == "grid" and space.size() is None:
+            endless = ", ".join(space.endless())
+            reason = f"grid needs a finite space: give {endless} a step or choices, or use tpe"
+            wrong.add(reason, "search", "sampler")
+
+    def _check_searched_hyperparameters(self, wrong: Misfits) -> None:
+        for name, parameter in self.space.parameters.items():
+            place = ("space", "parameters", name)
+            if name not in SEARCHABLE:
+                wrong.add(_unknown("hyper-parameter", name, SEARCHABLE), *place)
+            elif isinstance(parameter, CategoricalParameter):
+                for index, choice in enumerate(parameter.choices):
+                    _check_value(wrong, name, choice, (*place, "choices", index))
+            elif parameter is not None:
+                _check_value(wrong, name, parameter.low, (*place, "low"))
+                _check_value(wrong, name, parameter.high, (*place, "high"))
+
+    def _check_alpha(self, wrong: Misfits) -> None:
         searched = self.space.resolve().parameters
-        fixed = self.training.model_fields_set & SEARCHABLE
-        if ("lora_alpha" in searched or "lora_alpha" in fixed) and (
-            "lora_alpha_multiplier" in searched or "lora_alpha_multiplier" in fixed
-        ):
-            raise ValueError("lora_alpha and lora_alpha_multiplier both set alpha: give one of them")
+        remedy = f"{ALPHA_GIVEN_TWICE}, or write `{{}}: null` under space.parameters"
+        if "lora_alpha" in searched and "lora_alpha_multiplier" in searched:
+            wrong.add(remedy.format("lora_alpha_multiplier"), "space", "parameters", "lora_alpha")
+        if "lora_alpha_multiplier" in searched and self.training.lora_alpha is not None:
+            wrong.add(remedy.format("lora_alpha_multiplier"), "training", "lora_alpha")
+        if "lora_alpha" in searched and self.training.lora_alpha_multiplier != 1.0:
+            wrong.add(remedy.format("lora_alpha"), "training", "lora_alpha_multiplier")
+
+    def _check_methods(self, wrong: Misfits) -> None:
+        quantised = self.model is not None and self.model.quantisation != "none"
+        if quantised and "full" in self.values_of("method"):
+            wrong.add(
+                "method full trains the base's own weights, which a quantised base does not allow: "
+                "use none, or method qlora",
+                "model",
+                "quantisation",
+            )
+
+    def _check_batches(self, wrong: Misfits) -> None:
+        micro = self.training.micro_batch
+        for batch in self.values_of("effective_batch"):
+            if micro is not None and isinstance(batch, int) and batch % micro:
+                wrong.add(
+                    f"must divide the effective batch: {batch} is no multiple of {micro}",
+                    "training",
+                    "micro_batch",
+                )
+                return
+
+    def values_of(self, name: str) -> list[ParameterValue]:
+        """List what a hyper-parameter may be in search: its choices, the ends of its range, or the fixed value.
+
+        Of a range of whole numbers the second value is listed too, which gives away its step.
+        """
+        parameter = self.space.resolve().parameters.get(name)
+        if parameter is None:
+            value = getattr(self.training, name)
+            return [value] if isinstance(value, ParameterValue) else []
+        if isinstance(parameter, CategoricalParameter):
+            return list(parameter.choices)
+        if isinstance(parameter, IntParameter):
+            values = range(parameter.low, parameter.high + 1, parameter.step or 1)
+            return [*values[:2], *values[2:][-1:]]
+        return [parameter.low, parameter.high]
 
     @property
     def verifies(self) -> bool:
         """Whether there is a larger target model, and so a verify stage."""
         return self.model is not None and self.model.target is not None
+
+
+def _check_value(wrong: Misfits, name: str, value: ParameterValue, place: tuple[str | int, ...]) -> None:
+    """Note it where the hyper-parameter itself refuses a value that the space would propose."""
+    try:
+        Hyperparameters.model_validate({name: value}, strict=True)
+    except ValidationError as error:
+        wrong.adopt_value(error, *place)
+
+
+def _unknown(what: str, name: str, valid: Iterable[str]) -> str:
+    near = nearest(name, valid)
+    return f"is no {what}; " + (f"the nearest is {near}" if near else f"those are {', '.join(sorted(valid))}")

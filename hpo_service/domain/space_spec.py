@@ -1,0 +1,61 @@
+"""What a study file says about the search space: a preset, plus parameters added, replaced or removed."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from hpo_service.domain.hyperparameters import Hyperparameters
+from hpo_service.domain.presets import PRESETS
+from hpo_service.domain.space import Parameter, SearchSpace
+from hpo_service.domain.spelling import ALIASES
+
+
+class Section(BaseModel):
+    """A section of the study file: unknown keys are errors, numbers are finite, nothing changes once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class SpaceSpec(Section):
+    """What is searched: a preset plus overrides; null removes a parameter of the preset."""
+
+    preset: Literal["lora", "qlora", "lora-schedules", "minimal", "full", "none"] = Field(
+        default="lora", description="Named starting point; `none` starts empty."
+    )
+    parameters: dict[str, Parameter | None] = Field(
+        default_factory=dict, description="Parameters added to or replacing those of the preset."
+    )
+
+    @field_validator("parameters", mode="before")
+    @classmethod
+    def _types_may_be_left_out(cls, parameters: Any) -> Any:
+        if not isinstance(parameters, dict):
+            return parameters
+        return {name: _typed(name, given) for name, given in parameters.items()}
+
+    @model_validator(mode="after")
+    def _resolves(self) -> Self:
+        self.resolve()
+        return self
+
+    def resolve(self) -> SearchSpace:
+        """Merge preset and overrides into the space that is searched."""
+        merged: dict[str, Parameter | None] = {**PRESETS[self.preset].parameters, **self.parameters}
+        return SearchSpace(parameters={name: p for name, p in merged.items() if p is not None})
+
+
+def _typed(name: Any, given: Any) -> Any:
+    """Add a parameter's `type` where it was left out: the hyper-parameter's own, or that of its bounds."""
+    if not isinstance(given, dict) or "type" in given:
+        return given
+    meant = {here for key in given for here in (key, *ALIASES.get(str(key), ()))}
+    if "choices" in meant:
+        return {"type": "categorical", **given}
+    if not meant & {"low", "high"}:
+        return given
+    field = Hyperparameters.model_fields.get(name)
+    bounds = [given[key] for key in ("low", "high", "step") if given.get(key) is not None]
+    whole = field.annotation is int if field else all(isinstance(bound, int) for bound in bounds)
+    return {"type": "int" if whole else "float", **given}

@@ -1,0 +1,68 @@
+"""The nearest valid name for one that is not: by spelling, or by what other tools call the same thing."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+ALIASES: dict[str, tuple[str, ...]] = {
+    # hyper-parameters, as TRL, Axolotl, LLaMA-Factory and PEFT call them
+    "alpha": ("lora_alpha", "lora_alpha_multiplier"),
+    "batch_size": ("effective_batch",),
+    "clip": ("max_grad_norm",),
+    "dropout": ("lora_dropout",),
+    "gradient_accumulation_steps": ("effective_batch",),
+    "gradient_clipping": ("max_grad_norm",),
+    "lora_r": ("lora_rank",),
+    "lora_target": ("target_modules",),
+    "lora_target_modules": ("target_modules",),
+    "lr": ("learning_rate",),
+    "lr_scheduler": ("scheduler",),
+    "lr_scheduler_type": ("scheduler",),
+    "micro_batch_size": ("micro_batch",),
+    "modules": ("target_modules",),
+    "num_epochs": ("epochs",),
+    "num_train_epochs": ("epochs",),
+    "per_device_train_batch_size": ("micro_batch",),
+    "r": ("lora_rank",),
+    "rank": ("lora_rank",),
+    "train_batch_size": ("effective_batch",),
+    "warmup": ("warmup_ratio",),
+    "warmup_steps": ("warmup_ratio",),
+    # data and model
+    "cutoff_len": ("max_length",),
+    "dataset": ("data", "source"),
+    "load_in_4bit": ("quantisation",),
+    "load_in_8bit": ("quantisation",),
+    "max_seq_length": ("max_length",),
+    "model_name_or_path": ("base",),
+    "path": ("source",),
+    "sequence_len": ("max_length",),
+    # spaces and sweeps, as Weights & Biases sweeps, Optuna and Ray Tune call them
+    "bayes": ("tpe",),
+    "distribution": ("type", "log"),
+    "hyperband": ("halving",),
+    "asha": ("halving",),
+    "max": ("high",),
+    "min": ("low",),
+    "n_trials": ("trials",),
+    "num_samples": ("trials",),
+    "parameters": ("space",),
+    "search_space": ("space",),
+    "upper": ("high",),
+    "lower": ("low",),
+    "values": ("choices",),
+    "4bit": ("nf4",),
+    "8bit": ("int8",),
+}
+"""What people coming from other tools write, and what stands for it here."""
+
+
+def nearest(word: str, valid: Iterable[str]) -> str | None:
+    """Return the valid name that was most likely meant, or None where nothing comes close."""
+    names = list(valid)
+    for alias in ALIASES.get(word.lower(), ()):
+        if alias in names:
+            return alias
+    close = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
+    return close[0] if close else None
