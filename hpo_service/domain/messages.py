@@ -71,12 +71,16 @@ class Finished(_Message):
 
 
 class Failed(_Message):
-    """Child to supervisor: the trial ended in an error; with `fatal` the child must be restarted."""
+    """Child to supervisor: the trial ended in an error; with `fatal` the child must be restarted.
+
+    `retryable` is False where another attempt can only fail the same way (missing data, not a causal LM).
+    """
 
     type: Literal["failed"] = "failed"
     trial: str
     reason: str
     fatal: bool = False
+    retryable: bool = True
 
 
 class Heartbeat(_Message):

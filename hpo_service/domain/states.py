@@ -67,7 +67,11 @@ def next_state(state: TrialState, event: TrialEvent) -> TrialState | None:
 
 
 class StudyState(StrEnum):
-    """What workers may do with a study: claim only while it is active; paused and draining keep running trials."""
+    """What workers may do with a study.
+
+    active: claim and run; draining: running trials end, none are claimed; paused: running trials are checkpointed
+    and given back, none are claimed; cancelled, finished and failed are final (a cancelled one stops what runs).
+    """
 
     ACTIVE = "active"
     PAUSED = "paused"

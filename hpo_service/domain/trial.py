@@ -61,6 +61,7 @@ class Assignment(_Record):
     config: TrialConfig
     lease_seconds: float
     hang_seconds: float
+    slots: int = Field(default=1, description="Trials that one child may serve at once in this study.")
 
     @property
     def key(self) -> str:
@@ -129,4 +130,5 @@ class Outcome(_Record):
     validation: Scores | None = None
     test: Scores | None = None
     adapter: str | None = Field(default=None, description="Folder of the saved adapter, if kept.")
+    retryable: bool = Field(default=True, description="False where another attempt can only fail the same way.")
     facts: dict[str, float | int | str] = Field(default_factory=dict, description="Seconds, tokens, memory, versions.")

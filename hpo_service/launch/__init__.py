@@ -1,0 +1,1 @@
+"""Putting workers where the devices are."""

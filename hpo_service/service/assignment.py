@@ -1,0 +1,51 @@
+"""From a row of the queue to what a worker receives: the complete configuration of one trial."""
+
+from __future__ import annotations
+
+from hpo_service.domain.study import StudySpec, TrainingSpec
+from hpo_service.domain.trial import Assignment, Lease, Stage, TrialConfig
+from hpo_service.storage.studies import StageRow
+from hpo_service.storage.trials import TrialRow
+
+
+def assignment(spec: StudySpec, stage: StageRow, trial: TrialRow) -> Assignment:
+    """Resolve a claimed trial into an assignment; the trial must be bound to an Optuna trial."""
+    if trial.number is None:
+        raise ValueError(f"trial {trial.id} of {stage.optuna_name} has no number: it was not bound")
+    return Assignment(
+        lease=Lease(trial_id=trial.id, token=trial.token),
+        study=spec.name,
+        stage=stage.stage,
+        number=trial.number,
+        attempt=trial.attempt,
+        config=trial_config(spec, stage.stage, trial),
+        lease_seconds=spec.execution.lease_seconds,
+        hang_seconds=spec.execution.hang_seconds,
+        slots=spec.execution.trials_per_worker,
+    )
+
+
+def trial_config(spec: StudySpec, stage: Stage, trial: TrialRow) -> TrialConfig:
+    """Apply the trial's values to the study's training section, and choose the model of its stage."""
+    model_name = None
+    training = TrainingSpec()
+    if spec.model is not None:
+        model_name = spec.model.base if stage is Stage.SEARCH or spec.model.target is None else spec.model.target
+        watched = spec.training.model_dump(exclude_unset=True)
+        resolved = spec.training.hyperparameters().with_values(trial.parameters).model_dump(exclude_unset=True)
+        watched.pop("lora_alpha", None)
+        watched.pop("lora_alpha_multiplier", None)
+        training = TrainingSpec.model_validate({**watched, **resolved})
+    return TrialConfig(
+        study=spec.name,
+        stage=stage,
+        parameters=trial.parameters,
+        seed=trial.seed,
+        objective=spec.objective,
+        model=spec.model,
+        model_name=model_name,
+        data=spec.data,
+        training=training,
+        score_test=trial.score_test,
+        keep_adapter=trial.keep_adapter,
+    )

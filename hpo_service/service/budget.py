@@ -1,0 +1,48 @@
+"""Admission to the search stage: exact in trials, in time for device hours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from hpo_service.domain.states import TrialState
+from hpo_service.storage.studies import StageRow
+from hpo_service.storage.trials import TrialRow, TrialStore
+
+
+@dataclass(frozen=True)
+class Admission:
+    """Whether one more trial may start, and why (not)."""
+
+    open: bool
+    reason: str
+
+
+def admission(stage: StageRow, total: int, trials: TrialStore) -> Admission:
+    """Decide whether one more trial fits the budget; call it with the study locked.
+
+    Every trial that was ever admitted counts, whatever became of it, retried ones once. A device-hour budget counts
+    what finished attempts took, what running ones took so far, and what the running ones and the new one are
+    expected to take still: the mean of the complete trials.
+    """
+    if total >= stage.trials:
+        return Admission(False, f"all {stage.trials} trials of the budget have been admitted")
+    if stage.gpu_hours is not None:
+        used = trials.device_seconds(stage.id) / 3600
+        expected = _expected_hours(trials.list(stage.study_id, stage.stage))
+        if used + expected >= stage.gpu_hours:
+            return Admission(
+                False,
+                f"{used:.3f} of {stage.gpu_hours:g} device hours are used and {expected:.3f} more are spoken for",
+            )
+    return Admission(True, f"trial {total + 1} of {stage.trials}")
+
+
+def _expected_hours(rows: Iterable[TrialRow]) -> float:
+    everyone = list(rows)
+    durations = [row.device_seconds for row in everyone if row.state is TrialState.COMPLETE]
+    if not durations:
+        return 0.0
+    mean = sum(durations) / len(durations)
+    remaining = sum(1.0 - (row.progress or 0.0) for row in everyone if row.state is TrialState.RUNNING)
+    return mean * (remaining + 1.0) / 3600

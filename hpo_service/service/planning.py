@@ -1,0 +1,151 @@
+"""What the next stage consists of: pure plans made from the results of the stage before, each with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from hpo_service.domain.hyperparameters import Hyperparameters
+from hpo_service.domain.scaling import bracket, carry_over
+from hpo_service.domain.selection import Choice, Measured, choose_top
+from hpo_service.domain.space import (
+    CategoricalParameter,
+    FloatParameter,
+    IntParameter,
+    Parameter,
+    ParameterValue,
+    SearchSpace,
+    canonical_key,
+)
+from hpo_service.domain.study import StudySpec
+from hpo_service.domain.trial import ModelFacts, Stage
+
+CONFIRM_SEED_OFFSET = 1000
+"""Confirmation seeds start this far from the search seed, so that none was used before."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One trial to be run as given."""
+
+    role: str
+    label: str
+    parameters: dict[str, ParameterValue]
+    seed: int
+    reason: str
+    origin_id: int | None = None
+    score_test: bool = False
+    keep_adapter: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A stage to be opened: its trials, the space they lie in and why they were chosen."""
+
+    stage: Stage
+    trials: list[Planned]
+    reason: str
+    choice: Choice = field(default_factory=lambda: Choice([], "nothing was chosen"))
+
+    @property
+    def space(self) -> SearchSpace:
+        """The smallest space that holds every planned configuration, for Optuna's books."""
+        return enclosing_space([trial.parameters for trial in self.trials])
+
+
+def plan_verify(spec: StudySpec, measured: Sequence[Measured], facts: Mapping[str, ModelFacts]) -> Plan | None:
+    """Carry the best search configurations to the target model, each at a short learning-rate bracket.
+
+    Returns:
+        The plan, or None where no search trial ran to the end.
+    """
+    if spec.model is None or spec.model.target is None:
+        raise ValueError(f"study {spec.name} has no target model to verify on")
+    choice = choose_top(measured, spec.transfer.top)
+    if not choice.chosen:
+        return None
+    small, large = facts[spec.model.base], facts[spec.model.target]
+    trials: dict[str, Planned] = {}
+    for origin in choice.chosen:
+        resolved = spec.training.hyperparameters().with_values(origin.parameters)
+        carried = carry_over(origin.parameters, resolved, small, large, spec.transfer)
+        for factor, config in zip(sorted(spec.transfer.bracket), bracket(carried, spec.transfer), strict=True):
+            planned = Planned(
+                role="carried",
+                label=f"search #{origin.number}, lr x {factor:g}",
+                parameters=config.parameters,
+                seed=spec.search.seed,
+                reason=config.reason,
+                origin_id=origin.trial_id,
+            )
+            trials.setdefault(canonical_key(config.parameters), planned)
+    return Plan(Stage.VERIFY, list(trials.values()), choice.reason, choice)
+
+
+def plan_confirm(spec: StudySpec, measured: Sequence[Measured]) -> Plan | None:
+    """Run the best configurations and the default again, with new seeds, in full, scored on the test rows.
+
+    Returns:
+        The plan, or None where no trial of the stage before ran to the end.
+    """
+    choice = choose_top(measured, spec.confirm.top, maximize=spec.search.direction == "maximize")
+    if not choice.chosen:
+        return None
+    sides = [(f"winner {rank}", c.parameters, c.trial_id) for rank, c in enumerate(choice.chosen, start=1)]
+    default = default_parameters(spec, choice.chosen[0].parameters)
+    if default is not None:
+        sides.append(("default", default, None))
+    seeds = [spec.search.seed + CONFIRM_SEED_OFFSET + i for i in range(spec.confirm.seeds)]
+    trials = [
+        Planned(
+            role=label.split()[0],
+            label=label,
+            parameters=parameters,
+            seed=seed,
+            reason=f"{label} with new seed {seed}",
+            origin_id=origin,
+            score_test=True,
+            keep_adapter=True,
+        )
+        for seed in seeds
+        for label, parameters, origin in sides
+    ]
+    return Plan(Stage.CONFIRM, trials, choice.reason, choice)
+
+
+def default_parameters(spec: StudySpec, like: Mapping[str, ParameterValue]) -> dict[str, ParameterValue] | None:
+    """Return the configuration to beat, over the same parameters as `like`.
+
+    The study's `confirm.default` where given; else, for the built-in trainer, the practitioners' default of each
+    searched parameter. What `training` fixes stays fixed for both sides. None for an objective of the user's own
+    without `confirm.default`: there is nothing to compare with.
+    """
+    plain = Hyperparameters()
+    given = spec.confirm.default or {}
+    if spec.objective is not None:
+        return {**like, **given} if spec.confirm.default is not None else None
+    base: dict[str, ParameterValue] = {}
+    for name in like:
+        value = given.get(name, plain.alpha if name == "lora_alpha" else getattr(plain, name))
+        base[name] = value
+    return {**base, **given}
+
+
+def enclosing_space(configurations: Sequence[Mapping[str, ParameterValue]]) -> SearchSpace:
+    """Return the smallest space that contains all the configurations."""
+    values: dict[str, list[ParameterValue]] = {}
+    for configuration in configurations:
+        for name, value in configuration.items():
+            known = values.setdefault(name, [])
+            if value not in known:
+                known.append(value)
+    return SearchSpace(parameters={name: _enclosing_parameter(seen) for name, seen in values.items()})
+
+
+def _enclosing_parameter(values: list[ParameterValue]) -> Parameter:
+    numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+    if len(numbers) < len(values):
+        return CategoricalParameter(choices=values)
+    if all(isinstance(v, int) for v in numbers):
+        return IntParameter(low=int(min(numbers)), high=int(max(numbers)))
+    return FloatParameter(low=float(min(numbers)), high=float(max(numbers)))

@@ -1,0 +1,59 @@
+"""The reaper: a small idempotent janitor that takes trials back from holders that fell silent, each one separately."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hpo_service.domain.states import TrialState
+from hpo_service.domain.study import StudySpec
+from hpo_service.search.studies import OptunaStudies
+from hpo_service.storage.database import Database
+from hpo_service.storage.studies import StudyStore
+from hpo_service.storage.trials import TrialRow, TrialStore
+from hpo_service.storage.workers import WorkerStore
+
+WORKER_SILENCE_SECONDS = 300.0
+"""A worker unheard for this long is listed as lost; its trials were taken back when their leases ended."""
+
+
+@dataclass(frozen=True)
+class Reaper:
+    """Runs in every worker; any number may run at once.
+
+    Because claim, report and finish each commit whole or not at all, an expired lease is the only thing a crash can
+    leave behind.
+    """
+
+    db: Database
+    studies: StudyStore
+    trials: TrialStore
+    workers: WorkerStore
+    optuna: OptunaStudies
+
+    def reap(self) -> list[TrialRow]:
+        """Give every trial whose lease has ended back to the queue, or fail it where it was lost too often.
+
+        Returns:
+            The trials that were taken back.
+        """
+        taken: list[TrialRow] = []
+        while True:
+            with self.db.transaction():
+                expired = self.trials.expired()
+                if not expired:
+                    self.workers.mark_lost(WORKER_SILENCE_SECONDS)
+                    return taken
+                self._take_back(expired[0])
+            taken.append(expired[0])
+
+    def _take_back(self, trial: TrialRow) -> None:
+        study, _ = self.studies.of_stage(trial.stage_id)
+        limit = StudySpec.model_validate(study.spec).execution.max_losses
+        losses = trial.losses + 1
+        reason = f"worker {trial.worker_id} fell silent in attempt {trial.attempt} (loss {losses} of at most {limit})"
+        if losses < limit:
+            self.trials.requeue(trial.id, reason=reason, kind="loss")
+            return
+        if trial.optuna_id is not None:
+            self.optuna.finish(trial.optuna_id, TrialState.FAILED, None, None)
+        self.trials.settle(trial.id, TrialState.FAILED, reason=f"{reason}: given up")

@@ -1,0 +1,153 @@
+"""A study at one moment, as the live view, `study show` and the report read it: plain values, no rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hpo_service.domain.space import ParameterValue
+from hpo_service.domain.states import StudyState, TrialState
+from hpo_service.domain.study import StudySpec
+from hpo_service.domain.trial import Stage
+from hpo_service.storage.database import Database
+from hpo_service.storage.studies import StageRow, StudyStore
+from hpo_service.storage.trials import ReportRow, TrialRow, TrialStore
+
+
+@dataclass(frozen=True)
+class TrialView:
+    """One trial; times are epoch seconds of the database's clock, durations are seconds."""
+
+    id: int
+    number: int | None
+    state: TrialState
+    role: str
+    label: str
+    parameters: dict[str, ParameterValue]
+    value: float | None
+    reason: str
+    attempt: int
+    errors: int
+    losses: int
+    progress: float
+    seed: int
+    worker: str | None
+    device_seconds: float
+    started_at: float | None
+    ended_at: float | None
+    origin_id: int | None
+    adapter: str | None
+    facts: dict[str, float | int | str]
+    curve: list[ReportRow]
+
+
+@dataclass(frozen=True)
+class StageView:
+    """One stage with its trials in the order of their numbers."""
+
+    stage: Stage
+    open: bool
+    budget: int
+    reason: str
+    opened_at: float
+    closed_at: float | None
+    trials: list[TrialView]
+
+    def count(self, *states: TrialState) -> int:
+        """Count the trials in these states."""
+        return sum(trial.state in states for trial in self.trials)
+
+    @property
+    def ended(self) -> int:
+        """Trials that have ended, whatever became of them."""
+        return sum(trial.state.final for trial in self.trials)
+
+    def best(self, *, maximize: bool = False) -> TrialView | None:
+        """The complete trial with the best value so far."""
+        complete = [t for t in self.trials if t.state is TrialState.COMPLETE and t.value is not None]
+        sign = -1.0 if maximize else 1.0
+        return min(complete, key=lambda t: sign * (t.value or 0.0), default=None)
+
+
+@dataclass(frozen=True)
+class StudySnapshot:
+    """A whole study."""
+
+    name: str
+    state: StudyState
+    reason: str
+    spec: StudySpec
+    stages: list[StageView]
+    now: float
+    created_at: float
+
+    @property
+    def current(self) -> StageView:
+        """The stage that is or was last open."""
+        return self.stages[-1]
+
+    def stage(self, stage: Stage) -> StageView | None:
+        """The view of this stage, or None where it has not been opened."""
+        return next((view for view in self.stages if view.stage is stage), None)
+
+
+def take_snapshot(db: Database, studies: StudyStore, trials: TrialStore, name: str) -> StudySnapshot:
+    """Read a study in one transaction.
+
+    Raises:
+        NotFoundError: there is no study of this name.
+    """
+    with db.transaction():
+        study = studies.get(name)
+        curves: dict[int, list[ReportRow]] = {}
+        for report in trials.curves(study.id):
+            curves.setdefault(report.trial_id, []).append(report)
+        rows = trials.list(study.id)
+        stages = [_stage_view(stage, rows, curves) for stage in studies.stages(study.id)]
+        return StudySnapshot(
+            name=study.name,
+            state=study.state,
+            reason=study.reason or "",
+            spec=StudySpec.model_validate(study.spec),
+            stages=stages,
+            now=db.clock(),
+            created_at=study.created_at,
+        )
+
+
+def _stage_view(stage: StageRow, rows: list[TrialRow], curves: dict[int, list[ReportRow]]) -> StageView:
+    mine = sorted((row for row in rows if row.stage_id == stage.id), key=lambda row: row.ordinal)
+    return StageView(
+        stage=stage.stage,
+        open=not stage.closed,
+        budget=stage.trials,
+        reason=stage.reason or "",
+        opened_at=stage.opened_at,
+        closed_at=stage.closed_at,
+        trials=[_trial_view(row, curves.get(row.id, [])) for row in mine],
+    )
+
+
+def _trial_view(row: TrialRow, curve: list[ReportRow]) -> TrialView:
+    return TrialView(
+        id=row.id,
+        number=row.number,
+        state=row.state,
+        role=row.role,
+        label=row.label or "",
+        parameters=row.parameters,
+        value=row.value,
+        reason=row.reason or "",
+        attempt=row.attempt,
+        errors=row.errors,
+        losses=row.losses,
+        progress=row.progress or 0.0,
+        seed=row.seed,
+        worker=row.worker_id,
+        device_seconds=row.device_seconds,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        origin_id=row.origin_id,
+        adapter=row.adapter,
+        facts=row.facts,
+        curve=curve,
+    )

@@ -1,0 +1,140 @@
+"""Lifecycle of studies and what people may ask of them and of single trials from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hpo_service.domain.states import StudyState, TrialState
+from hpo_service.domain.study import StudySpec
+from hpo_service.domain.trial import Stage
+from hpo_service.errors import ConflictError, NotFoundError
+from hpo_service.search.studies import OptunaStudies
+from hpo_service.service.stages import Stages
+from hpo_service.storage.database import Database
+from hpo_service.storage.studies import StudyRow, StudyStore
+from hpo_service.storage.trials import TrialRow, TrialStore
+
+ALLOWED_FROM: dict[StudyState, frozenset[StudyState]] = {
+    StudyState.PAUSED: frozenset({StudyState.ACTIVE, StudyState.DRAINING}),
+    StudyState.DRAINING: frozenset({StudyState.ACTIVE}),
+    StudyState.ACTIVE: frozenset({StudyState.PAUSED, StudyState.DRAINING, StudyState.FAILED, StudyState.CANCELLED}),
+    StudyState.CANCELLED: frozenset({StudyState.ACTIVE, StudyState.PAUSED, StudyState.DRAINING}),
+}
+"""From which states a person may bring a study into the state that is the key."""
+
+
+@dataclass(frozen=True)
+class Studies:
+    """Creates, finds and steers studies."""
+
+    db: Database
+    rows: StudyStore
+    trials: TrialStore
+    optuna: OptunaStudies
+    stages: Stages
+
+    def create(self, spec: StudySpec) -> StudyRow:
+        """Create a study and open its search stage, or return it if the very same one exists.
+
+        Raises:
+            ConflictError: a study of this name exists with another specification; the message names what differs.
+        """
+        with self.db.transaction():
+            existing = self.rows.find(spec.name)
+            if existing is not None:
+                _check_same(existing, spec)
+                return existing
+            study = self.rows.create(spec)
+            self.stages.open_search(study)
+            return study
+
+    def steer(self, name: str, state: StudyState, reason: str) -> StudyRow:
+        """Pause, resume, drain or cancel a study; running trials obey at their next report or heartbeat.
+
+        Raises:
+            NotFoundError: there is no study of this name.
+            ConflictError: the study's present state does not allow it.
+        """
+        with self.db.transaction():
+            row = self.rows.lock(self.rows.get(name).id)
+            if row.state is state:
+                return row
+            if row.state not in ALLOWED_FROM[state]:
+                raise ConflictError(f"study {name} is {row.state}: it cannot become {state}; see `study show {name}`")
+            self.rows.set_state(row.id, state, reason)
+            if state is StudyState.CANCELLED:
+                for trial in self.trials.list(row.id):
+                    if trial.state is TrialState.WAITING:
+                        self._cancel_waiting(trial, reason)
+            return self.rows.get(name)
+
+    def delete(self, name: str) -> None:
+        """Delete a study with all its trials.
+
+        Raises:
+            ConflictError: trials are running; cancel the study first.
+        """
+        with self.db.transaction():
+            row = self.rows.lock(self.rows.get(name).id)
+            running = [t for t in self.trials.list(row.id) if t.state is TrialState.RUNNING]
+            if running:
+                raise ConflictError(f"study {name} has {len(running)} running trials: `study cancel {name}` first")
+            for stage in self.rows.stages(row.id):
+                self.optuna.delete(stage.optuna_name)
+            self.rows.delete(row.id)
+
+    def stop_trial(self, name: str, stage: Stage, number: int, reason: str) -> TrialRow:
+        """Ask for the end of one trial; a running one obeys at its next report or heartbeat."""
+        with self.db.transaction():
+            trial = self._trial(name, stage, number)
+            if trial.state is TrialState.WAITING:
+                self._cancel_waiting(trial, reason)
+            elif trial.state is TrialState.RUNNING:
+                self.trials.cancel(trial.id, reason)
+            else:
+                raise ConflictError(f"trial {name}/{stage} #{number} is {trial.state}: there is nothing to stop")
+            return self.trials.get(trial.id)
+
+    def retry_trial(self, name: str, stage: Stage, number: int) -> TrialRow:
+        """Queue a failed or cancelled trial again; it counts once against the budget and gets a new number."""
+        with self.db.transaction():
+            trial = self._trial(name, stage, number)
+            if trial.state not in (TrialState.FAILED, TrialState.CANCELLED):
+                raise ConflictError(f"trial {name}/{stage} #{number} is {trial.state}: only failed or cancelled ones")
+            _, row = self.rows.of_stage(trial.stage_id)
+            if row.closed:
+                raise ConflictError(f"stage {name}/{stage} is closed: a retried trial could not change its result")
+            self.trials.retry(trial.id)
+            return self.trials.get(trial.id)
+
+    def _cancel_waiting(self, trial: TrialRow, reason: str) -> None:
+        if trial.optuna_id is not None:
+            self.optuna.finish(trial.optuna_id, TrialState.CANCELLED, None, None)
+        self.trials.cancel(trial.id, reason)
+
+    def _trial(self, name: str, stage: Stage, number: int) -> TrialRow:
+        study = self.rows.get(name)
+        for row in self.rows.stages(study.id):
+            if row.stage is stage:
+                trial = self.trials.by_number(row.id, number)
+                if trial is not None:
+                    return trial
+        raise NotFoundError(f"there is no trial {name}/{stage} #{number}: see `study show {name}`")
+
+
+def _check_same(existing: StudyRow, spec: StudySpec) -> None:
+    differing = sorted(_differences(existing.spec, spec.model_dump(mode="json"), ""))
+    if differing:
+        raise ConflictError(
+            f"study {spec.name} exists with another specification (differs in {', '.join(differing[:5])}): "
+            f"give the file another name, or `hpo-service study delete {spec.name}`"
+        )
+
+
+def _differences(left: object, right: object, path: str) -> list[str]:
+    if isinstance(left, Mapping) and isinstance(right, Mapping):
+        keys: set[Any] = {*left, *right}
+        return [d for key in keys for d in _differences(left.get(key), right.get(key), f"{path}.{key}".lstrip("."))]
+    return [] if left == right else [path]

@@ -1,0 +1,85 @@
+"""What a worker still has to tell the database, in order; an outage makes it wait, never forget."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from hpo_service.errors import DatabaseUnavailableError, StaleLeaseError
+
+FIRST_RETRY_SECONDS = 0.5
+LAST_RETRY_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One call to the database about a trial, and what to do with its answer."""
+
+    trial: str
+    call: Callable[[], Any]
+    answered: Callable[[Any], None]
+    refused: Callable[[StaleLeaseError], None]
+
+
+class Outbox:
+    """Delivers in order. After an outage it waits with growing, jittered pauses before it tries again."""
+
+    def __init__(self, clock: Callable[[], float], jitter: random.Random) -> None:
+        self._clock = clock
+        self._jitter = jitter
+        self._pending: deque[Delivery] = deque()
+        self._pause = 0.0
+        self._retry_at = 0.0
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    @property
+    def database_away(self) -> bool:
+        """Whether the last attempt found the database away."""
+        return self._pause > 0
+
+    @property
+    def may_try(self) -> bool:
+        """Whether the pause after the last outage is over."""
+        return self._clock() >= self._retry_at
+
+    def put(self, delivery: Delivery) -> None:
+        """Queue a delivery behind all others."""
+        self._pending.append(delivery)
+
+    def forget(self, trial: str) -> None:
+        """Drop what is pending about a trial that is no longer ours."""
+        self._pending = deque(d for d in self._pending if d.trial != trial)
+
+    def flush(self) -> bool:
+        """Deliver all that is pending; return False where the database is away."""
+        while self._pending:
+            if not self.may_try:
+                return False
+            delivery = self._pending[0]
+            try:
+                answer = delivery.call()
+            except DatabaseUnavailableError:
+                self.outage()
+                return False
+            except StaleLeaseError as error:
+                self.forget(delivery.trial)
+                delivery.refused(error)
+            else:
+                self._pending.popleft()
+                self._pause = 0.0
+                delivery.answered(answer)
+        return True
+
+    def outage(self) -> None:
+        """Note that the database is away: pause, twice as long as last time, with jitter."""
+        self._pause = min(LAST_RETRY_SECONDS, max(FIRST_RETRY_SECONDS, 2 * self._pause))
+        self._retry_at = self._clock() + self._pause * self._jitter.uniform(0.5, 1.0)
+
+    def reached(self) -> None:
+        """Note that the database answered."""
+        self._pause = 0.0
