@@ -1,0 +1,32 @@
+"""The child process that runs objectives of the user's own: `python -m hpo_service.objective`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from hpo_service.channel import Channel, Host, TrialLink
+from hpo_service.domain.trial import Outcome
+from hpo_service.errors import TrialError
+from hpo_service.objective.command import run_command
+from hpo_service.objective.function import run_function
+
+
+def run_objective(link: TrialLink) -> Outcome:
+    """Run one trial of the kind its study names."""
+    objective = link.config.objective
+    if objective is None:
+        raise TrialError(f"trial {link.trial} has no objective of its own: it belongs to the built-in trainer")
+    if objective.python is not None:
+        return run_function(objective.python, link)
+    return run_command(objective.command or "", link)
+
+
+def main() -> int:
+    """Serve trials until the supervisor is gone."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    return Host(Channel.over_stdio(), run_objective).serve()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""What an objective of the user's own is given: its parameters, and how to report, stop and resume."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from hpo_service.channel import Stopped, TrialLink
+from hpo_service.domain.space import ParameterValue
+from hpo_service.domain.trial import Report
+
+
+class TrialContext:
+    """One trial, as its function sees it.
+
+    A function reports its measure as it goes, asks `should_stop()` after each report and returns the final value:
+
+        def objective(trial: TrialContext) -> float:
+            for step in range(1, 11):
+                loss = train_a_little(trial.parameters["learning_rate"])
+                trial.report(step, loss)
+                if trial.should_stop():
+                    break
+            return loss
+    """
+
+    def __init__(self, link: TrialLink) -> None:
+        self._link = link
+        self._expected = link.config.training.evaluations_per_epoch * link.config.training.epochs
+
+    @property
+    def parameters(self) -> Mapping[str, ParameterValue]:
+        """The values of this trial, by name."""
+        return self._link.config.parameters
+
+    @property
+    def seed(self) -> int:
+        """The seed this trial should use; confirmation runs differ only in it."""
+        return self._link.config.seed
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """Where to save what a later attempt should find; it holds what an earlier attempt saved there.
+
+        Write to another name first and rename, so that a kill leaves the old checkpoint whole.
+        """
+        folder = self._link.folder / "checkpoint"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def report(
+        self,
+        step: int,
+        value: float,
+        *,
+        fraction: float | None = None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
+        """Report the measure at a step; it is stored, and may end the trial early.
+
+        Args:
+            step: counts reports from 1.
+            value: what the study minimises (or maximises).
+            fraction: share of the trial done, in [0, 1]; left out, step over the study's
+                `training.evaluations_per_epoch` x `training.epochs`.
+            metrics: further measures to keep beside it.
+
+        Raises:
+            Stopped: the trial was told to stop at an earlier report and went on; do not catch it.
+        """
+        self._link.check()
+        share = step / self._expected if fraction is None else fraction
+        share = min(1.0, max(0.0, share))
+        self._link.touch(share)
+        self._link.report(Report(step=step, fraction=share, value=value, metrics=dict(metrics or {})))
+
+    def should_stop(self) -> bool:
+        """Whether to end now: pruned, cancelled, or the worker is leaving; save a checkpoint and return."""
+        self._link.touch()
+        return self._link.stop() is not None
+
+
+__all__ = ["Stopped", "TrialContext"]
