@@ -91,7 +91,9 @@ def plan_confirm(spec: StudySpec, measured: Sequence[Measured]) -> Plan | None:
     choice = choose_top(measured, spec.confirm.top, maximize=spec.search.direction == "maximize")
     if not choice.chosen:
         return None
-    sides = [(f"winner {rank}", c.parameters, c.trial_id) for rank, c in enumerate(choice.chosen, start=1)]
+    sides: list[tuple[str, dict[str, ParameterValue], int | None]] = [
+        (f"winner {rank}", c.parameters, c.trial_id) for rank, c in enumerate(choice.chosen, start=1)
+    ]
     default = default_parameters(spec, choice.chosen[0].parameters)
     if default is not None:
         sides.append(("default", default, None))

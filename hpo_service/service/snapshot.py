@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hpo_service.domain.space import ParameterValue
@@ -36,7 +37,7 @@ class TrialView:
     ended_at: float | None
     origin_id: int | None
     adapter: str | None
-    facts: dict[str, float | int | str]
+    facts: dict[str, float | int | str | None]
     curve: list[ReportRow]
 
 
@@ -114,11 +115,11 @@ def take_snapshot(db: Database, studies: StudyStore, trials: TrialStore, name: s
         )
 
 
-def _stage_view(stage: StageRow, rows: list[TrialRow], curves: dict[int, list[ReportRow]]) -> StageView:
+def _stage_view(stage: StageRow, rows: Sequence[TrialRow], curves: dict[int, list[ReportRow]]) -> StageView:
     mine = sorted((row for row in rows if row.stage_id == stage.id), key=lambda row: row.ordinal)
     return StageView(
         stage=stage.stage,
-        open=not stage.closed,
+        open=stage.open,
         budget=stage.trials,
         reason=stage.reason or "",
         opened_at=stage.opened_at,

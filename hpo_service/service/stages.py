@@ -65,7 +65,7 @@ class Stages:
             spec = StudySpec.model_validate(study.spec)
             stages = self.studies.stages(study.id)
             current = stages[-1]
-            rows = self.trials.list(study.id, current.stage)
+            rows = self.trials.list(study.id, current.id)
             if self._hopeless(study, rows):
                 return True
             closing = self._why_done(current, rows)

@@ -104,7 +104,7 @@ class Studies:
             if trial.state not in (TrialState.FAILED, TrialState.CANCELLED):
                 raise ConflictError(f"trial {name}/{stage} #{number} is {trial.state}: only failed or cancelled ones")
             _, row = self.rows.of_stage(trial.stage_id)
-            if row.closed:
+            if not row.open:
                 raise ConflictError(f"stage {name}/{stage} is closed: a retried trial could not change its result")
             self.trials.retry(trial.id)
             return self.trials.get(trial.id)
@@ -118,14 +118,13 @@ class Studies:
         study = self.rows.get(name)
         for row in self.rows.stages(study.id):
             if row.stage is stage:
-                trial = self.trials.by_number(row.id, number)
-                if trial is not None:
-                    return trial
-        raise NotFoundError(f"there is no trial {name}/{stage} #{number}: see `study show {name}`")
+                return self.trials.by_number(row.id, number)
+        raise NotFoundError(f"stage {name}/{stage} has not been opened: see `study show {name}`")
 
 
 def _check_same(existing: StudyRow, spec: StudySpec) -> None:
-    differing = sorted(_differences(existing.spec, spec.model_dump(mode="json"), ""))
+    stored = StudySpec.model_validate(existing.spec).model_dump(mode="json")
+    differing = sorted(_differences(stored, spec.model_dump(mode="json"), ""))
     if differing:
         raise ConflictError(
             f"study {spec.name} exists with another specification (differs in {', '.join(differing[:5])}): "

@@ -40,6 +40,7 @@ DRAIN_SECONDS = 90.0
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+D = TypeVar("D")
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class Supervisor:
             return True
         return self._options.until_finished and self._ask(self._finished, default=False)
 
-    def _ask(self, call: Callable[[], T], default: T) -> T:
+    def _ask(self, call: Callable[[], T], default: D) -> T | D:
         """Call the database; while it is away, answer with the default and leave it alone for a while."""
         if not self._outbox.may_try:
             return default
@@ -165,7 +166,7 @@ class Supervisor:
     def _claim(self) -> None:
         while self._may_claim():
             serving = next((h.assignment.study for h in self._held.values()), self._options.study)
-            assignment = self._ask(lambda study=serving: self._queue.claim(self._options.id, study), default=None)
+            assignment = self._ask(functools.partial(self._queue.claim, self._options.id, serving), default=None)
             if assignment is None:
                 self._nothing_to_do()
                 return
@@ -232,14 +233,15 @@ class Supervisor:
         wait = TICK_SECONDS
         if not self._held:
             wait = min(wait, max(0.0, self._claim_at - self._clock()))
-        if self._child is None:
+        child = self._child
+        if child is None:
             time.sleep(wait)
             return
         try:
-            message = self._child.receive(wait)
+            message = child.receive(wait)
             while message is not None:
                 self._hear(message)
-                message = self._child.receive(0.0) if self._child is not None else None
+                message = child.receive(0.0) if self._child is child else None
         except ChildError as error:
             self._lose_child(str(error))
 

@@ -1,0 +1,140 @@
+"""The only wiring point: settings -> database -> stores -> use cases."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import secrets
+from dataclasses import dataclass
+from functools import cached_property
+
+from hpo_service.domain.states import StudyState
+from hpo_service.errors import DatabaseUnavailableError, NotFoundError
+from hpo_service.search.studies import OptunaStudies
+from hpo_service.service.evidence import Evidence, gather_evidence
+from hpo_service.service.queue import TrialQueue
+from hpo_service.service.reaper import Reaper
+from hpo_service.service.snapshot import StudySnapshot, take_snapshot
+from hpo_service.service.stages import Stages
+from hpo_service.service.studies import Studies
+from hpo_service.settings import Settings
+from hpo_service.storage import migrations
+from hpo_service.storage.database import Database
+from hpo_service.storage.scores import ScoreStore
+from hpo_service.storage.studies import StudyStore
+from hpo_service.storage.trials import TrialStore
+from hpo_service.storage.workers import WorkerStore
+from hpo_service.worker.supervisor import Supervisor, WorkerOptions
+
+
+@dataclass(frozen=True)
+class Service:
+    """Everything the command line and the web need, wired to one database."""
+
+    settings: Settings
+
+    @cached_property
+    def db(self) -> Database:
+        """The one database of this process; its file's folder is created where it is SQLite."""
+        return Database(self.settings.storage)
+
+    @cached_property
+    def optuna(self) -> OptunaStudies:
+        """Optuna's half of the same database."""
+        optuna = OptunaStudies(self.db.url, self.db.session_source)
+        self.db.on_rollback(optuna.forget)
+        return optuna
+
+    @cached_property
+    def study_rows(self) -> StudyStore:
+        """Rows of studies and stages."""
+        return StudyStore(self.db)
+
+    @cached_property
+    def trial_rows(self) -> TrialStore:
+        """Rows of trials, attempts and reports."""
+        return TrialStore(self.db)
+
+    @cached_property
+    def worker_rows(self) -> WorkerStore:
+        """Rows of workers."""
+        return WorkerStore(self.db)
+
+    @cached_property
+    def score_rows(self) -> ScoreStore:
+        """Per-example scores."""
+        return ScoreStore(self.db)
+
+    @cached_property
+    def stages(self) -> Stages:
+        """Advances studies from stage to stage."""
+        return Stages(self.db, self.study_rows, self.trial_rows, self.optuna)
+
+    @cached_property
+    def studies(self) -> Studies:
+        """Creates and steers studies."""
+        return Studies(self.db, self.study_rows, self.trial_rows, self.optuna, self.stages)
+
+    @cached_property
+    def queue(self) -> TrialQueue:
+        """What workers call."""
+        return TrialQueue(
+            self.db, self.study_rows, self.trial_rows, self.score_rows, self.worker_rows, self.optuna
+        )
+
+    @cached_property
+    def reaper(self) -> Reaper:
+        """Takes trials back from silent workers."""
+        return Reaper(self.db, self.study_rows, self.trial_rows, self.worker_rows, self.optuna)
+
+    def upgrade(self) -> None:
+        """Bring the database's schema up to this version; safe from any number of processes at once."""
+        migrations.upgrade(self.db, lambda: OptunaStudies.create_tables(self.db.url))
+
+    def snapshot(self, study: str) -> StudySnapshot:
+        """Read a study as it is now.
+
+        Raises:
+            NotFoundError: there is no study of this name.
+        """
+        return take_snapshot(self.db, self.study_rows, self.trial_rows, study)
+
+    def evidence(self, snapshot: StudySnapshot) -> Evidence:
+        """Compare what the confirm stage measured."""
+        with self.db.transaction():
+            return gather_evidence(snapshot, self.score_rows.load)
+
+    def finished(self, study: str | None) -> bool:
+        """Whether this study (or, without a name, every study) has ended or is not to be worked on.
+
+        A study that was deleted has ended.
+        """
+        with self.db.transaction():
+            try:
+                rows = self.study_rows.list() if study is None else [self.study_rows.get(study)]
+            except NotFoundError:
+                return True
+            return all(row.state.final or row.state in (StudyState.PAUSED, StudyState.DRAINING) for row in rows)
+
+    def supervisor(self, options: WorkerOptions) -> Supervisor:
+        """Register a worker and return its loop."""
+        devices = os.environ.get("CUDA_VISIBLE_DEVICES", "cpu")
+        with self.db.transaction():
+            self.worker_rows.register(
+                options.id, platform.node(), os.getpid(), importlib.metadata.version("hpo-service"), devices
+            )
+        return Supervisor(
+            self.queue, self.stages, self.reaper, lambda: self.finished(options.study), options
+        )
+
+    def retire(self, worker_id: str) -> None:
+        """Note that a worker left of its own accord; a database that is away is told nothing."""
+        with contextlib.suppress(DatabaseUnavailableError), self.db.transaction():
+            self.worker_rows.stop(worker_id, "left of its own accord")
+
+
+def new_worker_id() -> str:
+    """Name a worker after its host and process, with a few random letters: process numbers come back."""
+    return f"{platform.node().split('.')[0]}-{os.getpid()}-{secrets.token_hex(2)}"
