@@ -1,0 +1,61 @@
+"""Where things are kept, read from the environment: the database, the output folder, the cache."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+DATABASE_FILE = "hpo-service.db"
+"""Name of the SQLite file in the output folder where no database is named."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Places on this machine, and the database's URL.
+
+    Attributes:
+        storage: URL of the database (HPO_SERVICE_STORAGE; by default a SQLite file in the output folder).
+        output: folder of studies' results (HPO_SERVICE_OUTPUT; by default ./hpo-output).
+        cache: folder of what can be made again, such as models (HPO_SERVICE_CACHE; by default the user's).
+    """
+
+    storage: str
+    output: Path
+    cache: Path
+
+    @classmethod
+    def read(
+        cls,
+        environment: Mapping[str, str] | None = None,
+        *,
+        storage: str | None = None,
+        output: Path | None = None,
+        cache: Path | None = None,
+    ) -> Settings:
+        """Read the environment (this process's own by default); what is given as an argument wins."""
+        env = os.environ if environment is None else environment
+        output = (output or Path(env.get("HPO_SERVICE_OUTPUT") or "hpo-output")).expanduser().absolute()
+        cache = cache or Path(env.get("HPO_SERVICE_CACHE") or user_cache_path("hpo-service"))
+        storage = storage or env.get("HPO_SERVICE_STORAGE") or f"sqlite:///{output / DATABASE_FILE}"
+        return cls(storage=storage, output=output, cache=cache.expanduser().absolute())
+
+    def prepare(self) -> Settings:
+        """Create the output and cache folders and a SQLite file's folder where missing; return self."""
+        self.output.mkdir(parents=True, exist_ok=True)
+        self.cache.mkdir(parents=True, exist_ok=True)
+        file = self.database_file
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        return self
+
+    @property
+    def database_file(self) -> Path | None:
+        """The SQLite file that `storage` names, or None for a database server."""
+        prefix = "sqlite:///"
+        if not self.storage.startswith(prefix):
+            return None
+        return Path(self.storage.removeprefix(prefix).partition("?")[0])

@@ -1,0 +1,175 @@
+"""Our tables, beside Optuna's in the same database. Times are seconds since 1970 by the database's clock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+PREFIX = "hpo_"
+"""Every table of ours starts with this; Optuna's do not."""
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+
+def _refers(column: str, *, on_delete: str = "CASCADE") -> ForeignKey:
+    return ForeignKey(column, ondelete=on_delete)
+
+
+def _json(name: str) -> Column[Any]:
+    # PostgreSQL's json keeps the text as written (order of keys, 1 and 1.0 apart); jsonb does not
+    return Column(name, JSON(none_as_null=True), nullable=False)
+
+
+study = Table(
+    "hpo_study",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String(100), nullable=False, unique=True),
+    _json("spec"),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    _json("facts"),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    Column("ended_at", Double),
+    sqlite_autoincrement=True,
+)
+
+stage = Table(
+    "hpo_stage",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", _refers("hpo_study.id"), nullable=False),
+    Column("stage", String(16), nullable=False),
+    Column("optuna_name", String(200), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("trials", Integer, nullable=False),
+    Column("gpu_hours", Double),
+    _json("space"),
+    _json("plan"),
+    Column("reason", Text, nullable=False),
+    Column("opened_at", Double, nullable=False),
+    Column("closed_at", Double),
+    UniqueConstraint("study_id", "stage"),
+    sqlite_autoincrement=True,
+)
+
+trial = Table(
+    "hpo_trial",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", _refers("hpo_study.id"), nullable=False, index=True),
+    Column("stage_id", _refers("hpo_stage.id"), nullable=False),
+    Column("ordinal", Integer, nullable=False),
+    Column("number", Integer),
+    Column("optuna_id", Integer, index=True),
+    Column("state", String(16), nullable=False),
+    Column("role", String(32), nullable=False),
+    Column("label", String(200), nullable=False),
+    _json("parameters"),
+    Column("dedupe_key", Text),
+    Column("seed", BigInteger, nullable=False),
+    Column("origin_id", _refers("hpo_trial.id", on_delete="SET NULL"), index=True),
+    Column("copied_from", _refers("hpo_trial.id", on_delete="SET NULL"), index=True),
+    Column("score_test", Boolean, nullable=False),
+    Column("keep_adapter", Boolean, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("token", Integer, nullable=False),
+    Column("worker_id", String(200)),
+    Column("lease_until", Double),
+    Column("errors", Integer, nullable=False),
+    Column("losses", Integer, nullable=False),
+    Column("progress", Double, nullable=False),
+    Column("value", Double),
+    Column("reason", Text, nullable=False),
+    Column("cancel_reason", Text),
+    Column("adapter", Text),
+    _json("facts"),
+    Column("created_at", Double, nullable=False),
+    Column("started_at", Double),
+    Column("ended_at", Double),
+    Column("device_seconds", Double, nullable=False),
+    UniqueConstraint("stage_id", "ordinal"),
+    UniqueConstraint("stage_id", "dedupe_key"),
+    Index(None, "stage_id", "state", "ordinal"),
+    Index(None, "stage_id", "number"),
+    Index(None, "state", "lease_until"),
+    # an id must never come back: a stale holder's lease names it
+    sqlite_autoincrement=True,
+)
+
+attempt = Table(
+    "hpo_attempt",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("trial_id", _refers("hpo_trial.id"), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("token", Integer, nullable=False),
+    Column("worker_id", String(200), nullable=False),
+    Column("devices", Double, nullable=False),
+    Column("started_at", Double, nullable=False),
+    Column("ended_at", Double),
+    Column("outcome", String(16)),
+    Column("reason", Text, nullable=False),
+    Column("device_seconds", Double),
+    UniqueConstraint("trial_id", "attempt"),
+)
+
+report = Table(
+    "hpo_report",
+    metadata,
+    Column("trial_id", _refers("hpo_trial.id"), primary_key=True),
+    Column("step", Integer, primary_key=True, autoincrement=False),
+    Column("attempt", Integer, nullable=False),
+    Column("fraction", Double, nullable=False),
+    Column("value", Double),
+    Column("note", Text, nullable=False),
+    _json("metrics"),
+    Column("reported_at", Double, nullable=False),
+)
+
+score = Table(
+    "hpo_score",
+    metadata,
+    Column("trial_id", _refers("hpo_trial.id"), primary_key=True),
+    Column("split", String(16), primary_key=True),
+    Column("nll", LargeBinary, nullable=False),
+    Column("tokens", LargeBinary, nullable=False),
+)
+
+worker = Table(
+    "hpo_worker",
+    metadata,
+    Column("id", String(200), primary_key=True),
+    Column("host", String(255), nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("version", String(64), nullable=False),
+    _json("devices"),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("started_at", Double, nullable=False),
+    Column("seen_at", Double, nullable=False),
+)

@@ -1,0 +1,286 @@
+"""Studies and their stages: created once, locked by those who decide, closed with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from sqlalchemy import Row, Select, delete, select, update
+
+from hpo_service.domain.space import SearchSpace
+from hpo_service.domain.states import StudyState
+from hpo_service.domain.study import StudySpec
+from hpo_service.domain.trial import ModelFacts, Stage
+from hpo_service.errors import ConflictError, NotFoundError
+from hpo_service.storage import schema
+from hpo_service.storage.clock import Now
+from hpo_service.storage.database import Database
+from hpo_service.storage.names import did_you_mean
+from hpo_service.storage.upsert import columns_of, insert_once
+from hpo_service.storage.values import plain
+
+OPEN = "open"
+CLOSED = "closed"
+
+_PAIRS = select(schema.study, schema.stage).join(schema.stage, schema.stage.c.study_id == schema.study.c.id)
+
+
+@dataclass(frozen=True)
+class StudyRow:
+    """A study as stored; `spec` holds only what its file gave, ready for `StudySpec.model_validate`."""
+
+    id: int
+    name: str
+    spec: dict[str, Any]
+    state: StudyState
+    reason: str
+    facts: dict[str, ModelFacts]
+    created_at: float
+    updated_at: float
+    ended_at: float | None
+
+
+@dataclass(frozen=True)
+class StageRow:
+    """One stage of a study: its budget, its space, and what it plans; times in seconds since 1970."""
+
+    id: int
+    study_id: int
+    stage: Stage
+    optuna_name: str
+    state: str
+    trials: int
+    gpu_hours: float | None
+    space: SearchSpace
+    plan: dict[str, Any]
+    reason: str
+    opened_at: float
+    closed_at: float | None
+
+    @property
+    def open(self) -> bool:
+        """Whether trials may be claimed in it."""
+        return self.state == OPEN
+
+    @property
+    def closed(self) -> bool:
+        """Whether no trial may be claimed in it any more."""
+        return self.state == CLOSED
+
+
+StudyRows: TypeAlias = list[StudyRow]
+StageRows: TypeAlias = list[StageRow]
+Pairs: TypeAlias = list[tuple[StudyRow, StageRow]]
+
+
+class StudyStore:
+    """Reads and writes `hpo_study` and `hpo_stage`. Every method belongs inside `database.transaction()`.
+
+    Whoever takes several locks takes them in this order: study, stage, trial.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(self, spec: StudySpec) -> StudyRow:
+        """Store a new, active study.
+
+        Raises:
+            ConflictError: the name is taken.
+        """
+        values = {
+            "name": spec.name,
+            "spec": plain(spec.model_dump(mode="json", exclude_unset=True)),
+            "state": StudyState.ACTIVE,
+            "reason": "created",
+            "facts": {},
+            "created_at": Now(),
+            "updated_at": Now(),
+        }
+        statement = insert_once(self._database, schema.study, values, unique=["name"])
+        row = self._database.connection.execute(statement.returning(schema.study)).one_or_none()
+        if row is None:
+            raise ConflictError(
+                f"study {spec.name!r} exists already: give the new one another name, "
+                f"or remove the old one with `hpo-service study delete {spec.name}`"
+            )
+        return _study(row)
+
+    def find(self, name: str) -> StudyRow | None:
+        """Return the study of that name, or None."""
+        return self._one(select(schema.study).where(schema.study.c.name == name))
+
+    def get(self, name: str) -> StudyRow:
+        """Return the study of that name.
+
+        Raises:
+            NotFoundError: there is none; the message names the nearest.
+        """
+        row = self.find(name)
+        if row is None:
+            names = self._database.connection.scalars(select(schema.study.c.name))
+            raise NotFoundError(
+                f"there is no study {name!r}{did_you_mean(name, names)}: see `hpo-service study list`"
+            )
+        return row
+
+    def list(self) -> StudyRows:
+        """Return all studies, oldest first."""
+        rows = self._database.connection.execute(select(schema.study).order_by(schema.study.c.id))
+        return [_study(row) for row in rows]
+
+    def lock(self, study_id: int) -> StudyRow:
+        """Return the study, held against others' changes until the transaction ends.
+
+        Raises:
+            NotFoundError: it was deleted.
+        """
+        statement = select(schema.study).where(schema.study.c.id == study_id).with_for_update(key_share=True)
+        return _present(self._one(statement), study_id)
+
+    def set_state(self, study_id: int, state: StudyState, reason: str) -> StudyRow:
+        """Write the study's state; a final one sets its end, any other clears it."""
+        ended = Now() if state.final else None
+        return self._update(study_id, state=state, reason=reason, ended_at=ended)
+
+    def save_facts(self, study_id: int, facts: Mapping[str, ModelFacts]) -> StudyRow:
+        """Add what was learned about models, by model name; known names are overwritten."""
+        known = self.lock(study_id).facts
+        merged = {name: fact.model_dump(mode="json") for name, fact in {**known, **facts}.items()}
+        return self._update(study_id, facts=plain(merged))
+
+    def delete(self, study_id: int) -> None:
+        """Remove the study with its stages, trials, reports and scores; holders find their leases stale."""
+        self._database.connection.execute(delete(schema.study).where(schema.study.c.id == study_id))
+
+    def open_stage(
+        self,
+        study_id: int,
+        stage: Stage,
+        *,
+        optuna_name: str,
+        trials: int,
+        gpu_hours: float | None,
+        space: SearchSpace,
+        plan: Mapping[str, Any],
+        reason: str,
+    ) -> StageRow | None:
+        """Open a stage, once: None where it exists already.
+
+        Args:
+            study_id: of the study.
+            stage: which of the three.
+            optuna_name: name of its Optuna study.
+            trials: how many trials it may have.
+            gpu_hours: device hours it may use, or None for no such limit.
+            space: what is searched in it.
+            plan: what was decided when it was opened; JSON values.
+            reason: why it was opened.
+        """
+        values = {
+            "study_id": study_id,
+            "stage": stage,
+            "optuna_name": optuna_name,
+            "state": OPEN,
+            "trials": trials,
+            "gpu_hours": gpu_hours,
+            "space": plain(space.model_dump(mode="json")),
+            "plan": plain(plan),
+            "reason": reason,
+            "opened_at": Now(),
+        }
+        statement = insert_once(self._database, schema.stage, values, unique=["study_id", "stage"])
+        row = self._database.connection.execute(statement.returning(schema.stage)).one_or_none()
+        return None if row is None else _stage(row)
+
+    def lock_stage(self, stage_id: int) -> StageRow:
+        """Return the stage, held against others' changes until the transaction ends.
+
+        Raises:
+            NotFoundError: its study was deleted.
+        """
+        statement = select(schema.stage).where(schema.stage.c.id == stage_id).with_for_update(key_share=True)
+        row = self._database.connection.execute(statement).one_or_none()
+        if row is None:
+            raise _no_stage(stage_id)
+        return _stage(row)
+
+    def limit_stage(self, stage_id: int, trials: int) -> None:
+        """Lower the number of trials the stage may have; it is never raised."""
+        self._database.connection.execute(
+            update(schema.stage)
+            .where(schema.stage.c.id == stage_id, schema.stage.c.trials > trials)
+            .values(trials=trials)
+        )
+
+    def close_stage(self, stage_id: int, reason: str) -> None:
+        """Have no more trials claimed in the stage; closing it again changes nothing."""
+        self._database.connection.execute(
+            update(schema.stage)
+            .where(schema.stage.c.id == stage_id, schema.stage.c.state == OPEN)
+            .values(state=CLOSED, reason=reason, closed_at=Now())
+        )
+
+    def of_stage(self, stage_id: int) -> tuple[StudyRow, StageRow]:
+        """Return a stage and the study it belongs to.
+
+        Raises:
+            NotFoundError: the study was deleted.
+        """
+        row = self._database.connection.execute(_PAIRS.where(schema.stage.c.id == stage_id)).one_or_none()
+        if row is None:
+            raise _no_stage(stage_id)
+        return _study(row), _stage(row)
+
+    def stages(self, study_id: int) -> StageRows:
+        """Return the study's stages in the order they were opened."""
+        statement = (
+            select(schema.stage).where(schema.stage.c.study_id == study_id).order_by(schema.stage.c.id)
+        )
+        return [_stage(row) for row in self._database.connection.execute(statement)]
+
+    def claimable(self) -> Pairs:
+        """Return every open stage of an active study, oldest study first."""
+        statement = _PAIRS.where(
+            schema.study.c.state == StudyState.ACTIVE, schema.stage.c.state == OPEN
+        ).order_by(schema.study.c.id, schema.stage.c.id)
+        return [(_study(row), _stage(row)) for row in self._database.connection.execute(statement)]
+
+    def _one(self, statement: Select[Any]) -> StudyRow | None:
+        row = self._database.connection.execute(statement).one_or_none()
+        return None if row is None else _study(row)
+
+    def _update(self, study_id: int, **values: Any) -> StudyRow:
+        statement = (
+            update(schema.study)
+            .where(schema.study.c.id == study_id)
+            .values(**values, updated_at=Now())
+            .returning(schema.study)
+        )
+        row = self._database.connection.execute(statement).one_or_none()
+        return _present(None if row is None else _study(row), study_id)
+
+
+def _present(row: StudyRow | None, study_id: int) -> StudyRow:
+    if row is None:
+        raise NotFoundError(f"study number {study_id} was deleted: see `hpo-service study list`")
+    return row
+
+
+def _no_stage(stage_id: int) -> NotFoundError:
+    return NotFoundError(f"there is no stage {stage_id}: its study was deleted")
+
+
+def _study(row: Row[Any]) -> StudyRow:
+    values = columns_of(schema.study, row)
+    values["state"] = StudyState(values["state"])
+    values["facts"] = {name: ModelFacts.model_validate(fact) for name, fact in values["facts"].items()}
+    return StudyRow(**values)
+
+
+def _stage(row: Row[Any]) -> StageRow:
+    values = columns_of(schema.stage, row)
+    values["stage"] = Stage(values["stage"])
+    values["space"] = SearchSpace.model_validate(values["space"])
+    return StageRow(**values)

@@ -1,0 +1,45 @@
+"""What may go into a column: no NaN, no infinity; arrays as plain bytes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+
+def finite(value: float | None) -> float | None:
+    """Return the value, or None where it is NaN or infinite: databases and JSON disagree about those."""
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def lost(value: float | None) -> str:
+    """Say what `finite` took away, or return an empty text."""
+    return "" if value is None or math.isfinite(value) else f"the value was {value}"
+
+
+def with_lost(reason: str, value: float | None) -> str:
+    """Add to a reason what `finite` took away from its value."""
+    return f"{reason} ({lost(value)})" if lost(value) else reason
+
+
+def plain(value: Any) -> Any:
+    """Return a copy that JSON can hold: every NaN or infinity inside becomes null, tuples become lists."""
+    if isinstance(value, float):
+        return finite(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [plain(item) for item in value]
+    return value
+
+
+def packed(values: Sequence[float] | Sequence[int], kind: str) -> bytes:
+    """Return the numbers as bytes of the NumPy type `kind` (`<f4` or `<i4`)."""
+    return np.asarray(values, dtype=np.dtype(kind)).tobytes()
+
+
+def unpacked(data: bytes, kind: str) -> list[Any]:
+    """Return the numbers that `packed` wrote, as Python numbers."""
+    return list(np.frombuffer(data, dtype=np.dtype(kind)).tolist())

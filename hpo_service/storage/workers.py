@@ -1,0 +1,146 @@
+"""Workers: who is there, since when, and whether they may claim."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+from sqlalchemy import Row, case, select, update
+
+from hpo_service.errors import NotFoundError
+from hpo_service.storage import schema
+from hpo_service.storage.clock import Now
+from hpo_service.storage.database import Database
+from hpo_service.storage.names import did_you_mean
+from hpo_service.storage.upsert import columns_of, insert_or_replace
+
+
+class WorkerState(StrEnum):
+    """What a worker may do: an active one claims, a draining one ends what it runs; the others are gone."""
+
+    ACTIVE = "active"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+    LOST = "lost"
+
+
+@dataclass(frozen=True)
+class WorkerRow:
+    """A worker as stored; times in seconds since 1970."""
+
+    id: str
+    host: str
+    pid: int
+    version: str
+    devices: list[str]
+    state: WorkerState
+    reason: str
+    started_at: float
+    seen_at: float
+
+
+WorkerRows: TypeAlias = list[WorkerRow]
+Names: TypeAlias = list[str]
+
+
+class WorkerStore:
+    """Reads and writes `hpo_worker`. Every method belongs inside `database.transaction()`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def register(self, id: str, host: str, pid: int, version: str, devices: Sequence[str]) -> WorkerRow:
+        """Write the worker down as active; registering again starts it anew."""
+        values = {
+            "id": id,
+            "host": host,
+            "pid": pid,
+            "version": version,
+            "devices": list(devices),
+            "state": WorkerState.ACTIVE,
+            "reason": "registered",
+            "started_at": Now(),
+            "seen_at": Now(),
+        }
+        statement = insert_or_replace(self._database, schema.worker, values, unique=["id"])
+        return _worker(self._database.connection.execute(statement.returning(schema.worker)).one())
+
+    def beat(self, id: str) -> WorkerState:
+        """Note that the worker is alive and return its state, so that it learns that it was asked to drain.
+
+        A worker that was given up comes back by its next beat: its trials are protected by their own leases.
+
+        Raises:
+            NotFoundError: it was never registered.
+        """
+        state = schema.worker.c.state
+        row = self._update(
+            id,
+            seen_at=Now(),
+            state=case((state == WorkerState.LOST, WorkerState.ACTIVE), else_=state),
+            reason=case((state == WorkerState.LOST, "heard from again"), else_=schema.worker.c.reason),
+        )
+        return row.state
+
+    def drain(self, id: str, reason: str) -> WorkerRow:
+        """Ask the worker to end what it runs and claim no more; one that has ended stays so.
+
+        Raises:
+            NotFoundError: there is no such worker.
+        """
+        state = schema.worker.c.state
+        here = state.in_([WorkerState.ACTIVE, WorkerState.LOST])
+        return self._update(
+            id,
+            state=case((here, WorkerState.DRAINING), else_=state),
+            reason=case((here, reason), else_=schema.worker.c.reason),
+        )
+
+    def stop(self, id: str, reason: str) -> WorkerRow:
+        """Write down that the worker has ended.
+
+        Raises:
+            NotFoundError: there is no such worker.
+        """
+        return self._update(id, state=WorkerState.STOPPED, reason=reason, seen_at=Now())
+
+    def list(self) -> WorkerRows:
+        """Return all workers, in the order they started."""
+        statement = select(schema.worker).order_by(schema.worker.c.started_at, schema.worker.c.id)
+        return [_worker(row) for row in self._database.connection.execute(statement)]
+
+    def mark_lost(self, older_than_seconds: float) -> Names:
+        """Give up workers that have been silent for longer than that; return their ids.
+
+        One that was draining counts as stopped: should it wake up, it must not claim again.
+        """
+        state = schema.worker.c.state
+        statement = (
+            update(schema.worker)
+            .where(state.in_([WorkerState.ACTIVE, WorkerState.DRAINING]))
+            .where(schema.worker.c.seen_at < Now() - older_than_seconds)
+            .values(state=case((state == WorkerState.DRAINING, WorkerState.STOPPED), else_=WorkerState.LOST))
+            .values(reason=f"silent for more than {older_than_seconds:g} seconds")
+            .returning(schema.worker.c.id)
+        )
+        return sorted(self._database.connection.scalars(statement))
+
+    def _update(self, id: str, **values: Any) -> WorkerRow:
+        statement = (
+            update(schema.worker).where(schema.worker.c.id == id).values(**values).returning(schema.worker)
+        )
+        row = self._database.connection.execute(statement).one_or_none()
+        if row is None:
+            names = self._database.connection.scalars(select(schema.worker.c.id))
+            raise NotFoundError(
+                f"there is no worker {id!r}{did_you_mean(id, names)}: see `hpo-service worker list`"
+            )
+        return _worker(row)
+
+
+def _worker(row: Row[Any]) -> WorkerRow:
+    values = columns_of(schema.worker, row)
+    values["state"] = WorkerState(values["state"])
+    return WorkerRow(**values)
