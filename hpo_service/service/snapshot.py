@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from hpo_service.domain.space import ParameterValue
 from hpo_service.domain.states import StudyState, TrialState
@@ -43,7 +44,11 @@ class TrialView:
 
 @dataclass(frozen=True)
 class StageView:
-    """One stage with its trials in the order of their numbers."""
+    """One stage with its trials in the order of their numbers.
+
+    `plan` keeps why the stage was opened (`why`), the numbers it carries on (`chosen`) and, by label, the reason
+    of every planned trial (`trials`); it is empty for the search stage. `reason` is why it was closed, once it is.
+    """
 
     stage: Stage
     open: bool
@@ -52,6 +57,7 @@ class StageView:
     opened_at: float
     closed_at: float | None
     trials: list[TrialView]
+    plan: dict[str, Any] = field(default_factory=dict)
 
     def count(self, *states: TrialState) -> int:
         """Count the trials in these states."""
@@ -125,6 +131,7 @@ def _stage_view(stage: StageRow, rows: Sequence[TrialRow], curves: dict[int, lis
         opened_at=stage.opened_at,
         closed_at=stage.closed_at,
         trials=[_trial_view(row, curves.get(row.id, [])) for row in mine],
+        plan=stage.plan,
     )
 
 

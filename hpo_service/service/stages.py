@@ -120,7 +120,11 @@ class Stages:
             trials=len(plan.trials),
             gpu_hours=None,
             space=plan.space,
-            plan={"chosen": [m.number for m in plan.choice.chosen], "trials": {t.label: t.reason for t in plan.trials}},
+            plan={
+                "why": plan.reason,
+                "chosen": [m.number for m in plan.choice.chosen],
+                "trials": {t.label: t.reason for t in plan.trials},
+            },
             reason=plan.reason,
         )
         reach("stage.planned")
