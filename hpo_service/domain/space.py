@@ -141,16 +141,17 @@ class SearchSpace(BaseModel):
 
         Conditions are ignored, so this is an upper bound for conditional spaces.
         """
-        counts = [_value_count(parameter) for parameter in self.parameters.values()]
+        counts = [value_count(parameter) for parameter in self.parameters.values()]
         finite = [count for count in counts if count is not None]
         return math.prod(finite) if len(finite) == len(counts) else None
 
     def endless(self) -> list[str]:
         """Name the continuous parameters, which make the space endless."""
-        return [name for name, parameter in self.parameters.items() if _value_count(parameter) is None]
+        return [name for name, parameter in self.parameters.items() if value_count(parameter) is None]
 
 
-def _value_count(parameter: FloatParameter | IntParameter | CategoricalParameter) -> int | None:
+def value_count(parameter: FloatParameter | IntParameter | CategoricalParameter) -> int | None:
+    """Count the values of one parameter, or None where it is continuous."""
     if isinstance(parameter, CategoricalParameter):
         return len(parameter.choices)
     if parameter.low == parameter.high:

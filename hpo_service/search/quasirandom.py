@@ -1,0 +1,71 @@
+"""Points that fill the space evenly: a scrambled Halton sequence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import count
+from random import Random
+
+from hpo_service.domain.space import (
+    CategoricalParameter,
+    FloatParameter,
+    IntParameter,
+    ParameterValue,
+    SearchSpace,
+    value_count,
+)
+from hpo_service.search.finite import value_at
+
+
+def halton(space: SearchSpace, *, seed: int, start: int) -> Iterator[dict[str, ParameterValue]]:
+    """Yield the sequence's points from number `start` on, as configurations; parameter i uses the i-th prime.
+
+    Stateless: point n depends on seed and n alone, so workers share one sequence without talking. Digits are
+    permuted at random per position (Owen, "A randomized Halton algorithm in R", 2017), which keeps many
+    parameters from moving in step.
+    """
+    bases = dict(zip(space.parameters, _primes(), strict=False))
+    for number in count(start):
+        chosen: dict[str, ParameterValue] = {}
+        for name, parameter in space.active(chosen):
+            chosen[name] = value_of(parameter, _radical_inverse(number, bases[name], seed))
+        yield chosen
+
+
+def value_of(parameter: FloatParameter | IntParameter | CategoricalParameter, share: float) -> ParameterValue:
+    """Return the value at a share in [0, 1) of the parameter's range, in the logarithm where it asks for that."""
+    size = value_count(parameter)
+    if size is not None and not getattr(parameter, "log", False):
+        return value_at(parameter, min(int(share * size), size - 1))
+    if isinstance(parameter, CategoricalParameter):
+        raise ValueError("choices are always countable")
+    if isinstance(parameter, IntParameter):
+        # each whole number owns half a step to both sides, as in Optuna
+        low, high = math.log(parameter.low - 0.5), math.log(parameter.high + 0.5)
+        return min(max(round(math.exp(low + share * (high - low))), parameter.low), parameter.high)
+    if parameter.log:
+        low, high = math.log(parameter.low), math.log(parameter.high)
+        return min(max(math.exp(low + share * (high - low)), parameter.low), parameter.high)
+    return parameter.low + share * (parameter.high - parameter.low)
+
+
+def _radical_inverse(number: int, base: int, seed: int) -> float:
+    """Mirror the number's digits in this base at the point, each through its position's own permutation."""
+    share, weight, position = 0.0, 1.0 / base, 0
+    while weight > 1e-12:
+        digits = list(range(base))
+        Random(f"{seed}/{base}/{position}").shuffle(digits)
+        number, digit = divmod(number, base)
+        share += digits[digit] * weight
+        weight /= base
+        position += 1
+    return share
+
+
+def _primes() -> Iterator[int]:
+    found: list[int] = []
+    for candidate in count(2):
+        if all(candidate % prime for prime in found):
+            found.append(candidate)
+            yield candidate
