@@ -14,9 +14,19 @@ class HpoServiceError(Exception):
 
 
 class StudyFileError(HpoServiceError):
-    """A study file is wrong: the message names file, line and key."""
+    """A study file is wrong: the message names file, line and key.
+
+    Attributes:
+        file: the file as the caller named it.
+        line: counted from 1; 0 where the file could not be read at all.
+        key: dotted path of the key, empty where the error is about the file as a whole.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str, *, file: str = "", line: int = 0, key: str = "") -> None:
+        super().__init__(message)
+        self.file, self.line, self.key = file, line, key
 
 
 class UsageError(HpoServiceError):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterable
+from string import Formatter
 from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -13,15 +16,15 @@ from hpo_service.domain.space import CategoricalParameter, IntParameter, Paramet
 from hpo_service.domain.space_spec import Section, SpaceSpec
 from hpo_service.domain.spelling import nearest
 
+COMMAND_PLACEHOLDERS = ("seed", "checkpoint")
+"""What a command may name in braces beside its parameters."""
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
 
 class ModelSpec(Section):
     """Which model is searched on (`base`, small) and which one the config is for (`target`, large)."""
 
-    base: str = Field(
-        min_length=1, description="Hub name, local folder, or `builtin:` name of the small model."
-    )
+    base: str = Field(min_length=1, description="Hub name, local folder, or `builtin:` name of the small model.")
     target: str | None = Field(
         default=None, min_length=1, description="The larger model the best configs are carried over to."
     )
@@ -31,9 +34,7 @@ class ModelSpec(Section):
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         default="auto", description="Compute type; auto is bfloat16 where the GPU has it, float32 on a CPU."
     )
-    trust_remote_code: bool = Field(
-        default=False, description="Run Python code that comes with the model. Off."
-    )
+    trust_remote_code: bool = Field(default=False, description="Run Python code that comes with the model. Off.")
 
     @model_validator(mode="before")
     @classmethod
@@ -47,9 +48,7 @@ class ModelSpec(Section):
 class SplitSpec(Section):
     """Shares of the rows held out, decided by a hash of each row's content before the study starts."""
 
-    validation: float = Field(
-        default=0.1, gt=0, lt=0.5, description="Share that pruning and selection look at."
-    )
+    validation: float = Field(default=0.1, gt=0, lt=0.5, description="Share that pruning and selection look at.")
     test: float = Field(default=0.1, gt=0, lt=0.5, description="Share scored once, in the confirm stage.")
     seed: int = Field(default=42, ge=0, description="Salt of the hash.")
 
@@ -65,17 +64,13 @@ class SplitSpec(Section):
 class DataSpec(Section):
     """Where the rows come from and how they are cut."""
 
-    source: str = Field(
-        min_length=1, description="Local file or folder, hub dataset name, or `builtin:` name."
-    )
+    source: str = Field(min_length=1, description="Local file or folder, hub dataset name, or `builtin:` name.")
     format: Literal["auto", "prompt-completion", "alpaca", "messages", "text"] = Field(
         default="auto", description="Shape of a row; auto looks at the column names."
     )
     split: SplitSpec = Field(default_factory=SplitSpec, description="Held-out shares.")
     max_length: int = Field(default=512, ge=8, le=131072, description="Tokens per row; longer rows are cut.")
-    max_rows: int | None = Field(
-        default=None, ge=10, description="Use at most this many rows, chosen by hash."
-    )
+    max_rows: int | None = Field(default=None, ge=10, description="Use at most this many rows, chosen by hash.")
 
 
 class BudgetSpec(Section):
@@ -117,12 +112,8 @@ class TrainingSpec(Hyperparameters):
     evaluations_per_epoch: int = Field(
         default=8, ge=1, le=1000, description="Evaluations at equal fractions, the same for every trial."
     )
-    patience: int = Field(
-        default=3, ge=0, description="Evaluations without improvement before stopping; 0 is never."
-    )
-    min_improvement: float = Field(
-        default=0.001, ge=0, description="What counts as an improvement of the loss."
-    )
+    patience: int = Field(default=3, ge=0, description="Evaluations without improvement before stopping; 0 is never.")
+    min_improvement: float = Field(default=0.001, ge=0, description="What counts as an improvement of the loss.")
     micro_batch: int | None = Field(
         default=None,
         ge=1,
@@ -184,29 +175,47 @@ class ObjectiveSpec(Section):
         description="Command line with {parameter} placeholders that prints JSON lines.",
     )
 
+    @field_validator("command")
+    @classmethod
+    def _reads_as_a_command_line(cls, command: str | None) -> str | None:
+        try:
+            placeholders_in(command or "")
+        except ValueError as error:
+            remedy = "close every quote and brace, and double a brace that is meant as text"
+            raise ValueError(f"cannot be read as a command line ({error}); {remedy}") from None
+        return command
+
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
         if (self.python is None) == (self.command is None):
-            raise ValueError("give exactly one of python and command")
+            raise refusal("ObjectiveSpec", "give exactly one of python and command")
         return self
+
+    def placeholders(self) -> list[str]:
+        """Name what the command line takes from a trial."""
+        return placeholders_in(self.command or "")
+
+
+def placeholders_in(command: str) -> list[str]:
+    """List the names in braces in a command line's words; `{{` stands for a brace.
+
+    Raises:
+        ValueError: a quote or brace is left open.
+    """
+    fields = [field for word in shlex.split(command) for _, field, _, _ in Formatter().parse(word)]
+    return [re.split(r"[.\[]", field)[0] for field in fields if field is not None]
 
 
 class ExecutionSpec(Section):
     """How trials are held by workers."""
 
     max_attempts: int = Field(default=3, ge=1, le=100, description="Attempts that may end in an error.")
-    max_losses: int = Field(
-        default=20, ge=1, description="Attempts that may be lost with their worker or preempted."
-    )
-    lease_seconds: float = Field(
-        default=60.0, gt=0, le=86400, description="How long a silent worker keeps a trial."
-    )
+    max_losses: int = Field(default=20, ge=1, description="Attempts that may be lost with their worker or preempted.")
+    lease_seconds: float = Field(default=60.0, gt=0, le=86400, description="How long a silent worker keeps a trial.")
     hang_seconds: float = Field(
         default=600.0, gt=0, description="A trainer child silent for this long is killed and restarted."
     )
-    trials_per_worker: int = Field(
-        default=1, ge=1, le=64, description="Trials one trainer child serves at once."
-    )
+    trials_per_worker: int = Field(default=1, ge=1, le=64, description="Trials one trainer child serves at once.")
 
 
 class StudySpec(Section):
@@ -270,13 +279,15 @@ class StudySpec(Section):
         for name in self.confirm.default or {}:
             if name not in parameters:
                 wrong.add(_unknown("parameter of this space", name, parameters), "confirm", "default", name)
+        known = [*parameters, *COMMAND_PLACEHOLDERS]
+        for name in self.objective.placeholders() if self.objective else ():
+            if name not in known:
+                wrong.add(f"{{{name}}} {_unknown('parameter of this space', name, known)}", "objective", "command")
 
     def _check_space(self, wrong: Misfits) -> None:
         space = self.space.resolve()
         if not space.parameters:
-            wrong.add(
-                "nothing is searched: list parameters under space.parameters or choose a preset", "space"
-            )
+            wrong.add("nothing is searched: list parameters under space.parameters or choose a preset", "space")
         if self.search.sampler == "grid" and space.size() is None:
             endless = ", ".join(space.endless())
             reason = f"grid needs a finite space: give {endless} a step or choices, or use tpe"
@@ -326,7 +337,7 @@ class StudySpec(Section):
                 return
 
     def values_of(self, name: str) -> list[ParameterValue]:
-        """List what a hyper-parameter may be in search: its choices, the ends of its range, or the fixed value.
+        """List what a hyper-parameter may be in search: choices, ends of its range, or the one fixed value.
 
         Of a range of whole numbers the second value is listed too, which gives away its step.
         """

@@ -1,0 +1,64 @@
+"""The command line: thin commands, one-line errors, JSON for machines; heavy imports wait until they are needed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from hpo_service.cli import study
+from hpo_service.errors import HpoServiceError, StudyFileError
+
+app = typer.Typer(
+    name="hpo-service",
+    help="Find LoRA hyper-parameters in a fraction of the GPU-hours, and know whether the winner is really better.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+app.add_typer(study.app, name="study")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"hpo-service {version('hpo-service')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Find LoRA hyper-parameters in a fraction of the GPU-hours, and know whether the winner is really better."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and end the process.
+
+    Exit status: 0 done, 2 wrong usage or study file, 130 interrupted, else the error's own. An expected error is
+    one line on standard error, `error: ...`; with --json it is a JSON object instead.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        app(args=given, prog_name="hpo-service")
+    except HpoServiceError as error:
+        sys.stderr.write((_as_json(error) if "--json" in given else f"error: {_one_line(error)}") + "\n")
+        raise SystemExit(error.exit_code) from None
+
+
+def _one_line(error: HpoServiceError) -> str:
+    return " ".join(str(error).splitlines())
+
+
+def _as_json(error: HpoServiceError) -> str:
+    facts: dict[str, object] = {"type": type(error).__name__, "message": _one_line(error), "exit_code": error.exit_code}
+    if isinstance(error, StudyFileError):
+        facts |= {"file": error.file, "line": error.line, "key": error.key}
+    return json.dumps({"error": facts})

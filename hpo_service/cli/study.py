@@ -1,0 +1,60 @@
+"""`hpo-service study`: study files and the studies made of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hpo_service.cli.examples import examples
+
+app = typer.Typer(
+    help="Check study files; create, list, show and steer studies.", no_args_is_help=True, rich_markup_mode=None
+)
+
+StudyPath = Annotated[Path, typer.Argument(metavar="FILE", help="The study file (YAML).")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, for machines.")]
+
+
+@app.command(
+    epilog=examples(
+        "hpo-service study validate studies/quickstart.yaml",
+        "hpo-service study validate mine.yaml --json",
+    )
+)
+def validate(file: StudyPath, as_json: AsJson = False) -> None:
+    """Check a study file without training: print what it will do, with warnings.
+
+    What is wrong is one line that names file, line and key, and the exit status is 2.
+    """
+    from hpo_service.cli.console import console, print_json
+    from hpo_service.cli.study_source import read_study_file
+
+    study = read_study_file(file)
+    if as_json:
+        warnings = [{"line": w.line, "key": w.key, "message": w.message} for w in study.warnings]
+        print_json({"file": str(file), "warnings": warnings, "study": study.spec.model_dump(mode="json")})
+        return
+    from hpo_service.cli.summary import summary_table
+
+    console().print(summary_table(study.spec))
+    for warning in study.warnings:
+        typer.echo(f"warning: {file}:{warning}")
+    typer.echo(f"{file} is valid" + (f", warnings: {len(study.warnings)}" if study.warnings else ""))
+
+
+@app.command(
+    epilog=examples(
+        "hpo-service study schema > study.schema.json",
+        "# then, as the first line of a study file, for editors with a YAML language server:",
+        "# yaml-language-server: $schema=study.schema.json",
+    )
+)
+def schema(as_json: AsJson = False) -> None:
+    """Print the JSON Schema of study files, with which editors complete and check them as you type."""
+    from hpo_service.cli.console import print_json
+    from hpo_service.domain.study_schema import study_schema
+
+    del as_json  # the schema is JSON either way; the switch is accepted so that every command has it
+    print_json(study_schema())

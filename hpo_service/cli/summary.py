@@ -1,0 +1,64 @@
+"""What a study will do, in a few lines for people: models, data, space, and the runs of each stage."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from hpo_service.domain.space import CategoricalParameter, Parameter
+from hpo_service.domain.study import StudySpec
+
+
+def summary_table(spec: StudySpec) -> Table:
+    """Lay out a resolved study as a table of two columns."""
+    table = Table(title=f"study {spec.name}", show_header=False, title_justify="left")
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, text in [*_subject(spec), *_space(spec), *stage_lines(spec)]:
+        table.add_row(label, text)
+    return table
+
+
+def _subject(spec: StudySpec) -> list[tuple[str, str]]:
+    rows = []
+    if spec.model is not None:
+        held = "" if spec.model.quantisation == "none" else f", held as {spec.model.quantisation}"
+        rows.append(("model", spec.model.base + (f" -> {spec.model.target}" if spec.model.target else "") + held))
+    if spec.data is not None:
+        limit = f", at most {spec.data.max_rows} rows" if spec.data.max_rows else ""
+        held_out = f"{spec.data.split.validation:.0%} validation, {spec.data.split.test:.0%} test"
+        rows.append(("data", f"{spec.data.source}{limit}, {spec.data.max_length} tokens a row; {held_out}"))
+    if spec.objective is not None:
+        rows.append(("objective", spec.objective.python or spec.objective.command or ""))
+    return rows
+
+
+def _space(spec: StudySpec) -> list[tuple[str, str]]:
+    return [(f"  {name}", describe(p)) for name, p in spec.space.resolve().parameters.items()]
+
+
+def describe(parameter: Parameter) -> str:
+    """Say in one line what a parameter may be."""
+    if isinstance(parameter, CategoricalParameter):
+        text = "one of " + ", ".join(str(choice) for choice in parameter.choices)
+    else:
+        scale = ", log scale" if parameter.log else ""
+        step = f", step {parameter.step:g}" if parameter.step is not None else ""
+        text = f"{parameter.low:g} to {parameter.high:g}{scale}{step}"
+    conditions = [f"{name} is {values}" for name, values in parameter.when.items()]
+    return text + (f", where {' and '.join(conditions)}" if conditions else "")
+
+
+def stage_lines(spec: StudySpec) -> list[tuple[str, str]]:
+    """Say how many runs each stage asks for, and how they are chosen."""
+    search, budget = spec.search, spec.search.budget
+    hours = f" or {budget.gpu_hours:g} GPU-hours" if budget.gpu_hours else ""
+    rows = [("search", f"{budget.trials} trials{hours}, sampler {search.sampler}, pruner {search.pruner}")]
+    if spec.verifies:
+        top, bracket = spec.transfer.top, [f"{factor:g}" for factor in spec.transfer.bracket]
+        runs = top * len(bracket)
+        rows.append(("verify", f"up to {runs} runs: the best {top} x learning rate times {', '.join(bracket)}"))
+    if spec.confirm.enabled:
+        seeds, top = spec.confirm.seeds, spec.confirm.top
+        best = "the best" if top == 1 else f"the best {top}"
+        rows.append(("confirm", f"up to {(top + 1) * seeds} runs: {best} and the default, {seeds} seeds each"))
+    return rows

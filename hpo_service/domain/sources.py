@@ -1,0 +1,38 @@
+"""Where models and data come from, told by their names: made by the project, on this machine, or from the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+BUILTIN = "builtin:"
+BUILTIN_MODELS = ("builtin:llama-tiny", "builtin:llama-small")
+BUILTIN_DATA = ("builtin:stdlib-docstrings",)
+DATA_ENDINGS = (".jsonl", ".json", ".csv", ".parquet")
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a study file's reader must ask of the machine; the domain itself touches no disk.
+
+    Attributes:
+        absolute: makes a path absolute, relative ones starting at the folder of the study file.
+        exists: whether a file or folder of this absolute path exists.
+        architecture: `model_type` of the model in a local folder, None where it cannot be told.
+    """
+
+    absolute: Callable[[str], str]
+    exists: Callable[[str], bool]
+    architecture: Callable[[str], str | None]
+
+
+def is_local(name: str, around: Surroundings) -> bool:
+    """Whether a name means a path: it is written like one, or there is one (which wins over the hub)."""
+    if name.startswith(BUILTIN):
+        return False
+    return looks_local(name) or around.exists(around.absolute(name))
+
+
+def looks_local(name: str) -> bool:
+    """Whether a name cannot be meant for the hub."""
+    return name.startswith(("/", ".", "~")) or name.endswith(("/", *DATA_ENDINGS))
