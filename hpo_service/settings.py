@@ -42,20 +42,3 @@ class Settings:
         cache = cache or Path(env.get("HPO_SERVICE_CACHE") or user_cache_path("hpo-service"))
         storage = storage or env.get("HPO_SERVICE_STORAGE") or f"sqlite:///{output / DATABASE_FILE}"
         return cls(storage=storage, output=output, cache=cache.expanduser().absolute())
-
-    def prepare(self) -> Settings:
-        """Create the output and cache folders and a SQLite file's folder where missing; return self."""
-        self.output.mkdir(parents=True, exist_ok=True)
-        self.cache.mkdir(parents=True, exist_ok=True)
-        file = self.database_file
-        if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-        return self
-
-    @property
-    def database_file(self) -> Path | None:
-        """The SQLite file that `storage` names, or None for a database server."""
-        prefix = "sqlite:///"
-        if not self.storage.startswith(prefix):
-            return None
-        return Path(self.storage.removeprefix(prefix).partition("?")[0])

@@ -167,7 +167,7 @@ worker = Table(
     Column("host", String(255), nullable=False),
     Column("pid", Integer, nullable=False),
     Column("version", String(64), nullable=False),
-    _json("devices"),
+    Column("devices", Text, nullable=False),
     Column("state", String(16), nullable=False),
     Column("reason", Text, nullable=False),
     Column("started_at", Double, nullable=False),

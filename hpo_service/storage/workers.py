@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeAlias
@@ -34,7 +33,7 @@ class WorkerRow:
     host: str
     pid: int
     version: str
-    devices: list[str]
+    devices: str
     state: WorkerState
     reason: str
     started_at: float
@@ -51,14 +50,14 @@ class WorkerStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def register(self, id: str, host: str, pid: int, version: str, devices: Sequence[str]) -> WorkerRow:
+    def register(self, id: str, host: str, pid: int, version: str, devices: str) -> WorkerRow:
         """Write the worker down as active; registering again starts it anew."""
         values = {
             "id": id,
             "host": host,
             "pid": pid,
             "version": version,
-            "devices": list(devices),
+            "devices": devices,
             "state": WorkerState.ACTIVE,
             "reason": "registered",
             "started_at": Now(),
