@@ -1,7 +1,8 @@
-"""Evidence that one configuration is better than another: paired bootstrap over examples and over seeds."""
+"""Evidence that one configuration is better than another: paired bootstrap over rows, Student's t over seeds."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,44 +11,65 @@ from numpy.typing import NDArray
 
 from hpo_service.domain.trial import Scores
 
+_CHUNK = 4_000_000  # numbers held at once while resampling: about 32 MB
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
+_HALVINGS = 100  # more than enough to shrink an angle to the last bit
+
 
 @dataclass(frozen=True)
 class Comparison:
-    """A paired comparison of two configurations on the same rows.
+    """A comparison of a configuration with the baseline.
 
     Attributes:
-        baseline: token-weighted mean NLL of the baseline over all seeds, in nats.
+        baseline: mean of the baseline over all seeds; of NLLs weighted by tokens, in nats.
         candidate: the same for the candidate.
-        improvement: baseline - candidate, relative to the baseline, in percent (positive is better).
-        low: lower end of the interval of `improvement`, in percent.
-        high: upper end, in percent.
+        improvement: how much better the candidate is, relative to the baseline, in percent; positive is better
+            also where the value is maximised. Where the baseline is 0 it is the difference itself.
+        low: lower end of the interval of `improvement`; None where one seed says nothing about the spread.
+        high: upper end, likewise.
         confidence: level of the interval.
         seeds: seeds per configuration (the smaller number where they differ).
-        examples: rows compared.
+        examples: rows compared; 0 where only the final values of the seeds were compared.
     """
 
     baseline: float
     candidate: float
     improvement: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     confidence: float
     seeds: int
-    examples: int
+    examples: int = 0
+
+    @property
+    def unit(self) -> str:
+        """What `improvement` and its interval are measured in: percent, or nothing where the baseline is 0."""
+        return "%" if self.baseline else ""
 
     @property
     def distinguishable(self) -> bool:
-        """Whether the interval excludes zero."""
-        return self.low > 0 or self.high < 0
+        """Whether there is an interval and it excludes zero."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+    @property
+    def interval(self) -> str:
+        """The interval in words, e.g. `95% interval +1.00% to +2.00%`."""
+        if self.low is None or self.high is None:
+            return "no interval: it takes two seeds of each"
+        level = f"{100 * self.confidence:.4g}%"
+        return f"{level} interval {self._signed(self.low)} to {self._signed(self.high)}"
 
     def sentence(self) -> str:
         """Say in words what was found."""
-        interval = f"{self.confidence:.0%} interval {self.low:+.2f}% to {self.high:+.2f}%"
-        sample = f"{self.seeds} seeds each, {self.examples} test rows"
+        sample = f"{self.seeds} seed{'s' if self.seeds > 1 else ''} each"
+        sample += f", {self.examples} test rows" if self.examples else ""
         if not self.distinguishable:
-            return f"not distinguishable from the default ({self.improvement:+.2f}%, {interval}; {sample})"
+            return f"not distinguishable from the default ({self._signed(self.improvement)}, {self.interval}; {sample})"
         word = "better" if self.improvement > 0 else "WORSE"
-        return f"{word} than the default by {abs(self.improvement):.2f}% ({interval}; {sample})"
+        return f"{word} than the default by {abs(self.improvement):.2f}{self.unit} ({self.interval}; {sample})"
+
+    def _signed(self, value: float) -> str:
+        return f"{value:+.2f}{self.unit}"
 
 
 def compare(
@@ -58,11 +80,13 @@ def compare(
     resamples: int = 4000,
     seed: int = 0,
 ) -> Comparison:
-    """Compare two configurations by a paired bootstrap that resamples both test rows and seeds.
+    """Compare two configurations on the same test rows, over rows and seeds.
 
     Every `Scores` holds the same rows in the same order. A resample draws rows with replacement, once for both
-    sides (paired), and seeds with replacement for each side by itself (a seed of one side has no partner), then
-    recomputes both token-weighted means. The interval is the percentile interval (Efron and Tibshirani, 1993).
+    sides (paired), and recomputes both token-weighted means; the interval is the percentile interval (Efron and
+    Tibshirani, 1993). Two or three seeds are too few to resample (the interval comes out far too narrow), so each
+    resample adds what the seeds' own means vary by: a draw of Student's t with Welch's standard error and degrees
+    of freedom. From a single seed on a side the interval holds the rows' part alone.
 
     Raises:
         ValueError: if a side is empty or the rows are not the same.
@@ -71,21 +95,96 @@ def compare(
         raise ValueError("both sides of a comparison need at least one seed")
     tokens = np.asarray(baseline[0].tokens, dtype=np.float64)
     sides = [_nll_matrix(side, tokens) for side in (baseline, candidate)]
+    per_seed = [side.sum(axis=1) / tokens.sum() for side in sides]
+    means = [float(seeds.mean()) for seeds in per_seed]
     rng = np.random.default_rng(seed)
-    means = [side.sum() / (len(side) * tokens.sum()) for side in sides]
-    draws = _improvements(sides[0], sides[1], tokens, rng, resamples)
+    draws = _row_means(sides, tokens, rng, resamples)
+    error, freedom = _welch(*per_seed)
+    noise = rng.standard_t(freedom, resamples) * error if error else 0.0
+    scale = means[0] or 1.0
+    relative = draws[0] if means[0] else np.ones(resamples)
     tail = 100 * (1 - confidence) / 2
-    low, high = np.percentile(draws, [tail, 100 - tail])
+    low, high = np.percentile(_percent(means[0]) * (draws[0] - draws[1] + noise) / relative, [tail, 100 - tail])
     return Comparison(
-        baseline=float(means[0]),
-        candidate=float(means[1]),
-        improvement=float(100 * (means[0] - means[1]) / means[0]) if means[0] else 0.0,
+        baseline=means[0],
+        candidate=means[1],
+        improvement=_percent(means[0]) * (means[0] - means[1]) / scale,
         low=float(low),
         high=float(high),
         confidence=confidence,
         seeds=min(len(baseline), len(candidate)),
         examples=len(tokens),
     )
+
+
+def compare_values(
+    baseline: Sequence[float], candidate: Sequence[float], *, confidence: float = 0.95, maximize: bool = False
+) -> Comparison:
+    """Compare the final values of two configurations' seeds, for objectives without per-example scores.
+
+    Welch's t interval of the difference of the means (Welch, 1947), relative to the size of the baseline's mean,
+    which is taken as it is. Seeds that all gave the same value give an interval without width; a single seed
+    on a side gives none.
+
+    Raises:
+        ValueError: if a side is empty or a value is not finite.
+    """
+    sides = [np.asarray(side, dtype=np.float64) for side in (baseline, candidate)]
+    if not all(len(side) and np.isfinite(side).all() for side in sides):
+        raise ValueError("both sides of a comparison need at least one finite value")
+    means = [float(side.mean()) for side in sides]
+    factor = _percent(means[0]) / (abs(means[0]) or 1.0)
+    improvement = factor * (means[1] - means[0] if maximize else means[0] - means[1])
+    low = high = None
+    if min(len(side) for side in sides) > 1:
+        error, freedom = _welch(*sides)
+        half = factor * error * t_quantile(0.5 + confidence / 2, freedom) if error else 0.0
+        low, high = improvement - half, improvement + half
+    return Comparison(
+        baseline=means[0],
+        candidate=means[1],
+        improvement=improvement,
+        low=low,
+        high=high,
+        confidence=confidence,
+        seeds=min(len(side) for side in sides),
+    )
+
+
+def t_quantile(probability: float, freedom: float) -> float:
+    """Return the quantile of Student's t distribution, for probabilities in [0.5, 1) and `freedom` of 1 or more.
+
+    With t = sqrt(v) tan(a) the density becomes cos(a)^(v-1) over (-pi/2, pi/2), whose integral up to pi/2 is
+    sqrt(pi)/2 * gamma(v/2) / gamma((v+1)/2); the angle is found by halving.
+
+    Raises:
+        ValueError: outside those bounds.
+    """
+    if not (0.5 <= probability < 1 and freedom >= 1):
+        raise ValueError(f"no t quantile at {probability} with {freedom} degrees of freedom")
+    whole = math.sqrt(math.pi) / 2 * math.exp(math.lgamma(freedom / 2) - math.lgamma((freedom + 1) / 2))
+    wanted = (2 * probability - 1) * whole
+    low, high = 0.0, math.pi / 2
+    for _ in range(_HALVINGS):
+        angle = (low + high) / 2
+        inside = angle / 2 * float(_WEIGHTS @ np.cos(angle / 2 * (_NODES + 1)) ** (freedom - 1))
+        low, high = (angle, high) if inside < wanted else (low, angle)
+    return math.sqrt(freedom) * math.tan((low + high) / 2)
+
+
+def _welch(baseline: NDArray[np.float64], candidate: NDArray[np.float64]) -> tuple[float, float]:
+    """Return standard error and degrees of freedom of the difference of two means; (0, inf) where nothing varies."""
+    if min(len(baseline), len(candidate)) < 2:
+        return 0.0, math.inf
+    parts = [float(side.var(ddof=1)) / len(side) for side in (baseline, candidate)]
+    weights = sum(part**2 / (len(side) - 1) for part, side in zip(parts, (baseline, candidate), strict=True))
+    if not weights:
+        return 0.0, math.inf
+    return math.sqrt(sum(parts)), sum(parts) ** 2 / weights
+
+
+def _percent(baseline: float) -> float:
+    return 100.0 if baseline else 1.0
 
 
 def _nll_matrix(side: Sequence[Scores], tokens: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -98,21 +197,18 @@ def _nll_matrix(side: Sequence[Scores], tokens: NDArray[np.float64]) -> NDArray[
     return np.asarray([scores.nll for scores in side], dtype=np.float64)
 
 
-def _improvements(
-    baseline: NDArray[np.float64],
-    candidate: NDArray[np.float64],
-    tokens: NDArray[np.float64],
-    rng: np.random.Generator,
-    resamples: int,
+def _row_means(
+    sides: Sequence[NDArray[np.float64]], tokens: NDArray[np.float64], rng: np.random.Generator, resamples: int
 ) -> NDArray[np.float64]:
-    """Draw relative improvements in percent, shape [resamples]."""
-    out = np.empty(resamples)
-    for i in range(resamples):
-        rows = rng.integers(0, len(tokens), len(tokens))
-        total = tokens[rows].sum()
-        a, b = (
-            side[rng.integers(0, len(side), len(side))][:, rows].sum() / (len(side) * total)
-            for side in (baseline, candidate)
-        )
-        out[i] = 100 * (a - b) / a if a else 0.0
+    """Draw token-weighted means over resampled rows, the same rows for every side; shape [sides, resamples]."""
+    columns = np.stack([tokens, *(side.mean(axis=0) for side in sides)], axis=1)
+    out = np.empty((len(sides), resamples))
+    count = len(tokens)
+    step = max(1, _CHUNK // count)
+    for start in range(0, resamples, step):
+        size = min(step, resamples - start)
+        drawn = rng.integers(0, count, (size, count)) + count * np.arange(size)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=size * count).reshape(size, count).astype(np.float64)
+        sums = times @ columns
+        out[:, start : start + size] = (sums[:, 1:] / np.maximum(sums[:, :1], 1.0)).T
     return out
