@@ -43,9 +43,7 @@ class Service:
     @cached_property
     def optuna(self) -> OptunaStudies:
         """Optuna's half of the same database."""
-        optuna = OptunaStudies(self.db.url, self.db.session_source)
-        self.db.on_rollback(optuna.forget)
-        return optuna
+        return OptunaStudies(self.db.url, self.db.session_source)
 
     @cached_property
     def study_rows(self) -> StudyStore:
@@ -100,6 +98,15 @@ class Service:
             NotFoundError: there is no study of this name.
         """
         return take_snapshot(self.db, self.study_rows, self.trial_rows, study)
+
+    def require(self, study: str) -> None:
+        """Make sure that a study exists.
+
+        Raises:
+            NotFoundError: there is no study of this name.
+        """
+        with self.db.transaction():
+            self.study_rows.get(study)
 
     def evidence(self, snapshot: StudySnapshot) -> Evidence:
         """Compare what the confirm stage measured."""

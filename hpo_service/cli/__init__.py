@@ -10,7 +10,11 @@ from typing import Annotated
 
 import typer
 
-from hpo_service.cli import study
+from hpo_service.cli import database, studies, trial, worker
+from hpo_service.cli.doctor import doctor
+from hpo_service.cli.examples import examples
+from hpo_service.cli.report import report
+from hpo_service.cli.run import run
 from hpo_service.errors import HpoServiceError, StudyFileError
 
 app = typer.Typer(
@@ -19,9 +23,22 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    add_completion=False,
 )
-app.add_typer(study.app, name="study")
+app.command(
+    epilog=examples(
+        "hpo-service run studies/quickstart.yaml",
+        "hpo-service run mine.yaml --workers 4 --storage postgresql://hpo@db/hpo",
+        "hpo-service run mine.yaml --json > result.json",
+    )
+)(run)
+app.add_typer(studies.app, name="study")
+app.add_typer(trial.app, name="trial")
+app.add_typer(worker.app, name="worker")
+app.command(epilog=examples("hpo-service report quickstart", "hpo-service report quickstart --json"))(report)
+app.add_typer(database.app, name="db")
+app.command(epilog=examples("hpo-service doctor", "hpo-service doctor --storage postgresql://hpo@db/hpo --json"))(
+    doctor
+)
 
 
 def _print_version(wanted: bool) -> None:

@@ -8,9 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from hpo_service.cli.console import console, print_json
+from hpo_service.cli.options import AsJson, OutputFolder, StorageUrl, open_service
 from hpo_service.cli.study_source import load_study
 from hpo_service.domain.states import StudyState
 from hpo_service.errors import ConflictError, DatabaseUnavailableError, StudyFailedError
@@ -27,6 +30,23 @@ REFRESH_SECONDS = 0.5
 DRAIN_SECONDS = 100.0
 """How long workers may take to save and leave after Ctrl-C before they are killed."""
 INTERRUPTED = 130
+
+
+def run(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The study file (YAML).")],
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Workers; by default one per GPU, or two on the CPU.")
+    ] = None,
+    storage: StorageUrl = None,
+    output: OutputFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a whole study on this machine: search, verify, confirm, report.
+
+    Ctrl-C saves the running trials and stops; the same command goes on where it stopped. A second Ctrl-C stops
+    at once. Exit status: 0 finished, 130 interrupted, 1 the study failed, 2 the study file is wrong.
+    """
+    raise typer.Exit(run_study(open_service(storage, output), file, workers, as_json=as_json))
 
 
 @dataclass
@@ -63,7 +83,8 @@ def run_study(service: Service, file: Path, workers: int | None, *, as_json: boo
     study = service.studies.create(spec)
     if study.state is StudyState.FAILED:
         raise StudyFailedError(
-            f"study {spec.name} failed before: {study.reason}; mend the cause, then `hpo-service study resume {spec.name}`"
+            f"study {spec.name} failed before: {study.reason}; "
+            f"mend the cause, then `hpo-service study resume {spec.name}`"
         )
     if study.state in (StudyState.PAUSED, StudyState.DRAINING, StudyState.CANCELLED):
         raise ConflictError(f"study {spec.name} is {study.state}: `hpo-service study resume {spec.name}` first")
@@ -97,9 +118,7 @@ def _work(service: Service, spec: StudySpec, workers: int | None, *, as_json: bo
     return False
 
 
-def _watch(
-    service: Service, name: str, crew: LocalWorkers, view: LiveView, interrupts: Interrupts
-) -> StudySnapshot:
+def _watch(service: Service, name: str, crew: LocalWorkers, view: LiveView, interrupts: Interrupts) -> StudySnapshot:
     snapshot = service.snapshot(name)
     drained = 0
     while not snapshot.state.final and crew.alive:

@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from hpo_service.cli.examples import examples
+from hpo_service.cli.options import AsJson
 
 app = typer.Typer(
     help="Check study files; create, list, show and steer studies.", no_args_is_help=True, rich_markup_mode=None
 )
 
 StudyPath = Annotated[Path, typer.Argument(metavar="FILE", help="The study file (YAML).")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, for machines.")]
 
 
 @app.command(

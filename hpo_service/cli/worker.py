@@ -1,32 +1,92 @@
-"""`hpo-service worker`: one pull-worker, for a terminal, a Slurm array, a pod or a unit file."""
+"""`hpo-service worker`: one pull-worker, wherever it is started; and what workers there are."""
 
 from __future__ import annotations
 
 import logging
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import Annotated
 
-if TYPE_CHECKING:
-    from hpo_service.bootstrap import Service
+import typer
+
+from hpo_service.cli.examples import examples
+from hpo_service.cli.options import AsJson, OutputFolder, Reason, StorageUrl, open_service
+
+app = typer.Typer(help="Work on studies; list and drain workers.", invoke_without_command=True, rich_markup_mode=None)
 
 
-def work(service: Service, study: str | None, *, until_finished: bool, max_trials: int | None, drain: float) -> int:
-    """Register a worker and work until there is nothing to do, or a signal comes."""
+@app.callback(
+    epilog=examples(
+        "hpo-service worker",
+        "hpo-service worker --study mine --until-finished",
+        "CUDA_VISIBLE_DEVICES=3 hpo-service worker --storage postgresql://hpo@db/hpo",
+    )
+)
+def worker(
+    context: typer.Context,
+    study: Annotated[
+        str | None, typer.Option("--study", metavar="STUDY", help="Only this study; by default any active one.")
+    ] = None,
+    until_finished: Annotated[
+        bool, typer.Option("--until-finished", help="Exit when the study has ended instead of waiting for work.")
+    ] = False,
+    max_trials: Annotated[int | None, typer.Option("--max-trials", min=1, help="Exit after this many trials.")] = None,
+    drain_seconds: Annotated[
+        float, typer.Option("--drain-seconds", min=0, help="Time to save and leave after the first signal.")
+    ] = 90.0,
+    storage: StorageUrl = None,
+    output: OutputFolder = None,
+) -> None:
+    """Pull trials and run them until told to stop.
+
+    SIGTERM or Ctrl-C: save checkpoints, give the trials back, exit within --drain-seconds; a second one aborts.
+    A worker may be killed at any moment: its trials are taken up by others.
+    """
+    if context.invoked_subcommand is not None:
+        return
     from hpo_service.bootstrap import new_worker_id
     from hpo_service.worker.supervisor import WorkerOptions
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    service = open_service(storage, output)
     service.upgrade()
+    if study is not None:
+        service.require(study)
     options = WorkerOptions(
         id=new_worker_id(),
-        output=Path(service.settings.output).resolve(),
+        output=service.settings.output.resolve(),
         study=study,
         until_finished=until_finished,
         max_trials=max_trials,
-        drain_seconds=drain,
+        drain_seconds=drain_seconds,
     )
-    if study is not None:
-        service.snapshot(study)
     service.supervisor(options).run()
     service.retire(options.id)
-    return 0
+
+
+@app.command("list", epilog=examples("hpo-service worker list", "hpo-service worker list --json"))
+def list_workers(storage: StorageUrl = None, as_json: AsJson = False) -> None:
+    """List the workers that ever registered, the latest first."""
+    from hpo_service.cli.console import console, print_json
+    from hpo_service.cli.tables import worker_table
+
+    service = open_service(storage)
+    with service.db.transaction():
+        rows, now = list(service.worker_rows.list()), service.db.clock()
+    if as_json:
+        print_json([asdict(row) for row in rows])
+        return
+    console().print(worker_table(rows, now))
+
+
+@app.command("drain", epilog=examples('hpo-service worker drain node7-4711-a3f1 --reason "node goes down for service"'))
+def drain_worker(
+    worker_id: Annotated[str, typer.Argument(metavar="WORKER", help="Id of the worker, see `worker list`.")],
+    reason: Reason = "asked for on the command line",
+    storage: StorageUrl = None,
+) -> None:
+    """Have a worker save its trials, give them back and exit; it obeys at its next renewal."""
+    service = open_service(storage)
+    with service.db.transaction():
+        service.worker_rows.drain(worker_id, reason)
+    typer.echo(f"worker {worker_id} will give its trials back and exit")

@@ -1,0 +1,41 @@
+"""Options that many commands share, and the service they lead to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hpo_service.settings import Settings
+
+if TYPE_CHECKING:
+    from hpo_service.bootstrap import Service
+
+StorageUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--storage",
+        metavar="URL",
+        help="Database: sqlite:///FILE or postgresql://USER@HOST/NAME. Also HPO_SERVICE_STORAGE.",
+    ),
+]
+OutputFolder = Annotated[
+    Path | None, typer.Option("--output", metavar="DIR", help="Where results go. Also HPO_SERVICE_OUTPUT.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, for machines.")]
+StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; it is stored and shown.")]
+
+
+def open_service(storage: str | None = None, output: Path | None = None) -> Service:
+    """Wire the service to the database and folders that options and environment name."""
+    from hpo_service.bootstrap import Service
+
+    environment = dict(os.environ)
+    if storage is not None:
+        environment["HPO_SERVICE_STORAGE"] = storage
+    if output is not None:
+        environment["HPO_SERVICE_OUTPUT"] = str(output)
+    return Service(Settings.read(environment))
