@@ -41,9 +41,15 @@ class SpaceSpec(Section):
         return self
 
     def resolve(self) -> SearchSpace:
-        """Merge preset and overrides into the space that is searched."""
-        merged: dict[str, Parameter | None] = {**PRESETS[self.preset].parameters, **self.parameters}
-        return SearchSpace(parameters={name: p for name, p in merged.items() if p is not None})
+        """Merge preset and overrides into the space that is searched.
+
+        Parameters with a condition come last, in the study's order, so that they may name any of the others.
+        """
+        merged = {**PRESETS[self.preset].parameters, **self.parameters}
+        wanted = {name: parameter for name, parameter in merged.items() if parameter is not None}
+        listed = [name for name in {**self.parameters, **wanted} if name in wanted]
+        ordered = sorted(wanted, key=lambda name: listed.index(name) if wanted[name].when else -1)
+        return SearchSpace(parameters={name: wanted[name] for name in ordered})
 
 
 def _typed(name: Any, given: Any) -> Any:

@@ -34,8 +34,20 @@ def complaints_of(error: ValidationError, document: Document) -> list[Complaint]
     return [
         document.complaint(*_worded(path, details))
         for path, details in found.items()
-        if not any(other[: len(path)] == path and other != path for other in found)
+        if not _is_said_elsewhere(path, details[0]["type"], found)
     ]
+
+
+def _is_said_elsewhere(path: KeyPath, kind: str, found: Mapping[KeyPath, list[ErrorDetails]]) -> bool:
+    """Whether a deeper error says it better, or a missing key is there but misspelt."""
+    if any(other[: len(path)] == path and other != path for other in found):
+        return True
+    misspelt = (
+        str(other[-1])
+        for other, details in found.items()
+        if other[:-1] == path[:-1] and details[0]["type"] == "extra_forbidden"
+    )
+    return kind == "missing" and any(nearest(key, [str(path[-1])]) for key in misspelt)
 
 
 def _path_in(document: Document, loc: KeyPath) -> KeyPath:
@@ -102,13 +114,20 @@ def _unknown_key(detail: ErrorDetails, path: KeyPath) -> str:
     if path[:2] == ("confirm", "default"):
         return f"is no hyper-parameter; {_nearest_or_all(key, SEARCHABLE)}"
     home = model_at(detail["loc"][:-1]) or StudySpec
-    near = nearest(key, home.model_fields)
-    places = [dotted(place) for place in _homes(key, StudySpec, ())]
-    if places and not near:
-        if key in SEARCHABLE:
-            return "is not a key here; put it under training to fix it, under space.parameters to search it"
-        return f"is not a key here; it belongs under {' or '.join(places)}"
+    homes = list(_homes(key, StudySpec, ()))
+    below = [place for place in homes if place[: len(path) - 1] == path[:-1]]
+    if (homes and not nearest(key, home.model_fields)) or (below and path[:-1]):
+        return f"is not a key here; {_where_it_belongs(key, below or homes)}"
+    meant = nearest(key, SEARCHABLE)
+    if not path[:-1] and meant and not nearest(key, home.model_fields):
+        return f"is not a key here; for {meant}, {_where_it_belongs(meant, ())}"
     return f"is not a key here; {_nearest_or_all(key, home.model_fields)}"
+
+
+def _where_it_belongs(key: str, homes: Iterable[KeyPath]) -> str:
+    if key in SEARCHABLE:
+        return "put it under training to fix it, or under space.parameters to search it"
+    return f"it belongs under {' or '.join(dotted(home) for home in homes)}"
 
 
 def _nearest_or_all(key: str, valid: Iterable[str]) -> str:
@@ -146,11 +165,8 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 def _number(what: str) -> Callable[[ErrorDetails, KeyPath], str]:
     def words(detail: ErrorDetails, _path: KeyPath) -> str:
         given = detail["input"]
-        try:
-            float(given if isinstance(given, str) else "not text")
-        except ValueError:
-            return f"must be {what}, not {shown(given)}"
-        return f"must be {what}, not {shown(given)}; drop the quotes"
+        quoted = isinstance(given, str) and re.fullmatch(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?", given.lower())
+        return f"must be {what}, not {shown(given)}" + ("; drop the quotes" if quoted else "")
 
     return words
 
