@@ -86,7 +86,7 @@ def compare(
     sides (paired), and recomputes both token-weighted means; the interval is the percentile interval (Efron and
     Tibshirani, 1993). Two or three seeds are too few to resample (the interval comes out far too narrow), so each
     resample adds what the seeds' own means vary by: a draw of Student's t with Welch's standard error and degrees
-    of freedom. From a single seed on a side the interval holds the rows' part alone.
+    of freedom. A single seed on a side says nothing about the spread: then there is no interval.
 
     Raises:
         ValueError: if a side is empty or the rows are not the same.
@@ -97,22 +97,16 @@ def compare(
     sides = [_nll_matrix(side, tokens) for side in (baseline, candidate)]
     per_seed = [side.sum(axis=1) / tokens.sum() for side in sides]
     means = [float(seeds.mean()) for seeds in per_seed]
-    rng = np.random.default_rng(seed)
-    draws = _row_means(sides, tokens, rng, resamples)
-    error, freedom = _welch(*per_seed)
-    noise = rng.standard_t(freedom, resamples) * error if error else 0.0
-    scale = means[0] or 1.0
-    relative = draws[0] if means[0] else np.ones(resamples)
-    tail = 100 * (1 - confidence) / 2
-    low, high = np.percentile(_percent(means[0]) * (draws[0] - draws[1] + noise) / relative, [tail, 100 - tail])
+    enough = min(len(side) for side in sides) > 1
+    low, high = _interval(sides, per_seed, tokens, confidence, resamples, seed) if enough else (None, None)
     return Comparison(
         baseline=means[0],
         candidate=means[1],
-        improvement=_percent(means[0]) * (means[0] - means[1]) / scale,
-        low=float(low),
-        high=float(high),
+        improvement=_percent(means[0]) * (means[0] - means[1]) / (means[0] or 1.0),
+        low=low,
+        high=high,
         confidence=confidence,
-        seeds=min(len(baseline), len(candidate)),
+        seeds=min(len(side) for side in sides),
         examples=len(tokens),
     )
 
@@ -170,6 +164,26 @@ def t_quantile(probability: float, freedom: float) -> float:
         inside = angle / 2 * float(_WEIGHTS @ np.cos(angle / 2 * (_NODES + 1)) ** (freedom - 1))
         low, high = (angle, high) if inside < wanted else (low, angle)
     return math.sqrt(freedom) * math.tan((low + high) / 2)
+
+
+def _interval(
+    sides: Sequence[NDArray[np.float64]],
+    per_seed: Sequence[NDArray[np.float64]],
+    tokens: NDArray[np.float64],
+    confidence: float,
+    resamples: int,
+    seed: int,
+) -> tuple[float, float]:
+    """Return the ends of the interval of the relative improvement, in percent."""
+    rng = np.random.default_rng(seed)
+    baseline, candidate = _row_means(sides, tokens, rng, resamples)
+    error, freedom = _welch(*per_seed)
+    noise = error * rng.standard_t(freedom, resamples) if error else 0.0
+    scale = np.where(baseline == 0, 1.0, baseline)
+    draws = _percent(float(per_seed[0].mean())) * (baseline - candidate + noise) / scale
+    tail = 100 * (1 - confidence) / 2
+    low, high = np.percentile(draws, [tail, 100 - tail])
+    return float(low), float(high)
 
 
 def _welch(baseline: NDArray[np.float64], candidate: NDArray[np.float64]) -> tuple[float, float]:

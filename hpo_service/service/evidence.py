@@ -256,8 +256,6 @@ def _compare(
 
 
 def _weakness(comparison: Comparison) -> str:
-    if comparison.seeds < 2:
-        return "one seed each: the interval knows the spread over rows only, not over seeds"
     if comparison.examples < _FEWEST_ROWS:
         return f"only {comparison.examples} test rows: an interval from so few is a rough guide"
     return ""

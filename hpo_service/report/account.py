@@ -1,0 +1,109 @@
+"""The story of one stage: why it was opened, what became of its trials, who was stopped and who went on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hpo_service.domain.states import TrialState
+from hpo_service.domain.study import StudySpec
+from hpo_service.domain.trial import Stage
+from hpo_service.report.wording import measured
+from hpo_service.service.snapshot import StageView, StudySnapshot, TrialView
+
+
+@dataclass(frozen=True)
+class Line:
+    """A trial and what is to be said of it."""
+
+    trial: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Account:
+    """What is told of a stage.
+
+    Attributes:
+        stage: which one.
+        model: the model trained in it; empty for an objective of the user's own.
+        counts: e.g. `16 trials: 10 complete, 4 pruned, 1 infeasible, 1 failed`.
+        opened: why it was opened, and what was chosen for it.
+        closed: why it ended, or that it is still open.
+        planned: why each planned trial is what it is.
+        promoted: what was carried on to the next stage.
+        stopped: trials that did not run to the end, each with its reason.
+        endings: reasons why complete trials ended, with the trials they hold for.
+    """
+
+    stage: Stage
+    model: str
+    counts: str
+    opened: str
+    closed: str
+    planned: list[Line]
+    promoted: str
+    stopped: list[Line]
+    endings: list[Line]
+
+
+def account(snapshot: StudySnapshot, view: StageView, measure: str) -> Account:
+    """Tell the story of a stage of this study."""
+    return Account(
+        stage=view.stage,
+        model=model_of(snapshot.spec, view.stage) or "",
+        counts=counts(view),
+        opened=_opened(snapshot.spec, view),
+        closed="still open" if view.open else view.reason,
+        planned=[Line(label, reason) for label, reason in view.plan.get("trials", {}).items()],
+        promoted=_promoted(snapshot, view, measure),
+        stopped=[
+            Line(f"#{trial.number}", f"{trial.state}: {trial.reason}")
+            for trial in view.trials
+            if trial.state.final and trial.state is not TrialState.COMPLETE
+        ],
+        endings=_endings(view),
+    )
+
+
+def model_of(spec: StudySpec, stage: Stage) -> str | None:
+    """Return the model a stage trains: the base in search, the target afterwards where there is one."""
+    if spec.model is None:
+        return None
+    return spec.model.base if stage is Stage.SEARCH else spec.model.target or spec.model.base
+
+
+def counts(view: StageView) -> str:
+    """Count a stage's trials by state, in words."""
+    states = [f"{n} {state}" for state in TrialState if (n := view.count(state))]
+    return (
+        f"{len(view.trials)} of {view.budget} trials: {', '.join(states)}"
+        if states
+        else f"{view.budget} trials to come"
+    )
+
+
+def _opened(spec: StudySpec, view: StageView) -> str:
+    if view.stage is Stage.SEARCH:
+        search = spec.search
+        rungs = " and ".join(f"{rung:.0%}" for rung in search.rungs)
+        halving = f" (the better half goes on at {rungs} of the run)" if search.pruner == "halving" else ""
+        return f"sampler {search.sampler} proposes, pruner {search.pruner} stops losers early{halving}"
+    return str(view.plan.get("why") or view.reason)
+
+
+def _promoted(snapshot: StudySnapshot, view: StageView, measure: str) -> str:
+    place = snapshot.stages.index(view) + 1
+    if place == len(snapshot.stages):
+        return ""
+    following = snapshot.stages[place]
+    chosen = set(following.plan.get("chosen", []))
+    names = [f"#{t.number} ({measure} {measured(t.value)})" for t in view.trials if t.number in chosen]
+    return f"{', '.join(names)} went on to {following.stage}" if names else ""
+
+
+def _endings(view: StageView) -> list[Line]:
+    reasons: dict[str, list[TrialView]] = {}
+    for trial in view.trials:
+        if trial.state is TrialState.COMPLETE:
+            reasons.setdefault(trial.reason, []).append(trial)
+    return [Line(", ".join(f"#{t.number}" for t in trials), reason) for reason, trials in reasons.items()]

@@ -1,0 +1,58 @@
+"""What a study cost, and what stopping losers early saved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hpo_service.domain.states import TrialState
+from hpo_service.domain.trial import Stage
+from hpo_service.service.snapshot import StageView, StudySnapshot
+
+
+@dataclass(frozen=True)
+class StageEffort:
+    """Device seconds of one stage; `saved` is an estimate."""
+
+    stage: Stage
+    trials: int
+    pruned: int
+    seconds: float
+    saved: float
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Device seconds of a study, stage by stage."""
+
+    stages: list[StageEffort]
+
+    @property
+    def seconds(self) -> float:
+        """Device seconds spent by trials that have ended."""
+        return sum(stage.seconds for stage in self.stages)
+
+    @property
+    def saved(self) -> float:
+        """Device seconds that pruning saved, estimated."""
+        return sum(stage.saved for stage in self.stages)
+
+
+def effort(snapshot: StudySnapshot) -> Effort:
+    """Add up what was spent.
+
+    What a pruned trial saved is estimated as the mean of the stage's complete trials less what it took itself.
+    """
+    return Effort([_stage_effort(view) for view in snapshot.stages])
+
+
+def _stage_effort(view: StageView) -> StageEffort:
+    complete = [t.device_seconds for t in view.trials if t.state is TrialState.COMPLETE and t.device_seconds > 0]
+    pruned = [t.device_seconds for t in view.trials if t.state is TrialState.PRUNED]
+    whole = sum(complete) / len(complete) if complete else 0.0
+    return StageEffort(
+        stage=view.stage,
+        trials=len(view.trials),
+        pruned=len(pruned),
+        seconds=sum(t.device_seconds for t in view.trials),
+        saved=sum(max(0.0, whole - seconds) for seconds in pruned),
+    )

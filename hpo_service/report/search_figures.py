@@ -1,0 +1,168 @@
+"""The figures of the search: learning curves, the value against each parameter. None where nothing is to be drawn."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from hpo_service.domain.space import CategoricalParameter, ParameterValue, SearchSpace
+from hpo_service.domain.states import TrialState
+from hpo_service.domain.trial import Stage
+from hpo_service.report.drawing import INK, MUTED, PAPER, WINNER, drawing, log_scale, ramp, svg
+from hpo_service.report.figures import WIDTH
+from hpo_service.report.wording import number
+from hpo_service.service.snapshot import StudySnapshot, TrialView
+
+_PANELS_PER_ROW = 3
+_MOST_COLOURS = 8
+_FARTHEST = 3.0
+"""Values farther from the median than this many times the distance from the best to the median are cut off."""
+
+
+def curves(snapshot: StudySnapshot, measure: str) -> str | None:
+    """Learning curves of every search trial: the best one bold, those stopped early faint."""
+    view = snapshot.stage(Stage.SEARCH)
+    drawn = [t for t in view.trials if any(r.value is not None for r in t.curve)] if view else []
+    if view is None or not drawn:
+        return None
+    best = view.best(maximize=_maximize(snapshot))
+    with drawing(WIDTH, 3.4) as (figure, (axes,)):
+        for trial in drawn:
+            points = [(100 * r.fraction, r.value) for r in trial.curve if r.value is not None]
+            style = _curve_style(trial, best)
+            axes.plot([x for x, _ in points], [y for _, y in points], **style)
+            if trial is best:
+                axes.annotate(
+                    f" #{trial.number}", points[-1], color=WINNER, fontweight="bold", va="center", annotation_clip=False
+                )
+        _cut(axes, [r.value for t in drawn for r in t.curve if r.value is not None], maximize=_maximize(snapshot))
+        axes.set_xlabel("% of the run")
+        axes.set_ylabel(f"validation\n{measure}")
+        handles = [
+            Line2D([], [], color=WINNER, linewidth=2.4, label="best"),
+            Line2D([], [], color=INK, linewidth=1.1, alpha=0.7, label="ran to the end"),
+            Line2D([], [], color=MUTED, linewidth=0.9, alpha=0.55, marker="o", markersize=3, label="stopped early"),
+        ]
+        axes.legend(handles=handles, loc="lower right" if _maximize(snapshot) else "upper right")
+        return svg(figure, "curves", "Learning curves of all search trials")
+
+
+def _curve_style(trial: TrialView, best: TrialView | None) -> dict[str, Any]:
+    if trial is best:
+        return {"color": WINNER, "linewidth": 2.4, "zorder": 4}
+    if trial.state in (TrialState.COMPLETE, TrialState.RUNNING):
+        return {"color": INK, "linewidth": 1.1, "alpha": 0.7, "zorder": 3}
+    return {
+        "color": MUTED,
+        "linewidth": 0.9,
+        "alpha": 0.55,
+        "zorder": 2,
+        "marker": "o",
+        "markersize": 3,
+        "markevery": [-1],
+    }
+
+
+def learning_rates(snapshot: StudySnapshot, measure: str) -> str | None:
+    """Value against learning rate on a log axis, coloured by rank; stopped trials faint at their last value."""
+    view = snapshot.stage(Stage.SEARCH)
+    shown = [t for t in view.trials if "learning_rate" in t.parameters and t.value is not None] if view else []
+    if not shown:
+        return None
+    colours = _rank_colours(shown)
+    with drawing(WIDTH, 3.2) as (figure, (axes,)):
+        for trial in shown:
+            colour = colours.get(_rank(trial), WINNER)
+            _dot(axes, trial.parameters["learning_rate"], trial, colour, size=46)
+        log_scale(axes)
+        _cut(axes, [t.value for t in shown if t.value is not None], maximize=_maximize(snapshot))
+        axes.set_xlabel("learning rate (log scale); hollow: stopped early, at its last value")
+        axes.set_ylabel(f"validation\n{measure}")
+        if colours:
+            handles = [
+                Line2D([], [], linestyle="", marker="o", color=colour, label=f"rank {rank:g}")
+                for rank, colour in colours.items()
+            ]
+            axes.legend(handles=handles, loc="best")
+        return svg(figure, "rates", "Validation value against learning rate, coloured by rank")
+
+
+def parameters(snapshot: StudySnapshot, measure: str) -> str | None:
+    """Value against each searched parameter, a small panel each."""
+    view = snapshot.stage(Stage.SEARCH)
+    shown = [t for t in view.trials if t.value is not None] if view else []
+    space = snapshot.spec.space.resolve()
+    names = [name for name in space.parameters if any(name in t.parameters for t in shown)]
+    if not names:
+        return None
+    columns = min(_PANELS_PER_ROW, len(names))
+    rows = -(-len(names) // columns)
+    with drawing(WIDTH, 0.3 + 1.85 * rows, rows, columns) as (figure, panels):
+        for name, axes in zip(names, panels, strict=False):
+            _panel(axes, name, space, shown)
+            _cut(axes, [t.value for t in shown if t.value is not None], maximize=_maximize(snapshot))
+            axes.set_title(name, fontsize=9)
+        for axes in panels[len(names) :]:
+            axes.set_visible(False)
+        figure.supylabel(f"validation {measure}", fontsize=9)
+        return svg(figure, "panels", "Validation value against each searched parameter")
+
+
+def _panel(axes: Axes, name: str, space: SearchSpace, shown: Sequence[TrialView]) -> None:
+    parameter = space.parameters[name]
+    places: Mapping[ParameterValue, float] | None = None
+    if isinstance(parameter, CategoricalParameter):
+        places = {choice: float(index) for index, choice in enumerate(parameter.choices)}
+        axes.set_xticks(range(len(parameter.choices)), [number(choice) for choice in parameter.choices])
+        axes.set_xlim(-0.5, len(parameter.choices) - 0.5)
+    elif parameter.log:
+        log_scale(axes)
+    for trial in shown:
+        if name in trial.parameters:
+            value = trial.parameters[name]
+            _dot(axes, value if places is None else places.get(value, -1.0), trial, WINNER, size=22)
+
+
+def _dot(axes: Axes, place: ParameterValue, trial: TrialView, colour: str, size: int) -> None:
+    complete = trial.state is TrialState.COMPLETE
+    axes.scatter(
+        [float(place)],
+        [trial.value or 0.0],
+        s=size,
+        facecolors=colour if complete else PAPER,
+        edgecolors=colour,
+        linewidths=1.0,
+        alpha=0.9 if complete else 0.5,
+        zorder=3 if complete else 2,
+    )
+
+
+def _rank(trial: TrialView) -> float:
+    rank = trial.parameters.get("lora_rank")
+    return float(rank) if isinstance(rank, int | float) else 0.0
+
+
+def _rank_colours(shown: Sequence[TrialView]) -> dict[float, str]:
+    ranks = {_rank(t) for t in shown if "lora_rank" in t.parameters}
+    return ramp(sorted(ranks)) if 1 < len(ranks) <= _MOST_COLOURS else {}
+
+
+def _cut(axes: Axes, values: Sequence[float], *, maximize: bool) -> None:
+    """Leave out what is so bad that the differences among the good would no longer be seen."""
+    sign = -1.0 if maximize else 1.0
+    ranked = sorted(sign * value for value in values)
+    best, median, worst = ranked[0], statistics.median(ranked), ranked[-1]
+    limit = median + _FARTHEST * (median - best)
+    if worst <= limit or median == best:
+        return
+    margin = 0.05 * (limit - best)
+    ends = sorted((sign * (best - margin), sign * limit))
+    axes.set_ylim(ends[0], ends[1])
+
+
+def _maximize(snapshot: StudySnapshot) -> bool:
+    return snapshot.spec.search.direction == "maximize"

@@ -1,0 +1,25 @@
+"""A study's specification as the YAML text people write."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from hpo_service.domain.study import StudySpec
+
+
+def study_text(spec: StudySpec) -> str:
+    """Return what the study file gave, as YAML that can be run again."""
+    return yaml_text(spec.model_dump(mode="json", exclude_unset=True))
+
+
+def yaml_text(document: Any) -> str:
+    """Write a document as YAML in block style, its keys in the order given."""
+    writer = YAML()
+    writer.width = 110
+    writer.indent(mapping=2, sequence=4, offset=2)
+    buffer = io.StringIO()
+    writer.dump(document, buffer)
+    return buffer.getvalue()
