@@ -1,0 +1,111 @@
+"""What is trained on top of a base: put on for a trial, taken off after it, leaving the base as it was."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from hpo_service.domain.hyperparameters import Hyperparameters
+from hpo_service.errors import ModelError
+
+TARGETS: dict[str, tuple[str, ...]] = {
+    # Names differ by family: Llama, Qwen, Mistral and Gemma; Phi-3; GPT-NeoX; GPT-2; MPT and Falcon.
+    "minimal": ("q_proj", "v_proj", "qkv_proj", "query_key_value", "c_attn", "Wqkv"),
+    "attention": (
+        "q_proj", "k_proj", "v_proj", "o_proj", "out_proj", "qkv_proj", "query_key_value", "dense",
+        "c_attn", "attn.c_proj", "Wqkv",
+    ),
+}  # fmt: skip
+"""Modules of the named presets, all families together; a model has some of them."""
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch on every device."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    torch.cuda.manual_seed_all(seed)
+
+
+@contextmanager
+def trainable(base: PreTrainedModel, hyper: Hyperparameters, seed: int) -> Iterator[PreTrainedModel | PeftModel]:
+    """The model to train: the base with fresh adapters (taken off afterwards), or for `full` the base itself.
+
+    Adapters are drawn from `seed` alone, so a base that has served other trials gives the same as a fresh one.
+    After `full` the base's weights have changed: the caller must load it again.
+
+    Raises:
+        ModelError: the target modules are not in the model.
+    """
+    seed_everything(seed)
+    if hyper.method == "full":
+        yield base.requires_grad_(True)
+        return
+    config = lora_config(base, hyper)
+    try:
+        adapted = get_peft_model(base, config)
+    except ValueError as error:
+        raise ModelError(f"adapters do not fit the model: {' '.join(str(error).split())}") from error
+    try:
+        yield adapted
+    finally:
+        adapted.unload()
+        # PEFT leaves this mark behind, and warns of a second adapter when it meets it again.
+        if hasattr(base, "peft_config"):
+            del base.peft_config
+
+
+def lora_config(base: PreTrainedModel, hyper: Hyperparameters) -> LoraConfig:
+    """Translate hyper-parameters to PEFT's configuration for this model."""
+    alpha = int(hyper.alpha) if float(hyper.alpha).is_integer() else hyper.alpha
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=hyper.lora_rank,
+        lora_alpha=alpha,
+        lora_dropout=hyper.lora_dropout,
+        target_modules=target_modules(base, hyper.target_modules),
+        use_rslora=hyper.method == "rslora",
+        use_dora=hyper.method == "dora",
+    )
+
+
+def target_modules(base: PreTrainedModel, wanted: str | list[str]) -> str | list[str]:
+    """The names of the modules that get adapters, as PEFT matches them: whole names or their endings.
+
+    Raises:
+        ModelError: none of the names, or not all of a given list, occur in the model.
+    """
+    if wanted == "all-linear":
+        return "all-linear"
+    linear = _linear_names(base)
+    if wanted == "full":
+        return sorted({name.rsplit(".", 1)[-1] for name in linear} | set(_embedding_names(base)))
+    names = list(TARGETS[wanted]) if isinstance(wanted, str) else wanted
+    present = [name for name in names if any(_matches(module, name) for module, _ in base.named_modules())]
+    if not present or (isinstance(wanted, list) and len(present) < len(wanted)):
+        missing = ", ".join(name for name in names if name not in present)
+        known = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in linear}))
+        raise ModelError(f"target_modules: the model has no module {missing}; its linear modules are {known}")
+    return present
+
+
+def _matches(module: str, name: str) -> bool:
+    return module == name or module.endswith(f".{name}")
+
+
+def _linear_names(base: PreTrainedModel) -> list[str]:
+    # Quantised layers are subclasses of nn.Linear; Conv1D is GPT-2's linear layer.
+    return [name for name, module in base.named_modules() if isinstance(module, nn.Linear | Conv1D)]
+
+
+def _embedding_names(base: PreTrainedModel) -> list[str]:
+    embedding = base.get_input_embeddings()
+    return [name.rsplit(".", 1)[-1] for name, module in base.named_modules() if module is embedding]

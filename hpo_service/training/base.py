@@ -1,0 +1,204 @@
+"""The frozen model that trials share: loaded once, described, and told apart from every other."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from hpo_service.domain.study import ModelSpec
+from hpo_service.domain.trial import ModelFacts
+from hpo_service.errors import ModelError
+from hpo_service.training.family import FAMILY, PREFIX, is_builtin, resolve_model
+
+# Values of each weight that go into the fingerprint: fine-tuning moves nearly all of them.
+SAMPLED = 64
+REASON_CHARS = 300
+CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class BaseKey:
+    """What makes two trials share a base."""
+
+    name: str
+    quantisation: str
+    weights: torch.dtype
+    compute: torch.dtype
+    trust_remote_code: bool
+
+    @classmethod
+    def of(cls, name: str, spec: ModelSpec, method: str) -> BaseKey:
+        """Choose precision: weights that are trained themselves are held in float32, or small steps are lost."""
+        quantisation = "nf4" if method == "qlora" and spec.quantisation == "none" else spec.quantisation
+        compute = compute_dtype(spec.dtype)
+        if method == "full" and quantisation != "none":
+            raise ModelError(f"method full cannot train {quantisation} weights: set model.quantisation to none")
+        weights = torch.float32 if method == "full" else compute
+        return cls(name, quantisation, weights, compute, spec.trust_remote_code)
+
+
+@dataclass(frozen=True)
+class Base:
+    """A loaded model with its tokenizer; `padding` is an id that may stand where the mask is 0."""
+
+    key: BaseKey
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    facts: ModelFacts
+
+    @property
+    def padding(self) -> int:
+        """The tokenizer's padding id, or 0: the mask hides it, and no label is ever made from it."""
+        return int(self.tokenizer.pad_token_id or 0)
+
+
+def device() -> torch.device:
+    """The device that trials run on."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def compute_dtype(name: str) -> torch.dtype:
+    """The type of matrix products; auto is bfloat16 on GPUs that have it, else float32."""
+    if name == "auto":
+        return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
+    return {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}[name]
+
+
+def load_base(key: BaseKey, cache: Path, progress: Progress = lambda message, fraction: None) -> Base:
+    """Load a model and its tokenizer; builtin models are made first where the cache does not hold them.
+
+    Raises:
+        ModelError: the model or its tokenizer cannot be loaded, or it is not a causal language model.
+    """
+    path = resolve_model(key.name, cache, progress)
+    config = _config(key.name, path, key.trust_remote_code)
+    tokenizer = _tokenizer(key.name, path, key.trust_remote_code)
+    quantised = _quantisation(key)
+    where: dict[str, Any] = {"device_map": {"": device()}} if quantised else {}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            path,
+            config=config,
+            dtype=key.weights,
+            quantization_config=quantised,
+            trust_remote_code=key.trust_remote_code,
+            **where,
+        )
+    # Loading reaches into the hub, remote code and quantisation libraries, which raise what they like.
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except Exception as error:
+        raise ModelError(f"model {key.name} cannot be loaded: {_reason(error)}") from error
+    if quantised:
+        from peft import prepare_model_for_kbit_training
+
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    else:
+        model.to(device())
+    facts = ModelFacts(
+        family=config.model_type,
+        hidden_size=config.get_text_config().hidden_size,
+        parameters=parameter_count(model),
+        fingerprint=fingerprint(model),
+    )
+    return Base(key, model, tokenizer, facts)
+
+
+def describe_model(name: str, trust_remote_code: bool = False) -> ModelFacts:
+    """What can be said of a model without its weights: a builtin one need not have been made yet.
+
+    Raises:
+        ModelError: the model's configuration cannot be read, or it is not a causal language model.
+    """
+    recipe = FAMILY.get(name.removeprefix(PREFIX)) if is_builtin(name) else None
+    if recipe is not None:
+        return ModelFacts(family="llama", hidden_size=recipe.architecture.hidden_size)
+    if is_builtin(name):
+        raise ModelError(f"there is no builtin model {name}; the builtin models are {', '.join(_builtin_names())}")
+    config = _config(name, name, trust_remote_code)
+    return ModelFacts(family=config.model_type, hidden_size=config.get_text_config().hidden_size)
+
+
+def fingerprint(model: PreTrainedModel) -> str:
+    """Hash of the configuration and of every weight's name, shape, type and a sample of its values."""
+    digest = hashlib.sha256()
+    config = {k: v for k, v in model.config.to_dict().items() if k not in ("_name_or_path", "transformers_version")}
+    digest.update(json.dumps(config, sort_keys=True, default=str).encode())
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            flat = weight.detach().reshape(-1)
+            sample = flat[:: max(1, flat.numel() // SAMPLED)]
+            values = sample if sample.dtype == torch.uint8 else sample.float()
+            digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}\n".encode())
+            digest.update(values.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def parameter_count(model: PreTrainedModel, *, trainable: bool = False) -> int:
+    """Number of weights (4-bit ones counted as they were before packing), all or only those trained."""
+    parameters = (p for p in model.parameters() if p.requires_grad or not trainable)
+    # bitsandbytes packs two 4-bit values into each byte
+    return sum(p.numel() * (2 if type(p).__name__ == "Params4bit" else 1) for p in parameters)
+
+
+def _config(name: str, path: str, trust_remote_code: bool) -> PretrainedConfig:
+    try:
+        config: PretrainedConfig = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+    # Wrong names, no network and broken files come as many types.
+    except Exception as error:
+        raise ModelError(f"model {name} has no usable configuration: {_reason(error)}") from error
+    architectures = config.architectures or []
+    remote = trust_remote_code and "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
+    named_causal = not architectures or any(each.endswith(CAUSAL_ENDINGS) for each in architectures)
+    if not remote and (config.is_encoder_decoder or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or not named_causal):
+        kind = architectures[0] if architectures else config.model_type
+        raise ModelError(f"model {name} is not a causal language model (it is a {kind}); choose one that generates text")
+    return config
+
+
+def _tokenizer(name: str, path: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+    # As above.
+    except Exception as error:
+        raise ModelError(f"model {name} has no usable tokenizer: {_reason(error)}") from error
+    if not tokenizer("a b c", add_special_tokens=False).input_ids:
+        raise ModelError(f"model {name} has no usable tokenizer: its files are missing, so it turns text into nothing")
+    return tokenizer
+
+
+def _quantisation(key: BaseKey) -> BitsAndBytesConfig | None:
+    if key.quantisation == "nf4":
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=key.compute,
+        )
+    return BitsAndBytesConfig(load_in_8bit=True) if key.quantisation == "int8" else None
+
+
+def _builtin_names() -> list[str]:
+    return [PREFIX + each for each in FAMILY]
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:REASON_CHARS] or type(error).__name__

@@ -1,0 +1,179 @@
+"""Checkpoints that are whole or not there: written beside, synced, renamed; refused for another base or config."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel, TrainerState
+from transformers.trainer import OPTIMIZER_NAME, SCALER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
+
+from hpo_service.training.course import Course
+
+FORMAT = 1
+MARKER = "complete.json"
+RNG_NAME = "rng_state.pth"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a checkpoint may be resumed on: the same base, the same configuration and the same rows."""
+
+    base: str
+    config: str
+    data: str
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A complete checkpoint: its folder (in the Trainer's format) and the memory of the run."""
+
+    folder: Path
+    step: int
+    course: Course
+
+
+@dataclass(frozen=True)
+class Running:
+    """The live objects of a run, whose state together is the state of the run."""
+
+    model: PreTrainedModel | PeftModel
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+    state: TrainerState
+    scaler: Any = None
+
+
+class CheckpointStore:
+    """The checkpoints of one trial under one folder: `step-<number>-<random>`, the newest complete one counts."""
+
+    def __init__(self, folder: Path, identity: Identity) -> None:
+        self._folder, self._identity = folder, identity
+
+    def save(self, running: Running, course: Course) -> None:
+        """Write the state after an optimizer step, then remove older ones.
+
+        Raises:
+            OSError: the folder cannot be written (disk full, no permission); older checkpoints stay.
+        """
+        step = running.state.global_step
+        unfinished = self._folder / f".unfinished-{uuid.uuid4().hex}"
+        try:
+            unfinished.mkdir(parents=True)
+            _write(running, unfinished)
+            marker = {"format": FORMAT, "step": step, "course": asdict(course), **asdict(self._identity)}
+            (unfinished / MARKER).write_text(json.dumps(marker))
+            _sync(unfinished)
+            unfinished.rename(self._folder / f"step-{step:08d}-{uuid.uuid4().hex[:8]}")
+        except OSError:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+        # torch and safetensors report a full disk as errors of their own.
+        except Exception as error:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise OSError(" ".join(str(error).split())) from error
+        _sync_folder(self._folder)
+        for older in self._steps():
+            if _step_of(older) < step:
+                shutil.rmtree(older, ignore_errors=True)
+
+    def newest(self) -> tuple[Checkpoint | None, str]:
+        """The newest checkpoint that fits, or None; with it why one that is there was refused, or nothing."""
+        refused = ""
+        for folder in sorted(self._steps(), key=_step_of, reverse=True):
+            found, reason = self._read(folder)
+            if found is not None:
+                return found, ""
+            refused = refused or reason
+        return None, refused
+
+    def _steps(self) -> list[Path]:
+        return list(self._folder.glob("step-*"))
+
+    def _read(self, folder: Path) -> tuple[Checkpoint | None, str]:
+        try:
+            marker = json.loads((folder / MARKER).read_text())
+            if marker["format"] != FORMAT:
+                return None, "the checkpoint was written by another version"
+            for name, meaning in (("base", "base model"), ("config", "configuration"), ("data", "data")):
+                if marker[name] != getattr(self._identity, name):
+                    return None, f"the checkpoint belongs to another {meaning}"
+            return Checkpoint(folder, marker["step"], Course(**marker["course"])), ""
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            return None, f"the checkpoint cannot be read: {' '.join(str(error).split())}"
+
+
+def _write(running: Running, folder: Path) -> None:
+    """Write the files that `Trainer.train(resume_from_checkpoint=...)` reads."""
+    save_weights(running.model, folder)
+    torch.save(running.optimizer.state_dict(), folder / OPTIMIZER_NAME)
+    torch.save(running.scheduler.state_dict(), folder / SCHEDULER_NAME)
+    if running.scaler is not None:
+        torch.save(running.scaler.state_dict(), folder / SCALER_NAME)
+    torch.save(_random_states(), folder / RNG_NAME)
+    running.state.save_to_json(str(folder / TRAINER_STATE_NAME))
+
+
+def save_weights(model: PreTrainedModel | PeftModel, folder: Path) -> None:
+    """Write the trained weights: the adapter alone, or all weights of a model trained in full."""
+    if isinstance(model, PeftModel):
+        # "auto" would ask the hub about the base's vocabulary at every save
+        model.save_pretrained(str(folder), save_embedding_layers=False)
+    else:
+        model.save_pretrained(str(folder))
+
+
+def _random_states() -> dict[str, Any]:
+    states: dict[str, Any] = {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "cpu": torch.random.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
+    """Fill a new folder and put it in the place of `target`, which is never seen half written."""
+    unfinished = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
+    unfinished.mkdir(parents=True)
+    try:
+        write(unfinished)
+        _sync(unfinished)
+        shutil.rmtree(target, ignore_errors=True)
+        unfinished.rename(target)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    _sync_folder(target.parent)
+
+
+def _sync(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+    _sync_folder(folder)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _step_of(folder: Path) -> int:
+    return int(folder.name.split("-")[1])

@@ -1,0 +1,49 @@
+"""The arithmetic of one run: micro-batches, optimizer steps, warm-up, and after which steps to evaluate."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from hpo_service.domain.study import TrainingSpec
+
+# Rows per forward pass where the study file does not say.
+DEFAULT_MICRO_BATCH = 8
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a run is cut: `steps` optimizer steps in all, `evaluations` at equal fractions of them."""
+
+    micro_batch: int
+    accumulation: int
+    steps: int
+    warmup_steps: int
+    evaluations: int
+
+    @classmethod
+    def of(cls, spec: TrainingSpec, rows: int) -> Plan:
+        """Plan the full schedule for this many training rows; the last, smaller batch of an epoch counts as a step."""
+        micro = micro_batch(spec.effective_batch, spec.micro_batch)
+        steps = spec.epochs * math.ceil(rows / spec.effective_batch)
+        return cls(
+            micro_batch=micro,
+            accumulation=spec.effective_batch // micro,
+            steps=steps,
+            warmup_steps=math.ceil(spec.warmup_ratio * steps),
+            evaluations=spec.epochs * spec.evaluations_per_epoch,
+        )
+
+    def due(self, step: int) -> range:
+        """The evaluations k (from 1) to be made after this step: those with ceil(k / evaluations * steps) = step."""
+        return range((step - 1) * self.evaluations // self.steps + 1, step * self.evaluations // self.steps + 1)
+
+    def fraction(self, evaluation: int) -> float:
+        """The share of the run after which an evaluation is made, the same for every batch size."""
+        return evaluation / self.evaluations
+
+
+def micro_batch(effective_batch: int, limit: int | None = None) -> int:
+    """The largest divisor of the effective batch up to `limit` (8 when left out): nothing is rounded away."""
+    top = min(limit or DEFAULT_MICRO_BATCH, effective_batch)
+    return next(rows for rows in range(top, 0, -1) if effective_batch % rows == 0)

@@ -1,0 +1,286 @@
+"""The solo engine: one trial at a time with transformers.Trainer and PEFT, base and rows kept between trials."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from torch.utils.data import Dataset
+from transformers import PrinterCallback, PreTrainedModel, Trainer, TrainingArguments
+
+from hpo_service.channel import TrialLink
+from hpo_service.domain.study import DataSpec, ModelSpec, TrainingSpec
+from hpo_service.domain.trial import ModelFacts, Outcome, OutcomeKind, Scores, TrialConfig
+from hpo_service.errors import ModelError, TrialError
+from hpo_service.training.adapter import trainable
+from hpo_service.training.base import Base, BaseKey, describe_model, load_base, parameter_count
+from hpo_service.training.checkpoint import CheckpointStore, Identity, replace_folder, save_weights
+from hpo_service.training.course import Course
+from hpo_service.training.evaluation import evaluate
+from hpo_service.training.plan import Plan
+from hpo_service.training.rows import StudyRows, prepare_rows
+from hpo_service.training.tokens import IGNORED, TokenRow, collate
+from hpo_service.training.watch import Watch, peak_memory_gb
+
+Facts = dict[str, float | int | str]
+
+# Seconds a model may take to come over the network, or a data set, before silence counts as a hang.
+LOADING_SECONDS = 3600.0
+# What decides the numbers of a run; the rest of a configuration may change between attempts.
+DECISIVE = {"model", "model_name", "data", "training", "seed"}
+LIBRARIES = ("torch", "transformers", "peft")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One trial with everything it needs at hand."""
+
+    link: TrialLink
+    base: Base
+    rows: StudyRows
+    plan: Plan
+    store: CheckpointStore
+
+    @property
+    def config(self) -> TrialConfig:
+        """The trial's configuration."""
+        return self.link.config
+
+
+class _Rows(Dataset[TokenRow]):
+    def __init__(self, rows: list[TokenRow]) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> TokenRow:
+        return self._rows[index]
+
+
+@dataclass
+class SoloEngine:
+    """Trains trials one after another; the base model and the tokenised rows stay loaded between them."""
+
+    cache: Path
+    clock: Callable[[], float] = time.monotonic
+    _base: Base | None = None
+    _rows: dict[str, StudyRows] = field(default_factory=dict)
+
+    def run(self, link: TrialLink) -> Outcome:
+        """Run one trial to its end, resuming from its checkpoint where one fits.
+
+        Raises:
+            ModelError, DataError: the inputs cannot be used.
+            Stopped: the trial was told to stop while there was nothing to save.
+        """
+        began = self.clock()
+        job = self._set_up(link)
+        loaded = self.clock()
+        spec = link.config.training
+        try:
+            with trainable(job.base.model, spec.hyperparameters(), link.config.seed) as model:
+                outcome = self._train(job, model)
+        finally:
+            if spec.method == "full":
+                self._base = None
+        facts: Facts = {"seconds_setup": loaded - began, "device_seconds": self.clock() - began}
+        return outcome.model_copy(update={"facts": {**outcome.facts, **facts}})
+
+    def _set_up(self, link: TrialLink) -> Job:
+        config = link.config
+        if config.model is None or config.model_name is None or config.data is None:
+            raise TrialError(f"trial {link.trial} names no model or no data for the built-in trainer")
+        base = self._load(config.model_name, config.model, config.training, link)
+        rows = self._prepare(config.data, base, link)
+        link.check()
+        identity = Identity(base.facts.fingerprint, _digest(config), rows.fingerprint)
+        store = CheckpointStore(link.folder / "checkpoint", identity)
+        return Job(link, base, rows, Plan.of(config.training, len(rows.train)), store)
+
+    def _load(self, name: str, spec: ModelSpec, training: TrainingSpec, link: TrialLink) -> Base:
+        key = BaseKey.of(name, spec, training.method)
+        if self._base is None or self._base.key != key:
+            # One base at a time: two of them may not fit.
+            self._base = None
+            _release_memory()
+
+            def progress(message: str, fraction: float) -> None:
+                link.touch(activity=f"{message} ({fraction:.0%})")
+                link.check()
+
+            with link.busy(f"loading {name}", LOADING_SECONDS):
+                self._base = load_base(key, self.cache, progress)
+        return self._base
+
+    def _prepare(self, spec: DataSpec, base: Base, link: TrialLink) -> StudyRows:
+        key = f"{base.key.name}\n{spec.model_dump_json()}"
+        if key not in self._rows:
+            with link.busy(f"reading {spec.source}", LOADING_SECONDS):
+                self._rows[key] = prepare_rows(spec, base.tokenizer)
+            largest = max(int(row.ids.max()) for row in self._rows[key].train)
+            if largest >= base.model.get_input_embeddings().weight.shape[0]:
+                raise ModelError(f"model {base.key.name} knows no token {largest}: its tokenizer belongs to another")
+        return self._rows[key]
+
+    def _describe(self, job: Job) -> dict[str, ModelFacts]:
+        trust = job.base.key.trust_remote_code
+        names = [name for name in job.link.describe if name != job.base.key.name]
+        return {job.base.key.name: job.base.facts, **{name: describe_model(name, trust) for name in names}}
+
+    def _train(self, job: Job, model: PreTrainedModel | PeftModel) -> Outcome:
+        link, plan = job.link, job.plan
+        checkpoint, refused = job.store.newest()
+        watch = Watch(
+            link=link,
+            spec=link.config.training,
+            plan=plan,
+            course=checkpoint.course if checkpoint else Course(),
+            store=job.store,
+            score=lambda: _score(job, model, job.rows.validation),
+            clock=self.clock,
+        )
+        with link.busy(f"describing {', '.join(link.describe)}", LOADING_SECONDS):
+            models = self._describe(job)
+        with tempfile.TemporaryDirectory() as scratch:
+            trainer = _trainer(job, model, watch, scratch)
+            watch.scaler = lambda: trainer.accelerator.scaler
+            link.started(checkpoint.step / plan.steps if checkpoint else 0.0, models)
+            trainer.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
+        facts = _facts(job, model, watch, trainer)
+        if refused:
+            facts["checkpoint_refused"] = refused
+        return self._conclude(job, model, watch, facts)
+
+    def _conclude(self, job: Job, model: PreTrainedModel | PeftModel, watch: Watch, facts: Facts) -> Outcome:
+        link, ending = job.link, watch.ending
+        if ending is not None and ending.kind is None:
+            return link.stopped(watch.course.value, facts, watch.checkpoint_warning)
+        if ending is not None and ending.kind is OutcomeKind.PRUNED:
+            return Outcome(kind=OutcomeKind.PRUNED, reason=ending.reason, value=watch.course.value, facts=facts)
+        # A run resumed after its last evaluation has not scored the rows in this process.
+        scores = watch.scores or _score(job, model, job.rows.validation)
+        return Outcome(
+            kind=OutcomeKind.COMPLETE,
+            reason=ending.reason if ending is not None else "trained to the end",
+            value=scores.mean,
+            validation=scores,
+            test=_score(job, model, job.rows.test) if link.config.score_test else None,
+            adapter=_keep(job, model) if link.config.keep_adapter else None,
+            facts=facts,
+        )
+
+
+def _trainer(job: Job, model: PreTrainedModel | PeftModel, watch: Watch, scratch: str) -> Trainer:
+    spec, plan, cuda = job.config.training, job.plan, job.base.model.device.type == "cuda"
+    compute = job.base.key.compute
+    args = TrainingArguments(
+        output_dir=scratch,
+        num_train_epochs=spec.epochs,
+        per_device_train_batch_size=plan.micro_batch,
+        gradient_accumulation_steps=plan.accumulation,
+        learning_rate=spec.learning_rate,
+        weight_decay=spec.weight_decay,
+        lr_scheduler_type=spec.scheduler,
+        warmup_steps=plan.warmup_steps,
+        max_grad_norm=spec.max_grad_norm,
+        seed=job.config.seed,
+        data_seed=job.config.seed,
+        bf16=compute == torch.bfloat16,
+        fp16=compute == torch.float16,
+        use_cpu=not cuda,
+        dataloader_pin_memory=cuda,
+        remove_unused_columns=False,
+        include_num_input_tokens_seen="non_padding",
+        logging_steps=1,
+        # a loss that is not a number must be seen, not replaced
+        logging_nan_inf_filter=False,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        log_level="error",
+    )
+    padding = job.base.padding
+    trainer = Trainer(
+        model=model,
+        args=args,
+        train_dataset=_Rows(job.rows.train),
+        data_collator=lambda rows: collate(rows, padding),
+        callbacks=[watch],
+    )
+    trainer.remove_callback(PrinterCallback)
+    if not trainer.model_accepts_loss_kwargs:
+        # the model would average each micro-batch by itself; tokens of the whole effective batch weigh the same
+        trainer.compute_loss_func = token_loss
+    return trainer
+
+
+def token_loss(outputs: dict[str, torch.Tensor], labels: torch.Tensor, num_items_in_batch: torch.Tensor) -> torch.Tensor:
+    """Sum of token NLLs over the number of supervised tokens in the whole effective batch."""
+    logits, targets = outputs["logits"][:, :-1].float(), labels[:, 1:]
+    total = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
+    )
+    return total / num_items_in_batch
+
+
+def _score(job: Job, model: PreTrainedModel | PeftModel, rows: list[TokenRow]) -> Scores:
+    # The adapters sit inside the base's modules; the Trainer's wrapper would copy all logits to float32.
+    inner = model.get_base_model() if isinstance(model, PeftModel) else model
+    return evaluate(inner, rows, job.base.padding, compute=job.base.key.compute, touch=job.link.touch)
+
+
+def _keep(job: Job, model: PreTrainedModel | PeftModel) -> str:
+    target = job.link.folder / "adapter"
+    with job.link.busy("saving the adapter"):
+        replace_folder(target, lambda folder: save_weights(model, folder))
+    return str(target)
+
+
+def _facts(job: Job, model: PreTrainedModel | PeftModel, watch: Watch, trainer: Trainer) -> Facts:
+    course, seconds = watch.course, watch.seconds
+    facts: Facts = {
+        "seconds_train": seconds.train,
+        "seconds_evaluate": seconds.evaluate,
+        "seconds_wait": seconds.wait,
+        "seconds_checkpoint": seconds.checkpoint,
+        "tokens": int(trainer.state.num_input_tokens_seen),
+        "steps": trainer.state.global_step,
+        "steps_planned": job.plan.steps,
+        "micro_batch": job.plan.micro_batch,
+        "accumulation": job.plan.accumulation,
+        "evaluations": course.evaluations,
+        "seed": job.config.seed,
+        "peak_memory_gb": peak_memory_gb(),
+        "trainable_parameters": parameter_count(model, trainable=True),
+        "base_fingerprint": job.base.facts.fingerprint,
+        "data_fingerprint": job.rows.fingerprint,
+        "compute": str(job.base.key.compute).removeprefix("torch."),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "versions": ", ".join([f"python {platform.python_version()}", *(f"{n} {version(n)}" for n in LIBRARIES)]),
+        **job.rows.facts,
+    }
+    if course.best is not None:
+        facts["best_value"] = course.best
+    if watch.checkpoint_warning:
+        facts["checkpoint_warning"] = watch.checkpoint_warning
+    return facts
+
+
+def _digest(config: TrialConfig) -> str:
+    return hashlib.sha256(config.model_dump_json(include=DECISIVE).encode()).hexdigest()
+
+
+def _release_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

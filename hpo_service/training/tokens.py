@@ -1,0 +1,146 @@
+"""Rows as the model sees them: token ids, and which of them are learned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from hpo_service.errors import DataError
+from hpo_service.training.formats import Example
+
+# The label that cross entropy leaves out.
+IGNORED = -100
+BATCH = 1000
+
+Ids = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class TokenRow:
+    """Token ids of a row and its labels, equally long: the id where the token is learned, else `IGNORED`.
+
+    The first label is always ignored, since nothing predicts the first token.
+    """
+
+    ids: Ids
+    labels: Ids
+
+    @property
+    def supervised(self) -> int:
+        """Number of learned tokens."""
+        return int((self.labels != IGNORED).sum())
+
+
+@dataclass(frozen=True)
+class Tokenised:
+    """Rows of one part with what cutting them to length cost."""
+
+    rows: list[TokenRow]
+    truncated: int
+    unsupervised: int
+
+
+def tokenise(
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    touch: Callable[[float], None] = lambda _: None,
+) -> Tokenised:
+    """Turn examples into token rows of at most `max_length`; rows left without a learned token are dropped.
+
+    Raises:
+        DataError: the tokenizer lacks a chat template, or a conversation does not fit it.
+    """
+    rows: list[TokenRow] = []
+    truncated = 0
+    for begin in range(0, len(examples), BATCH):
+        for ids, learned in _encode(examples[begin : begin + BATCH], tokenizer):
+            truncated += len(ids) > max_length
+            rows.append(_row(ids[:max_length], learned[:max_length]))
+        touch(len(rows) / len(examples))
+    kept = [row for row in rows if row.supervised]
+    return Tokenised(kept, truncated, len(rows) - len(kept))
+
+
+def collate(rows: Sequence[TokenRow], padding: int) -> dict[str, torch.Tensor]:
+    """Stack rows to [rows, longest], padded on the right; what is padding is told by the mask, never by the id."""
+    longest = max(len(row.ids) for row in rows)
+    ids = torch.full((len(rows), longest), padding, dtype=torch.long)
+    labels = torch.full((len(rows), longest), IGNORED, dtype=torch.long)
+    mask = torch.zeros((len(rows), longest), dtype=torch.long)
+    for index, row in enumerate(rows):
+        ids[index, : len(row.ids)] = torch.from_numpy(row.ids)
+        labels[index, : len(row.ids)] = torch.from_numpy(row.labels)
+        mask[index, : len(row.ids)] = 1
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+def _row(ids: list[int], learned: list[bool]) -> TokenRow:
+    array = np.asarray(ids, dtype=np.int32)
+    labels = np.where(np.asarray(learned, dtype=bool), array, np.int32(IGNORED))
+    labels[:1] = IGNORED
+    return TokenRow(array, labels)
+
+
+def _encode(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> list[tuple[list[int], list[bool]]]:
+    if examples[0].messages:
+        return [_encode_conversation(example, tokenizer) for example in examples]
+    end = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
+    # Apart, so that no token spans the border: exactly what generating from the prompt will see.
+    prompts = tokenizer([example.prompt for example in examples]).input_ids
+    completions = tokenizer([example.completion for example in examples], add_special_tokens=False).input_ids
+    encoded = []
+    for prompt, completion in zip(prompts, completions, strict=True):
+        start = prompt[:-1] if end and prompt[-1:] == end and len(prompt) > 1 else prompt
+        ids = [*start, *completion, *end]
+        encoded.append((ids, [False] * len(start) + [True] * (len(ids) - len(start))))
+    return encoded
+
+
+def _encode_conversation(example: Example, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[bool]]:
+    """Render with the chat template; the assistant's turns are learned, their end marks included."""
+    text, spans = _rendered(example, tokenizer)
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    learned = [any(start <= begin < end for start, end in spans) for begin, _ in encoded["offset_mapping"]]
+    return encoded["input_ids"], learned
+
+
+def _rendered(example: Example, tokenizer: PreTrainedTokenizerBase) -> tuple[str, list[tuple[int, int]]]:
+    if not tokenizer.chat_template:
+        raise DataError(
+            f"{example.origin}: the model's tokenizer has no chat template, so 'messages' cannot be rendered; "
+            "use an instruction-tuned model or the prompt-completion format"
+        )
+    messages = list(example.messages)
+    text = _render(example, tokenizer, messages, prompt=False)
+    spans = []
+    for index, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        before = _render(example, tokenizer, messages[:index], prompt=True) if index else ""
+        through = _render(example, tokenizer, messages[: index + 1], prompt=False)
+        # Some templates rewrite earlier turns (drop their reasoning): such turns are context, not learned.
+        if through.startswith(before) and text.startswith(through):
+            spans.append((len(before), len(through)))
+    if not spans:
+        raise DataError(
+            f"{example.origin}: the model's chat template shows no turn of the assistant as it was written; "
+            "use the prompt-completion format"
+        )
+    return text, spans
+
+
+def _render(
+    example: Example, tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], *, prompt: bool
+) -> str:
+    try:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt))
+    except (TemplateError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{example.origin}: the model's chat template refuses the conversation: {reason}") from error

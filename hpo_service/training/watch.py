@@ -1,0 +1,187 @@
+"""The eyes on a run: evaluates at the planned steps, reports, obeys, and ends what is lost or exhausted."""
+
+from __future__ import annotations
+
+import logging
+import math
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from hpo_service.channel import TrialLink
+from hpo_service.domain.study import TrainingSpec
+from hpo_service.domain.trial import OutcomeKind, Report, Scores
+from hpo_service.training.checkpoint import CheckpointStore, Running
+from hpo_service.training.course import Course
+from hpo_service.training.plan import Plan
+
+# A checkpoint is written after an evaluation unless writing them would take more than this share of the time.
+CHECKPOINT_SHARE = 0.05
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Ending:
+    """Why a run ended before or at its last step; an order to stop is kept by the link."""
+
+    kind: OutcomeKind | None
+    reason: str
+
+
+@dataclass
+class Seconds:
+    """Wall seconds of one attempt by what they were spent on."""
+
+    train: float = 0.0
+    evaluate: float = 0.0
+    wait: float = 0.0
+    checkpoint: float = 0.0
+
+
+@dataclass
+class Watch(TrainerCallback):
+    """Sees every optimizer step of one run; after `train()` returns, `ending` says why it ended."""
+
+    link: TrialLink
+    spec: TrainingSpec
+    plan: Plan
+    course: Course
+    store: CheckpointStore
+    score: Callable[[], Scores]
+    scaler: Callable[[], Any] = lambda: None
+    clock: Callable[[], float] = time.monotonic
+    ending: Ending | None = None
+    scores: Scores | None = None
+    checkpoint_warning: str = ""
+    seconds: Seconds = field(default_factory=Seconds)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Start the clock of the first stretch of training."""
+        self._mark = self._saved = self.clock()
+        self._stretch_seconds = 0.0
+        self._stretch_tokens = int(state.num_input_tokens_seen)
+
+    def on_substep_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Give a sign of life within an optimizer step, and leave at once where nothing is to be saved."""
+        self.link.touch()
+        stop = self.link.stop()
+        if stop is not None and not stop.checkpoint:
+            self.link.check()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **live: Any,
+    ) -> None:
+        """Look at an optimizer step that has just been made: the Trainer logs each one."""
+        if logs is None or "loss" not in logs:
+            return
+        # The Trainer would keep a line per step and write them all into every checkpoint.
+        state.log_history.clear()
+        now = self.clock()
+        self.seconds.train += now - self._mark
+        self._stretch_seconds += now - self._mark
+        self.link.touch(state.global_step / self.plan.steps, "training")
+        self._look(state, logs)
+        self._obey_and_save(state, live)
+        if self.ending is not None:
+            control.should_training_stop = True
+        self._mark = self.clock()
+
+    def _look(self, state: TrainerState, logs: dict[str, float]) -> None:
+        lost = self.course.add_loss(logs["loss"])
+        if lost:
+            self.ending = Ending(OutcomeKind.PRUNED, lost)
+            return
+        due = self.plan.due(state.global_step)
+        if due:
+            self._evaluate(due, state, logs)
+
+    def _evaluate(self, due: range, state: TrainerState, logs: dict[str, float]) -> None:
+        began = self.clock()
+        self.scores = self.score()
+        self.seconds.evaluate += self.clock() - began
+        value = self.scores.mean
+        lost = self.course.add_value(value, self.plan.fraction(due[-1]), self.spec.min_improvement)
+        if math.isfinite(value):
+            metrics = self._metrics(state, logs)
+            for number in due:
+                if self._report(Report(step=number, fraction=self.plan.fraction(number), value=value, metrics=metrics)):
+                    return
+        if lost:
+            self.ending = Ending(OutcomeKind.PRUNED, lost)
+        elif state.global_step < self.plan.steps:
+            exhausted = self.course.exhausted(self.spec.patience, self.spec.min_improvement)
+            self.ending = Ending(OutcomeKind.COMPLETE, exhausted) if exhausted else None
+
+    def _report(self, report: Report) -> bool:
+        """Send one report and wait; tell whether the answer was to stop."""
+        began = self.clock()
+        stop = self.link.report(report)
+        self.seconds.wait += self.clock() - began
+        if stop is not None:
+            self.ending = Ending(None, stop.reason)
+        return stop is not None
+
+    def _metrics(self, state: TrainerState, logs: dict[str, float]) -> dict[str, float]:
+        tokens, seconds = int(state.num_input_tokens_seen) - self._stretch_tokens, self._stretch_seconds
+        self._stretch_tokens, self._stretch_seconds = int(state.num_input_tokens_seen), 0.0
+        return {
+            "train_loss": self.course.take_train_loss(),
+            "learning_rate": logs.get("learning_rate", math.nan),
+            "grad_norm": logs.get("grad_norm", math.nan),
+            "tokens_per_second": tokens / seconds if seconds > 0 else math.nan,
+            "seconds": self.seconds.train + self.seconds.evaluate,
+            "memory_gb": peak_memory_gb(),
+        }
+
+    def _obey_and_save(self, state: TrainerState, live: dict[str, Any]) -> None:
+        stop = self.link.stop()
+        if stop is not None and self.ending is None:
+            self.ending = Ending(None, stop.reason)
+        ordered = stop is not None and stop.checkpoint and self.ending is not None and self.ending.kind is None
+        periodic = self.ending is None and bool(self.plan.due(state.global_step)) and self._affordable()
+        if ordered or periodic:
+            self._save(state, live)
+
+    def _affordable(self) -> bool:
+        since = self.clock() - self._saved
+        return self._last_save_seconds <= CHECKPOINT_SHARE * since
+
+    _last_save_seconds: float = 0.0
+
+    def _save(self, state: TrainerState, live: dict[str, Any]) -> None:
+        began = self.clock()
+        running = Running(live["model"], live["optimizer"], live["lr_scheduler"], state, self.scaler())
+        try:
+            with self.link.busy("saving a checkpoint"):
+                self.store.save(running, self.course)
+            self.checkpoint_warning = ""
+        except OSError as error:
+            # The trial goes on: what a full disk costs is the checkpoint.
+            self.checkpoint_warning = " ".join(str(error).split())
+            log.warning("trial %s: no checkpoint could be written: %s", self.link.trial, self.checkpoint_warning)
+        self._saved = self.clock()
+        self._last_save_seconds = self._saved - began
+        self.seconds.checkpoint += self._last_save_seconds
+
+
+def peak_memory_gb() -> float:
+    """Most memory held so far, in GB (1e9 bytes): of the GPU where there is one, else of the process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e9
+    # kibibytes on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
