@@ -16,6 +16,10 @@ from hpo_service.launch.devices import list_gpus
 
 MAX_RESTARTS = 5
 """A worker that dies is started again this often; a worker's death loses no trial."""
+RESTART_SECONDS = 1.0
+"""Pause before the first restart, doubled with each further one: what killed a worker may take a while to pass."""
+POLL_SECONDS = 0.2
+"""How often `wait` looks around."""
 CPU_WORKERS = 2
 """Workers on a machine without a GPU, if it has that many cores."""
 
@@ -46,10 +50,20 @@ def plan_places(workers: int | None) -> list[Place]:
 
 @dataclass
 class _Running:
+    """One place and the process that works there at present.
+
+    Attributes:
+        restart_at: when a process that died is to be replaced; None while it runs or stays ended.
+        ended: it is not started again.
+        told: how many signals this process was sent.
+    """
+
     place: Place
     process: subprocess.Popen[bytes]
     restarts: int = 0
+    restart_at: float | None = None
     ended: bool = False
+    told: int = 0
 
 
 @dataclass
@@ -61,15 +75,20 @@ class LocalWorkers:
     output: Path
     places: Sequence[Place]
     clock: Callable[[], float] = time.monotonic
+    command: Sequence[str] = (sys.executable, "-m", "hpo_service", "worker")
     _running: list[_Running] = field(default_factory=list)
+    _signals: list[signal.Signals] = field(default_factory=list)
 
     def start(self) -> None:
         """Start every worker."""
-        self._running = [_Running(place, self._spawn(place)) for place in self.places]
+        for place in self.places:
+            if not self._signals:
+                self._running.append(_Running(place, self._spawn(place)))
+                self._pass_on()
 
     def _spawn(self, place: Place) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "hpo_service", "worker", "--study", self.study, "--until-finished"]
-        log = self.output / "logs" / f"{self.study}-{place.name}.log"
+        command = [*self.command, "--study", self.study, "--until-finished"]
+        log = self.log_of(place)
         log.parent.mkdir(parents=True, exist_ok=True)
         # The storage URL may hold a password: it travels in the environment, not on the command line.
         environment = {
@@ -79,7 +98,7 @@ class LocalWorkers:
             "HPO_SERVICE_OUTPUT": str(self.output),
         }
         with log.open("ab") as stream:
-            return subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            return subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
@@ -93,34 +112,53 @@ class LocalWorkers:
         return self.output / "logs" / f"{self.study}-{place.name}.log"
 
     def watch(self) -> list[str]:
-        """Restart workers that died; return a line for each that did, and leave those alone that died too often."""
-        lines = []
-        for worker in self._running:
-            code = worker.process.poll()
-            if code is None or worker.ended:
-                continue
-            if code == 0 or worker.restarts >= MAX_RESTARTS:
-                worker.ended = True
-                if code != 0:
-                    lines.append(f"worker {worker.place.name} ended for good, see {self.log_of(worker.place)}")
-                continue
-            worker.restarts += 1
-            worker.process = self._spawn(worker.place)
-            lines.append(f"worker {worker.place.name} ended with status {code} and was started again")
+        """Restart workers that died, after a pause; return a line for each that died or came back."""
+        lines = [line for worker in list(self._running) if (line := self._look_after(worker))]
+        self._pass_on()
         return lines
+
+    def _look_after(self, worker: _Running) -> str | None:
+        code = worker.process.poll()
+        if code is None or worker.ended:
+            return None
+        name = f"worker {worker.place.name}"
+        if worker.restart_at is not None:
+            if self.clock() < worker.restart_at:
+                return None
+            # one assignment, so that a signal handler finds either the old process or the new one
+            self._running[self._running.index(worker)] = _Running(
+                worker.place, self._spawn(worker.place), restarts=worker.restarts
+            )
+            return f"{name} was started again"
+        if code == 0 or worker.restarts >= MAX_RESTARTS:
+            worker.ended = True
+            return f"{name} ended for good, see {self.log_of(worker.place)}" if code else None
+        pause = RESTART_SECONDS * 2**worker.restarts
+        worker.restarts += 1
+        worker.restart_at = self.clock() + pause
+        return f"{name} ended with status {code}, see {self.log_of(worker.place)}: it is started again in {pause:g} s"
 
     @property
     def alive(self) -> int:
-        """Workers that are running."""
-        return sum(worker.process.poll() is None for worker in self._running)
+        """Workers that are running, or about to be started again."""
+        return len(self._processes()) + sum(w.restart_at is not None and not w.ended for w in self._running)
+
+    def _processes(self) -> list[subprocess.Popen[bytes]]:
+        return [worker.process for worker in self._running if worker.process.poll() is None]
 
     def signal(self, number: signal.Signals) -> None:
-        """Pass a signal on to every worker that is running."""
+        """Pass a signal on to every worker that is running; none is started again. Fit for a signal handler."""
+        self._signals.append(number)
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Send each process every signal once: also to one that was being started when the signal came."""
         for worker in self._running:
-            worker.ended = True
-            if worker.process.poll() is None:
+            worker.ended = worker.ended or bool(self._signals)
+            while worker.told < len(self._signals):
+                worker.told += 1
                 with contextlib.suppress(ProcessLookupError):
-                    worker.process.send_signal(number)
+                    worker.process.send_signal(self._signals[worker.told - 1])
 
     def wait(self, seconds: float, tick: Callable[[], None] = lambda: None) -> bool:
         """Wait for all workers to end, calling `tick` meanwhile; kill those that have not after `seconds`.
@@ -129,12 +167,12 @@ class LocalWorkers:
             Whether all ended by themselves.
         """
         deadline = self.clock() + seconds
-        while self.alive and self.clock() < deadline:
+        while (running := self._processes()) and self.clock() < deadline:
             tick()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                next(w for w in self._running if w.process.poll() is None).process.wait(0.2)
-        late = [worker for worker in self._running if worker.process.poll() is None]
-        for worker in late:
-            worker.process.kill()
-            worker.process.wait()
+                running[0].wait(POLL_SECONDS)
+        late = self._processes()
+        for process in late:
+            process.kill()
+            process.wait()
         return not late

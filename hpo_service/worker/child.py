@@ -14,14 +14,30 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
 
+import psutil
 from pydantic import ValidationError
 
-from hpo_service.domain.messages import FROM_CHILD, Admit, Continue, Failed, Finished, Heartbeat, Reported
-from hpo_service.domain.messages import Shutdown, Started, Stop
+from hpo_service.domain.messages import (
+    FROM_CHILD,
+    Admit,
+    Continue,
+    Failed,
+    Finished,
+    Heartbeat,
+    Reported,
+    Shutdown,
+    Started,
+    Stop,
+)
 from hpo_service.errors import ChildError
 
 SHUTDOWN_SECONDS = 10.0
 """How long a child may take to exit after `shutdown` before it is killed."""
+DRAIN_SECONDS = 1.0
+"""How long the last lines of a child that is gone may take to arrive."""
+
+SWEEPS = 5
+"""How often a session is looked through for processes that were started while the others were being killed."""
 
 TRAINER = (sys.executable, "-m", "hpo_service.training")
 OBJECTIVE = (sys.executable, "-m", "hpo_service.objective")
@@ -32,7 +48,8 @@ FromChildMessage = Started | Reported | Finished | Failed | Heartbeat
 class Child:
     """One child process; messages are read by a thread into a queue, so that a silent child blocks nobody.
 
-    The child gets a session of its own: a Ctrl-C at the terminal reaches the supervisor alone, which decides.
+    The child gets a session of its own: a Ctrl-C at the terminal reaches the supervisor alone, which decides; and
+    whatever the child started is found by that session and ended with it, even after the child itself is gone.
     """
 
     def __init__(
@@ -54,10 +71,10 @@ class Child:
         self._clock = clock
         self.log = log
         self.command = command
-        self.last_heard = clock()
+        self._last_heard = clock()
         self._messages: queue.Queue[FromChildMessage | ChildError] = queue.Queue()
         with log.open("ab") as stderr:
-            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -65,7 +82,8 @@ class Child:
                 env={**os.environ, **environment},
                 start_new_session=True,
             )
-        threading.Thread(target=self._read, args=(self._pipe(self._process.stdout),), daemon=True).start()
+        self._reader = threading.Thread(target=self._read, args=(self._pipe(self._process.stdout),), daemon=True)
+        self._reader.start()
 
     @staticmethod
     def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
@@ -74,23 +92,36 @@ class Child:
         return stream
 
     def _read(self, stream: IO[bytes]) -> None:
-        for line in stream:
-            try:
-                self._messages.put(FROM_CHILD.validate_json(line))
-            except ValidationError:
-                self._messages.put(ChildError(f"the child wrote a line that is no message: {line[:200]!r}"))
-        code = self._process.wait()
-        self._messages.put(ChildError(f"the child process ended ({_exit_words(code)}); its log is {self.log}"))
+        with stream:
+            for line in stream:
+                try:
+                    self._messages.put(FROM_CHILD.validate_json(line))
+                except ValidationError:
+                    problem = f"the child wrote a line that is no message: {line[:200]!r}; its log is {self.log}"
+                    self._messages.put(ChildError(problem))
+        self._messages.put(self._obituary(self._process.wait()))
+
+    def _obituary(self, code: int) -> ChildError:
+        return ChildError(f"the child process ended ({_exit_words(code)}); its log is {self.log}")
 
     @property
     def pid(self) -> int:
-        """Process number of the child."""
+        """Process number of the child, and of its session."""
         return self._process.pid
 
     @property
+    def ended(self) -> bool:
+        """Whether the process is gone."""
+        return self._process.poll() is not None
+
+    @property
     def silence(self) -> float:
-        """Seconds since the child was last heard."""
-        return self._clock() - self.last_heard
+        """Seconds since the child was last heard, or was given something to do."""
+        return self._clock() - self._last_heard
+
+    def attend(self) -> None:
+        """Count the child's silence from now on: it is given work after a time without any."""
+        self._last_heard = self._clock()
 
     def send(self, message: Admit | Continue | Stop | Shutdown) -> None:
         """Write one message; a child that is gone is noticed by `receive`, not here."""
@@ -108,27 +139,57 @@ class Child:
         try:
             message = self._messages.get(timeout=max(0.0, timeout))
         except queue.Empty:
-            return None
-        self.last_heard = self._clock()
+            if not self.ended:
+                return None
+            message = self._last_words()
+        self._last_heard = self._clock()
         if isinstance(message, ChildError):
             raise message
         return message
 
+    def _last_words(self) -> FromChildMessage | ChildError:
+        """Return what a child that is gone still said, though something it started may hold its pipe open."""
+        self._end_session()
+        self._reader.join(DRAIN_SECONDS)
+        try:
+            return self._messages.get_nowait()
+        except queue.Empty:
+            return self._obituary(self._process.wait())
+
     def kill(self) -> None:
         """End the child and everything it started, at once."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self._end_session()
         self._process.wait()
+        self._close_input()
 
-    def close(self) -> None:
-        """Ask the child to exit; kill it when it does not."""
+    def close(self, patience: float = SHUTDOWN_SECONDS) -> None:
+        """Ask the child to exit; kill it, and whatever it leaves behind, when it has not after `patience` seconds."""
         self.send(Shutdown())
-        with contextlib.suppress(BrokenPipeError, OSError):
+        self._close_input()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(patience)
+        self.kill()
+
+    def _close_input(self) -> None:
+        with contextlib.suppress(OSError):
             self._pipe(self._process.stdin).close()
-        try:
-            self._process.wait(SHUTDOWN_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.kill()
+
+    def _end_session(self) -> None:
+        """Kill every process of the child's session; again, until none is left that was started meanwhile."""
+        for _ in range(SWEEPS):
+            members = [pid for pid in psutil.pids() if _session_of(pid) == self._process.pid]
+            for pid in members:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            if not [pid for pid in members if pid != self._process.pid]:
+                return
+
+
+def _session_of(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return None
 
 
 def _exit_words(code: int) -> str:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
+import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from hpo_service.domain.trial import Assignment, Decision, Outcome, OutcomeKind
+
+CHECKPOINT = "checkpoint"
+"""Folder inside an attempt's own in which a child keeps what a later attempt may resume from."""
+CONFIGURATION = "trial.json"
+"""File beside it that says what the attempt was about; a checkpoint is handed on only to the same."""
+COPIES = 2
+"""How often a checkpoint is copied while a holder that is leaving still changes it."""
+
+log = logging.getLogger(__name__)
 
 _ENDS_AS: Mapping[str, OutcomeKind] = {
     "prune": OutcomeKind.PRUNED,
@@ -20,7 +30,19 @@ _ENDS_AS: Mapping[str, OutcomeKind] = {
 
 @dataclass
 class HeldTrial:
-    """Mutable state of one held trial; `expires` is on the worker's own monotonic clock."""
+    """Mutable state of one held trial; `expires` and `asked_at` are on the worker's own monotonic clock.
+
+    Attributes:
+        assignment: what was claimed.
+        folder: of this attempt.
+        expires: when the lease ends, unless the database prolongs it.
+        progress: share of the training done, as last heard.
+        last_value: measure of the last report.
+        asked: the order to stop that was passed on to the child, if any.
+        asked_at: when that was.
+        over: the child is done with it; what is left is to tell the database.
+        lost: the lease is somebody else's or nobody's: nothing more is written, and the child is to stop.
+    """
 
     assignment: Assignment
     folder: Path
@@ -28,7 +50,9 @@ class HeldTrial:
     progress: float = 0.0
     last_value: float | None = None
     asked: Decision | None = None
+    asked_at: float = 0.0
     over: bool = False
+    lost: bool = False
 
     @property
     def key(self) -> str:
@@ -36,12 +60,15 @@ class HeldTrial:
         return f"{self.assignment.study}/{self.assignment.key}/{self.assignment.attempt}"
 
     def as_asked(self, outcome: Outcome) -> Outcome:
-        """Give an early end the kind and the reason for which it was asked."""
+        """Give an early end the kind and the reason for which it was asked; what the child adds to it stays."""
         if self.asked is None or outcome.kind in (OutcomeKind.COMPLETE, OutcomeKind.INFEASIBLE):
             return outcome
         kind = _ENDS_AS.get(self.asked.action, outcome.kind)
         value = outcome.value if outcome.value is not None else self.last_value
-        return outcome.model_copy(update={"kind": kind, "reason": self.asked.reason, "value": value})
+        reason = self.asked.reason
+        if outcome.reason != reason:
+            reason = outcome.reason if outcome.reason.startswith(reason) else f"{reason} ({outcome.reason})"
+        return outcome.model_copy(update={"kind": kind, "reason": reason, "value": value})
 
 
 def trial_folder(output: Path, assignment: Assignment) -> Path:
@@ -49,30 +76,45 @@ def trial_folder(output: Path, assignment: Assignment) -> Path:
     return output / assignment.study / "trials" / assignment.key / f"attempt-{assignment.attempt}"
 
 
-def hand_over_checkpoint(folder: Path, attempt: int) -> bool:
-    """Copy the newest checkpoint of an earlier attempt into this attempt's folder, atomically.
+def prepare_folder(folder: Path, assignment: Assignment) -> bool:
+    """Make the folder of an attempt, with the newest checkpoint of an earlier attempt in it.
+
+    A study that was deleted, or whose database was, may have left checkpoints under the same names: one is taken
+    only from an attempt with the same configuration, and what lies in this attempt's own place is removed. What
+    cannot be written (disk full) is left out: the trial starts afresh.
 
     Returns:
-        Whether there was one. A checkpoint that cannot be copied (disk full) is left out: the trial starts afresh.
+        Whether there was a checkpoint.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for earlier in range(attempt - 1, 0, -1):
-        source = folder.parent / f"attempt-{earlier}" / "checkpoint"
-        if not source.is_dir():
-            continue
-        partial = folder / "checkpoint.partial"
-        try:
-            shutil.rmtree(partial, ignore_errors=True)
+    about = assignment.config.model_dump_json(exclude_defaults=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
+        (folder / CONFIGURATION).write_text(about)
+    except OSError as error:
+        log.warning("%s cannot be written, checkpoints of it may be lost: %s", folder, error)
+    return any(
+        _hand_over(folder.parent / f"attempt-{earlier}", folder, about)
+        for earlier in range(assignment.attempt - 1, 0, -1)
+    )
+
+
+def _hand_over(earlier: Path, folder: Path, about: str) -> bool:
+    """Copy a checkpoint beside its place, then move it there: a kill in between leaves none, never half of one."""
+    source, partial = earlier / CHECKPOINT, folder / f"{CHECKPOINT}.partial"
+    for _ in range(COPIES):
+        shutil.rmtree(partial, ignore_errors=True)
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            if not source.is_dir() or (earlier / CONFIGURATION).read_text() != about:
+                return False
             shutil.copytree(source, partial)
-            os.replace(partial, folder / "checkpoint")
-        except OSError:
-            shutil.rmtree(partial, ignore_errors=True)
-            continue
-        return True
+            partial.replace(folder / CHECKPOINT)
+            return True
+    shutil.rmtree(partial, ignore_errors=True)
     return False
 
 
 def discard_checkpoints(folder: Path) -> None:
     """Remove the checkpoints of a trial that has ended, of all its attempts."""
-    for checkpoint in folder.parent.glob("attempt-*/checkpoint"):
+    for checkpoint in folder.parent.glob(f"attempt-*/{CHECKPOINT}"):
         shutil.rmtree(checkpoint, ignore_errors=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hpo_service.errors import DatabaseUnavailableError, StaleLeaseError
+from hpo_service.errors import DatabaseUnavailableError, HpoServiceError, NotFoundError, StaleLeaseError
 
 FIRST_RETRY_SECONDS = 0.5
 LAST_RETRY_SECONDS = 10.0
@@ -16,12 +16,12 @@ LAST_RETRY_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Delivery:
-    """One call to the database about a trial, and what to do with its answer."""
+    """One call to the database about a trial, and what to do with its answer, or with its refusal."""
 
     trial: str
     call: Callable[[], Any]
     answered: Callable[[Any], None]
-    refused: Callable[[StaleLeaseError], None]
+    refused: Callable[[HpoServiceError], None]
 
 
 class Outbox:
@@ -56,7 +56,10 @@ class Outbox:
         self._pending = deque(d for d in self._pending if d.trial != trial)
 
     def flush(self) -> bool:
-        """Deliver all that is pending; return False where the database is away."""
+        """Deliver all that is pending; return False where the database is away.
+
+        A trial that is no longer ours, or was deleted with its study, has the rest of its deliveries dropped.
+        """
         while self._pending:
             if not self.may_try:
                 return False
@@ -66,14 +69,19 @@ class Outbox:
             except DatabaseUnavailableError:
                 self.outage()
                 return False
-            except StaleLeaseError as error:
+            except (StaleLeaseError, NotFoundError) as error:
+                self.reached()
                 self.forget(delivery.trial)
                 delivery.refused(error)
             else:
                 self._pending.popleft()
-                self._pause = 0.0
+                self.reached()
                 delivery.answered(answer)
         return True
+
+    def hurry(self) -> None:
+        """End the pause: this worker is about to leave and tries once more."""
+        self._retry_at = self._clock()
 
     def outage(self) -> None:
         """Note that the database is away: pause, twice as long as last time, with jitter."""

@@ -5,24 +5,23 @@ from __future__ import annotations
 import functools
 import logging
 import random
-import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import TypeVar
 
 from hpo_service.domain.messages import Admit, Continue, Failed, Finished, Heartbeat, Reported, Started, Stop
 from hpo_service.domain.states import TrialState
 from hpo_service.domain.trial import Assignment, Decision, Outcome, OutcomeKind
-from hpo_service.errors import ChildError, DatabaseUnavailableError, StaleLeaseError
+from hpo_service.errors import ChildError, DatabaseUnavailableError, HpoServiceError, NotFoundError
 from hpo_service.failpoint import reach
 from hpo_service.service.queue import TrialQueue
 from hpo_service.service.reaper import Reaper
 from hpo_service.service.stages import Stages
 from hpo_service.worker.child import OBJECTIVE, TRAINER, Child, FromChildMessage
-from hpo_service.worker.held import HeldTrial, discard_checkpoints, hand_over_checkpoint, trial_folder
+from hpo_service.worker.held import HeldTrial, discard_checkpoints, prepare_folder, trial_folder
+from hpo_service.worker.leaving import Leaving
 from hpo_service.worker.outbox import Delivery, Outbox
 
 TICK_SECONDS = 0.5
@@ -67,6 +66,8 @@ class Supervisor:
         finished: Callable[[], bool],
         options: WorkerOptions,
         clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+        start_child: Callable[[tuple[str, ...], Path, Mapping[str, str], Callable[[], float]], Child] = Child,
     ) -> None:
         """Prepare a worker.
 
@@ -77,88 +78,93 @@ class Supervisor:
             finished: tells whether the study this worker serves has ended (only asked with `until_finished`).
             options: identity, folders, limits.
             clock: monotonic seconds.
+            sleep: waits that many seconds while there is no child to listen to.
+            start_child: starts a process from command, log, variables and clock.
         """
         self._queue = queue
         self._stages = stages
         self._reaper = reaper
         self._finished = finished
         self._options = options
-        self._clock = clock
-        self._jitter = random.Random(options.id)  # noqa: S311 - spreads pauses, guards nothing
+        self._clock, self._sleep, self._start_child = clock, sleep, start_child
+        self._jitter = random.Random(options.id)
         self._outbox = Outbox(clock, self._jitter)
         self._child: Child | None = None
         self._held: dict[str, HeldTrial] = {}
-        self._signals = 0
-        self._drain_until: float | None = None
-        self._draining = ""
+        self._leaving = Leaving(clock, options.drain_seconds)
         self._claimed = 0
         self._slots = 1
+        self._suspect = self._aborted = False
         self._idle = IDLE_SECONDS[0]
         self._claim_at = self._renew_at = self._reap_at = 0.0
 
     def run(self) -> None:
         """Work until there is nothing left to do, or until told to stop."""
-        previous = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            while not self._done():
-                self._obey_signals()
-                self._outbox.flush()
-                self._reap()
-                self._claim()
-                self._listen()
-                self._renew()
-                self._watch()
-        finally:
-            self._close()
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+        with self._leaving:
+            try:
+                while not self._done():
+                    self._obey_signals()
+                    self._outbox.flush()
+                    self._reap()
+                    self._claim()
+                    self._listen()
+                    self._renew()
+                    self._watch()
+            finally:
+                self._close()
 
     def _done(self) -> bool:
         if self._held or len(self._outbox):
-            return self._signals > 1
-        if self._draining:
+            return self._aborted
+        if self._leaving.reason:
             return True
         if self._options.max_trials is not None and self._claimed >= self._options.max_trials:
             return True
         return self._options.until_finished and self._ask(self._finished, default=False)
 
+    @property
+    def _live(self) -> list[HeldTrial]:
+        """The trials that the child has not ended yet, whether or not they are still ours."""
+        return [held for held in self._held.values() if not held.over]
+
     def _ask(self, call: Callable[[], T], default: D) -> T | D:
-        """Call the database; while it is away, answer with the default and leave it alone for a while."""
+        """Call the database; while it is away, answer with the default and leave it alone for a while.
+
+        So too where a study was deleted between two steps of the call: the next call will not see it.
+        """
         if not self._outbox.may_try:
             return default
         try:
-            answer = call()
+            answer: T | D = call()
         except DatabaseUnavailableError as error:
             if not self._outbox.database_away:
                 log.warning("%s; training goes on", error)
             self._outbox.outage()
             return default
+        except NotFoundError as error:
+            log.warning("%s", error)
+            answer = default
         self._outbox.reached()
         return answer
 
     # --- signals -----------------------------------------------------------------------------------------------
 
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        self._signals += 1
-        self._draining = self._draining or f"the worker received {signal.Signals(number).name}"
-
     def _obey_signals(self) -> None:
-        if not self._signals:
-            return
-        if self._drain_until is None:
-            log.info("%s: saving checkpoints and giving trials back", self._draining)
-            self._drain_until = self._clock() + self._options.drain_seconds
+        if self._leaving.begin():
+            log.info("%s: saving checkpoints and giving trials back", self._leaving.reason)
             for held in self._held.values():
-                self._tell(held, Decision(action="release", reason=self._draining))
-        if self._signals > 1 or self._clock() > self._drain_until:
+                self._tell(held, Decision(action="release", reason=self._leaving.reason))
+        if self._leaving.at_once:
             self._abort()
 
     def _abort(self) -> None:
         """Give up on checkpoints: end the child and give the trials back as they are."""
-        self._signals = max(2, self._signals)
+        self._aborted = True
         self._stop_child()
-        for held in list(self._held.values()):
-            self._settle(held, Outcome(kind=OutcomeKind.RELEASED, reason=f"{self._draining}; aborted"))
+        self._outbox.hurry()
+        for held in self._live:
+            reason = f"{self._leaving.reason}; aborted before it could save"
+            self._settle(held, held.as_asked(Outcome(kind=OutcomeKind.RELEASED, reason=reason)))
         self._outbox.flush()
 
     # --- claiming ----------------------------------------------------------------------------------------------
@@ -173,11 +179,10 @@ class Supervisor:
             self._admit(assignment)
 
     def _may_claim(self) -> bool:
-        live = sum(not held.over for held in self._held.values())
         limit = self._options.max_trials
         return (
-            not self._draining
-            and live < self._slots
+            not self._leaving.reason
+            and len(self._live) < self._slots
             and self._clock() >= self._claim_at
             and not len(self._outbox)
             and (limit is None or self._claimed < limit)
@@ -200,10 +205,9 @@ class Supervisor:
         )
         self._held[held.key] = held
         self._renew_at = min(self._renew_at, self._clock() + assignment.lease_seconds / RENEWALS_PER_LEASE)
-        hand_over_checkpoint(held.folder, assignment.attempt)
+        prepare_folder(held.folder, assignment)
         model = assignment.config.model
-        child = self._child_for(assignment)
-        child.send(
+        self._child_for(held).send(
             Admit(
                 trial=held.key,
                 config=assignment.config,
@@ -214,28 +218,37 @@ class Supervisor:
         log.info("%s #%d, attempt %d", assignment.stage, assignment.number, assignment.attempt)
         reach("child.admitted")
 
-    def _child_for(self, assignment: Assignment) -> Child:
-        command = TRAINER if assignment.config.objective is None else OBJECTIVE
-        if self._child is not None and self._child.command != command:
+    def _child_for(self, held: HeldTrial) -> Child:
+        """Return the child that runs trials of this kind, started if need be.
+
+        Raises:
+            ChildError: it cannot be started; the trial was given back, for the fault is this machine's.
+        """
+        command = TRAINER if held.assignment.config.objective is None else OBJECTIVE
+        alone = self._live == [held]
+        if self._child is not None and alone and (self._child.command != command or self._child.ended):
             self._stop_child()
         if self._child is None:
-            name = f"worker-{self._options.id}.log"
-            self._child = Child(
-                command, self._options.output / "logs" / name, self._options.environment, clock=self._clock
-            )
-        if not any(not held.over for held in self._held.values() if held.assignment is not assignment):
-            self._child.last_heard = self._clock()
+            path = self._options.output / "logs" / f"worker-{self._options.id}.log"
+            try:
+                self._child = self._start_child(command, path, self._options.environment, self._clock)
+            except OSError as error:
+                reason = f"worker {self._options.id} cannot start a child process: {error}"
+                self._settle(held, Outcome(kind=OutcomeKind.RELEASED, reason=reason))
+                raise ChildError(f"{reason}; see that {path} can be written and that memory is left") from error
+        if alone:
+            self._child.attend()
         return self._child
 
     # --- the child ---------------------------------------------------------------------------------------------
 
     def _listen(self) -> None:
         wait = TICK_SECONDS
-        if not self._held:
+        if not self._held and not len(self._outbox):
             wait = min(wait, max(0.0, self._claim_at - self._clock()))
         child = self._child
         if child is None:
-            time.sleep(wait)
+            self._sleep(wait)
             return
         try:
             message = child.receive(wait)
@@ -254,14 +267,16 @@ class Supervisor:
         held = self._held.get(message.trial)
         if held is None or held.over:
             return
-        if isinstance(message, Started):
-            self._describe(held, message)
-        elif isinstance(message, Reported):
-            self._report(held, message)
-        elif isinstance(message, Finished):
+        if isinstance(message, Finished):
             self._settle(held, held.as_asked(message.outcome))
-        else:
+        elif isinstance(message, Failed):
             self._fail(held, message)
+        elif held.lost:
+            return
+        elif isinstance(message, Started):
+            self._describe(held, message)
+        else:
+            self._report(held, message)
 
     def _describe(self, held: HeldTrial, message: Started) -> None:
         held.progress = message.resumed_at
@@ -271,15 +286,16 @@ class Supervisor:
 
     def _report(self, held: HeldTrial, message: Reported) -> None:
         held.progress, held.last_value = message.report.fraction, message.report.value
-        lease_from = self._clock()
-        decided: list[Decision] = []
 
-        def answered(decision: Decision) -> None:
-            held.expires = lease_from + held.assignment.lease_seconds
-            decided.append(decision)
+        def call() -> tuple[float, Decision]:
+            return self._clock(), self._queue.report(held.assignment.lease, message.report)
+
+        def answered(answer: tuple[float, Decision]) -> None:
+            asked_at, decision = answer
+            held.expires = asked_at + held.assignment.lease_seconds
             self._tell(held, decision)
 
-        self._deliver(held, functools.partial(self._queue.report, held.assignment.lease, message.report), answered)
+        self._deliver(held, call, answered)
         # While the database is away the child trains on; a decision that comes later still reaches it.
         if held.asked is None and self._child is not None:
             self._child.send(Continue(trial=held.key))
@@ -288,7 +304,7 @@ class Supervisor:
         """Pass a decision on to the child, once."""
         if decision.action == "continue" or held.asked is not None or held.over:
             return
-        held.asked = decision
+        held.asked, held.asked_at = decision, self._clock()
         log.info("%s: %s: %s", held.key, decision.action, decision.reason)
         if self._child is not None:
             keep = decision.action in ("release", "abandon")
@@ -296,45 +312,56 @@ class Supervisor:
 
     def _fail(self, held: HeldTrial, message: Failed) -> None:
         log.warning("%s: %s", held.key, message.reason)
-        self._settle(held, Outcome(kind=OutcomeKind.ERROR, reason=message.reason, retryable=message.retryable))
+        outcome = Outcome(kind=OutcomeKind.ERROR, reason=message.reason, retryable=message.retryable)
+        self._settle(held, held.as_asked(outcome))
         if message.fatal:
-            self._lose_child("the trainer asked to be restarted")
+            self._lose_child(f"the child had to be restarted after {held.key}: {message.reason}", culprit=held)
 
-    def _lose_child(self, reason: str) -> None:
+    def _lose_child(self, reason: str, culprit: HeldTrial | None = None) -> None:
+        """End the child; what it held is tried again, and counts as an error unless the fault was another's."""
         self._stop_child()
-        for held in [h for h in self._held.values() if not h.over]:
+        for held in self._live:
             log.warning("%s: %s", held.key, reason)
-            outcome = Outcome(kind=OutcomeKind.ERROR, reason=reason)
-            self._settle(held, held.as_asked(outcome) if held.asked else outcome)
+            kind = OutcomeKind.ERROR if culprit in (None, held) else OutcomeKind.RELEASED
+            self._settle(held, held.as_asked(Outcome(kind=kind, reason=reason)))
 
     def _stop_child(self) -> None:
+        self._suspect = False
         if self._child is not None:
             self._child.kill()
             self._child = None
 
     def _watch(self) -> None:
-        """Kill a child that has been silent for too long; its trials are tried again."""
-        live = [held for held in self._held.values() if not held.over]
+        """Kill a child that is silent, or goes on with what it was told to stop, for too long."""
+        live = self._live
         if self._child is None or not live:
             return
         limit = min(held.assignment.hang_seconds for held in live)
-        if self._child.silence > limit:
-            self._lose_child(f"the trainer child was silent for {limit:g} s and was killed")
+        silent, suspect = self._child.silence > limit, self._suspect
+        # Looked at twice: after this process itself was frozen, what the child said meanwhile is still to be read.
+        self._suspect = silent
+        if silent and suspect:
+            self._lose_child(f"the child was silent for {limit:g} s and was killed; its log is {self._child.log}")
+            return
+        for held in live:
+            if held.asked is not None and self._clock() - held.asked_at > held.assignment.hang_seconds:
+                late = f"{held.key} did not stop within {held.assignment.hang_seconds:g} s"
+                self._lose_child(f"{late} and the child was killed; its log is {self._child.log}", culprit=held)
+                return
 
     # --- the database ------------------------------------------------------------------------------------------
 
     def _deliver(self, held: HeldTrial, call: Callable[[], T], answered: Callable[[T], None]) -> None:
-        def refused(error: StaleLeaseError) -> None:
-            log.warning("%s", error)
-            self._tell(held, Decision(action="abandon", reason=str(error)))
-            self._drop(held)
+        def refused(error: HpoServiceError) -> None:
+            self._surrender(held, str(error))
 
         self._outbox.put(Delivery(held.key, call, answered, refused))
         self._outbox.flush()
 
     def _settle(self, held: HeldTrial, outcome: Outcome) -> None:
         held.over = True
-        if held.key not in self._held:
+        if held.lost:
+            self._drop(held)
             return
 
         def answered(state: TrialState) -> None:
@@ -345,32 +372,40 @@ class Supervisor:
 
         self._deliver(held, functools.partial(self._queue.finish, held.assignment.lease, outcome), answered)
 
+    def _surrender(self, held: HeldTrial, reason: str) -> None:
+        """Write nothing more about a trial that is not ours any more; its place is free once the child has stopped."""
+        log.warning("%s: %s", held.key, reason)
+        held.lost = True
+        self._outbox.forget(held.key)
+        if held.over:
+            self._drop(held)
+        else:
+            self._tell(held, Decision(action="abandon", reason=reason))
+
     def _drop(self, held: HeldTrial) -> None:
-        held.over = True
         self._held.pop(held.key, None)
         self._claim_at = 0.0
 
     def _renew(self) -> None:
         if self._clock() < self._renew_at:
             return
-        leases = [held.assignment.lease_seconds / RENEWALS_PER_LEASE for held in self._held.values()]
+        ours = [held for held in self._held.values() if not held.lost]
+        leases = [held.assignment.lease_seconds / RENEWALS_PER_LEASE for held in ours]
         asked_at = self._clock()
-        progress = {held.assignment.lease: held.progress for held in self._held.values()}
+        progress = {held.assignment.lease: held.progress for held in ours}
         renewal = self._ask(lambda: self._queue.renew(self._options.id, progress), default=None)
         if renewal is not None:
             self._renew_at = asked_at + min(leases, default=BEAT_SECONDS)
             if renewal.draining:
-                self._draining = self._draining or "the worker was told to drain"
-        for held in list(self._held.values()):
+                self._leaving.ask("the worker was told to drain")
+        for held in ours:
             decision = renewal.decisions.get(held.assignment.lease) if renewal is not None else None
             if decision is None:
                 self._expire(held)
                 continue
             held.expires = asked_at + held.assignment.lease_seconds
             if decision.action == "abandon":
-                self._outbox.forget(held.key)
-                self._tell(held, decision)
-                self._drop(held)
+                self._surrender(held, decision.reason)
             else:
                 self._tell(held, decision)
 
