@@ -38,6 +38,8 @@ BEAT_SECONDS = 1.0
 # Seconds a child may need to save and leave once its supervisor is gone; then it ends itself.
 ORPHAN_SECONDS = 60.0
 REASON_CHARS = 500
+# By name: they come from network libraries that this side does not import.
+OUT_OF_REACH = frozenset({"ConnectionError", "TimeoutError", "Timeout", "TransportError", "LocalEntryNotFoundError"})
 
 ToSupervisor = Started | Reported | Finished | Failed | Heartbeat
 FromSupervisor = Admit | Continue | Stop | Shutdown
@@ -285,7 +287,9 @@ class Host:
         try:
             message = Finished(trial=admit.trial, outcome=self._outcome(link))
         except (Exception, SystemExit) as error:
-            message = Failed(trial=admit.trial, reason=reason_of(error), fatal=self._is_fatal(error))
+            message = Failed(
+                trial=admit.trial, reason=reason_of(error), fatal=self._is_fatal(error), retryable=may_go_better(error)
+            )
             if not isinstance(error, TrialError):
                 log.exception("trial %s failed", admit.trial)
         self._current = None
@@ -331,6 +335,18 @@ class Host:
             self._give_back(admit, Stop(trial=admit.trial, reason="the worker is shutting down", checkpoint=True))
         self._channel.close()
         return 0
+
+
+def may_go_better(error: BaseException) -> bool:
+    """Whether another attempt could end otherwise: not where the inputs are wrong, but where they were out of reach."""
+    if not isinstance(error, TrialError):
+        return True
+    cause: BaseException | None = error
+    while cause is not None:
+        if any(base.__name__ in OUT_OF_REACH for base in type(cause).__mro__):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 def reason_of(error: BaseException) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,16 +66,17 @@ def trainable(base: PreTrainedModel, hyper: Hyperparameters, seed: int) -> Itera
 
 def lora_config(base: PreTrainedModel, hyper: Hyperparameters) -> LoraConfig:
     """Translate hyper-parameters to PEFT's configuration for this model."""
-    alpha = int(hyper.alpha) if float(hyper.alpha).is_integer() else hyper.alpha
-    return LoraConfig(
-        task_type="CAUSAL_LM",
-        r=hyper.lora_rank,
-        lora_alpha=alpha,
-        lora_dropout=hyper.lora_dropout,
-        target_modules=target_modules(base, hyper.target_modules),
-        use_rslora=hyper.method == "rslora",
-        use_dora=hyper.method == "dora",
-    )
+    fields: dict[str, Any] = {
+        "task_type": "CAUSAL_LM",
+        "r": hyper.lora_rank,
+        # PEFT says int, and takes any number; whole ones are written as people write them
+        "lora_alpha": int(hyper.alpha) if float(hyper.alpha).is_integer() else hyper.alpha,
+        "lora_dropout": hyper.lora_dropout,
+        "target_modules": target_modules(base, hyper.target_modules),
+        "use_rslora": hyper.method == "rslora",
+        "use_dora": hyper.method == "dora",
+    }
+    return LoraConfig(**fields)
 
 
 def target_modules(base: PreTrainedModel, wanted: str | list[str]) -> str | list[str]:

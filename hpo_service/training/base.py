@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
@@ -82,7 +83,7 @@ def compute_dtype(name: str) -> torch.dtype:
     return {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}[name]
 
 
-def load_base(key: BaseKey, cache: Path, progress: Progress = lambda message, fraction: None) -> Base:
+def load_base(key: BaseKey, cache: Path, progress: Progress) -> Base:
     """Load a model and its tokenizer; builtin models are made first where the cache does not hold them.
 
     Raises:
@@ -112,7 +113,8 @@ def load_base(key: BaseKey, cache: Path, progress: Progress = lambda message, fr
 
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     else:
-        model.to(device())
+        module: nn.Module = model
+        module.to(device())
     facts = ModelFacts(
         family=config.model_type,
         hidden_size=config.get_text_config().hidden_size,
@@ -152,7 +154,7 @@ def fingerprint(model: PreTrainedModel) -> str:
     return digest.hexdigest()
 
 
-def parameter_count(model: PreTrainedModel, *, trainable: bool = False) -> int:
+def parameter_count(model: nn.Module, *, trainable: bool = False) -> int:
     """Number of weights (4-bit ones counted as they were before packing), all or only those trained."""
     parameters = (p for p in model.parameters() if p.requires_grad or not trainable)
     # bitsandbytes packs two 4-bit values into each byte
@@ -168,9 +170,13 @@ def _config(name: str, path: str, trust_remote_code: bool) -> PretrainedConfig:
     architectures = config.architectures or []
     remote = trust_remote_code and "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
     named_causal = not architectures or any(each.endswith(CAUSAL_ENDINGS) for each in architectures)
-    if not remote and (config.is_encoder_decoder or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or not named_causal):
+    if not remote and (
+        config.is_encoder_decoder or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or not named_causal
+    ):
         kind = architectures[0] if architectures else config.model_type
-        raise ModelError(f"model {name} is not a causal language model (it is a {kind}); choose one that generates text")
+        raise ModelError(
+            f"model {name} is not a causal language model (it is a {kind}); choose one that generates text"
+        )
     return config
 
 

@@ -18,6 +18,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel, TrainerState
 from transformers.trainer import OPTIMIZER_NAME, SCALER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 
+from hpo_service.failpoint import reach
 from hpo_service.training.course import Course
 
 FORMAT = 1
@@ -83,6 +84,7 @@ class CheckpointStore:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise OSError(" ".join(str(error).split())) from error
         _sync_folder(self._folder)
+        reach("checkpoint.written")
         for older in self._steps():
             if _step_of(older) < step:
                 shutil.rmtree(older, ignore_errors=True)

@@ -13,7 +13,7 @@ from hpo_service.errors import DataError
 from hpo_service.training.formats import read_examples
 from hpo_service.training.source import read_rows
 from hpo_service.training.split import split_examples
-from hpo_service.training.tokens import TokenRow, Tokenised, tokenise
+from hpo_service.training.tokens import Tokenised, TokenRow, tokenise
 
 
 @dataclass(frozen=True)

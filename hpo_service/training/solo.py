@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 from torch.utils.data import Dataset
-from transformers import PrinterCallback, PreTrainedModel, Trainer, TrainingArguments
+from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
 
 from hpo_service.channel import TrialLink
 from hpo_service.domain.study import DataSpec, ModelSpec, TrainingSpec
@@ -128,7 +128,7 @@ class SoloEngine:
             with link.busy(f"reading {spec.source}", LOADING_SECONDS):
                 self._rows[key] = prepare_rows(spec, base.tokenizer)
             largest = max(int(row.ids.max()) for row in self._rows[key].train)
-            if largest >= base.model.get_input_embeddings().weight.shape[0]:
+            if largest >= base.model.config.get_text_config().vocab_size:
                 raise ModelError(f"model {base.key.name} knows no token {largest}: its tokenizer belongs to another")
         return self._rows[key]
 
@@ -224,7 +224,9 @@ def _trainer(job: Job, model: PreTrainedModel | PeftModel, watch: Watch, scratch
     return trainer
 
 
-def token_loss(outputs: dict[str, torch.Tensor], labels: torch.Tensor, num_items_in_batch: torch.Tensor) -> torch.Tensor:
+def token_loss(
+    outputs: dict[str, torch.Tensor], labels: torch.Tensor, num_items_in_batch: torch.Tensor
+) -> torch.Tensor:
     """Sum of token NLLs over the number of supervised tokens in the whole effective batch."""
     logits, targets = outputs["logits"][:, :-1].float(), labels[:, 1:]
     total = torch.nn.functional.cross_entropy(
@@ -236,6 +238,7 @@ def token_loss(outputs: dict[str, torch.Tensor], labels: torch.Tensor, num_items
 def _score(job: Job, model: PreTrainedModel | PeftModel, rows: list[TokenRow]) -> Scores:
     # The adapters sit inside the base's modules; the Trainer's wrapper would copy all logits to float32.
     inner = model.get_base_model() if isinstance(model, PeftModel) else model
+    assert isinstance(inner, PreTrainedModel)
     return evaluate(inner, rows, job.base.padding, compute=job.base.key.compute, touch=job.link.touch)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerState
 
 from hpo_service.channel import TrialLink
 from hpo_service.domain.study import TrainingSpec
@@ -26,9 +26,9 @@ CHECKPOINT_SHARE = 0.05
 log = logging.getLogger(__name__)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Ending:
-    """Why a run ended before or at its last step; an order to stop is kept by the link."""
+    """Why a run ended; without a kind it obeyed an order to stop, which the link keeps."""
 
     kind: OutcomeKind | None
     reason: str
@@ -46,7 +46,7 @@ class Seconds:
 
 @dataclass
 class Watch(TrainerCallback):
-    """Sees every optimizer step of one run; after `train()` returns, `ending` says why it ended."""
+    """Sees every optimizer step of one run; after `train()` returns, `ending` says why it ended early, if it did."""
 
     link: TrialLink
     spec: TrainingSpec
@@ -60,45 +60,40 @@ class Watch(TrainerCallback):
     scores: Scores | None = None
     checkpoint_warning: str = ""
     seconds: Seconds = field(default_factory=Seconds)
+    _mark: float = 0.0
+    _saved_at: float = 0.0
+    _save_seconds: float = 0.0
+    _stretch_seconds: float = 0.0
+    _stretch_tokens: int = 0
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_train_begin(self, *given: Any, **_: Any) -> None:
         """Start the clock of the first stretch of training."""
-        self._mark = self._saved = self.clock()
-        self._stretch_seconds = 0.0
+        _, state, _ = given
+        self._mark = self._saved_at = self.clock()
         self._stretch_tokens = int(state.num_input_tokens_seen)
 
-    def on_substep_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_substep_end(self, *_: Any, **__: Any) -> None:
         """Give a sign of life within an optimizer step, and leave at once where nothing is to be saved."""
         self.link.touch()
         stop = self.link.stop()
         if stop is not None and not stop.checkpoint:
             self.link.check()
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **live: Any,
-    ) -> None:
+    def on_log(self, *given: Any, **live: Any) -> None:
         """Look at an optimizer step that has just been made: the Trainer logs each one."""
-        if logs is None or "loss" not in logs:
+        _, state, control = given
+        logs = live["logs"]
+        if "loss" not in logs:
             return
         # The Trainer would keep a line per step and write them all into every checkpoint.
         state.log_history.clear()
-        now = self.clock()
-        self.seconds.train += now - self._mark
-        self._stretch_seconds += now - self._mark
+        spent = self.clock() - self._mark
+        self.seconds.train += spent
+        self._stretch_seconds += spent
         self.link.touch(state.global_step / self.plan.steps, "training")
         self._look(state, logs)
         self._obey_and_save(state, live)
-        if self.ending is not None:
-            control.should_training_stop = True
+        control.should_training_stop = control.should_training_stop or self.ending is not None
         self._mark = self.clock()
 
     def _look(self, state: TrainerState, logs: dict[str, float]) -> None:
@@ -158,10 +153,7 @@ class Watch(TrainerCallback):
             self._save(state, live)
 
     def _affordable(self) -> bool:
-        since = self.clock() - self._saved
-        return self._last_save_seconds <= CHECKPOINT_SHARE * since
-
-    _last_save_seconds: float = 0.0
+        return self._save_seconds <= CHECKPOINT_SHARE * (self.clock() - self._saved_at)
 
     def _save(self, state: TrainerState, live: dict[str, Any]) -> None:
         began = self.clock()
@@ -174,9 +166,9 @@ class Watch(TrainerCallback):
             # The trial goes on: what a full disk costs is the checkpoint.
             self.checkpoint_warning = " ".join(str(error).split())
             log.warning("trial %s: no checkpoint could be written: %s", self.link.trial, self.checkpoint_warning)
-        self._saved = self.clock()
-        self._last_save_seconds = self._saved - began
-        self.seconds.checkpoint += self._last_save_seconds
+        self._saved_at = self.clock()
+        self._save_seconds = self._saved_at - began
+        self.seconds.checkpoint += self._save_seconds
 
 
 def peak_memory_gb() -> float:
