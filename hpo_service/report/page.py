@@ -78,10 +78,8 @@ def moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def parameter_values(
-    spec: StudySpec, evidence: Evidence
-) -> list[tuple[str, ParameterValue | None, ParameterValue | None]]:
-    """List every parameter in which winner and default may differ, with both values."""
+def parameter_values(spec: StudySpec, evidence: Evidence) -> list[tuple[str, Any, Any]]:
+    """List every parameter in which winner and default may differ, with the winner's value and the default's."""
     if evidence.winner is None:
         return []
     sides = [evidence.winner, evidence.default]
