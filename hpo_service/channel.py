@@ -92,7 +92,7 @@ class Channel:
         os.close(null)
         sys.stdout.flush()
         os.dup2(2, 1)
-        channel = cls(reader, writer)
+        channel = cls(reader, writer, abandon=_end_group)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         # SimpleQueue.put is reentrant, which makes it fit for a signal handler.
         signal.signal(signal.SIGTERM, lambda *_: channel._inbox.put(Shutdown()))
@@ -337,9 +337,16 @@ class Host:
         return 0
 
 
+def _end_group() -> None:
+    """End this process at once, and what the work has started, where the group is its own."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
+
+
 def may_go_better(error: BaseException) -> bool:
     """Whether another attempt could end otherwise: not where the inputs are wrong, but where they were out of reach."""
-    if not isinstance(error, TrialError):
+    if not isinstance(error, TrialError) or error.retryable:
         return True
     cause: BaseException | None = error
     while cause is not None:

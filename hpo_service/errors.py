@@ -1,4 +1,4 @@
-"""The one error module: every failure a person can cause or meet, each with its exit code and a remedy in the message."""
+"""The one error module: every failure a person can cause or meet, with its exit code, and a remedy in its message."""
 
 from __future__ import annotations
 
@@ -64,7 +64,13 @@ class StaleLeaseError(HpoServiceError):
 
 
 class TrialError(HpoServiceError):
-    """A trial cannot be trained as asked; the message says which input is wrong."""
+    """A trial cannot be trained as asked; the message says which input is wrong.
+
+    Attributes:
+        retryable: whether another attempt may do better; False where it can only fail the same way.
+    """
+
+    retryable = False
 
 
 class DataError(TrialError):
@@ -73,6 +79,12 @@ class DataError(TrialError):
 
 class ModelError(TrialError):
     """The model or tokenizer cannot be loaded or is not a causal language model."""
+
+
+class AttemptError(TrialError):
+    """This attempt failed for a reason that the next one may not meet: a command that was killed, a busy machine."""
+
+    retryable = True
 
 
 class ChildError(HpoServiceError):

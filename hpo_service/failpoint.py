@@ -27,9 +27,18 @@ LABELS = (
 
 
 def _armed() -> dict[str, int]:
-    """Read `HPO_SERVICE_FAILPOINT=label[:visit]`: the process dies at that visit (default: the first)."""
-    label, _, visit = os.environ.get("HPO_SERVICE_FAILPOINT", "").partition(":")
-    return {label: int(visit or 1)} if label else {}
+    """Read `HPO_SERVICE_FAILPOINT=label[:visit]`: the process dies at that visit (default: the first).
+
+    Raises:
+        ValueError: it names no label, or no visit: an attack that never happens would prove nothing.
+    """
+    wish = os.environ.get("HPO_SERVICE_FAILPOINT", "")
+    label, _, visit = wish.partition(":")
+    if not label:
+        return {}
+    if label not in LABELS or not (visit or "1").isdecimal() or int(visit or 1) < 1:
+        raise ValueError(f"HPO_SERVICE_FAILPOINT={wish} is not LABEL or LABEL:VISIT with one of {', '.join(LABELS)}")
+    return {label: int(visit or 1)}
 
 
 _remaining = _armed()

@@ -10,7 +10,8 @@ from hpo_service.domain.trial import ModelFacts, Outcome, Report, TrialConfig
 
 
 class _Message(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # a loss that is not finite must arrive as it is, not as null
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
 
 class Admit(_Message):

@@ -1,4 +1,4 @@
-"""One trial as it travels: the assignment a worker holds, the configuration a child trains, the outcome that comes back."""
+"""One trial as it travels: the assignment a worker holds, the configuration a child trains, the outcome it returns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class Stage(StrEnum):
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # a loss that is not finite travels as NaN or Infinity, not as null
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
 
 class TrialConfig(_Record):

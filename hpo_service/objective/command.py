@@ -11,11 +11,12 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from typing import IO
 
 from hpo_service.channel import TrialLink
 from hpo_service.domain.trial import Outcome, OutcomeKind
-from hpo_service.errors import TrialError
+from hpo_service.errors import AttemptError, TrialError
 from hpo_service.objective.context import TrialContext
 
 POLL_SECONDS = 0.2
@@ -31,21 +32,20 @@ def run_command(template: str, link: TrialLink) -> Outcome:
     value; any other line goes to the worker's log. Placeholders: every parameter, `{seed}`, `{checkpoint}`.
 
     Raises:
-        TrialError: a placeholder has no value, the command cannot be started, fails, or prints no result.
+        TrialError: a placeholder has no value, there is no such command, it prints no result or one that cannot be
+            read.
+        AttemptError: the command failed, or cannot be started just now.
     """
     context = TrialContext(link)
-    arguments = fill(template, {**context.parameters, "seed": context.seed, "checkpoint": context.checkpoint_folder})
+    process = _start(
+        fill(template, {**context.parameters, "seed": context.seed, "checkpoint": context.checkpoint_folder})
+    )
     try:
-        process = subprocess.Popen(
-            arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True
-        )
-    except OSError as error:
-        raise TrialError(f"the objective's command cannot be started: {error}") from error
-    link.started()
-    try:
+        link.started()
         return _follow(process, context, link)
     finally:
-        _end(process)
+        with link.busy("ending the command"):
+            _end(process)
 
 
 def fill(template: str, values: dict[str, object]) -> list[str]:
@@ -55,51 +55,88 @@ def fill(template: str, values: dict[str, object]) -> list[str]:
         TrialError: a placeholder has no value, or the line cannot be split.
     """
     try:
-        return [part.format_map(values) for part in shlex.split(template)]
+        parts = [part.format_map(values) for part in shlex.split(template)]
     except KeyError as error:
         known = ", ".join(sorted(values))
         raise TrialError(f"the objective's command names {{{error.args[0]}}}, known are: {known}") from error
-    except (ValueError, IndexError, AttributeError) as error:
+    except (ValueError, IndexError, AttributeError, TypeError) as error:
         raise TrialError(f"the objective's command cannot be read: {error}") from error
+    if not parts:
+        raise TrialError("the objective's command is empty")
+    return parts
+
+
+def _start(arguments: list[str]) -> subprocess.Popen[str]:
+    """Start the command in a process group of its own, but in this process's session, by which it can be found."""
+    try:
+        return subprocess.Popen(
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+            process_group=0,
+        )
+    except (FileNotFoundError, PermissionError, ValueError) as error:
+        raise TrialError(f"the objective's command cannot be started: {error}") from error
+    except OSError as error:
+        raise AttemptError(f"the objective's command cannot be started: {error}") from error
 
 
 def _follow(process: subprocess.Popen[str], context: TrialContext, link: TrialLink) -> Outcome:
-    lines: queue.Queue[str | None] = queue.Queue()
-    if process.stdout is not None:
-        threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
     result: float | None = None
-    while True:
+    for line in _lines(process):
         if link.stop() is not None:
             return link.stopped()
-        try:
-            line = lines.get(timeout=POLL_SECONDS)
-        except queue.Empty:
-            continue
-        if line is None:
-            break
-        link.touch()
-        final = _hear(line, context)
-        result = final if final is not None else result
-    code = process.wait()
+        if line is not None:
+            link.touch()
+            final = _hear(line, context)
+            result = final if final is not None else result
     if link.stop() is not None:
         return link.stopped()
+    code = process.wait()
     if code != 0:
-        raise TrialError(f"the objective's command ended with status {code}: see the worker's log")
+        raise AttemptError(f"the objective's command {_how_it_ended(code)}: see the worker's log")
     if result is None:
         raise TrialError('the objective\'s command printed no result: its last line must be {"result": NUMBER}')
     return Outcome(kind=OutcomeKind.COMPLETE, reason="the command printed its result", value=result)
 
 
+def _lines(process: subprocess.Popen[str]) -> Iterator[str | None]:
+    """Yield each line the command prints, and None at each moment of silence, until it has ended."""
+    lines: queue.Queue[str | None] = queue.Queue()
+    if process.stdout is not None:
+        threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
+    printing = True
+    while printing:
+        ended = process.poll() is not None
+        try:
+            line = lines.get(timeout=POLL_SECONDS)
+        except queue.Empty:
+            if ended:  # something it has left behind holds its output open
+                return
+            yield None
+            continue
+        printing = line is not None
+        if line is not None:
+            yield line
+    while process.poll() is None:
+        yield None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(POLL_SECONDS)
+
+
 def _read(stream: IO[str], lines: queue.Queue[str | None]) -> None:
-    for line in stream:
-        lines.put(line)
+    with stream:
+        for line in stream:
+            lines.put(line)
     lines.put(None)
 
 
 def _hear(line: str, context: TrialContext) -> float | None:
     """Take one line: report it, return a final result, or pass it on to the log."""
     message: object = None
-    with contextlib.suppress(json.JSONDecodeError):
+    with contextlib.suppress(ValueError, RecursionError):
         message = json.loads(line)
     if not isinstance(message, dict) or not ("result" in message or {"step", "value"} <= message.keys()):
         sys.stderr.write(line)
@@ -114,19 +151,29 @@ def _hear(line: str, context: TrialContext) -> float | None:
             fraction=None if fraction is None else float(fraction),
             metrics={str(k): float(v) for k, v in (message.get("metrics") or {}).items()},
         )
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise TrialError(f"the objective's command printed a line that cannot be read: {line.strip()!r}") from error
     return None
 
 
+def _how_it_ended(code: int) -> str:
+    if code > 0:
+        return f"ended with status {code}"
+    with contextlib.suppress(ValueError):
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"was killed by signal {-code}"
+
+
 def _end(process: subprocess.Popen[str]) -> None:
-    if process.poll() is not None:
-        return
-    for number, patience in ((signal.SIGTERM, TERM_SECONDS), (signal.SIGKILL, None)):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        try:
-            process.wait(patience)
-        except subprocess.TimeoutExpired:
-            continue
-        return
+    """End the command and all of its process group: first it is asked to, then what is left is killed."""
+    if process.poll() is None:
+        _signal(process, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(TERM_SECONDS)
+    _signal(process, signal.SIGKILL)
+    process.wait()
+
+
+def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)

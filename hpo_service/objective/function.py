@@ -22,7 +22,7 @@ def run_function(name: str, link: TrialLink) -> Outcome:
         function = importlib.import_module(module_name)
         for part in attribute.split("."):
             function = getattr(function, part)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, SyntaxError) as error:
         raise TrialError(f"objective {name} cannot be imported ({error}): run workers where Python finds it") from error
     if not callable(function):
         raise TrialError(f"objective {name} is not a function")

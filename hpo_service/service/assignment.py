@@ -27,8 +27,7 @@ def assignment(spec: StudySpec, stage: StageRow, trial: TrialRow) -> Assignment:
 
 def trial_config(spec: StudySpec, stage: Stage, trial: TrialRow) -> TrialConfig:
     """Apply the trial's values to the study's training section, and choose the model of its stage."""
-    model_name = None
-    training = TrainingSpec()
+    model_name, training = None, spec.training
     if spec.model is not None:
         model_name = spec.model.base if stage is Stage.SEARCH or spec.model.target is None else spec.model.target
         watched = spec.training.model_dump(exclude_unset=True)

@@ -22,8 +22,8 @@ def admission(stage: StageRow, total: int, trials: TrialStore) -> Admission:
     """Decide whether one more trial fits the budget; call it with the study locked.
 
     Every trial that was ever admitted counts, whatever became of it, retried ones once. A device-hour budget counts
-    what finished attempts took, what running ones took so far, and what the running ones and the new one are
-    expected to take still: the mean of the complete trials.
+    what finished attempts took, what running ones took so far, and what the unfinished trials and the new one are
+    expected to take still: the mean of the complete trials that were run.
     """
     if total >= stage.trials:
         return Admission(False, f"all {stage.trials} trials of the budget have been admitted")
@@ -40,9 +40,10 @@ def admission(stage: StageRow, total: int, trials: TrialStore) -> Admission:
 
 def _expected_hours(rows: Iterable[TrialRow]) -> float:
     everyone = list(rows)
-    durations = [row.device_seconds for row in everyone if row.state is TrialState.COMPLETE]
+    ran = [row for row in everyone if row.state is TrialState.COMPLETE and row.copied_from is None]
+    durations = [row.device_seconds for row in ran]
     if not durations:
         return 0.0
     mean = sum(durations) / len(durations)
-    remaining = sum(1.0 - (row.progress or 0.0) for row in everyone if row.state is TrialState.RUNNING)
+    remaining = sum(1.0 - (row.progress or 0.0) for row in everyone if not row.state.final)
     return mean * (remaining + 1.0) / 3600

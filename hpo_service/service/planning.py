@@ -64,7 +64,7 @@ def plan_verify(spec: StudySpec, measured: Sequence[Measured], facts: Mapping[st
     choice = choose_top(measured, spec.transfer.top)
     if not choice.chosen:
         return None
-    small, large = facts[spec.model.base], facts[spec.model.target]
+    small, large = _facts_of(spec.model.base, facts), _facts_of(spec.model.target, facts)
     trials: dict[str, Planned] = {}
     for origin in choice.chosen:
         resolved = spec.training.hyperparameters().with_values(origin.parameters)
@@ -80,6 +80,12 @@ def plan_verify(spec: StudySpec, measured: Sequence[Measured], facts: Mapping[st
             )
             trials.setdefault(canonical_key(config.parameters), planned)
     return Plan(Stage.VERIFY, list(trials.values()), choice.reason, choice)
+
+
+def _facts_of(model: str, facts: Mapping[str, ModelFacts]) -> ModelFacts:
+    if model not in facts:
+        raise ValueError(f"nothing is known about model {model}: no trial described it; please report this")
+    return facts[model]
 
 
 def plan_confirm(spec: StudySpec, measured: Sequence[Measured]) -> Plan | None:
@@ -130,18 +136,21 @@ def default_parameters(spec: StudySpec, like: Mapping[str, ParameterValue]) -> d
     for name in like:
         value = given.get(name, plain.alpha if name == "lora_alpha" else getattr(plain, name))
         base[name] = value
+    if "lora_alpha" in given:
+        base.pop("lora_alpha_multiplier", None)  # they say the same thing: what the study says stands
+    elif "lora_alpha_multiplier" in given:
+        base.pop("lora_alpha", None)
     return {**base, **given}
 
 
 def enclosing_space(configurations: Sequence[Mapping[str, ParameterValue]]) -> SearchSpace:
     """Return the smallest space that contains all the configurations."""
-    values: dict[str, list[ParameterValue]] = {}
+    values: dict[str, dict[tuple[type, ParameterValue], ParameterValue]] = {}
     for configuration in configurations:
         for name, value in configuration.items():
-            known = values.setdefault(name, [])
-            if value not in known:
-                known.append(value)
-    return SearchSpace(parameters={name: _enclosing_parameter(seen) for name, seen in values.items()})
+            # by type too: 1, 1.0 and True are equal
+            values.setdefault(name, {})[type(value), value] = value
+    return SearchSpace(parameters={name: _enclosing_parameter(list(seen.values())) for name, seen in values.items()})
 
 
 def _enclosing_parameter(values: list[ParameterValue]) -> Parameter:
