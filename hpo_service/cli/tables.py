@@ -8,13 +8,15 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
 from hpo_service.domain.states import StudyState, TrialState
+from hpo_service.report.account import account
 from hpo_service.report.effort import effort
-from hpo_service.report.wording import configuration, device_time, measured
+from hpo_service.report.wording import configuration, device_time, measured, number
 from hpo_service.service.evidence import Configuration, Evidence, Verdict
 from hpo_service.service.snapshot import StageView, StudySnapshot, TrialView
 
@@ -70,10 +72,9 @@ def verdict_table(evidence: Evidence) -> RenderableType:
 
 def _comparison(evidence: Evidence) -> Table:
     sides = [side for side in (evidence.default, evidence.winner) if side is not None]
-    table = Table(title=None, pad_edge=False)
-    table.add_column(f"{evidence.measure} ({'higher' if evidence.maximize else 'lower'} is better)")
-    for side in sides:
-        table.add_column(side.label, justify="right")
+    better = "higher" if evidence.maximize else "lower"
+    heads = [Column(side.label, justify="right", no_wrap=True) for side in sides]
+    table = Table(Column(f"{evidence.measure}, {better} is better"), *heads, box=box.ROUNDED)
     if any(side.test is not None for side in sides):
         table.add_row("test, mean of seeds", *(measured(side.test) for side in sides))
     table.add_row("validation, mean of seeds", *(measured(side.validation) for side in sides))
@@ -82,16 +83,11 @@ def _comparison(evidence: Evidence) -> Table:
     if comparison is not None:
         blank = [""] * (len(sides) - 1)
         table.add_row("improvement", *blank, f"{comparison.improvement:+.2f}{comparison.unit}")
-        table.add_row("", *blank, comparison.interval)
+        table.add_row(comparison.level, *blank, comparison.interval)
     table.add_section()
     for name in dict.fromkeys(name for side in sides for name in side.parameters):
-        table.add_row(name, *(configuration_value(side, name) for side in sides))
+        table.add_row(name, *(number(side.parameters.get(name, "–")) for side in sides))
     return table
-
-
-def configuration_value(side: Configuration, name: str) -> str:
-    """Write the value a configuration has for a parameter, or a dash."""
-    return configuration({"": side.parameters[name]}).strip() if name in side.parameters else "–"
 
 
 def _seeds(side: Configuration) -> str:
@@ -102,7 +98,13 @@ def _seeds(side: Configuration) -> str:
 def studies_table(rows: Iterable[ListedStudy]) -> Table:
     """Return the list of studies."""
     table = Table(
-        Column("study", no_wrap=True), "state", "model", Column("created (UTC)", no_wrap=True), Column("why", ratio=1)
+        Column("study", no_wrap=True),
+        Column("state", no_wrap=True),
+        Column("model", no_wrap=True),
+        Column("created", no_wrap=True),
+        "why",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
     )
     for row in rows:
         table.add_row(row.name, row.state, _models(row.spec), _moment(row.created_at), Text(row.reason))
@@ -110,29 +112,38 @@ def studies_table(rows: Iterable[ListedStudy]) -> Table:
 
 
 def study_table(snapshot: StudySnapshot) -> RenderableType:
-    """Return a study with its stages and all their trials."""
+    """Return a study with its stages, their trials and the reasons of every decision."""
     spent = effort(snapshot)
     head = [
         Text.assemble((snapshot.name, "bold"), f"  {snapshot.state}: {snapshot.reason}"),
-        Text(f"{device_time(spent.seconds)} of device time, about {device_time(spent.saved)} saved by pruning"),
+        Text(f"device time {device_time(spent.seconds)}, about {device_time(spent.saved)} saved by pruning"),
     ]
-    return Group(_lines(head), *(part for view in snapshot.stages for part in _stage(view)))
+    return Group(_lines(head), *(part for view in snapshot.stages for part in _stage(snapshot, view)))
 
 
-def _stage(view: StageView) -> list[RenderableType]:
-    state = "open" if view.open else "closed"
-    head = Text.assemble(
-        (f"\n{view.stage}", "bold"), f"  {state}, {view.ended} of {view.budget} trials have ended: {view.reason}"
-    )
+def _stage(snapshot: StudySnapshot, view: StageView) -> list[RenderableType]:
+    told = account(snapshot, view, "value")
+    head = [
+        Text.assemble((f"\n{view.stage}", "bold"), f"  {told.counts}"),
+        Text(f"opened: {told.opened}"),
+        Text("still open" if view.open else f"closed: {told.closed}"),
+    ]
+    reasons = [f"{line.trial}: {line.text}" for line in (*told.planned, *told.stopped, *told.endings)]
+    reasons += [told.promoted] if told.promoted else []
+    return [_lines(head), _trials(view), _lines((Text(reason, style="dim") for reason in reasons), mark="·")]
+
+
+def _trials(view: StageView) -> Table:
     table = Table(
         Column("#", justify="right", no_wrap=True),
         Column("state", no_wrap=True),
         Column("value", justify="right", no_wrap=True),
-        Column("seconds", justify="right", no_wrap=True),
-        Column("configuration", ratio=3),
-        Column("why", ratio=4),
+        Column("device s", justify="right", no_wrap=True),
+        Column("configuration", ratio=1, no_wrap=True, overflow="ellipsis"),
         expand=True,
-        pad_edge=False,
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
     )
     for trial in view.trials:
         table.add_row(
@@ -141,16 +152,15 @@ def _stage(view: StageView) -> list[RenderableType]:
             measured(trial.value),
             f"{trial.device_seconds:.1f}",
             Text(f"{trial.label}: {configuration(trial.parameters)}".removeprefix(": ")),
-            Text(trial.reason),
         )
-    return [_lines([head]), table]
+    return table
 
 
 def verdict_json(snapshot: StudySnapshot, evidence: Evidence) -> dict[str, Any]:
     """Return what was found as plain data; numbers that are not finite become null."""
     comparison = evidence.comparison
     spent = effort(snapshot)
-    return _plain(
+    document: dict[str, Any] = _plain(
         {
             "study": snapshot.name,
             "state": snapshot.state,
@@ -171,6 +181,7 @@ def verdict_json(snapshot: StudySnapshot, evidence: Evidence) -> dict[str, Any]:
             "device_seconds_saved_estimate": spent.saved,
         }
     )
+    return document
 
 
 def studies_json(rows: Iterable[ListedStudy]) -> list[dict[str, Any]]:
@@ -189,7 +200,7 @@ def studies_json(rows: Iterable[ListedStudy]) -> list[dict[str, Any]]:
 
 def study_json(snapshot: StudySnapshot) -> dict[str, Any]:
     """Return a study with its stages, trials and curves as plain data."""
-    return _plain(
+    document: dict[str, Any] = _plain(
         {
             "name": snapshot.name,
             "state": snapshot.state,
@@ -200,6 +211,7 @@ def study_json(snapshot: StudySnapshot) -> dict[str, Any]:
             "stages": [_stage_json(view) for view in snapshot.stages],
         }
     )
+    return document
 
 
 def _stage_json(view: StageView) -> dict[str, Any]:
@@ -245,16 +257,17 @@ def _models(spec: dict[str, Any]) -> str:
     model = spec.get("model")
     if not model:
         return "own objective"
-    return " → ".join(name for name in (model.get("base"), model.get("target")) if name)
+    return "\n→ ".join(name for name in (model.get("base"), model.get("target")) if name)
 
 
 def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%d %H:%M")
+    return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%d")
 
 
-def _lines(texts: Iterable[Text]) -> Table:
-    """Stack texts so that they wrap at words also on a console that does not wrap by itself."""
-    grid = Table.grid(Column(no_wrap=False))
+def _lines(texts: Iterable[Text], mark: str = "") -> Table:
+    """Stack texts so that they wrap at words, also on a console that does not wrap by itself."""
+    marks = [Column(no_wrap=True)] if mark else []
+    grid = Table.grid(*marks, Column(no_wrap=False), padding=(0, 1) if mark else 0)
     for text in texts:
-        grid.add_row(text)
+        grid.add_row(*([Text(mark, style="dim")] if mark else []), text)
     return grid

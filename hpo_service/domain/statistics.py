@@ -52,21 +52,27 @@ class Comparison:
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
     @property
+    def level(self) -> str:
+        """What the interval is called, e.g. `95% interval`."""
+        return f"{100 * self.confidence:.4g}% interval"
+
+    @property
     def interval(self) -> str:
-        """The interval in words, e.g. `95% interval +1.00% to +2.00%`."""
+        """The ends of the interval in words, e.g. `+1.00% to +2.00%`, or `none`."""
         if self.low is None or self.high is None:
-            return "no interval: it takes two seeds of each"
-        level = f"{100 * self.confidence:.4g}%"
-        return f"{level} interval {self._signed(self.low)} to {self._signed(self.high)}"
+            return "none"
+        return f"{self._signed(self.low)} to {self._signed(self.high)}"
 
     def sentence(self) -> str:
         """Say in words what was found."""
         sample = f"{self.seeds} seed{'s' if self.seeds > 1 else ''} each"
         sample += f", {self.examples} test rows" if self.examples else ""
+        spread = "no interval: it takes two seeds of each" if self.low is None else f"{self.level} {self.interval}"
         if not self.distinguishable:
-            return f"not distinguishable from the default ({self._signed(self.improvement)}, {self.interval}; {sample})"
+            return f"not distinguishable from the default ({self._signed(self.improvement)}, {spread}; {sample})"
         word = "better" if self.improvement > 0 else "WORSE"
-        return f"{word} than the default by {abs(self.improvement):.2f}{self.unit} ({self.interval}; {sample})"
+        by = f"{abs(self.improvement):.2f}{self.unit}"
+        return f"{word} than the default by {by} ({spread}; {sample})"
 
     def _signed(self, value: float) -> str:
         return f"{value:+.2f}{self.unit}"

@@ -54,7 +54,7 @@ def account(snapshot: StudySnapshot, view: StageView, measure: str) -> Account:
         counts=counts(view),
         opened=_opened(snapshot.spec, view),
         closed="still open" if view.open else view.reason,
-        planned=[Line(label, reason) for label, reason in view.plan.get("trials", {}).items()],
+        planned=_planned(view),
         promoted=_promoted(snapshot, view, measure),
         stopped=[
             Line(f"#{trial.number}", f"{trial.state}: {trial.reason}")
@@ -89,6 +89,15 @@ def _opened(spec: StudySpec, view: StageView) -> str:
         halving = f" (the better half goes on at {rungs} of the run)" if search.pruner == "halving" else ""
         return f"sampler {search.sampler} proposes, pruner {search.pruner} stops losers early{halving}"
     return str(view.plan.get("why") or view.reason)
+
+
+def _planned(view: StageView) -> list[Line]:
+    if view.stage is not Stage.CONFIRM:
+        return [Line(label, reason) for label, reason in view.plan.get("trials", {}).items()]
+    seeds: dict[str, list[str]] = {}
+    for trial in view.trials:
+        seeds.setdefault(trial.label, []).append(str(trial.seed))
+    return [Line(label, f"in full with new seeds {', '.join(several)}") for label, several in seeds.items()]
 
 
 def _promoted(snapshot: StudySnapshot, view: StageView, measure: str) -> str:

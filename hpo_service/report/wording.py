@@ -60,5 +60,5 @@ def duration(seconds: float) -> str:
 
 
 def device_time(seconds: float) -> str:
-    """Write device time: in hours where it is a tenth of one or more, else in minutes."""
-    return f"{seconds / _HOUR:.2f} h" if seconds >= _HOUR / 10 else f"{seconds / _MINUTE:.1f} min"
+    """Write device time: decimal hours from one hour on, as bills do, else minutes and seconds."""
+    return f"{seconds / _HOUR:.1f} h" if seconds >= _HOUR else duration(seconds)
