@@ -42,7 +42,7 @@ def distribution_holding(name: str, value: ParameterValue, space: SearchSpace) -
     parameter = space.parameters.get(name)
     if parameter is not None:
         distribution = distribution_of(parameter)
-        if _holds(distribution, value):
+        if holds(distribution, value):
             return distribution
     if isinstance(value, bool | str):
         return CategoricalDistribution((value,))
@@ -68,7 +68,8 @@ def _choice(distribution: CategoricalDistribution, value: ParameterValue) -> int
     return None
 
 
-def _holds(distribution: BaseDistribution, value: ParameterValue) -> bool:
+def holds(distribution: BaseDistribution, value: ParameterValue) -> bool:
+    """Tell whether a value lies within a distribution's bounds or choices; a grid's steps are not looked at."""
     if isinstance(distribution, CategoricalDistribution):
         return _choice(distribution, value) is not None
     if isinstance(value, bool | str) or not isinstance(distribution, IntDistribution | FloatDistribution):

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, Protocol
 
-import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
@@ -22,11 +21,9 @@ from hpo_service.domain.pruning import Direction
 from hpo_service.domain.states import TrialState as State
 from hpo_service.errors import NotFoundError
 from hpo_service.search.distributions import internal_value
+from hpo_service.search.logs import leave_logging_to_the_application
 
-# An application's library does not write to the terminal by itself: warnings go to whoever configured logging.
-optuna.logging.disable_default_handler()
-optuna.logging.enable_propagation()
-optuna.logging.set_verbosity(optuna.logging.WARNING)
+leave_logging_to_the_application()
 
 
 ENDINGS: dict[State, TrialState] = {
@@ -91,6 +88,15 @@ class EnlistedStorage(RDBStorage):
         if study_id is None:
             raise _missing(name)
         return study_id
+
+    def delete_study(self, study_id: int) -> None:
+        """Delete a study with everything that belongs to it, table by table instead of trial by trial."""
+        with _create_scoped_session(self.scoped_session) as session:
+            trials = session.query(models.TrialModel.trial_id).filter(models.TrialModel.study_id == study_id)
+            for table in _TRIAL_TABLES:
+                session.query(table).filter(table.trial_id.in_(trials)).delete(synchronize_session=False)
+            for table in _STUDY_TABLES:
+                session.query(table).filter(table.study_id == study_id).delete(synchronize_session=False)
 
     def direction(self, study_id: int) -> Direction:
         """Return whether less or more is better."""
@@ -167,6 +173,23 @@ class EnlistedStorage(RDBStorage):
         except UpdateFinishedTrialError:
             return False
         return True
+
+
+_TRIAL_TABLES = (
+    models.TrialParamModel,
+    models.TrialValueModel,
+    models.TrialIntermediateValueModel,
+    models.TrialUserAttributeModel,
+    models.TrialSystemAttributeModel,
+    models.TrialHeartbeatModel,
+)
+_STUDY_TABLES = (
+    models.TrialModel,
+    models.StudyDirectionModel,
+    models.StudyUserAttributeModel,
+    models.StudySystemAttributeModel,
+    models.StudyModel,
+)
 
 
 def create_tables(url: str) -> None:

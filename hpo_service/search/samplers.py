@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
 import numpy as np
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from hpo_service.domain.space import ParameterValue, SearchSpace
 from hpo_service.domain.study import SearchSpec
-from hpo_service.search.distributions import distribution_of
+from hpo_service.search.distributions import distribution_of, holds
 from hpo_service.search.finite import shuffled, value_at
 from hpo_service.search.quasirandom import halton
 from hpo_service.search.view import view_of
@@ -114,23 +115,37 @@ SAMPLERS: dict[str, Sampler] = {
 
 def _drawn(question: Question, made: Callable[[int], BaseSampler]) -> Iterator[Configuration]:
     """Ask an Optuna sampler again and again, each time with another seed."""
-    study = view_of(question.trials, question.search.direction)
+    domain = {name: distribution_of(parameter) for name, parameter in question.space.parameters.items()}
+    usable = [trial for trial in question.trials if _belongs(trial, question.space, domain)]
+    study = view_of(usable, question.search.direction)
     for attempt in count():
-        yield _draw(question.space, study, made(question.seed(attempt)))
+        yield _draw(question.space, domain, study, made(question.seed(attempt)))
 
 
-def _draw(space: SearchSpace, study: optuna.Study, sampler: BaseSampler) -> Configuration:
+def _belongs(trial: FrozenTrial, space: SearchSpace, domain: Mapping[str, BaseDistribution]) -> bool:
+    """Whether the space could have proposed this trial: a planned one outside of it would confuse a sampler."""
+    active = [name for name, _ in space.active(trial.params)]
+    return trial.params.keys() == set(active) and all(holds(domain[name], trial.params[name]) for name in active)
+
+
+def _draw(
+    space: SearchSpace, domain: Mapping[str, BaseDistribution], study: optuna.Study, sampler: BaseSampler
+) -> Configuration:
     """Sample one configuration parameter by parameter, as a trial would, for a trial that does not exist yet."""
     ghost = create_trial(state=TrialState.RUNNING)
-    known = sampler.infer_relative_search_space(study, ghost)
-    together = sampler.sample_relative(study, ghost, known)
+    known: Mapping[str, BaseDistribution]
+    if any(parameter.when for parameter in space.parameters.values()):
+        known = sampler.infer_relative_search_space(study, ghost)
+    else:
+        # all trials lie in one and the same space: no need to compare them for what they have in common
+        known = {name: distribution for name, distribution in domain.items() if not distribution.single()}
+    together = sampler.sample_relative(study, ghost, dict(known))
     chosen: Configuration = {}
     for name, parameter in space.active(chosen):
-        distribution = distribution_of(parameter)
-        if distribution.single():
+        if domain[name].single():
             chosen[name] = value_at(parameter, 0)
-        elif name in together and known[name] == distribution:
+        elif name in together and known[name] == domain[name]:
             chosen[name] = together[name]
         else:
-            chosen[name] = sampler.sample_independent(study, ghost, name, distribution)
+            chosen[name] = sampler.sample_independent(study, ghost, name, domain[name])
     return chosen

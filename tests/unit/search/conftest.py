@@ -1,0 +1,74 @@
+"""Databases with Optuna's tables in them, and a study to play with."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from hpo_service.search.studies import OptunaStudies
+from hpo_service.storage.database import Database
+
+
+class UndoneError(Exception):
+    """Raised at the end of a transaction that is to be rolled back."""
+
+
+@pytest.fixture
+def undone() -> Callable[[Database], AbstractContextManager[None]]:
+    """Return a transaction that is rolled back in the end."""
+
+    @contextmanager
+    def undone(database: Database) -> Iterator[None]:
+        with suppress(UndoneError), database.transaction():
+            yield
+            raise UndoneError
+
+    return undone
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with Optuna's tables; making them takes a second, copying them does not."""
+    path = tmp_path_factory.mktemp("optuna") / "template.db"
+    OptunaStudies.create_tables(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def database(sqlite_template: Path, tmp_path: Path) -> Iterator[Database]:
+    """A SQLite database with Optuna's tables."""
+    shutil.copy(sqlite_template, tmp_path / "study.db")
+    database = Database(f"sqlite:///{tmp_path / 'study.db'}")
+    yield database
+    database.dispose()
+
+
+@pytest.fixture
+def studies(database: Database) -> OptunaStudies:
+    """Optuna's side of that database, with the empty study `s/search`."""
+    studies = OptunaStudies(database.url, database.session_source)
+    with database.transaction():
+        studies.create("s/search", "minimize")
+    return studies
+
+
+@pytest.fixture
+def either_database(database_url: str) -> Iterator[Database]:
+    """A database of each kind with Optuna's tables."""
+    database = Database(database_url)
+    OptunaStudies.create_tables(database.url)
+    yield database
+    database.dispose()
+
+
+@pytest.fixture
+def either_studies(either_database: Database) -> OptunaStudies:
+    """Optuna's side of it, with the empty study `s/search`."""
+    studies = OptunaStudies(either_database.url, either_database.session_source)
+    with either_database.transaction():
+        studies.create("s/search", "minimize")
+    return studies
