@@ -20,3 +20,4 @@ else:
     own = Database(Settings.read().storage)
     with own.transaction():
         migrate(own)
+    own.dispose()
