@@ -21,6 +21,7 @@ _TAGS = {_TAG + kind for kind in ("map", "seq", "str", "null", "bool", "int", "f
 _MERGE = _TAG + "merge"
 _MOST_NODES = 50_000  # far above any study; keeps aliases of aliases from filling the memory
 _DEEPEST = 50
+_LONGEST_KEY = 60
 _WHOLE_IN_EXPONENT_FORM = re.compile(r"[-+]?[0-9]{1,15}[eE]\+?(0?[0-9]|1[0-5])")
 
 _PLAIN_WORDS: tuple[tuple[str, str], ...] = (
@@ -70,15 +71,22 @@ class Document:
 
 
 def dotted(path: KeyPath) -> str:
-    """Write a path as `a.b[0].c`."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+    """Write a path as `a.b[0].c`; a key that would not print as it is appears in quotes."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{_plain(part)}" for part in path).removeprefix(".")
+
+
+def _plain(key: str) -> str:
+    return (
+        key if key.isprintable() and key.strip() == key != "" and len(key) <= _LONGEST_KEY else repr(key[:_LONGEST_KEY])
+    )
 
 
 def refuse(file: str, complaints: Iterable[Complaint]) -> StudyFileError:
     """Build the one-line error for a file: the first complaint by line, and how many more there are."""
     first, *others = sorted(complaints, key=lambda complaint: complaint.line)
     more = f" (and {len(others)} more)" if others else ""
-    return StudyFileError(f"{file}:{first}{more}", file=file, line=first.line, key=first.key)
+    one_line = "".join(character if character.isprintable() else " " for character in f"{first}{more}")
+    return StudyFileError(f"{file}:{one_line}", file=file, line=first.line, key=first.key)
 
 
 def parse_document(text: str, file: str) -> Document:
@@ -88,7 +96,7 @@ def parse_document(text: str, file: str) -> Document:
         StudyFileError: the text is not YAML, not one mapping, or has a key twice.
     """
     root = _compose(text, file)
-    if root is None:
+    if root is None or root.tag == _TAG + "null":
         raise refuse(file, [Complaint((), 1, "the file is empty; start with `name:`, `model:` and `data:`")])
     if not isinstance(root, MappingNode):
         what = "a list" if isinstance(root, SequenceNode) else "text"

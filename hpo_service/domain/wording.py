@@ -60,7 +60,8 @@ def _path_in(document: Document, loc: KeyPath) -> KeyPath:
 
 
 def _worded(path: KeyPath, details: list[ErrorDetails]) -> tuple[KeyPath, str]:
-    detail = details[0]
+    # of a union's branches, the one that takes lists knows best what is wrong with a list
+    detail = next((found for found in details if found["type"] == "too_short"), details[0])
     kind = detail["type"]
     if kind == "union_tag_invalid":
         options = list(_KINDS)

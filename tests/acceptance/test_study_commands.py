@@ -147,7 +147,7 @@ def test_the_schema_is_json_with_a_description_of_every_field(capsys):
     assert run("study", "schema") == 0
     schema = json.loads(capsys.readouterr().out)
     sections = [schema, *(schema["$defs"][name] for name in schema["$defs"])]
-    bare = [name for s in sections for name, field in s.get("properties", {}).items() if not ("description" in field)]
+    bare = [name for s in sections for name, field in s.get("properties", {}).items() if "description" not in field]
     assert set(bare) <= {"type"} | set(schema["$defs"]["SpaceSpec"]["properties"]["parameters"]["properties"])
 
 

@@ -1,0 +1,85 @@
+"""What travels between manager, worker and child: names, means, and that it survives the journey."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from hpo_service.domain.study import DataSpec, ModelSpec, TrainingSpec
+from hpo_service.domain.trial import (
+    Assignment,
+    Decision,
+    Lease,
+    Outcome,
+    OutcomeKind,
+    Report,
+    Scores,
+    Stage,
+    TrialConfig,
+)
+
+
+def config(**changes: object) -> TrialConfig:
+    given = {
+        "study": "s",
+        "stage": Stage.SEARCH,
+        "parameters": {"lora_rank": 8, "scheduler": "cosine"},
+        "seed": 7,
+        "model": ModelSpec(base="a/b"),
+        "model_name": "a/b",
+        "data": DataSpec(source="c/d"),
+        "training": TrainingSpec(lora_alpha=32),
+    }
+    return TrialConfig.model_validate({**given, **changes})
+
+
+def assignment(number: int = 7) -> Assignment:
+    return Assignment(
+        lease=Lease(trial_id=1, token=2),
+        study="s",
+        stage=Stage.VERIFY,
+        number=number,
+        attempt=1,
+        config=config(),
+        lease_seconds=60.0,
+        hang_seconds=600.0,
+    )
+
+
+@pytest.mark.parametrize("number, key", [(7, "verify-0007"), (12345, "verify-12345")])
+def test_a_trials_key_names_stage_and_number(number, key):
+    assert assignment(number).key == key
+
+
+def test_an_assignment_survives_being_written_as_json():
+    before = assignment()
+    assert Assignment.model_validate_json(before.model_dump_json()) == before
+
+
+def test_attempts_count_from_one():
+    with pytest.raises(ValidationError):
+        Assignment.model_validate({**assignment().model_dump(), "attempt": 0})
+
+
+def test_a_mean_weighs_rows_by_their_tokens():
+    assert Scores(nll=[10.0, 1.0], tokens=[9, 1]).mean == pytest.approx(1.1)
+    assert Scores(nll=[], tokens=[]).mean == 0
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.1])
+def test_a_reports_fraction_is_a_share(fraction):
+    with pytest.raises(ValidationError):
+        Report(step=1, fraction=fraction, value=1.0)
+
+
+def test_decisions_and_outcomes_carry_a_reason():
+    with pytest.raises(ValidationError):
+        Decision(action="prune", reason="")
+    with pytest.raises(ValidationError):
+        Outcome(kind=OutcomeKind.PRUNED, reason="")
+    assert Decision(action="prune", reason="7th of 9").reason == "7th of 9"
+
+
+def test_unknown_keys_are_refused():
+    with pytest.raises(ValidationError):
+        config(modle="a/b")
