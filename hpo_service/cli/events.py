@@ -53,7 +53,7 @@ def _trial_events(view: StageView, trial: TrialView, before: TrialView | None, *
         return []
     if trial.state is TrialState.COMPLETE:
         best = ", the best so far" if is_best else ""
-        return [Event(f"{name} complete: {measured(trial.value)}{best} ({configuration(trial.parameters)})")]
+        return [Event(f"{name} complete: {measured(trial.value)}{best}")]
     if trial.state is TrialState.WAITING:
         return [Event(f"{name} went back to the queue: {trial.reason}")]
     return [Event(f"{name} {trial.state}: {trial.reason}")]

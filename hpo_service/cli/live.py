@@ -141,10 +141,15 @@ def _stages(snapshot: StudySnapshot, bar: int) -> Table:
     for stage, planned in planned_stages(snapshot.spec).items():
         view = snapshot.stage(stage)
         total, ended = (view.budget, view.ended) if view else (planned, 0)
-        progress = ProgressBar(total=max(1, total), completed=ended, width=bar)
+        progress = _bar(ended, max(1, total), bar)
         counts = [Text()] * len(states) if view is None else [_count(view, state) for state in states]
         grid.add_row(f"  {stage}", progress, f"{ended}/{total}", *counts)
     return grid
+
+
+def _bar(completed: float, total: float, width: int) -> ProgressBar:
+    # plain colours: those of the library's theme turn grey on terminals with sixteen
+    return ProgressBar(total=total, completed=completed, width=width, complete_style="cyan", finished_style="green")
 
 
 def _count(view: StageView, state: TrialState) -> Text:
@@ -183,7 +188,7 @@ def _running(trials: list[TrialView], rows: int, bar: int) -> Group:
         again = f"attempt {trial.attempt}  " if trial.attempt > 1 else ""
         grid.add_row(
             Text(f"#{trial.number}", style="cyan"),
-            ProgressBar(total=1.0, completed=trial.progress, width=bar),
+            _bar(trial.progress, 1.0, bar),
             f"{trial.progress:.0%}",
             measured(last),
             f"{again}{_brief(trial)}",

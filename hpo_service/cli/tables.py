@@ -122,14 +122,14 @@ def study_table(snapshot: StudySnapshot) -> RenderableType:
 
 
 def _stage(snapshot: StudySnapshot, view: StageView) -> list[RenderableType]:
-    told = account(snapshot, view, "value")
+    told = account(snapshot, view)
     head = [
         Text.assemble((f"\n{view.stage}", "bold"), f"  {told.counts}"),
         Text(f"opened: {told.opened}"),
         Text("still open" if view.open else f"closed: {told.closed}"),
     ]
     reasons = [f"{line.trial}: {line.text}" for line in (*told.planned, *told.stopped, *told.endings)]
-    reasons += [told.promoted] if told.promoted else []
+    reasons += [*([told.promoted] if told.promoted else []), *told.warnings]
     return [_lines(head), _trials(view), _lines((Text(reason, style="dim") for reason in reasons), mark="·")]
 
 

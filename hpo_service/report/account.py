@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hpo_service.domain.space import CategoricalParameter, Parameter, ParameterValue
 from hpo_service.domain.states import TrialState
 from hpo_service.domain.study import StudySpec
 from hpo_service.domain.trial import Stage
 from hpo_service.report.wording import measured
 from hpo_service.service.snapshot import StageView, StudySnapshot, TrialView
+
+_FACTOR = re.compile(r"lr x ([0-9.e+-]+)$")
+_MOST_NUMBERS = 20
+_EDGE = 0.05
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,7 @@ class Account:
         promoted: what was carried on to the next stage.
         stopped: trials that did not run to the end, each with its reason.
         endings: reasons why complete trials ended, with the trials they hold for.
+        warnings: where the best value lies at the edge of what was tried.
     """
 
     stage: Stage
@@ -44,9 +53,10 @@ class Account:
     promoted: str
     stopped: list[Line]
     endings: list[Line]
+    warnings: list[str]
 
 
-def account(snapshot: StudySnapshot, view: StageView, measure: str) -> Account:
+def account(snapshot: StudySnapshot, view: StageView) -> Account:
     """Tell the story of a stage of this study."""
     return Account(
         stage=view.stage,
@@ -55,13 +65,14 @@ def account(snapshot: StudySnapshot, view: StageView, measure: str) -> Account:
         opened=_opened(snapshot.spec, view),
         closed="still open" if view.open else view.reason,
         planned=_planned(view),
-        promoted=_promoted(snapshot, view, measure),
+        promoted=_promoted(snapshot, view),
         stopped=[
             Line(f"#{trial.number}", f"{trial.state}: {trial.reason}")
             for trial in view.trials
             if trial.state.final and trial.state is not TrialState.COMPLETE
         ],
         endings=_endings(view),
+        warnings=_warnings(snapshot.spec, view),
     )
 
 
@@ -100,13 +111,13 @@ def _planned(view: StageView) -> list[Line]:
     return [Line(label, f"in full with new seeds {', '.join(several)}") for label, several in seeds.items()]
 
 
-def _promoted(snapshot: StudySnapshot, view: StageView, measure: str) -> str:
+def _promoted(snapshot: StudySnapshot, view: StageView) -> str:
     place = snapshot.stages.index(view) + 1
     if place == len(snapshot.stages):
         return ""
     following = snapshot.stages[place]
     chosen = set(following.plan.get("chosen", []))
-    names = [f"#{t.number} ({measure} {measured(t.value)})" for t in view.trials if t.number in chosen]
+    names = [f"#{t.number} ({measured(t.value)})" for t in view.trials if t.number in chosen]
     return f"{', '.join(names)} went on to {following.stage}" if names else ""
 
 
@@ -115,4 +126,45 @@ def _endings(view: StageView) -> list[Line]:
     for trial in view.trials:
         if trial.state is TrialState.COMPLETE:
             reasons.setdefault(trial.reason, []).append(trial)
-    return [Line(", ".join(f"#{t.number}" for t in trials), reason) for reason, trials in reasons.items()]
+    return [Line(_numbers(trials), reason) for reason, trials in reasons.items()]
+
+
+def _numbers(trials: Sequence[TrialView]) -> str:
+    names = ", ".join(f"#{trial.number}" for trial in trials[:_MOST_NUMBERS])
+    return names if len(trials) <= _MOST_NUMBERS else f"{names} and {len(trials) - _MOST_NUMBERS} more"
+
+
+def lr_factor(trial: TrialView) -> float | None:
+    """Return the multiple of the carried-over learning rate that a verify trial ran at, which its label says."""
+    match = _FACTOR.search(trial.label)
+    return float(match.group(1)) if match else None
+
+
+def _warnings(spec: StudySpec, view: StageView) -> list[str]:
+    best = view.best(maximize=spec.search.direction == "maximize")
+    if best is None:
+        return []
+    if view.stage is Stage.VERIFY:
+        factor, tried = lr_factor(best), sorted(spec.transfer.bracket)
+        if factor is None or len(tried) == 1 or factor not in (tried[0], tried[-1]):
+            return []
+        return [
+            f"the best trial lies at the edge of the bracket (x {factor:g}): a wider transfer.bracket may find better"
+        ]
+    if view.stage is Stage.SEARCH:
+        space = spec.space.resolve().parameters.items()
+        at_edge = [name for name, p in space if _at_edge(p, best.parameters.get(name))]
+        return [
+            f"the best trial's {name} lies at the edge of its range: a wider one may find better" for name in at_edge
+        ]
+    return []
+
+
+def _at_edge(parameter: Parameter, value: ParameterValue | None) -> bool:
+    """Whether a value lies in the outer twentieth of a logarithmic range; other ranges have natural ends."""
+    if isinstance(parameter, CategoricalParameter) or not parameter.log or not isinstance(value, int | float):
+        return False
+    if parameter.low == parameter.high:
+        return False
+    place = math.log(value / parameter.low) / math.log(parameter.high / parameter.low)
+    return min(place, 1 - place) < _EDGE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 
 from matplotlib.axes import Axes
@@ -10,6 +9,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from hpo_service.domain.states import TrialState
 from hpo_service.domain.trial import Stage
+from hpo_service.report.account import lr_factor
 from hpo_service.report.drawing import DEFAULT, INK, MUTED, PAPER, RAMP, WINNER, drawing, svg
 from hpo_service.report.wording import configuration, number
 from hpo_service.service import evidence as found
@@ -18,7 +18,6 @@ from hpo_service.service.snapshot import StudySnapshot, TrialView
 
 WIDTH = 7.2
 """Inches; the page scales figures to its own width."""
-_FACTOR = re.compile(r"lr x ([0-9.e+-]+)$")
 _MARKERS = "osD^vP*X"
 
 
@@ -66,7 +65,7 @@ def seeds(evidence: Evidence) -> str | None:
 def bracket(snapshot: StudySnapshot, measure: str) -> str | None:
     """Loss on the target model against the multiple of the carried-over learning rate, a line per configuration."""
     view = snapshot.stage(Stage.VERIFY)
-    points = [t for t in view.trials if t.value is not None and _factor(t) is not None] if view else []
+    points = [t for t in view.trials if t.value is not None and lr_factor(t) is not None] if view else []
     if not points:
         return None
     carried: dict[int | None, list[TrialView]] = {}
@@ -75,7 +74,7 @@ def bracket(snapshot: StudySnapshot, measure: str) -> str | None:
     with drawing(WIDTH, 3.0) as (figure, (axes,)):
         for index, (origin, trials) in enumerate(carried.items()):
             _bracket_line(axes, snapshot, origin, trials, index)
-        factors = sorted({factor for t in points if (factor := _factor(t)) is not None})
+        factors = sorted({factor for t in points if (factor := lr_factor(t)) is not None})
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(FixedLocator(factors))
         axes.xaxis.set_minor_locator(NullLocator())
@@ -90,7 +89,7 @@ def bracket(snapshot: StudySnapshot, measure: str) -> str | None:
 def _bracket_line(axes: Axes, snapshot: StudySnapshot, origin: int | None, trials: list[TrialView], index: int) -> None:
     colour, marker = RAMP[(4 - 2 * index) % len(RAMP)], _MARKERS[index % len(_MARKERS)]
     points = sorted(
-        ((f, t.value, t) for t in trials if t.value is not None and (f := _factor(t)) is not None),
+        ((f, t.value, t) for t in trials if t.value is not None and (f := lr_factor(t)) is not None),
         key=lambda point: point[0],
     )
     complete = [(factor, value) for factor, value, t in points if t.state is TrialState.COMPLETE]
@@ -107,8 +106,3 @@ def _origin_label(snapshot: StudySnapshot, origin: int | None) -> str:
         return "carried over"
     few = {k: v for k, v in trial.parameters.items() if k in ("learning_rate", "lora_rank")}
     return f"search #{number(trial.number)} ({configuration(few)})"
-
-
-def _factor(trial: TrialView) -> float | None:
-    match = _FACTOR.search(trial.label)
-    return float(match.group(1)) if match else None

@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from hpo_service.domain.study import StudySpec
-from hpo_service.domain.trial import Stage
 from hpo_service.report.account import account
+from hpo_service.report.best import missing_adapter
 from hpo_service.report.effort import effort
 from hpo_service.report.study_text import study_text
-from hpo_service.report.wording import configuration, device_time, duration, measured, number
+from hpo_service.report.wording import configuration, device_time, duration, measured, number, short_name
 from hpo_service.service.evidence import Evidence, resolved
 from hpo_service.service.snapshot import StudySnapshot
 
 NAME = "report.html"
+MOST_LINES = 40
+"""Stopped trials whose reasons a stage's own section lists; the table has all of them."""
 _PACKAGES = ("hpo-service", "optuna", "numpy")
 
 
@@ -58,18 +60,20 @@ def render(snapshot: StudySnapshot, evidence: Evidence) -> str:
         "device_time": device_time,
         "configuration": configuration,
         "moment": moment,
+        "short_name": short_name,
     }
     return environment.get_template("report.html.j2").render(
         study=snapshot,
         evidence=evidence,
         figures=_figures(snapshot, evidence),
-        accounts=[account(snapshot, view, evidence.measure) for view in snapshot.stages],
+        accounts=[account(snapshot, view) for view in snapshot.stages],
         values=parameter_values(snapshot.spec, evidence),
         parameters=_parameter_names(snapshot),
         effort=effort(snapshot),
         versions=versions(snapshot),
+        most_lines=MOST_LINES,
         study_file=study_text(snapshot.spec),
-        target=Stage.CONFIRM,
+        no_adapter=missing_adapter(snapshot, evidence),
     )
 
 

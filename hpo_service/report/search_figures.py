@@ -17,6 +17,9 @@ from hpo_service.report.figures import WIDTH
 from hpo_service.report.wording import number
 from hpo_service.service.snapshot import StudySnapshot, TrialView
 
+Limits = tuple[float, float]
+"""Smallest and largest value shown."""
+
 _PANELS_PER_ROW = 3
 _MOST_COLOURS = 8
 _FARTHEST = 3.0
@@ -39,7 +42,8 @@ def curves(snapshot: StudySnapshot, measure: str) -> str | None:
                 axes.annotate(
                     f" #{trial.number}", points[-1], color=WINNER, fontweight="bold", va="center", annotation_clip=False
                 )
-        _cut(axes, [r.value for t in drawn for r in t.curve if r.value is not None], maximize=_maximize(snapshot))
+        values = [r.value for t in drawn for r in t.curve if r.value is not None]
+        _show(axes, _limits(values, maximize=_maximize(snapshot)))
         axes.set_xlabel("% of the run")
         axes.set_ylabel(f"validation\n{measure}")
         handles = [
@@ -74,13 +78,14 @@ def learning_rates(snapshot: StudySnapshot, measure: str) -> str | None:
     if not shown:
         return None
     colours = _rank_colours(shown)
+    limits = _limits([t.value for t in shown if t.value is not None], maximize=_maximize(snapshot))
     with drawing(WIDTH, 3.2) as (figure, (axes,)):
         for trial in shown:
             colour = colours.get(_rank(trial), WINNER)
-            _dot(axes, trial.parameters["learning_rate"], trial, colour, size=46)
+            _dot(axes, trial.parameters["learning_rate"], trial, colour, size=46, limits=limits)
         log_scale(axes)
-        _cut(axes, [t.value for t in shown if t.value is not None], maximize=_maximize(snapshot))
-        axes.set_xlabel("learning rate (log scale); hollow: stopped early, at its last value")
+        _show(axes, limits)
+        axes.set_xlabel("learning rate (log scale)")
         axes.set_ylabel(f"validation\n{measure}")
         if colours:
             handles = [
@@ -99,12 +104,13 @@ def parameters(snapshot: StudySnapshot, measure: str) -> str | None:
     names = [name for name in space.parameters if any(name in t.parameters for t in shown)]
     if not names:
         return None
+    limits = _limits([t.value for t in shown if t.value is not None], maximize=_maximize(snapshot))
     columns = min(_PANELS_PER_ROW, len(names))
     rows = -(-len(names) // columns)
     with drawing(WIDTH, 0.3 + 1.85 * rows, rows, columns) as (figure, panels):
         for name, axes in zip(names, panels, strict=False):
-            _panel(axes, name, space, shown)
-            _cut(axes, [t.value for t in shown if t.value is not None], maximize=_maximize(snapshot))
+            _panel(axes, name, space, shown, limits)
+            _show(axes, limits)
             axes.set_title(name, fontsize=9)
         for axes in panels[len(names) :]:
             axes.set_visible(False)
@@ -112,7 +118,7 @@ def parameters(snapshot: StudySnapshot, measure: str) -> str | None:
         return svg(figure, "panels", "Validation value against each searched parameter")
 
 
-def _panel(axes: Axes, name: str, space: SearchSpace, shown: Sequence[TrialView]) -> None:
+def _panel(axes: Axes, name: str, space: SearchSpace, shown: Sequence[TrialView], limits: Limits) -> None:
     parameter = space.parameters[name]
     places: Mapping[ParameterValue, float] | None = None
     if isinstance(parameter, CategoricalParameter):
@@ -124,20 +130,25 @@ def _panel(axes: Axes, name: str, space: SearchSpace, shown: Sequence[TrialView]
     for trial in shown:
         if name in trial.parameters:
             value = trial.parameters[name]
-            _dot(axes, value if places is None else places.get(value, -1.0), trial, WINNER, size=22)
+            place = value if places is None else places.get(value, -1.0)
+            _dot(axes, place, trial, WINNER, size=22, limits=limits)
 
 
-def _dot(axes: Axes, place: ParameterValue, trial: TrialView, colour: str, size: int) -> None:
-    complete = trial.state is TrialState.COMPLETE
+def _dot(axes: Axes, place: ParameterValue, trial: TrialView, colour: str, size: int, limits: Limits) -> None:
+    """Draw a trial; one that lies beyond the limits becomes an arrow at their edge."""
+    complete, value = trial.state is TrialState.COMPLETE, trial.value or 0.0
+    inside = min(max(value, limits[0]), limits[1])
     axes.scatter(
         [float(place)],
-        [trial.value or 0.0],
+        [inside],
         s=size,
+        marker="o" if inside == value else "^" if value > inside else "v",
         facecolors=colour if complete else PAPER,
         edgecolors=colour,
         linewidths=1.0,
-        alpha=0.9 if complete else 0.5,
+        alpha=0.9 if complete else 0.6,
         zorder=3 if complete else 2,
+        clip_on=False,
     )
 
 
@@ -151,17 +162,20 @@ def _rank_colours(shown: Sequence[TrialView]) -> dict[float, str]:
     return ramp(sorted(ranks)) if 1 < len(ranks) <= _MOST_COLOURS else {}
 
 
-def _cut(axes: Axes, values: Sequence[float], *, maximize: bool) -> None:
-    """Leave out what is so bad that the differences among the good would no longer be seen."""
+def _limits(values: Sequence[float], *, maximize: bool) -> Limits:
+    """Leave out what is so bad that the differences among the good could no longer be seen."""
     sign = -1.0 if maximize else 1.0
     ranked = sorted(sign * value for value in values)
     best, median, worst = ranked[0], statistics.median(ranked), ranked[-1]
-    limit = median + _FARTHEST * (median - best)
-    if worst <= limit or median == best:
-        return
-    margin = 0.05 * (limit - best)
-    ends = sorted((sign * (best - margin), sign * limit))
-    axes.set_ylim(ends[0], ends[1])
+    limit = worst if median == best else min(worst, median + _FARTHEST * (median - best))
+    low, high = sorted((sign * best, sign * limit))
+    return low, high
+
+
+def _show(axes: Axes, limits: Limits) -> None:
+    margin = 0.06 * (limits[1] - limits[0])
+    if margin:
+        axes.set_ylim(limits[0] - margin, limits[1] + margin)
 
 
 def _maximize(snapshot: StudySnapshot) -> bool:
