@@ -32,9 +32,7 @@ class Hyperparameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    method: Method = Field(
-        default="lora", description="Which parameters are trained, and how the base is held."
-    )
+    method: Method = Field(default="lora", description="Which parameters are trained, and how the base is held.")
     learning_rate: float = Field(default=2e-4, gt=0, le=1, description="Peak learning rate.")
     lora_rank: int = Field(default=16, ge=1, le=1024, description="Rank r of the adapters.")
     lora_alpha: float | None = Field(
@@ -51,12 +49,8 @@ class Hyperparameters(BaseModel):
     scheduler: Literal["cosine", "linear", "constant_with_warmup", "constant"] = Field(
         default="cosine", description="Learning-rate schedule over the full epoch."
     )
-    effective_batch: int = Field(
-        default=16, ge=1, description="Rows per optimizer step, all devices together."
-    )
-    max_grad_norm: float = Field(
-        default=1.0, gt=0, description="Gradient norm above which gradients are clipped."
-    )
+    effective_batch: int = Field(default=16, ge=1, description="Rows per optimizer step, all devices together.")
+    max_grad_norm: float = Field(default=1.0, gt=0, description="Gradient norm above which gradients are clipped.")
 
     @model_validator(mode="after")
     def _alpha_is_given_once(self) -> Self:
