@@ -86,7 +86,9 @@ def test_sources_are_never_imported(library: Path) -> None:
     assert "danger" not in sys.modules
 
 
-def test_the_order_does_not_depend_on_where_a_pair_was_found(library: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_the_order_does_not_depend_on_where_a_pair_was_found(
+    library: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (elsewhere / "zz.py").write_text(LIBRARY)
     assert docstring_pairs(elsewhere) == docstring_pairs(library)
@@ -100,7 +102,7 @@ def test_a_folder_without_source_names_the_folder_and_the_way_out(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("docstring", "expected"),
+    "docstring, expected",
     [
         ("Return the value.  It may be None.", "Return the value."),
         ("Return a thing\n    over two lines\n\n    More.", "Return a thing over two lines."),
@@ -127,7 +129,9 @@ def test_held_out_sentences_are_cut_from_the_text_to_pre_train_on(library: Path)
 
 
 def test_source_without_its_summaries_is_still_python(library: Path) -> None:
-    (library / "umlaut.py").write_text('def f():\n    x = "ä"; "no docstring"\n\ndef g():\n    """Über alles hinaus."""\n')
+    (library / "umlaut.py").write_text(
+        'def f():\n    x = "ä"; "no docstring"\n\ndef g():\n    """Über alles hinaus."""\n'
+    )
     for text in source_documents(10_000, library):
         ast.parse(text)
         assert "hinaus" not in text
