@@ -22,7 +22,8 @@ def test_a_budget_is_spent_exactly(world, another):
     budget, peers = 40, [another() for _ in range(PEERS)]
 
     def admit_all(i: int) -> list[int]:
-        peer, admitted = peers[i], []
+        peer = peers[i]
+        admitted: list[int] = []
         while True:
             with peer.db.transaction():
                 peer.studies.lock(peer.study.id)
@@ -70,7 +71,8 @@ def test_every_expired_trial_is_taken_back_once(world, another):
     expired, peers = [world.admit(lease=-1) for _ in range(20)], [another() for _ in range(PEERS)]
 
     def reap(i: int) -> list[int]:
-        peer, taken = peers[i], []
+        peer = peers[i]
+        taken: list[int] = []
         while True:
             with peer.db.transaction():
                 found = peer.trials.expired(limit=1)

@@ -64,7 +64,11 @@ class TestStudies:
 
     @pytest.mark.parametrize("act", ["lock", "set_state", "save_facts"])
     def test_a_deleted_study_is_missed(self, world, act):
-        arguments = {"lock": (), "set_state": (StudyState.PAUSED, "?"), "save_facts": ({},)}[act]
+        arguments: tuple[object, ...] = {
+            "lock": (),
+            "set_state": (StudyState.PAUSED, "?"),
+            "save_facts": ({},),
+        }[act]
         with world.db.transaction():
             world.studies.delete(world.study.id)
         with pytest.raises(NotFoundError, match="deleted"), world.db.transaction():
@@ -229,6 +233,7 @@ class TestScores:
             store.save(trial.id, "validation", scores)
             found = store.load(trial.id, "validation")
             assert store.load(trial.id, "test") is None
+        assert found is not None
         assert found.tokens == scores.tokens
         assert found.nll == pytest.approx(scores.nll, rel=1e-7)
 

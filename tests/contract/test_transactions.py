@@ -313,10 +313,11 @@ class TestPostgresql:
     @postgres_only
     def test_64_processes_fit_into_a_server_of_100_connections(self, url, connect):
         with ExitStack() as everyone:
-            for _ in range(64):
-                database = connect()
+            databases = [connect() for _ in range(64)]
+            for database in databases:
                 everyone.enter_context(database.transaction())
                 database.clock()
+            database = databases[0]
             assert database.connection.exec_driver_sql("SHOW max_connections").scalar() == "100"
             assert connections(database) == 64
 

@@ -68,7 +68,7 @@ class QueueMachine(RuleBasedStateMachine):
         )
         with self.db.transaction():
             self.study = self.studies.create(spec)
-            self.stage = self.studies.open_stage(
+            stage = self.studies.open_stage(
                 self.study.id,
                 Stage.SEARCH,
                 optuna_name=spec.name,
@@ -78,6 +78,8 @@ class QueueMachine(RuleBasedStateMachine):
                 plan={},
                 reason="the test needs it",
             )
+        assert stage is not None
+        self.stage = stage
 
     def teardown(self) -> None:
         """Take the study away: reapers look at all studies of a database."""
@@ -304,8 +306,13 @@ class QueueMachine(RuleBasedStateMachine):
 def test_the_queue_agrees_with_its_model(database_url):
     database = Database(database_url)
     migrations.upgrade(database, lambda: OptunaStudies.create_tables(database.url))
+
+    class Machine(QueueMachine):
+        def __init__(self) -> None:
+            super().__init__(database)
+
     run_state_machine_as_test(
-        lambda: QueueMachine(database),
+        Machine,
         settings=settings(
             max_examples=15,
             stateful_step_count=30,
