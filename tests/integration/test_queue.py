@@ -1,0 +1,244 @@
+"""The queue as workers meet it: exact budgets, fences, attempts, and what people ask from outside."""
+
+from __future__ import annotations
+
+import math
+
+import optuna
+import pytest
+
+from hpo_service.domain.states import StudyState, TrialState
+from hpo_service.domain.trial import OutcomeKind, Scores, Stage
+from hpo_service.errors import StaleLeaseError
+
+
+def optuna_trials(bench, name="s/search"):
+    service = bench.service
+    storage = optuna.storages.RDBStorage(service.db.url)
+    try:
+        return optuna.load_study(study_name=name, storage=storage).trials
+    finally:
+        storage.engine.dispose()
+
+
+def test_exactly_the_trials_asked_for_are_handed_out(bench):
+    bench.create()
+    assignments = [bench.must_claim() for _ in range(4)]
+    assert bench.claim() is None
+    assert [a.number for a in assignments] == [0, 1, 2, 3]
+    for assignment in assignments:
+        bench.complete(assignment)
+    assert bench.claim() is None
+    assert [t.state for t in optuna_trials(bench)] == [optuna.trial.TrialState.COMPLETE] * 4
+
+
+def test_a_claim_carries_the_complete_configuration(bench, trained):
+    bench.create(**trained)
+    config = bench.must_claim().config
+    assert config.model_name == "org/small"
+    assert config.training.learning_rate == config.parameters["learning_rate"]
+    assert config.training.effective_batch == 16
+    assert config.seed == 42
+
+
+def test_a_reclaimed_trial_keeps_its_number_and_its_old_holder_is_fenced_off(bench):
+    bench.create()
+    first = bench.must_claim("w1")
+    bench.report(first, 1, 3.0)
+    bench.run_out(first)
+    assert [row.id for row in bench.service.reaper.reap()] == [first.lease.trial_id]
+    second = bench.must_claim("w2")
+    assert (second.number, second.attempt) == (first.number, 2)
+    assert second.lease.token > first.lease.token
+    for write in (lambda: bench.report(first, 2, 9.0), lambda: bench.complete(first, 9.0)):
+        with pytest.raises(StaleLeaseError):
+            write()
+    renewal = bench.service.queue.renew("w1", {first.lease: 0.5})
+    assert renewal.decisions[first.lease].action == "abandon"
+    bench.report(second, 2, 2.0)
+    assert bench.complete(second, 2.0) is TrialState.COMPLETE
+    [trial] = [t for t in optuna_trials(bench) if t.number == first.number]
+    assert trial.intermediate_values == {1: 3.0, 2: 2.0}
+    assert trial.value == 2.0
+    assert bench.trial(second).losses == 1
+
+
+def test_a_lease_that_ran_out_but_was_not_taken_still_holds(bench):
+    bench.create()
+    assignment = bench.must_claim()
+    bench.run_out(assignment)
+    assert bench.report(assignment, 1, 1.0).action == "continue"
+    assert bench.complete(assignment) is TrialState.COMPLETE
+
+
+def test_the_first_report_of_a_step_stands(bench):
+    bench.create()
+    assignment = bench.must_claim()
+    bench.report(assignment, 1, 3.0)
+    bench.report(assignment, 1, 7.0)
+    assert optuna_trials(bench)[0].intermediate_values == {1: 3.0}
+
+
+def test_errors_are_tried_again_until_the_attempts_are_used_up(bench):
+    bench.create(execution={"max_attempts": 2})
+    first = bench.must_claim()
+    assert bench.end(first, OutcomeKind.ERROR) is TrialState.WAITING
+    second = bench.must_claim()
+    assert (second.number, second.attempt) == (first.number, 2)
+    assert bench.end(second, OutcomeKind.ERROR) is TrialState.FAILED
+    row = bench.trial(second)
+    assert "2 attempts failed" in row.reason
+    assert row.errors >= 1
+    assert optuna_trials(bench)[0].state is optuna.trial.TrialState.FAIL
+
+
+def test_an_error_that_can_only_repeat_fails_the_trial_at_once(bench):
+    bench.create()
+    assert bench.end(bench.must_claim(), OutcomeKind.ERROR, retryable=False) is TrialState.FAILED
+
+
+def test_losses_and_releases_are_counted_apart_from_errors(bench):
+    bench.create(execution={"max_attempts": 1, "max_losses": 3})
+    for attempt in (1, 2):
+        assignment = bench.must_claim()
+        assert assignment.attempt == attempt
+        bench.run_out(assignment)
+        bench.service.reaper.reap()
+    released = bench.must_claim()
+    assert bench.end(released, OutcomeKind.RELEASED) is TrialState.WAITING
+    row = bench.trial(released)
+    assert (row.errors, row.losses) == (0, 2)
+    last = bench.must_claim()
+    bench.run_out(last)
+    bench.service.reaper.reap()
+    row = bench.trial(last)
+    assert row.state is TrialState.FAILED
+    assert "loss 3 of at most 3" in row.reason
+
+
+def test_a_pruned_trial_teaches_the_sampler_its_last_value(bench):
+    bench.create()
+    assignment = bench.must_claim()
+    bench.report(assignment, 1, 5.0)
+    assert bench.end(assignment, OutcomeKind.PRUNED, value=5.0) is TrialState.PRUNED
+    [trial] = optuna_trials(bench)
+    assert (trial.state, trial.value) == (optuna.trial.TrialState.PRUNED, 5.0)
+
+
+def test_a_trial_out_of_memory_is_pruned_with_a_constraint(bench):
+    bench.create()
+    assert bench.end(bench.must_claim(), OutcomeKind.INFEASIBLE) is TrialState.INFEASIBLE
+    [trial] = optuna_trials(bench)
+    assert trial.state is optuna.trial.TrialState.PRUNED
+
+
+def test_a_final_value_that_is_not_finite_prunes_the_trial(bench):
+    bench.create()
+    assignment = bench.must_claim()
+    assert bench.complete(assignment, math.nan) is TrialState.PRUNED
+    assert "not a finite number" in bench.trial(assignment).reason
+
+
+def test_halving_prunes_with_a_reason(bench):
+    bench.create(search={"budget": {"trials": 8}, "pruner": "halving"}, training={"evaluations_per_epoch": 4})
+    decisions = [bench.report(bench.must_claim(), 1, float(i), 0.25) for i in range(6)]
+    assert decisions[0].action == "continue"
+    assert decisions[-1].action == "prune"
+    assert "25%" in decisions[-1].reason
+
+
+def test_scores_are_stored_beside_the_value(bench):
+    bench.create()
+    assignment = bench.must_claim()
+    scores = Scores(nll=[1.5, 2.5], tokens=[1, 3])
+    bench.complete(assignment, 1.0, validation=scores, test=scores)
+    with bench.service.db.transaction():
+        assert bench.service.score_rows.load(assignment.lease.trial_id, "test") == scores
+
+
+def test_a_space_that_is_used_up_reuses_measured_values(bench):
+    space = {"parameters": {"x": {"choices": [1, 2]}}}
+    bench.create(space=space, search={"budget": {"trials": 5}, "pruner": "none"})
+    first, second = bench.must_claim(), bench.must_claim()
+    assert first.config.parameters != second.config.parameters
+    assert bench.claim() is None, "a twin that is still running is waited for"
+    bench.complete(first, 1.0)
+    bench.complete(second, 2.0)
+    assert bench.claim() is None
+    trials = bench.trials()
+    assert len(trials) == 5
+    assert {t.state for t in trials} == {TrialState.COMPLETE}
+    assert all("reused" in t.reason for t in trials[2:])
+    values = {t.parameters["x"]: t.value for t in trials[:2]}
+    assert all(t.value == values[t.parameters["x"]] for t in trials)
+    assert [t.number for t in optuna_trials(bench)] == [0, 1, 2, 3, 4]
+
+
+def test_a_grid_ends_when_every_point_was_tried(bench):
+    space = {"parameters": {"x": {"choices": [1, 2, 3]}}}
+    bench.create(space=space, search={"sampler": "grid", "budget": {"trials": 50}, "pruner": "none"})
+    assert bench.drain_queue() == 3
+    assert bench.state() is StudyState.FINISHED
+
+
+def test_a_device_hour_budget_stops_admitting_in_time(bench):
+    bench.create(search={"budget": {"trials": 50, "gpu_hours": 1e-9}, "pruner": "none"})
+    assignment = bench.must_claim()
+    bench.complete(assignment)
+    assert bench.claim() is None
+    assert bench.service.stages.advance_all() is True
+    assert "device hours" in bench.service.snapshot("s").stages[0].reason
+
+
+def test_a_paused_study_gives_its_trials_back_and_hands_out_none(bench):
+    bench.create()
+    assignment = bench.must_claim()
+    bench.service.studies.steer("s", StudyState.PAUSED, "maintenance")
+    decision = bench.report(assignment, 1, 1.0)
+    assert (decision.action, "maintenance" in decision.reason) == ("release", True)
+    bench.end(assignment, OutcomeKind.RELEASED)
+    assert bench.claim() is None
+    bench.service.studies.steer("s", StudyState.ACTIVE, "done")
+    assert bench.must_claim().attempt == 2
+
+
+def test_a_draining_study_lets_running_trials_end(bench):
+    bench.create()
+    assignment = bench.must_claim()
+    bench.service.studies.steer("s", StudyState.DRAINING, "enough")
+    assert bench.claim() is None
+    assert bench.report(assignment, 1, 1.0).action == "continue"
+    assert bench.complete(assignment) is TrialState.COMPLETE
+
+
+def test_cancelling_reaches_running_trials_at_their_next_renewal(bench):
+    bench.create()
+    assignment = bench.must_claim()
+    bench.service.studies.steer("s", StudyState.CANCELLED, "wrong data")
+    decision = bench.service.queue.renew("w1", {assignment.lease: 0.1}).decisions[assignment.lease]
+    assert (decision.action, "wrong data" in decision.reason) == ("cancel", True)
+    assert bench.end(assignment, OutcomeKind.CANCELLED) is TrialState.CANCELLED
+
+
+def test_one_trial_can_be_stopped_and_a_failed_one_tried_again(bench):
+    bench.create()
+    assignment = bench.must_claim()
+    bench.service.studies.stop_trial("s", Stage.SEARCH, assignment.number, "looks bad")
+    assert bench.report(assignment, 1, 1.0).reason == "looks bad"
+    bench.end(assignment, OutcomeKind.CANCELLED)
+    bench.service.studies.retry_trial("s", Stage.SEARCH, assignment.number)
+    again = bench.must_claim()
+    assert again.lease.trial_id == assignment.lease.trial_id
+    assert again.config.parameters == assignment.config.parameters
+    assert bench.complete(again) is TrialState.COMPLETE
+    assert len(bench.trials()) == 1
+
+
+def test_a_drained_worker_gives_its_trials_back(bench):
+    bench.create()
+    assignment = bench.must_claim()
+    with bench.service.db.transaction():
+        bench.service.worker_rows.drain("w1", "node goes down")
+    renewal = bench.service.queue.renew("w1", {assignment.lease: 0.2})
+    assert renewal.draining
+    assert renewal.decisions[assignment.lease].action == "release"

@@ -1,0 +1,133 @@
+"""Studies advance by themselves: each stage opens from the results of the one before, with its reasons."""
+
+from __future__ import annotations
+
+import pytest
+
+from hpo_service.domain.states import StudyState, TrialState
+from hpo_service.domain.trial import OutcomeKind, Stage
+from hpo_service.errors import ConflictError, NotFoundError
+
+
+def loss_of(assignment):
+    """Lower learning rates lose: the order of configurations is known."""
+    return 1.0 / float(assignment.config.parameters["learning_rate"])
+
+
+def test_a_study_goes_through_all_three_stages(bench, trained):
+    bench.create(**trained)
+    bench.service.queue.describe("s", trained.facts)
+    assert bench.drain_queue(loss_of) == 4 + 9 + 4
+    snapshot = bench.service.snapshot("s")
+    assert snapshot.state is StudyState.FINISHED
+    assert [view.stage for view in snapshot.stages] == [Stage.SEARCH, Stage.VERIFY, Stage.CONFIRM]
+    assert all(view.reason for view in snapshot.stages)
+    search, verify, confirm = snapshot.stages
+    best = search.best()
+    carried = [t for t in verify.trials if t.origin_id == best.id]
+    assert [t.label for t in carried] == [f"search #{best.number}, lr x {factor}" for factor in ("0.5", "1", "2")]
+    factor = carried[1].parameters["learning_rate"] / best.parameters["learning_rate"]
+    assert factor == pytest.approx(0.5), "hidden size 64 to 256: (64/256)^0.5"
+    assert carried[1].parameters["lora_rank"] == min(64, 2 * best.parameters["lora_rank"])
+    winners = [t for t in confirm.trials if t.role == "winner"]
+    assert len({t.seed for t in winners}) == 2
+    assert {t.seed for t in winners}.isdisjoint({t.seed for t in search.trials})
+    defaults = [t for t in confirm.trials if t.role == "default"]
+    assert [t.parameters["learning_rate"] for t in defaults] == [2e-4, 2e-4]
+
+
+def test_advancing_twice_changes_nothing_more(bench, trained):
+    study = bench.create(**trained)
+    bench.service.queue.describe("s", trained.facts)
+    while (assignment := bench.claim()) is not None:
+        bench.complete(assignment, loss_of(assignment))
+    assert bench.service.stages.advance(study.id) is True
+    assert bench.service.stages.advance(study.id) is False
+    assert len(bench.trials(Stage.VERIFY)) == 9
+
+
+def test_a_stage_stays_open_while_a_trial_runs(bench):
+    bench.create()
+    running = [bench.must_claim() for _ in range(4)]
+    for assignment in running[1:]:
+        bench.complete(assignment)
+    assert bench.service.stages.advance_all() is False
+    bench.complete(running[0])
+    assert bench.service.stages.advance_all() is True
+
+
+def test_pruned_trials_are_never_carried_over(bench, trained):
+    bench.create(**trained)
+    bench.service.queue.describe("s", trained.facts)
+    first = bench.must_claim()
+    bench.report(first, 1, 0.001)
+    bench.end(first, OutcomeKind.PRUNED, value=0.001)
+    bench.drain_queue(loss_of)
+    assert all(t.origin_id != first.lease.trial_id for t in bench.trials(Stage.VERIFY))
+
+
+def test_a_study_whose_first_trials_all_fail_gives_up_with_their_reason(bench):
+    bench.create()
+    for _ in range(3):
+        bench.end(bench.must_claim(), OutcomeKind.ERROR, retryable=False)
+    bench.service.stages.advance_all()
+    snapshot = bench.service.snapshot("s")
+    assert snapshot.state is StudyState.FAILED
+    assert "3 trials failed and none succeeded" in snapshot.reason
+    assert bench.claim() is None
+
+
+def test_a_study_without_a_complete_trial_fails_with_the_stage_it_could_not_open(bench, trained):
+    bench.create(**trained)
+    while (assignment := bench.claim()) is not None:
+        bench.end(assignment, OutcomeKind.PRUNED, value=1.0)
+    bench.service.stages.advance_all()
+    snapshot = bench.service.snapshot("s")
+    assert snapshot.state is StudyState.FAILED
+    assert "verify cannot start" in snapshot.reason
+
+
+def test_creating_the_same_study_again_changes_nothing(bench):
+    assert bench.create().id == bench.create().id
+
+
+def test_another_study_of_the_same_name_is_refused_and_what_differs_is_named(bench):
+    bench.create()
+    with pytest.raises(ConflictError, match=r"differs in search\.budget\.trials"):
+        bench.create(search={"budget": {"trials": 9}, "pruner": "none"})
+
+
+def test_a_study_with_running_trials_is_not_deleted(bench):
+    bench.create()
+    assignment = bench.must_claim()
+    with pytest.raises(ConflictError, match="1 running trials"):
+        bench.service.studies.delete("s")
+    bench.complete(assignment)
+    bench.service.studies.delete("s")
+    with pytest.raises(NotFoundError):
+        bench.service.snapshot("s")
+    assert bench.create().state is StudyState.ACTIVE
+
+
+def test_a_finished_study_cannot_be_paused(bench):
+    bench.create()
+    bench.drain_queue()
+    with pytest.raises(ConflictError, match="finished"):
+        bench.service.studies.steer("s", StudyState.PAUSED, "late")
+
+
+def test_cancelling_ends_waiting_trials_at_once(bench):
+    bench.create()
+    bench.end(bench.must_claim(), OutcomeKind.RELEASED)
+    bench.service.studies.steer("s", StudyState.CANCELLED, "no more")
+    assert [t.state for t in bench.trials()] == [TrialState.CANCELLED]
+
+
+def test_own_objectives_are_confirmed_only_against_a_default_that_is_given(bench):
+    bench.create(confirm={"seeds": 2})
+    bench.drain_queue()
+    assert {t.role for t in bench.trials(Stage.CONFIRM)} == {"winner"}
+    bench.create(name="t", confirm={"seeds": 2, "default": {"x": 0.5, "y": 0.5}})
+    bench.drain_queue()
+    roles = [t.role for t in bench.trials(Stage.CONFIRM, "t")]
+    assert (roles.count("winner"), roles.count("default")) == (2, 2)
