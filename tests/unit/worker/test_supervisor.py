@@ -302,7 +302,7 @@ def test_a_silent_child_is_killed_and_its_trial_is_retried(world: Any, trial: Tr
 
 
 def test_what_the_child_said_while_the_worker_was_frozen_counts_as_life(world: Any, trial: Trial) -> None:
-    frozen = []
+    frozen: list[bool] = []
 
     def freeze() -> list[Any]:
         if not frozen and world.clock.passed > 5:
