@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
-
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from hpo_service.domain.space import (
@@ -12,7 +10,9 @@ from hpo_service.domain.space import (
     IntParameter,
     ParameterValue,
     SearchSpace,
+    value_count,
 )
+from hpo_service.search.finite import value_at
 
 
 def distribution_of(parameter: FloatParameter | IntParameter | CategoricalParameter) -> BaseDistribution:
@@ -27,11 +27,9 @@ def distribution_of(parameter: FloatParameter | IntParameter | CategoricalParame
 
 
 def _last_point(parameter: FloatParameter) -> float:
-    """Return the highest grid point in decimal arithmetic, as Optuna does it, where 0.1 * 3 is 0.3."""
-    if parameter.step is None:
-        return parameter.high
-    low, high, step = (Decimal(str(v)) for v in (parameter.low, parameter.high, parameter.step))
-    return float(low + (high - low) // step * step)
+    """Return the highest grid point, in decimal arithmetic, where 3 x 0.1 is 0.3; Optuna would warn otherwise."""
+    count = value_count(parameter)
+    return parameter.high if count is None else float(value_at(parameter, count - 1))
 
 
 def distribution_holding(name: str, value: ParameterValue, space: SearchSpace) -> BaseDistribution:

@@ -11,6 +11,7 @@ from hpo_service.domain.space import (
     CategoricalParameter,
     FloatParameter,
     IntParameter,
+    Parameter,
     ParameterValue,
     SearchSpace,
     canonical_key,
@@ -104,6 +105,13 @@ def _distinct(configurations: Iterator[dict[str, ParameterValue]]) -> Iterator[d
         if key not in met:
             met.add(key)
             yield configuration
+
+
+def on_grid(parameter: Parameter, value: ParameterValue) -> ParameterValue:
+    """Return the grid point a sampled value means: 0.3, not the 0.30000000000000004 of adding up steps."""
+    if not isinstance(parameter, FloatParameter) or parameter.step is None or isinstance(value, str):
+        return value
+    return value_at(parameter, round((value - parameter.low) / parameter.step))
 
 
 def value_at(parameter: FloatParameter | IntParameter | CategoricalParameter, digit: int) -> ParameterValue:

@@ -38,8 +38,7 @@ def value_of(parameter: FloatParameter | IntParameter | CategoricalParameter, sh
     size = value_count(parameter)
     if size is not None and not getattr(parameter, "log", False):
         return value_at(parameter, min(int(share * size), size - 1))
-    if isinstance(parameter, CategoricalParameter):
-        raise ValueError("choices are always countable")
+    assert not isinstance(parameter, CategoricalParameter), "choices are always countable"
     if isinstance(parameter, IntParameter):
         # each whole number owns half a step to both sides, as in Optuna
         low, high = math.log(parameter.low - 0.5), math.log(parameter.high + 0.5)

@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from hpo_service.domain.space import ParameterValue, SearchSpace
 from hpo_service.domain.study import SearchSpec
 from hpo_service.search.distributions import distribution_of, holds
-from hpo_service.search.finite import shuffled, value_at
+from hpo_service.search.finite import on_grid, shuffled, value_at
 from hpo_service.search.quasirandom import halton
 from hpo_service.search.view import view_of
 
@@ -145,7 +145,7 @@ def _draw(
         if domain[name].single():
             chosen[name] = value_at(parameter, 0)
         elif name in together and known[name] == domain[name]:
-            chosen[name] = together[name]
+            chosen[name] = on_grid(parameter, together[name])
         else:
-            chosen[name] = sampler.sample_independent(study, ghost, name, domain[name])
+            chosen[name] = on_grid(parameter, sampler.sample_independent(study, ghost, name, domain[name]))
     return chosen

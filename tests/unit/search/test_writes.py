@@ -212,17 +212,16 @@ def test_reporting_for_an_ended_trial_is_refused(database: Database, studies: Op
         studies.report(trial_id, 3, 0.4)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_values_that_are_no_numbers_survive(
-    either_database: Database, either_studies: OptunaStudies, value: float
-) -> None:
-    trial_id = running(either_database, either_studies)
-    with either_database.transaction():
-        either_studies.report(trial_id, 1, value)
-        either_studies.finish(trial_id, TrialState.PRUNED, value, None)
-    trial = stored(either_database)[0]
-    assert str(trial.intermediate_values[1]) == str(value)
-    assert trial.value is None
+def test_values_that_are_no_numbers_survive(either_database: Database, either_studies: OptunaStudies) -> None:
+    values = (math.nan, math.inf, -math.inf)
+    for value in values:
+        trial_id = running(either_database, either_studies)
+        with either_database.transaction():
+            either_studies.report(trial_id, 1, value)
+            either_studies.finish(trial_id, TrialState.PRUNED, value, None)
+    trials = stored(either_database)
+    assert [str(trial.intermediate_values[1]) for trial in trials] == [str(value) for value in values]
+    assert [trial.value for trial in trials] == [None, None, None]
 
 
 def test_attributes_must_be_json_that_every_database_reads(database: Database, studies: OptunaStudies) -> None:
