@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, make_url, select
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DisconnectionError
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from hpo_service.errors import UsageError
 from hpo_service.storage.clock import Now
@@ -33,6 +37,9 @@ POOL_WAIT_SECONDS = 30.0
 """How long a thread waits for the process's connection."""
 RECYCLE_SECONDS = 1800.0
 """Age at which a connection is replaced before its next use: firewalls forget silent ones."""
+PING_AFTER_SECONDS = 2.0
+"""A connection that was idle for longer is tried before it is used, and replaced unnoticed where it broke."""
+IDLE_SINCE = "hpo_idle_since"
 CONNECT_SECONDS = 10
 """How long reaching a PostgreSQL server may take."""
 
@@ -266,13 +273,29 @@ def _postgresql(url: URL, connections: int) -> Engine:
     options = " ".join([settings, *([given] if isinstance(given, str) else given)]).strip()
     defaults = {"application_name": "hpo-service", "connect_timeout": CONNECT_SECONDS, **KEEPALIVE}
     arguments: dict[str, Any] = {name: value for name, value in defaults.items() if name not in url.query}
-    return create_engine(
+    engine = create_engine(
         url,
         poolclass=QueuePool,
         pool_size=connections,
         max_overflow=0,
         pool_timeout=POOL_WAIT_SECONDS,
         pool_recycle=RECYCLE_SECONDS,
-        pool_pre_ping=True,
         connect_args={**arguments, "options": options},
     )
+    event.listen(engine, "checkin", _note_idle)
+    event.listen(engine, "checkout", partial(_replace_broken, engine))
+    return engine
+
+
+def _note_idle(_connection: Any, record: ConnectionPoolEntry) -> None:
+    record.info[IDLE_SINCE] = time.monotonic()
+
+
+def _replace_broken(engine: Engine, connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
+    # the pool's own pre-ping would cost every transaction a round trip
+    if time.monotonic() - record.info.get(IDLE_SINCE, math.inf) < PING_AFTER_SECONDS:
+        return
+    try:
+        engine.dialect.do_ping(connection)
+    except engine.dialect.loaded_dbapi.Error as error:
+        raise DisconnectionError("the connection broke while it was idle") from error

@@ -222,7 +222,8 @@ class TestPostgresql:
             assert world.studies.get(world.study.name) == world.study
 
     @postgres_only
-    def test_a_connection_that_broke_while_idle_is_replaced_unnoticed(self, world, another):
+    def test_a_connection_that_broke_while_idle_is_replaced_unnoticed(self, world, another, monkeypatch):
+        monkeypatch.setattr("hpo_service.storage.database.PING_AFTER_SECONDS", 0.0)
         with world.db.transaction():
             pid = world.db.connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
         killer = another()
