@@ -38,6 +38,7 @@ BEAT_SECONDS = 1.0
 # Seconds a child may need to save and leave once its supervisor is gone; then it ends itself.
 ORPHAN_SECONDS = 60.0
 REASON_CHARS = 500
+ENDING = "the worker is shutting down"
 # By name: they come from network libraries that this side does not import.
 OUT_OF_REACH = frozenset({"ConnectionError", "TimeoutError", "Timeout", "TransportError", "LocalEntryNotFoundError"})
 
@@ -165,11 +166,12 @@ class Channel:
             return None
 
     def _read(self) -> None:
-        for line in self._reader:
-            try:
-                self._inbox.put(TO_CHILD.validate_json(line))
-            except ValidationError as error:
-                log.error("not a message from the supervisor: %r (%s)", line[:200], error.errors()[0]["msg"])
+        with self._reader:
+            for line in self._reader:
+                try:
+                    self._inbox.put(TO_CHILD.validate_json(line))
+                except ValidationError as error:
+                    log.error("not a message from the supervisor: %r (%s)", line[:200], error.errors()[0]["msg"])
         self._inbox.put(Shutdown())
         # Work that does not look at its messages must not outlive its supervisor and keep the device.
         if not self._closed.wait(self._orphan_seconds):
@@ -198,8 +200,8 @@ class TrialLink:
         Measures beside the value that are not finite are left out: databases cannot hold them.
         """
         finite = {name: value for name, value in report.metrics.items() if math.isfinite(value)}
-        self._answered = False
         pending = self.stop()
+        self._answered = False
         report = report.model_copy(update={"metrics": finite})
         self._channel.send(Reported(trial=self.trial, report=report))
         while not self._answered and self._stop is None:
@@ -272,13 +274,16 @@ class Host:
 
         A trial's exception is reported and the next trial runs, unless it leaves the process unusable (1).
         """
-        while True:
-            while not self._waiting and not self._ending:
+        usable = True
+        while usable and not self._ending:
+            if self._waiting:
+                usable = self._attend(self._waiting.popleft())
+            else:
                 self._hear(None)
-            if self._ending:
-                return self._leave()
-            if not self._attend(self._waiting.popleft()):
-                return 1
+        for admit in self._waiting:
+            self._give_back(admit, Stop(trial=admit.trial, reason=ENDING, checkpoint=True))
+        self._channel.close()
+        return 0 if usable else 1
 
     def _attend(self, admit: Admit) -> bool:
         self._current = link = TrialLink(admit, self._channel, self._hear)
@@ -310,8 +315,7 @@ class Host:
         elif isinstance(message, Shutdown):
             self._ending = True
             if self._current is not None:
-                reason = "the worker is shutting down"
-                self._current.take(Stop(trial=self._current.trial, reason=reason, checkpoint=True))
+                self._current.take(Stop(trial=self._current.trial, reason=ENDING, checkpoint=True))
         elif message is not None:
             self._pass_on(message)
         return message is not None
@@ -329,12 +333,6 @@ class Host:
         link = TrialLink(admit, self._channel, self._hear)
         link.take(stop)
         self._channel.send(Finished(trial=admit.trial, outcome=link.stopped()))
-
-    def _leave(self) -> int:
-        for admit in self._waiting:
-            self._give_back(admit, Stop(trial=admit.trial, reason="the worker is shutting down", checkpoint=True))
-        self._channel.close()
-        return 0
 
 
 def _end_group() -> None:

@@ -112,6 +112,7 @@ def load_base(key: BaseKey, cache: Path, progress: Progress) -> Base:
         from peft import prepare_model_for_kbit_training
 
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+        _keep_packing(model)
     else:
         module: nn.Module = model
         module.to(device())
@@ -200,6 +201,17 @@ def _quantisation(key: BaseKey) -> BitsAndBytesConfig | None:
             bnb_4bit_compute_dtype=key.compute,
         )
     return BitsAndBytesConfig(load_in_8bit=True) if key.quantisation == "int8" else None
+
+
+def _keep_packing(model: nn.Module) -> None:
+    """Keep bitsandbytes from repacking 4-bit weights when a model is evaluated on some CPUs.
+
+    It would round their scales to bfloat16 for good, so that an evaluation would change the training after it;
+    and it cannot repack narrow layers.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _builtin_names() -> list[str]:

@@ -20,7 +20,9 @@ from hpo_service.training.checkpoint import CheckpointStore, Running
 from hpo_service.training.course import Course
 from hpo_service.training.plan import Plan
 
-# A checkpoint is written after an evaluation unless writing them would take more than this share of the time.
+# A checkpoint is written after every evaluation, unless one takes longer than this many seconds: then only as
+# often as keeps writing them under this share of the time.
+CHEAP_CHECKPOINT_SECONDS = 1.0
 CHECKPOINT_SHARE = 0.05
 
 log = logging.getLogger(__name__)
@@ -153,7 +155,8 @@ class Watch(TrainerCallback):
             self._save(state, live)
 
     def _affordable(self) -> bool:
-        return self._save_seconds <= CHECKPOINT_SHARE * (self.clock() - self._saved_at)
+        dear = self._save_seconds > CHEAP_CHECKPOINT_SECONDS
+        return not dear or self._save_seconds <= CHECKPOINT_SHARE * (self.clock() - self._saved_at)
 
     def _save(self, state: TrainerState, live: dict[str, Any]) -> None:
         began = self.clock()
