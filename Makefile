@@ -15,7 +15,7 @@ TYPED := $(wildcard hpo_service benchmarks)
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench docs clean
+.PHONY: help demo test lint format chaos bench docs clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -38,6 +38,9 @@ lint: $(VENV)/.installed-dev ## ruff, mypy strict, the layers
 format: $(VENV)/.installed-dev ## let ruff sort and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+chaos: $(VENV)/.installed-dev ## the full attack on a fleet: 300 faults, up to ten minutes
+	$(BIN)/python tests/fault/chaos.py
 
 bench: $(VENV)/.installed-dev ## every program in benchmarks/, checked against what was asked for
 	@failed=0; for program in $(wildcard benchmarks/*.py); do \
