@@ -1,0 +1,158 @@
+"""Results and studies as tables and as plain data."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from rich.console import Console, RenderableType
+
+from hpo_service.cli.tables import (
+    studies_json,
+    studies_table,
+    study_json,
+    study_table,
+    verdict_json,
+    verdict_table,
+)
+from hpo_service.domain.states import StudyState
+from hpo_service.service.evidence import Evidence, gather_evidence
+from hpo_service.service.snapshot import StudySnapshot
+from tests.unit.report import story
+
+
+@dataclass
+class Row:
+    """A study as the list shows it."""
+
+    name: str
+    state: StudyState
+    reason: str
+    spec: dict[str, Any]
+    created_at: float
+
+
+ROWS = [
+    Row("quickstart", StudyState.FINISHED, "all [bold]stages[/bold] have ended", dict(story.SPEC), story.START),
+    Row("own", StudyState.ACTIVE, "created", {"objective": {"python": "a:b"}}, story.START),
+]
+
+
+def text(renderable: RenderableType, width: int = 80) -> str:
+    console = Console(width=width, file=io.StringIO(), record=True, soft_wrap=True, highlight=False)
+    console.print(renderable)
+    return console.export_text()
+
+
+def found(snapshot: StudySnapshot) -> Evidence:
+    return gather_evidence(snapshot, lambda trial_id, split: story.scores(trial_id, split, finished=snapshot))
+
+
+def rows(table: str) -> dict[str, list[str]]:
+    """Cells by the first one of their row."""
+    cells = [[cell.strip() for cell in line.strip("│╭╰├").split("│")] for line in table.splitlines() if "│" in line]
+    return {row[0]: row[1:] for row in cells}
+
+
+def test_the_verdict_stands_above_default_and_winner_side_by_side() -> None:
+    shown = text(verdict_table(found(story.snapshot())))
+    assert shown.startswith("The winner is better than the default by 3.")
+    cells = rows(shown)
+    assert cells["mean NLL per token, lower is better"][:2] == ["default", "winner 1"]
+    assert cells["test, mean of seeds"][:2] == ["2.8412", "2.7489"]
+    assert cells["seeds"][:2] == ["3", "3"]
+    assert cells["95% interval"][1].startswith("+2.")
+    assert cells["learning_rate"][:2] == ["2e-4", "5.3e-4"]
+
+
+def test_what_weakens_the_verdict_is_noted_below() -> None:
+    partial = story.snapshot(story.search_stage(), story.verify_stage(), story.confirm_stage(3))
+    shown = text(verdict_table(found(partial)))
+    assert rows(shown)["95% interval"][1] == "none"
+    assert rows(shown)["seeds"][:2] == ["1 of 3", "2 of 3"]
+    assert shown.rstrip().endswith("Note: preliminary: 3 of 6 confirm runs have not ended")
+
+
+def test_an_unconfirmed_winner_stands_alone() -> None:
+    shown = text(verdict_table(found(story.snapshot(story.search_stage()))))
+    assert shown.startswith("Not confirmed: search #1")
+    assert "default" not in shown.splitlines()[3]
+    assert "improvement" not in shown
+
+
+def test_nothing_measured_needs_no_table() -> None:
+    shown = text(verdict_table(found(story.snapshot(story.search_stage(0)))))
+    assert shown.startswith("Nothing was measured yet.")
+    assert "│" not in shown
+
+
+def test_studies_are_listed_with_their_models_and_reasons() -> None:
+    shown = text(studies_table(ROWS), width=120)
+    assert "builtin:llama-tiny" in shown
+    assert "→ builtin:llama-small" in shown
+    assert "own objective" in shown
+    assert "2026-09-21" in shown
+    assert "[bold]stages[/bold]" in shown, "reasons are not markup"
+
+
+def test_a_study_is_shown_with_every_trial_and_every_reason() -> None:
+    shown = text(study_table(story.snapshot()), width=200)
+    assert "search  16 of 16 trials: 10 complete, 4 pruned, 1 infeasible, 1 failed" in shown
+    assert "· #4: pruned: validation loss" in shown
+    assert "#1 (3.0020), #5 (3.0058), #15 (3.0165) went on to verify" in shown
+    assert "opened: lowest validation value of 8 complete trials" in shown
+    assert "search #1, lr x 0.5: rank 32 x 2, at most 64, = 64" in shown
+    assert "device time 10 min 04 s, about 48 s saved by pruning" in shown
+    assert sum(line.split()[1:2] == ["complete"] for line in shown.splitlines()) == 10 + 8 + 6
+
+
+def test_an_open_stage_is_shown_as_such_with_trials_that_have_no_number_yet() -> None:
+    shown = text(study_table(story.snapshot(story.search_stage(), story.verify_stage(2))))
+    assert "still open" in shown
+    assert sum(line.split()[:1] == ["waiting"] for line in shown.splitlines()) == 7
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_no_table_is_wider_than_the_terminal(width: int) -> None:
+    for table in (study_table(story.snapshot()), verdict_table(found(story.snapshot())), studies_table(ROWS)):
+        assert max(map(len, text(table, width).splitlines())) <= width
+
+
+def test_the_verdict_as_data_has_everything_a_script_needs() -> None:
+    snapshot = story.snapshot()
+    data = json.loads(json.dumps(verdict_json(snapshot, found(snapshot)), allow_nan=False))
+    assert data["verdict"] == "better"
+    assert data["comparison"]["low"] < data["comparison"]["improvement"] < data["comparison"]["high"]
+    assert data["recommended"] == "winner 1"
+    assert data["exported"]["seed"] == 1042
+    assert data["trials"]["search"] == {"complete": 10, "pruned": 4, "infeasible": 1, "failed": 1}
+    assert [side["label"] for side in data["configurations"]] == ["winner 1", "default"]
+    assert data["configurations"][1]["test"] == pytest.approx(data["comparison"]["baseline"])
+
+
+def test_data_about_nothing_is_still_json() -> None:
+    snapshot = story.snapshot(story.search_stage(0))
+    data = json.loads(json.dumps(verdict_json(snapshot, found(snapshot)), allow_nan=False))
+    assert (data["comparison"], data["exported"], data["recommended"]) == (None, None, None)
+
+
+def test_a_study_as_data_has_stages_trials_and_curves() -> None:
+    snapshot = story.snapshot()
+    broken = replace(snapshot.stages[0].trials[0], facts={"best": math.nan}, value=math.inf)
+    stage = story.with_trials(snapshot.stages[0], [broken, *snapshot.stages[0].trials[1:]])
+    data = json.loads(json.dumps(study_json(replace(snapshot, stages=[stage])), allow_nan=False))
+    first, second = data["stages"][0]["trials"][:2]
+    assert (first["value"], first["facts"]["best"]) == (None, None)
+    assert second["state"] == "complete"
+    assert second["curve"][0]["fraction"] == 0.125
+    assert data["spec"]["search"] == {"budget": {"trials": 16}}
+
+
+def test_the_list_as_data_names_model_and_state() -> None:
+    first, second = json.loads(json.dumps(studies_json(ROWS)))
+    assert first["model"] == {"base": "builtin:llama-tiny", "target": "builtin:llama-small"}
+    assert (second["model"], second["state"]) == (None, "active")
