@@ -8,10 +8,11 @@ import re
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from filelock import FileLock
 from sqlalchemy import inspect, text
 
 from alembic import command
-from hpo_service.errors import SchemaError
+from hpo_service.errors import DatabaseUnavailableError, SchemaError
 from hpo_service.search.studies import OptunaStudies
 from hpo_service.storage import migrations, schema
 from hpo_service.storage.database import Database
@@ -127,6 +128,24 @@ def test_tables_changed_by_hand_are_noticed(upgraded):
         migrations.check(upgraded)
     assert "mood" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@postgres_only  # SQLite cannot change a column
+def test_a_column_changed_by_hand_is_noticed(upgraded):
+    execute(upgraded, "ALTER TABLE hpo_stage ALTER COLUMN trials TYPE BIGINT")
+    with pytest.raises(SchemaError, match=r"hpo_stage trials"):
+        migrations.check(upgraded)
+
+
+@sqlite_only  # PostgreSQL waits for an advisory lock of its own
+def test_an_upgrade_that_another_process_never_ends_is_given_up(database, tmp_path, monkeypatch):
+    monkeypatch.setattr(migrations, "LOCK_SECONDS", 0.01)
+    with (
+        FileLock(tmp_path / "study.db.lock"),
+        pytest.raises(DatabaseUnavailableError, match=r"study\.db\.lock"),
+    ):
+        migrations.upgrade(database, lambda: pytest.fail("the lock is held"))
+    assert migrations.current(database) is None
 
 
 def test_other_peoples_tables_are_no_difference(upgraded):
