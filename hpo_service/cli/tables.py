@@ -5,20 +5,23 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
-from hpo_service.domain.states import StudyState, TrialState
+from hpo_service.domain.states import TrialState
+from hpo_service.domain.study import StudySpec
 from hpo_service.report.account import account
 from hpo_service.report.effort import effort
-from hpo_service.report.wording import configuration, device_time, measured, number
+from hpo_service.report.wording import configuration, device_time, duration, measured, number
 from hpo_service.service.evidence import Configuration, Evidence, Verdict
 from hpo_service.service.snapshot import StageView, StudySnapshot, TrialView
+
+if TYPE_CHECKING:
+    from hpo_service.storage.workers import WorkerRow
 
 VERDICT_STYLES = {
     Verdict.BETTER: "bold green",
@@ -35,30 +38,6 @@ STATE_STYLES = {
     TrialState.CANCELLED: "red",
     TrialState.WAITING: "blue",
 }
-
-
-class ListedStudy(Protocol):
-    """What `study list` shows of a study; a row of the database has it."""
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-
-    @property
-    def state(self) -> StudyState:
-        """Its state."""
-
-    @property
-    def reason(self) -> str:
-        """Why it is in that state."""
-
-    @property
-    def spec(self) -> dict[str, Any]:
-        """What its study file gave."""
-
-    @property
-    def created_at(self) -> float:
-        """Seconds since 1970."""
 
 
 def verdict_table(evidence: Evidence) -> RenderableType:
@@ -95,30 +74,40 @@ def _seeds(side: Configuration) -> str:
     return str(ended) if ended == len(side.runs) else f"{ended} of {len(side.runs)}"
 
 
-def studies_table(rows: Iterable[ListedStudy]) -> Table:
-    """Return the list of studies."""
+def studies_table(snapshots: Iterable[StudySnapshot]) -> Table:
+    """Return the list of studies with where each of them stands."""
     table = Table(
         Column("study", no_wrap=True),
         Column("state", no_wrap=True),
+        Column("stage", no_wrap=True),
+        Column("trials", justify="right", no_wrap=True),
         Column("model", no_wrap=True),
-        Column("created", no_wrap=True),
         "why",
         box=box.SIMPLE_HEAD,
         show_edge=False,
+        pad_edge=False,
     )
-    for row in rows:
-        table.add_row(row.name, row.state, _models(row.spec), _moment(row.created_at), Text(row.reason))
+    for snapshot in snapshots:
+        stage = snapshot.current
+        table.add_row(
+            snapshot.name,
+            snapshot.state,
+            stage.stage,
+            f"{stage.ended}/{stage.budget}",
+            _models(snapshot.spec),
+            Text(snapshot.reason),
+        )
     return table
 
 
-def study_table(snapshot: StudySnapshot) -> RenderableType:
-    """Return a study with its stages, their trials and the reasons of every decision."""
+def study_tables(snapshot: StudySnapshot) -> list[RenderableType]:
+    """Return a study with its stages, their trials and the reasons of every decision, part by part."""
     spent = effort(snapshot)
     head = [
         Text.assemble((snapshot.name, "bold"), f"  {snapshot.state}: {snapshot.reason}"),
         Text(f"device time {device_time(spent.seconds)}, about {device_time(spent.saved)} saved by pruning"),
     ]
-    return Group(_lines(head), *(part for view in snapshot.stages for part in _stage(snapshot, view)))
+    return [_lines(head), *(part for view in snapshot.stages for part in _stage(snapshot, view))]
 
 
 def _stage(snapshot: StudySnapshot, view: StageView) -> list[RenderableType]:
@@ -156,6 +145,30 @@ def _trials(view: StageView) -> Table:
     return table
 
 
+def worker_table(rows: Iterable[WorkerRow], now: float) -> Table:
+    """Return the list of workers, the latest to give a sign of life first.
+
+    Args:
+        rows: workers as stored.
+        now: the time by the database's clock, in seconds since 1970.
+    """
+    table = Table(
+        Column("worker", no_wrap=True),
+        Column("state", no_wrap=True),
+        Column("seen", justify="right", no_wrap=True),
+        Column("devices", no_wrap=True),
+        Column("version", no_wrap=True),
+        "why",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+    )
+    for row in sorted(rows, key=lambda row: row.seen_at, reverse=True):
+        seen = f"{duration(max(0.0, now - row.seen_at))} ago"
+        table.add_row(row.id, row.state, seen, Text(str(row.devices)), row.version, Text(row.reason))
+    return table
+
+
 def verdict_json(snapshot: StudySnapshot, evidence: Evidence) -> dict[str, Any]:
     """Return what was found as plain data; numbers that are not finite become null."""
     comparison = evidence.comparison
@@ -184,17 +197,20 @@ def verdict_json(snapshot: StudySnapshot, evidence: Evidence) -> dict[str, Any]:
     return document
 
 
-def studies_json(rows: Iterable[ListedStudy]) -> list[dict[str, Any]]:
+def studies_json(snapshots: Iterable[StudySnapshot]) -> list[dict[str, Any]]:
     """Return the list of studies as plain data."""
     return [
         {
-            "name": row.name,
-            "state": str(row.state),
-            "reason": row.reason,
-            "model": row.spec.get("model"),
-            "created_at": row.created_at,
+            "name": snapshot.name,
+            "state": str(snapshot.state),
+            "reason": snapshot.reason,
+            "stage": str(snapshot.current.stage),
+            "trials_ended": snapshot.current.ended,
+            "trials_budget": snapshot.current.budget,
+            "model": snapshot.spec.model.model_dump(mode="json") if snapshot.spec.model else None,
+            "created_at": snapshot.created_at,
         }
-        for row in rows
+        for snapshot in snapshots
     ]
 
 
@@ -253,15 +269,10 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, str) else value
 
 
-def _models(spec: dict[str, Any]) -> str:
-    model = spec.get("model")
-    if not model:
+def _models(spec: StudySpec) -> str:
+    if spec.model is None:
         return "own objective"
-    return "\n→ ".join(name for name in (model.get("base"), model.get("target")) if name)
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%d")
+    return f"{spec.model.base}\n→ {spec.model.target}" if spec.model.target else spec.model.base
 
 
 def _lines(texts: Iterable[Text], mark: str = "") -> Table:

@@ -5,40 +5,34 @@ from __future__ import annotations
 import io
 import json
 import math
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import pytest
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 
 from hpo_service.cli.tables import (
     studies_json,
     studies_table,
     study_json,
-    study_table,
+    study_tables,
     verdict_json,
     verdict_table,
+    worker_table,
 )
-from hpo_service.domain.states import StudyState
+from hpo_service.domain.study import StudySpec
 from hpo_service.service.evidence import Evidence, gather_evidence
 from hpo_service.service.snapshot import StudySnapshot
+from hpo_service.storage.workers import WorkerRow
 from tests.unit.report import story
 
-
-@dataclass
-class Row:
-    """A study as the list shows it."""
-
-    name: str
-    state: StudyState
-    reason: str
-    spec: dict[str, Any]
-    created_at: float
-
-
-ROWS = [
-    Row("quickstart", StudyState.FINISHED, "all [bold]stages[/bold] have ended", dict(story.SPEC), story.START),
-    Row("own", StudyState.ACTIVE, "created", {"objective": {"python": "a:b"}}, story.START),
+STUDIES = [
+    replace(story.snapshot(story.search_stage(11, 2)), reason="all [bold]is[/bold] well"),
+    replace(
+        story.snapshot(),
+        name="own",
+        spec=StudySpec.model_validate({"name": "own", "objective": {"python": "a:b"}, "space": {"preset": "minimal"}}),
+    ),
+    story.snapshot(story.search_stage(), model={"base": "one"}),
 ]
 
 
@@ -90,17 +84,19 @@ def test_nothing_measured_needs_no_table() -> None:
     assert "│" not in shown
 
 
-def test_studies_are_listed_with_their_models_and_reasons() -> None:
-    shown = text(studies_table(ROWS), width=120)
-    assert "builtin:llama-tiny" in shown
+def test_studies_are_listed_with_where_they_stand_their_models_and_reasons() -> None:
+    shown = text(studies_table(STUDIES), width=120)
+    first, second, third = (line for line in shown.splitlines() if "/" in line)
+    assert first.split()[:4] == ["quickstart", "active", "search", "11/16"]
+    assert "builtin:llama-tiny" in first
+    assert "all [bold]is[/bold] well" in first, "reasons are not markup"
     assert "→ builtin:llama-small" in shown
-    assert "own objective" in shown
-    assert "2026-09-21" in shown
-    assert "[bold]stages[/bold]" in shown, "reasons are not markup"
+    assert "own objective" in second
+    assert " one " in third
 
 
 def test_a_study_is_shown_with_every_trial_and_every_reason() -> None:
-    shown = text(study_table(story.snapshot()), width=200)
+    shown = text(Group(*study_tables(story.snapshot())), width=200)
     assert "search  16 of 16 trials: 10 complete, 4 pruned, 1 infeasible, 1 failed" in shown
     assert "· #4: pruned: validation loss" in shown
     assert "#1 (3.0020), #5 (3.0058), #15 (3.0165) went on to verify" in shown
@@ -111,14 +107,14 @@ def test_a_study_is_shown_with_every_trial_and_every_reason() -> None:
 
 
 def test_an_open_stage_is_shown_as_such_with_trials_that_have_no_number_yet() -> None:
-    shown = text(study_table(story.snapshot(story.search_stage(), story.verify_stage(2))))
+    shown = text(Group(*study_tables(story.snapshot(story.search_stage(), story.verify_stage(2)))))
     assert "still open" in shown
     assert sum(line.split()[:1] == ["waiting"] for line in shown.splitlines()) == 7
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_no_table_is_wider_than_the_terminal(width: int) -> None:
-    for table in (study_table(story.snapshot()), verdict_table(found(story.snapshot())), studies_table(ROWS)):
+    for table in (*study_tables(story.snapshot()), verdict_table(found(story.snapshot())), studies_table(STUDIES)):
         assert max(map(len, text(table, width).splitlines())) <= width
 
 
@@ -152,7 +148,19 @@ def test_a_study_as_data_has_stages_trials_and_curves() -> None:
     assert data["spec"]["search"] == {"budget": {"trials": 16}}
 
 
-def test_the_list_as_data_names_model_and_state() -> None:
-    first, second = json.loads(json.dumps(studies_json(ROWS)))
-    assert first["model"] == {"base": "builtin:llama-tiny", "target": "builtin:llama-small"}
-    assert (second["model"], second["state"]) == (None, "active")
+def test_the_list_as_data_names_model_state_and_progress() -> None:
+    first, second, _ = json.loads(json.dumps(studies_json(STUDIES)))
+    assert first["model"]["target"] == "builtin:llama-small"
+    assert (first["stage"], first["trials_ended"], first["trials_budget"]) == ("search", 11, 16)
+    assert (second["model"], second["state"]) == (None, "finished")
+
+
+def test_workers_are_listed_with_the_time_of_their_last_sign_of_life_the_latest_first() -> None:
+    workers = [
+        WorkerRow("a-1-ff", "a", 1, "0.1.0", "cpu", "lost", "silent [for] 60 s", story.START, story.START + 10),
+        WorkerRow("b-2-ee", "b", 2, "0.1.0", "0,1", "active", "", story.START, story.START + 95),
+    ]
+    lines = text(worker_table(workers, story.START + 100)).splitlines()
+    assert lines[2].split()[:6] == ["b-2-ee", "active", "5", "s", "ago", "0,1"]
+    assert "1 min 30 s ago" in lines[3]
+    assert "silent [for] 60 s" in lines[3]
