@@ -126,7 +126,7 @@ class TrialQueue:
         return suggestion
 
     def _taken(self, stage_id: int, key: str) -> bool:
-        with self.db.transaction():
+        with self.db.transaction(read_only=True):
             return self.trials.find_key(stage_id, key) is not None
 
     def _still_admits(self, study: StudyRow, stage: StageRow) -> bool:
@@ -203,7 +203,7 @@ class TrialQueue:
             spec = StudySpec.model_validate(study.spec)
             asked = _asked_from_outside(study, trial)
             fresh = self.trials.record(trial, report)
-            if fresh and math.isfinite(report.value):
+            if fresh:
                 self.optuna.report(_optuna_id(trial), report.step, report.value)
             self.trials.extend(lease, spec.execution.lease_seconds, report.fraction)
             reach("report.recorded")
@@ -222,6 +222,8 @@ class TrialQueue:
             stage.space,
             fraction=report.fraction,
             evaluations=spec.training.evaluations_per_epoch * spec.training.epochs,
+            warmup=0.0 if spec.objective else spec.training.warmup_ratio,
+            measure="value" if spec.objective else "validation loss",
         )
         return Decision(action="prune" if verdict.prune else "continue", reason=verdict.reason)
 

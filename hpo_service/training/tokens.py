@@ -123,17 +123,28 @@ def _rendered(example: Example, tokenizer: PreTrainedTokenizerBase) -> tuple[str
     for index, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
-        before = _render(example, tokenizer, messages[:index], prompt=True) if index else ""
         through = _render(example, tokenizer, messages[: index + 1], prompt=False)
         # Some templates rewrite earlier turns (drop their reasoning): such turns are context, not learned.
-        if through.startswith(before) and text.startswith(through):
-            spans.append((len(before), len(through)))
+        if text.startswith(through):
+            spans.append((_turn_start(example, tokenizer, index, through), len(through)))
     if not spans:
         raise DataError(
             f"{example.origin}: the model's chat template shows no turn of the assistant as it was written; "
             "use the prompt-completion format"
         )
     return text, spans
+
+
+def _turn_start(example: Example, tokenizer: PreTrainedTokenizerBase, index: int, through: str) -> int:
+    """Where the turn begins: after the header that asks for it, or, where that is written otherwise, before it."""
+    for prompt in (True, False):
+        before = _render(example, tokenizer, list(example.messages[:index]), prompt=prompt) if index else ""
+        if through.startswith(before):
+            return len(before)
+    raise DataError(
+        f"{example.origin}: the model's chat template rewrites what came before a turn of the assistant; "
+        "use the prompt-completion format"
+    )
 
 
 def _render(

@@ -26,7 +26,7 @@ Link = Callable[..., TrialLink]
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], str]]:
     """Writes a module of the user's and returns its name."""
     monkeypatch.syspath_prepend(tmp_path)
-    names = []
+    names: list[str] = []
 
     def module(text: str) -> str:
         names.append(f"own_objective_{len(names)}")

@@ -61,7 +61,7 @@ def _eventually(holds: Callable[[], bool]) -> bool:
 def _gone(pid: int) -> bool:
     def gone() -> bool:
         try:
-            return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+            return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
         except psutil.NoSuchProcess:
             return True
 
