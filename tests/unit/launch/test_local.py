@@ -207,11 +207,16 @@ def test_each_signal_reaches_each_worker_once(crew: Crew) -> None:
     workers = crew(COUNTS, places=2)
     workers.start()
     assert _eventually(lambda: "ready" in _log(workers, 0) and "ready" in _log(workers, 1))
-    for count in (1, 2):
-        workers.signal(signal.SIGTERM)
-        assert _eventually(lambda count=count: all(_log(workers, p).count("heard") == count for p in (0, 1)))
+
+    def heard() -> list[int]:
+        return [_log(workers, place).count("heard") for place in (0, 1)]
+
+    workers.signal(signal.SIGTERM)
+    assert _eventually(lambda: heard() == [1, 1])
+    workers.signal(signal.SIGTERM)
+    assert _eventually(lambda: heard() == [2, 2])
     workers.watch()
-    assert all(_log(workers, place).count("heard") == 2 for place in (0, 1))
+    assert heard() == [2, 2]
 
 
 def test_a_signal_that_comes_while_workers_are_started_reaches_them_and_no_more_are_started(
