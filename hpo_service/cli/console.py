@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from typing import Any
@@ -11,6 +12,10 @@ from rich.console import Console
 
 def console(*, stderr: bool = False) -> Console:
     """Return a console on standard output, or on standard error; long paths are not wrapped."""
+    stream = sys.stderr if stderr else sys.stdout
+    if isinstance(stream, io.TextIOWrapper):
+        # a terminal that has no code for a character must not end a study
+        stream.reconfigure(errors="replace")
     return Console(stderr=stderr, soft_wrap=True, highlight=False)
 
 

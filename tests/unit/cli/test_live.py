@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from hpo_service.cli.console import console
 from hpo_service.cli.live import LiveView, draw
 from hpo_service.domain.states import StudyState, TrialState
 from hpo_service.service.snapshot import StudySnapshot
@@ -163,3 +164,13 @@ def test_the_terminal_is_given_back_when_something_breaks() -> None:
     with pytest.raises(RuntimeError, match="boom"):
         break_down()
     assert out.getvalue().rstrip().endswith("\x1b[?25h")
+
+
+def test_a_terminal_without_unicode_shows_question_marks_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(out, encoding="latin-1"))
+    shown = console()
+    shown.print(draw(MOMENTS["search"], ["a → b"]))
+    shown.file.flush()
+    assert b"a ? b" in out.getvalue()
+    assert b"11/16" in out.getvalue()
