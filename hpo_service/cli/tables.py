@@ -56,7 +56,8 @@ def _comparison(evidence: Evidence) -> Table:
     table = Table(Column(f"{evidence.measure}, {better} is better"), *heads, box=box.ROUNDED)
     if any(side.test is not None for side in sides):
         table.add_row("test, mean of seeds", *(measured(side.test) for side in sides))
-    table.add_row("validation, mean of seeds", *(measured(side.validation) for side in sides))
+    validation = "mean of seeds" if evidence.selected_on == evidence.measure else "validation, mean of seeds"
+    table.add_row(validation, *(measured(side.validation) for side in sides))
     table.add_row("seeds", *(_seeds(side) for side in sides))
     comparison = evidence.comparison
     if comparison is not None:

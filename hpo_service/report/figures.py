@@ -58,7 +58,9 @@ def seeds(evidence: Evidence) -> str | None:
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.margins(x=0.08)
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel(f"{'test' if tested else 'validation'} {evidence.measure}; a dot is a seed, the bar their mean")
+        axes.set_xlabel(
+            f"{f'test {evidence.measure}' if tested else evidence.selected_on}; a dot is a seed, the bar their mean"
+        )
         return svg(figure, "seeds", "Values of the confirmation runs, seed by seed")
 
 
@@ -81,7 +83,7 @@ def bracket(snapshot: StudySnapshot, measure: str) -> str | None:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"× {value:g}"))
         axes.margins(x=0.08)
         axes.set_xlabel("multiple of the learning rate carried over from the small model; hollow: stopped early")
-        axes.set_ylabel(f"validation\n{measure}")
+        axes.set_ylabel(measure.replace(" ", "\n", 1))
         axes.legend(loc="best")
         return svg(figure, "bracket", "Loss on the target model at each multiple of the carried-over learning rate")
 

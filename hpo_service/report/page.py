@@ -114,10 +114,10 @@ def _figures(snapshot: StudySnapshot, evidence: Evidence) -> dict[str, str | Non
     return {
         "interval": figures.interval(evidence),
         "seeds": figures.seeds(evidence),
-        "bracket": figures.bracket(snapshot, evidence.measure),
-        "curves": search_figures.curves(snapshot, evidence.measure),
-        "rates": search_figures.learning_rates(snapshot, evidence.measure),
-        "panels": search_figures.parameters(snapshot, evidence.measure),
+        "bracket": figures.bracket(snapshot, evidence.selected_on),
+        "curves": search_figures.curves(snapshot, evidence.selected_on),
+        "rates": search_figures.learning_rates(snapshot, evidence.selected_on),
+        "panels": search_figures.parameters(snapshot, evidence.selected_on),
     }
 
 

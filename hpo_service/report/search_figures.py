@@ -45,7 +45,7 @@ def curves(snapshot: StudySnapshot, measure: str) -> str | None:
         values = [r.value for t in drawn for r in t.curve if r.value is not None]
         _show(axes, _limits(values, maximize=_maximize(snapshot)))
         axes.set_xlabel("% of the run")
-        axes.set_ylabel(f"validation\n{measure}")
+        axes.set_ylabel(measure.replace(" ", "\n", 1))
         handles = [
             Line2D([], [], color=WINNER, linewidth=2.4, label="best"),
             Line2D([], [], color=INK, linewidth=1.1, alpha=0.7, label="ran to the end"),
@@ -86,7 +86,7 @@ def learning_rates(snapshot: StudySnapshot, measure: str) -> str | None:
         log_scale(axes)
         _show(axes, limits)
         axes.set_xlabel("learning rate (log scale)")
-        axes.set_ylabel(f"validation\n{measure}")
+        axes.set_ylabel(measure.replace(" ", "\n", 1))
         if colours:
             handles = [
                 Line2D([], [], linestyle="", marker="o", color=colour, label=f"rank {rank:g}")
@@ -114,7 +114,7 @@ def parameters(snapshot: StudySnapshot, measure: str) -> str | None:
             axes.set_title(name, fontsize=9)
         for axes in panels[len(names) :]:
             axes.set_visible(False)
-        figure.supylabel(f"validation {measure}", fontsize=9)
+        figure.supylabel(measure, fontsize=9)
         return svg(figure, "panels", "Validation value against each searched parameter")
 
 

@@ -18,6 +18,7 @@ from hpo_service.service.snapshot import StageView, StudySnapshot, TrialView
 LoadScores = Callable[[int, str], Scores | None]
 
 DEFAULT = "default"
+OWN_MEASURE = "value"
 _FEWEST_ROWS = 30
 
 
@@ -97,6 +98,11 @@ class Evidence:
     choice: str = ""
     export: str = ""
     remarks: list[str] = field(default_factory=list)
+
+    @property
+    def selected_on(self) -> str:
+        """What the values that selection looked at are called; an objective of the user's own has only those."""
+        return self.measure if self.measure == OWN_MEASURE else f"validation {self.measure}"
 
     @property
     def default(self) -> Configuration | None:
@@ -327,7 +333,7 @@ def _ended_well(trial: TrialView) -> bool:
 
 
 def _measure(spec: StudySpec) -> str:
-    return "mean NLL per token" if spec.objective is None else "value"
+    return "mean NLL per token" if spec.objective is None else OWN_MEASURE
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -45,6 +45,7 @@ def test_a_winner_that_is_better_on_the_test_rows_is_called_so_and_exported() ->
     assert "winner 1 2.6900, default 2.7800" in evidence.choice
     assert evidence.export == "seed 1042 has the lowest validation value of 3: 2.6840"
     assert evidence.remarks == []
+    assert evidence.selected_on == "validation mean NLL per token"
 
 
 def test_every_seed_is_listed_with_what_it_measured() -> None:
@@ -158,7 +159,7 @@ def test_an_own_objective_is_compared_by_its_values_in_its_direction() -> None:
     )
     evidence = gather_evidence(own, lambda trial_id, split: None)
     assert evidence.maximize
-    assert evidence.measure == "value"
+    assert (evidence.measure, evidence.selected_on) == ("value", "value")
     assert evidence.verdict is Verdict.WORSE, "the winner's values are lower"
     assert evidence.recommended is evidence.default
     assert not any("test rows" in remark for remark in evidence.remarks)
