@@ -57,9 +57,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("opened_at", sa.Double(), nullable=False),
         sa.Column("closed_at", sa.Double(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["study_id"], ["hpo_study.id"], name=op.f("fk_hpo_stage_study_id"), ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["study_id"], ["hpo_study.id"], name=op.f("fk_hpo_stage_study_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_hpo_stage")),
         sa.UniqueConstraint("study_id", "stage", name=op.f("uq_hpo_stage_study_id_stage")),
         sqlite_autoincrement=True,
@@ -104,12 +102,8 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["origin_id"], ["hpo_trial.id"], name=op.f("fk_hpo_trial_origin_id"), ondelete="SET NULL"
         ),
-        sa.ForeignKeyConstraint(
-            ["stage_id"], ["hpo_stage.id"], name=op.f("fk_hpo_trial_stage_id"), ondelete="CASCADE"
-        ),
-        sa.ForeignKeyConstraint(
-            ["study_id"], ["hpo_study.id"], name=op.f("fk_hpo_trial_study_id"), ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["stage_id"], ["hpo_stage.id"], name=op.f("fk_hpo_trial_stage_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["study_id"], ["hpo_study.id"], name=op.f("fk_hpo_trial_study_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_hpo_trial")),
         sa.UniqueConstraint("stage_id", "dedupe_key", name=op.f("uq_hpo_trial_stage_id_dedupe_key")),
         sa.UniqueConstraint("stage_id", "ordinal", name=op.f("uq_hpo_trial_stage_id_ordinal")),
@@ -125,9 +119,7 @@ def upgrade() -> None:
         ["stage_id", "state", "ordinal"],
         unique=False,
     )
-    op.create_index(
-        op.f("ix_hpo_trial_state_lease_until"), "hpo_trial", ["state", "lease_until"], unique=False
-    )
+    op.create_index(op.f("ix_hpo_trial_state_lease_until"), "hpo_trial", ["state", "lease_until"], unique=False)
     op.create_index(op.f("ix_hpo_trial_study_id"), "hpo_trial", ["study_id"], unique=False)
     op.create_table(
         "hpo_attempt",
@@ -169,9 +161,7 @@ def upgrade() -> None:
         sa.Column("split", sa.String(length=16), nullable=False),
         sa.Column("nll", sa.LargeBinary(), nullable=False),
         sa.Column("tokens", sa.LargeBinary(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["trial_id"], ["hpo_trial.id"], name=op.f("fk_hpo_score_trial_id"), ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["trial_id"], ["hpo_trial.id"], name=op.f("fk_hpo_score_trial_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("trial_id", "split", name=op.f("pk_hpo_score")),
     )
 

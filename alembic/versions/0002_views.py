@@ -14,14 +14,12 @@ WORDS: dict[str, dict[str, str]] = {
         "whole": "bigint",
         "kind": "(p.distribution_json::json ->> 'name')",
         "choice": "(p.distribution_json::json -> 'attributes' -> 'choices' ->> p.param_value::integer)",
-        "choice_type": "json_typeof("
-        "p.distribution_json::json -> 'attributes' -> 'choices' -> p.param_value::integer)",
+        "choice_type": "json_typeof(p.distribution_json::json -> 'attributes' -> 'choices' -> p.param_value::integer)",
     },
     "sqlite": {
         "whole": "integer",
         "kind": "json_extract(p.distribution_json, '$.name')",
-        "choice": "json_extract("
-        "p.distribution_json, '$.attributes.choices[' || cast(p.param_value AS integer) || ']')",
+        "choice": "json_extract(p.distribution_json, '$.attributes.choices[' || cast(p.param_value AS integer) || ']')",
         "choice_type": "json_type("
         "p.distribution_json, '$.attributes.choices[' || cast(p.param_value AS integer) || ']')",
     },

@@ -227,9 +227,7 @@ def _parse(url: str) -> URL:
         ) from error
     driver = DRIVERS.get(parsed.drivername)
     if driver is None:
-        raise UsageError(
-            f"the storage URL starts with {parsed.drivername!r}: write sqlite:///FILE or postgresql://..."
-        )
+        raise UsageError(f"the storage URL starts with {parsed.drivername!r}: write sqlite:///FILE or postgresql://...")
     if driver == "sqlite" and parsed.database in (None, "", ":memory:"):
         raise UsageError("the storage URL names no file, and memory cannot be shared: write sqlite:///FILE")
     return parsed.set(drivername=driver)

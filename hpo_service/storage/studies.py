@@ -120,9 +120,7 @@ class StudyStore:
         row = self.find(name)
         if row is None:
             names = self._database.connection.scalars(select(schema.study.c.name))
-            raise NotFoundError(
-                f"there is no study {name!r}{did_you_mean(name, names)}: see `hpo-service study list`"
-            )
+            raise NotFoundError(f"there is no study {name!r}{did_you_mean(name, names)}: see `hpo-service study list`")
         return row
 
     def list(self) -> StudyRows:
@@ -235,16 +233,14 @@ class StudyStore:
 
     def stages(self, study_id: int) -> StageRows:
         """Return the study's stages in the order they were opened."""
-        statement = (
-            select(schema.stage).where(schema.stage.c.study_id == study_id).order_by(schema.stage.c.id)
-        )
+        statement = select(schema.stage).where(schema.stage.c.study_id == study_id).order_by(schema.stage.c.id)
         return [_stage(row) for row in self._database.connection.execute(statement)]
 
     def claimable(self) -> Pairs:
         """Return every open stage of an active study, oldest study first."""
-        statement = _PAIRS.where(
-            schema.study.c.state == StudyState.ACTIVE, schema.stage.c.state == OPEN
-        ).order_by(schema.study.c.id, schema.stage.c.id)
+        statement = _PAIRS.where(schema.study.c.state == StudyState.ACTIVE, schema.stage.c.state == OPEN).order_by(
+            schema.study.c.id, schema.stage.c.id
+        )
         return [(_study(row), _stage(row)) for row in self._database.connection.execute(statement)]
 
     def _one(self, statement: Select[Any]) -> StudyRow | None:

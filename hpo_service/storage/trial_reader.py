@@ -59,9 +59,7 @@ class TrialReader:
         """
         row = self._find(select(schema.trial).where(_trial.stage_id == stage_id, _trial.number == number))
         if row is None:
-            raise NotFoundError(
-                f"there is no trial number {number} in this stage: see `hpo-service study show`"
-            )
+            raise NotFoundError(f"there is no trial number {number} in this stage: see `hpo-service study show`")
         return row
 
     def list(self, study_id: int, stage_id: int | None = None) -> TrialRows:
@@ -73,22 +71,16 @@ class TrialReader:
 
     def find_key(self, stage_id: int, dedupe_key: str) -> TrialRow | None:
         """Return the stage's trial with this configuration, or None."""
-        return self._find(
-            select(schema.trial).where(_trial.stage_id == stage_id, _trial.dedupe_key == dedupe_key)
-        )
+        return self._find(select(schema.trial).where(_trial.stage_id == stage_id, _trial.dedupe_key == dedupe_key))
 
     def keys(self, stage_id: int) -> set[str]:
         """Return the configurations taken in this stage."""
-        statement = select(_trial.dedupe_key).where(
-            _trial.stage_id == stage_id, _trial.dedupe_key.is_not(None)
-        )
+        statement = select(_trial.dedupe_key).where(_trial.stage_id == stage_id, _trial.dedupe_key.is_not(None))
         return {key for key in self._database.connection.scalars(statement) if key is not None}
 
     def counts(self, stage_id: int) -> dict[TrialState, int]:
         """Return how many trials of the stage are in each state; every state is there."""
-        statement = (
-            select(_trial.state, func.count()).where(_trial.stage_id == stage_id).group_by(_trial.state)
-        )
+        statement = select(_trial.state, func.count()).where(_trial.stage_id == stage_id).group_by(_trial.state)
         found = {TrialState(state): count for state, count in self._database.connection.execute(statement)}
         return {state: found.get(state, 0) for state in TrialState}
 

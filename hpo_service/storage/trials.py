@@ -143,9 +143,7 @@ class TrialStore(TrialReader):
         Raises:
             StaleLeaseError: it does not; nothing may be written.
         """
-        row = self._find(
-            select(schema.trial).where(_trial.id == lease.trial_id).with_for_update(key_share=True)
-        )
+        row = self._find(select(schema.trial).where(_trial.id == lease.trial_id).with_for_update(key_share=True))
         if row is None:
             raise StaleLeaseError(f"trial {lease.trial_id} was deleted: stop working on it")
         if row.state is not TrialState.RUNNING or row.token != lease.token:
@@ -161,9 +159,7 @@ class TrialStore(TrialReader):
         Raises:
             StaleLeaseError: the lease no longer holds the trial; nothing was written.
         """
-        held = and_(
-            _trial.id == lease.trial_id, _trial.token == lease.token, _trial.state == TrialState.RUNNING
-        )
+        held = and_(_trial.id == lease.trial_id, _trial.token == lease.token, _trial.state == TrialState.RUNNING)
         done = {} if finite(progress) is None else {"progress": progress}
         row = self._update(held, lease_until=Now() + seconds, **done)
         return self.hold(lease) if row is None else row
@@ -248,9 +244,7 @@ class TrialStore(TrialReader):
         trial = self._locked(trial_id)
         target = self._after(trial, GIVEN_BACK_BY[kind])
         errors, losses = trial.errors + (kind == "error"), trial.losses + (kind == "loss")
-        return self._end_attempt(
-            trial, outcome=kind, state=target, reason=reason, errors=errors, losses=losses
-        )
+        return self._end_attempt(trial, outcome=kind, state=target, reason=reason, errors=errors, losses=losses)
 
     def cancel(self, trial_id: int, reason: str) -> TrialRow:
         """End a waiting trial at once, or ask the holder of a running one to; its next step obeys.
@@ -292,9 +286,7 @@ class TrialStore(TrialReader):
 
     # the few statements everything above is made of
 
-    def _insert(
-        self, stage: StageRow, planned: PlannedTrial, ordinal: int, state: TrialState, **held: Any
-    ) -> TrialRow:
+    def _insert(self, stage: StageRow, planned: PlannedTrial, ordinal: int, state: TrialState, **held: Any) -> TrialRow:
         values = {
             "study_id": stage.study_id,
             "stage_id": stage.id,
@@ -350,9 +342,7 @@ class TrialStore(TrialReader):
             .returning(_attempt.device_seconds)
         )
         seconds = trial.device_seconds + sum(max(0.0, spent or 0.0) for (spent,) in closed)
-        return self._write(
-            trial.id, reason=reason, worker_id=None, lease_until=None, device_seconds=seconds, **values
-        )
+        return self._write(trial.id, reason=reason, worker_id=None, lease_until=None, device_seconds=seconds, **values)
 
     def _after(self, trial: TrialRow, event: TrialEvent) -> TrialState:
         target = next_state(trial.state, event)

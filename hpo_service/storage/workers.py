@@ -127,15 +127,11 @@ class WorkerStore:
         return sorted(self._database.connection.scalars(statement))
 
     def _update(self, id: str, **values: Any) -> WorkerRow:
-        statement = (
-            update(schema.worker).where(schema.worker.c.id == id).values(**values).returning(schema.worker)
-        )
+        statement = update(schema.worker).where(schema.worker.c.id == id).values(**values).returning(schema.worker)
         row = self._database.connection.execute(statement).one_or_none()
         if row is None:
             names = self._database.connection.scalars(select(schema.worker.c.id))
-            raise NotFoundError(
-                f"there is no worker {id!r}{did_you_mean(id, names)}: see `hpo-service worker list`"
-            )
+            raise NotFoundError(f"there is no worker {id!r}{did_you_mean(id, names)}: see `hpo-service worker list`")
         return _worker(row)
 
 

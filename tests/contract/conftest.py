@@ -30,9 +30,7 @@ def shared_sqlite(tmp_path_factory: pytest.TempPathFactory) -> str:
 def shared_postgres(postgres_url: str) -> str:
     """A PostgreSQL database with the schema, emptied after every test."""
     name = f"shared_{uuid.uuid4().hex}"
-    with psycopg.connect(
-        postgres_url.replace("postgresql+psycopg", "postgresql"), autocommit=True
-    ) as connection:
+    with psycopg.connect(postgres_url.replace("postgresql+psycopg", "postgresql"), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
     url = make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
     _upgrade(url)
@@ -90,9 +88,7 @@ class World:
         )
         return next(row for row in self.studies.stages(self.study.id) if row.stage is stage)
 
-    def admit(
-        self, key: str | None = None, lease: float = LEASE, worker: str = "w1", **more: float
-    ) -> TrialRow:
+    def admit(self, key: str | None = None, lease: float = LEASE, worker: str = "w1", **more: float) -> TrialRow:
         with self.db.transaction():
             trial = self.trials.admit(
                 self.stage,
@@ -126,9 +122,7 @@ def spec(name: str) -> StudySpec:
         {
             "name": name,
             "objective": {"python": "package.module:function"},
-            "space": {
-                "parameters": {"learning_rate": {"type": "float", "low": 1e-5, "high": 1e-3, "log": True}}
-            },
+            "space": {"parameters": {"learning_rate": {"type": "float", "low": 1e-5, "high": 1e-3, "log": True}}},
         }
     )
 

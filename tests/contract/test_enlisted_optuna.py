@@ -122,9 +122,7 @@ def test_optunas_own_storage_joins_through_its_session_factory(world):
     storage.engine.dispose()
     storage.scoped_session = world.db.session_source
     name = f"{world.study.name}/plain"
-    template = create_trial(
-        state=OptunaState.RUNNING, params={"x": 0.5}, distributions={"x": FloatDistribution(0, 1)}
-    )
+    template = create_trial(state=OptunaState.RUNNING, params={"x": 0.5}, distributions={"x": FloatDistribution(0, 1)})
     with world.db.transaction():
         study_id = storage.create_new_study([StudyDirection.MINIMIZE], name)
         kept = storage.create_new_trial(study_id, template)

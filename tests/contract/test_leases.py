@@ -62,9 +62,7 @@ class TestAdmission:
                 worker_id=None,
                 lease_seconds=0,
             )
-            world.trials.settle(
-                copy.id, TrialState.COMPLETE, reason="reused", value=2.0, copied_from=measured.id
-            )
+            world.trials.settle(copy.id, TrialState.COMPLETE, reason="reused", value=2.0, copied_from=measured.id)
             assert world.trials.attempts(copy.id) == []
         assert world.get(copy.id).copied_from == measured.id
         assert world.get(copy.id).device_seconds == 0
@@ -403,9 +401,7 @@ class TestTheReapersView:
         with world.db.transaction():
             assert [row.id for row in world.trials.expired()] == [orphan.id]
 
-    @pytest.mark.parametrize(
-        "url", ["postgresql"], indirect=True
-    )  # on SQLite the second reaper waits instead
+    @pytest.mark.parametrize("url", ["postgresql"], indirect=True)  # on SQLite the second reaper waits instead
     def test_two_reapers_never_see_the_same_trial(self, world, another):
         world.admit(lease=-1)
         peer = another()

@@ -108,9 +108,9 @@ class TestWholeOrNotAtAll:
 
     def test_a_forked_process_uses_connections_of_its_own(self, world):
         with world.db.transaction():
-            pass  # the pool holds a connection now
+            parents = world.db.connection.connection.dbapi_connection
         context = multiprocessing.get_context("fork")
-        child = context.Process(target=_pause, args=(world,))
+        child = context.Process(target=_pause, args=(world, parents))
         child.start()
         child.join()
         assert child.exitcode == 0
@@ -118,8 +118,9 @@ class TestWholeOrNotAtAll:
             assert world.studies.get(world.study.name).reason == "by the child"
 
 
-def _pause(world) -> None:
+def _pause(world, parents) -> None:
     with world.db.transaction():
+        assert world.db.connection.connection.dbapi_connection is not parents
         world.studies.set_state(world.study.id, StudyState.PAUSED, "by the child")
 
 

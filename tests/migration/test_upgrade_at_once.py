@@ -34,9 +34,7 @@ def test_sixteen_processes_upgrade_an_empty_database_at_once(database_url):
     # what takes long to import is imported once, so that the processes really meet
     context.set_forkserver_preload(PRELOADED)
     start, results = context.Event(), context.Queue()
-    processes = [
-        context.Process(target=upgrade_and_use, args=(database_url, start, results)) for _ in range(PROCESSES)
-    ]
+    processes = [context.Process(target=upgrade_and_use, args=(database_url, start, results)) for _ in range(PROCESSES)]
     for process in processes:
         process.start()
     start.set()

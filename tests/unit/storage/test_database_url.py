@@ -17,9 +17,7 @@ def test_every_spelling_of_postgresql_gets_the_same_driver(scheme):
 
 
 def test_a_password_is_never_shown():
-    database = Database(
-        "postgresql://user:secret@host/name?password=secret&sslpassword=secret&sslmode=require"
-    )
+    database = Database("postgresql://user:secret@host/name?password=secret&sslpassword=secret&sslmode=require")
     assert "secret" not in database.safe_url
     assert "host/name" in database.safe_url
     assert "sslmode=require" in database.safe_url
