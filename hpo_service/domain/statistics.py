@@ -13,6 +13,7 @@ from hpo_service.domain.trial import Scores
 
 _CHUNK = 4_000_000  # numbers held at once while resampling: about 32 MB
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
+_NOTHING = 1e-6  # a baseline this small, by itself or beside the candidate, is nothing to give a percentage of
 _HALVINGS = 100  # more than enough to shrink an angle to the last bit
 
 
@@ -24,12 +25,14 @@ class Comparison:
         baseline: mean of the baseline over all seeds; of NLLs weighted by tokens, in nats.
         candidate: the same for the candidate.
         improvement: how much better the candidate is, relative to the baseline, in percent; positive is better
-            also where the value is maximised. Where the baseline is 0 it is the difference itself.
+            also where the value is maximised.
         low: lower end of the interval of `improvement`; None where one seed says nothing about the spread.
         high: upper end, likewise.
         confidence: level of the interval.
         seeds: seeds per configuration (the smaller number where they differ).
         examples: rows compared; 0 where only the final values of the seeds were compared.
+        unit: `%`, or nothing where the baseline is too near 0 to divide by: then `improvement` and its interval are
+            the difference itself.
     """
 
     baseline: float
@@ -40,11 +43,7 @@ class Comparison:
     confidence: float
     seeds: int
     examples: int = 0
-
-    @property
-    def unit(self) -> str:
-        """What `improvement` and its interval are measured in: percent, or nothing where the baseline is 0."""
-        return "%" if self.baseline else ""
+    unit: str = "%"
 
     @property
     def distinguishable(self) -> bool:
@@ -103,17 +102,22 @@ def compare(
     sides = [_nll_matrix(side, tokens) for side in (baseline, candidate)]
     per_seed = [side.sum(axis=1) / tokens.sum() for side in sides]
     means = [float(seeds.mean()) for seeds in per_seed]
-    enough = min(len(side) for side in sides) > 1
-    low, high = _interval(sides, per_seed, tokens, confidence, resamples, seed) if enough else (None, None)
+    factor, unit = _scale(*means)
+    low = high = None
+    if min(len(side) for side in sides) > 1:
+        draws = _improvements(sides, per_seed, tokens, resamples, seed, relative=unit == "%")
+        tail = 100 * (1 - confidence) / 2
+        low, high = (float(end) for end in np.percentile(draws, [tail, 100 - tail]))
     return Comparison(
         baseline=means[0],
         candidate=means[1],
-        improvement=_percent(means[0]) * (means[0] - means[1]) / (means[0] or 1.0),
+        improvement=factor * (means[0] - means[1]),
         low=low,
         high=high,
         confidence=confidence,
         seeds=min(len(side) for side in sides),
         examples=len(tokens),
+        unit=unit,
     )
 
 
@@ -133,7 +137,7 @@ def compare_values(
     if not all(len(side) and np.isfinite(side).all() for side in sides):
         raise ValueError("both sides of a comparison need at least one finite value")
     means = [float(side.mean()) for side in sides]
-    factor = _percent(means[0]) / (abs(means[0]) or 1.0)
+    factor, unit = _scale(*means)
     improvement = factor * (means[1] - means[0] if maximize else means[0] - means[1])
     low = high = None
     if min(len(side) for side in sides) > 1:
@@ -148,6 +152,7 @@ def compare_values(
         high=high,
         confidence=confidence,
         seeds=min(len(side) for side in sides),
+        unit=unit,
     )
 
 
@@ -172,39 +177,41 @@ def t_quantile(probability: float, freedom: float) -> float:
     return math.sqrt(freedom) * math.tan((low + high) / 2)
 
 
-def _interval(
+def _scale(baseline: float, candidate: float) -> tuple[float, str]:
+    """Return what turns a difference into an improvement, and the improvement's unit."""
+    if abs(baseline) <= max(_NOTHING, _NOTHING * abs(candidate)):
+        return 1.0, ""
+    return 100.0 / abs(baseline), "%"
+
+
+def _improvements(
     sides: Sequence[NDArray[np.float64]],
     per_seed: Sequence[NDArray[np.float64]],
     tokens: NDArray[np.float64],
-    confidence: float,
     resamples: int,
     seed: int,
-) -> tuple[float, float]:
-    """Return the ends of the interval of the relative improvement, in percent."""
+    *,
+    relative: bool,
+) -> NDArray[np.float64]:
+    """Draw improvements, in percent of the drawn baseline or absolute; shape [resamples]."""
     rng = np.random.default_rng(seed)
     baseline, candidate = _row_means(sides, tokens, rng, resamples)
     error, freedom = _welch(*per_seed)
     noise = error * rng.standard_t(freedom, resamples) if error else 0.0
-    scale = np.where(baseline == 0, 1.0, baseline)
-    draws = _percent(float(per_seed[0].mean())) * (baseline - candidate + noise) / scale
-    tail = 100 * (1 - confidence) / 2
-    low, high = np.percentile(draws, [tail, 100 - tail])
-    return float(low), float(high)
+    differences: NDArray[np.float64] = baseline - candidate + noise
+    return 100 * differences / np.maximum(baseline, _NOTHING) if relative else differences
 
 
 def _welch(baseline: NDArray[np.float64], candidate: NDArray[np.float64]) -> tuple[float, float]:
-    """Return standard error and degrees of freedom of the difference of two means; (0, inf) where nothing varies."""
-    if min(len(baseline), len(candidate)) < 2:
-        return 0.0, math.inf
+    """Return standard error and degrees of freedom of the difference of two means; (0, inf) where nothing varies.
+
+    Both sides need two values at least.
+    """
     parts = [float(side.var(ddof=1)) / len(side) for side in (baseline, candidate)]
     weights = sum(part**2 / (len(side) - 1) for part, side in zip(parts, (baseline, candidate), strict=True))
     if not weights:
         return 0.0, math.inf
     return math.sqrt(sum(parts)), sum(parts) ** 2 / weights
-
-
-def _percent(baseline: float) -> float:
-    return 100.0 if baseline else 1.0
 
 
 def _nll_matrix(side: Sequence[Scores], tokens: NDArray[np.float64]) -> NDArray[np.float64]:

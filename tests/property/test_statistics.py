@@ -60,7 +60,8 @@ def test_a_comparison_of_values_holds_its_improvement_in_the_middle(
         assert found.low is None
     else:
         assert found.low <= found.improvement <= found.high
-        assert (found.low + found.high) / 2 == pytest.approx(found.improvement, rel=1e-6, abs=1e-6 * found.high + 1e-9)
+        width = max(abs(found.low), abs(found.high), 1.0)
+        assert (found.low + found.high) / 2 == pytest.approx(found.improvement, abs=1e-6 * width)
 
 
 @given(VALUES, VALUES)

@@ -135,6 +135,13 @@ def test_a_baseline_of_zero_gives_the_difference_itself() -> None:
     assert (found.improvement, found.low, found.high, found.unit) == (0.5, 0.5, 0.5, "")
 
 
+def test_a_baseline_next_to_nothing_is_not_divided_by() -> None:
+    for tiny in (5e-324, 1e-9, -1e-9):
+        found = compare_values([tiny, tiny], [2.0, 2.0])
+        assert (found.improvement, found.unit) == (pytest.approx(-2.0), "")
+    assert compare_values([0.001, 0.001], [0.002, 0.002]).unit == "%"
+
+
 def test_seeds_that_agree_exactly_give_an_interval_without_width() -> None:
     found = compare_values([2.0, 2.0], [1.0, 1.0])
     assert (found.low, found.high) == (50.0, 50.0)
