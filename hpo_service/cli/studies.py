@@ -8,7 +8,8 @@ import typer
 
 from hpo_service.cli.examples import examples
 from hpo_service.cli.options import AsJson, Reason, StorageUrl, StudyName, open_service
-from hpo_service.cli.study import StudyPath, app
+from hpo_service.cli.study import StudyPath
+from hpo_service.cli.study import app as app
 from hpo_service.domain.states import StudyState
 
 

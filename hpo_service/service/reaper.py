@@ -36,15 +36,23 @@ class Reaper:
         Returns:
             The trials that were taken back.
         """
+        self._mend_leases()
         taken: list[TrialRow] = []
         while True:
             with self.db.transaction():
-                expired = self.trials.expired()
+                expired = self.trials.expired(limit=1)
                 if not expired:
                     self.workers.mark_lost(WORKER_SILENCE_SECONDS)
                     return taken
                 self._take_back(expired[0])
             taken.append(expired[0])
+
+    def _mend_leases(self) -> None:
+        """Shorten leases that end later than any renewal could have set: the database's clock was set back since."""
+        with self.db.transaction():
+            for study, stage in self.studies.claimable():
+                length = StudySpec.model_validate(study.spec).execution.lease_seconds
+                self.trials.shorten_leases(stage.id, length)
 
     def _take_back(self, trial: TrialRow) -> None:
         study, _ = self.studies.of_stage(trial.stage_id)

@@ -185,6 +185,20 @@ class TrialStore(TrialReader):
         written = self._database.connection.execute(statement.returning(schema.report.c.step))
         return written.one_or_none() is not None
 
+    def shorten_leases(self, stage_id: int, lease_seconds: float) -> int:
+        """Cut leases of a stage that reach further than `lease_seconds` from now, and count them.
+
+        No claim or renewal sets such a lease: the database's clock went back after it was set, and without this a
+        dead holder's trial would wait for as long as the clock was wrong.
+        """
+        too_far = and_(
+            _trial.stage_id == stage_id,
+            _trial.state == TrialState.RUNNING,
+            _trial.lease_until > Now() + 1.5 * lease_seconds,
+        )
+        statement = update(schema.trial).where(too_far).values(lease_until=Now() + lease_seconds)
+        return self._database.connection.execute(statement).rowcount
+
     # how it ends, or begins again
 
     def settle(

@@ -242,3 +242,27 @@ def test_a_drained_worker_gives_its_trials_back(bench):
     renewal = bench.service.queue.renew("w1", {assignment.lease: 0.2})
     assert renewal.draining
     assert renewal.decisions[assignment.lease].action == "release"
+
+
+def test_a_clock_that_was_set_back_does_not_keep_a_dead_holders_trial(bench):
+    bench.create(execution={"lease_seconds": 30.0})
+    assignment = bench.must_claim()
+    with bench.service.db.transaction():
+        bench.service.trial_rows.extend(assignment.lease, 7200.0)
+    assert bench.service.reaper.reap() == []
+    with bench.service.db.transaction():
+        left = bench.trial(assignment).lease_until - bench.service.db.clock()
+    assert 25.0 < left <= 30.0
+
+
+def test_a_clock_that_jumped_ahead_costs_an_attempt_but_no_result(bench):
+    bench.create()
+    early = bench.must_claim("w1")
+    bench.report(early, 1, 2.0)
+    bench.run_out(early)
+    bench.service.reaper.reap()
+    again = bench.must_claim("w2")
+    with pytest.raises(StaleLeaseError):
+        bench.complete(early, 2.0)
+    assert bench.complete(again, 2.0) is TrialState.COMPLETE
+    assert len(bench.trials()) == 1
