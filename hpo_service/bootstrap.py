@@ -78,9 +78,7 @@ class Service:
     @cached_property
     def queue(self) -> TrialQueue:
         """What workers call."""
-        return TrialQueue(
-            self.db, self.study_rows, self.trial_rows, self.score_rows, self.worker_rows, self.optuna
-        )
+        return TrialQueue(self.db, self.study_rows, self.trial_rows, self.score_rows, self.worker_rows, self.optuna)
 
     @cached_property
     def reaper(self) -> Reaper:
@@ -132,9 +130,7 @@ class Service:
             self.worker_rows.register(
                 options.id, platform.node(), os.getpid(), importlib.metadata.version("hpo-service"), devices
             )
-        return Supervisor(
-            self.queue, self.stages, self.reaper, lambda: self.finished(options.study), options
-        )
+        return Supervisor(self.queue, self.stages, self.reaper, lambda: self.finished(options.study), options)
 
     def retire(self, worker_id: str) -> None:
         """Note that a worker left of its own accord; a database that is away is told nothing."""

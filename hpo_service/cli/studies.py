@@ -8,9 +8,10 @@ import typer
 
 from hpo_service.cli.examples import examples
 from hpo_service.cli.options import AsJson, Reason, StorageUrl, StudyName, open_service
-from hpo_service.cli.study import StudyPath
-from hpo_service.cli.study import app as app
+from hpo_service.cli.study import StudyPath, app
 from hpo_service.domain.states import StudyState
+
+__all__ = ["app"]
 
 
 @app.command(epilog=examples("hpo-service study create mine.yaml --storage postgresql://hpo@db/hpo"))

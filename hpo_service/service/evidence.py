@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
 
 from hpo_service.domain.hyperparameters import Hyperparameters
 from hpo_service.domain.selection import Measured, choose_group
@@ -15,7 +16,7 @@ from hpo_service.domain.study import StudySpec
 from hpo_service.domain.trial import Scores, Stage
 from hpo_service.service.snapshot import StageView, StudySnapshot, TrialView
 
-LoadScores = Callable[[int, str], Scores | None]
+LoadScores = Callable[[int, Literal["validation", "test"]], Scores | None]
 
 DEFAULT = "default"
 OWN_MEASURE = "value"

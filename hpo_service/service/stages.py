@@ -1,4 +1,4 @@
-"""How a study moves on by itself: a stage that is done is closed, the next one planned and opened, by whoever is alive."""
+"""How a study moves on by itself: a stage that is done is closed and the next one opened, by whoever is alive."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ class Stages:
         """Advance every active study, each in its own transaction; tell whether any moved."""
         with self.db.transaction():
             rows = [row for row in self.studies.list() if row.state is StudyState.ACTIVE]
-        return any([self.advance(row.id) for row in rows])
+        moved = [self.advance(row.id) for row in rows]
+        return any(moved)
 
     def advance(self, study_id: int) -> bool:
         """Close the open stage if it is done, and open the next one or end the study.

@@ -1,4 +1,4 @@
-"""The attack: a fleet on PostgreSQL is killed, frozen, cut off and restarted while it works; then every trial is audited.
+"""The attack: a fleet on PostgreSQL is killed, frozen, cut off and restarted at work; then every trial is audited.
 
     python tests/fault/chaos.py                        # the full attack: 300 faults, up to ten minutes
     python tests/fault/chaos.py --faults 60 --trials 60    # a short one

@@ -1,4 +1,4 @@
-"""Objectives for load and attack: what they report follows from the parameters alone, so every number can be checked."""
+"""Objectives for load and attack: what they report follows from the parameters alone, and so can be checked."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def resumable(trial: TrialContext) -> float:
         trial.report(step, value)
         partial = saved.with_suffix(".partial")
         partial.write_text(json.dumps({"step": step}))
-        os.replace(partial, saved)
+        partial.replace(saved)
         if trial.should_stop():
             break
     return value
