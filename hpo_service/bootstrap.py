@@ -132,6 +132,12 @@ class Service:
             )
         return Supervisor(self.queue, self.stages, self.reaper, lambda: self.finished(options.study), options)
 
+    def activities(self) -> dict[str, str]:
+        """What each active worker is busy with, by its id; workers that only train are left out."""
+        with self.db.transaction(read_only=True):
+            rows = [row for row in self.worker_rows.list() if row.state == "active"]
+        return {row.id: row.reason for row in rows if "%" in row.reason}
+
     def retire(self, worker_id: str) -> None:
         """Note that a worker left of its own accord; a database that is away is told nothing."""
         with contextlib.suppress(DatabaseUnavailableError), self.db.transaction():

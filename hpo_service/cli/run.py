@@ -121,6 +121,7 @@ def _work(service: Service, spec: StudySpec, workers: int | None, *, as_json: bo
 def _watch(service: Service, name: str, crew: LocalWorkers, view: LiveView, interrupts: Interrupts) -> StudySnapshot:
     snapshot = service.snapshot(name)
     drained = 0
+    told: set[str] = set()
     while not snapshot.state.final and crew.alive:
         time.sleep(REFRESH_SECONDS)
         for line in crew.watch() if not interrupts.count else []:
@@ -138,6 +139,9 @@ def _watch(service: Service, name: str, crew: LocalWorkers, view: LiveView, inte
             view.note(f"{error}; the workers go on")
             continue
         view.update(snapshot)
+        for activity in sorted(set(service.activities().values()) - told):
+            told.add(activity)
+            view.note(activity)
     return snapshot
 
 

@@ -227,16 +227,17 @@ class TrialQueue:
         )
         return Decision(action="prune" if verdict.prune else "continue", reason=verdict.reason)
 
-    def renew(self, worker_id: str, progress: Mapping[Lease, float]) -> Renewal:
+    def renew(self, worker_id: str, progress: Mapping[Lease, float], activity: str = "") -> Renewal:
         """Extend all leases of a worker and learn what people asked for meanwhile; also its sign of life.
 
         Args:
             worker_id: the holder.
             progress: per lease the share of the epoch done, in [0, 1]; may be empty.
+            activity: what the worker is busy with, for people.
         """
         decisions: dict[Lease, Decision] = {}
         with self.db.transaction():
-            draining = self.workers.beat(worker_id) == "draining"
+            draining = self.workers.beat(worker_id, activity) == "draining"
             for lease, share in progress.items():
                 decisions[lease] = self._renew_one(lease, share, draining=draining)
         reach("renew.committed")

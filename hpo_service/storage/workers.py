@@ -66,8 +66,10 @@ class WorkerStore:
         statement = insert_or_replace(self._database, schema.worker, values, unique=["id"])
         return _worker(self._database.connection.execute(statement.returning(schema.worker)).one())
 
-    def beat(self, id: str) -> WorkerState:
+    def beat(self, id: str, activity: str = "") -> WorkerState:
         """Note that the worker is alive and return its state, so that it learns that it was asked to drain.
+
+        `activity` is what it is busy with, for people; it becomes the reason of a worker that is active.
 
         A worker that was given up comes back by its next beat: its trials are protected by their own leases.
 
@@ -79,7 +81,11 @@ class WorkerStore:
             id,
             seen_at=Now(),
             state=case((state == WorkerState.LOST, WorkerState.ACTIVE), else_=state),
-            reason=case((state == WorkerState.LOST, "heard from again"), else_=schema.worker.c.reason),
+            reason=case(
+                (state == WorkerState.LOST, "heard from again"),
+                (state == WorkerState.ACTIVE, activity or schema.worker.c.reason),
+                else_=schema.worker.c.reason,
+            ),
         )
         return row.state
 

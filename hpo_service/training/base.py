@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,13 +84,16 @@ def compute_dtype(name: str) -> torch.dtype:
     return {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}[name]
 
 
-def load_base(key: BaseKey, cache: Path, progress: Progress) -> Base:
+def load_base(key: BaseKey, cache: Path, progress: Progress, wanted_later: str | None = None) -> Base:
     """Load a model and its tokenizer; builtin models are made first where the cache does not hold them.
+
+    While another process makes it, this one makes the model that is `wanted_later` rather than wait.
 
     Raises:
         ModelError: the model or its tokenizer cannot be loaded, or it is not a causal language model.
     """
-    path = resolve_model(key.name, cache, progress)
+    later = None if wanted_later is None else partial(resolve_model, wanted_later, cache, progress)
+    path = resolve_model(key.name, cache, progress, meanwhile=later)
     config = _config(key.name, path, key.trust_remote_code)
     tokenizer = _tokenizer(key.name, path, key.trust_remote_code)
     quantised = _quantisation(key)
@@ -209,8 +213,10 @@ def _keep_packing(model: nn.Module) -> None:
     It would round their scales to bfloat16 for good, so that an evaluation would change the training after it;
     and it cannot repack narrow layers.
     """
+    from bitsandbytes.nn import Linear4bit
+
     for module in model.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
+        if isinstance(module, Linear4bit):
             module.support_avx512bf16_for_cpu = False
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator
@@ -45,11 +44,11 @@ class Recipe:
 FAMILY = {
     "llama-tiny": Recipe(
         Architecture(hidden_size=192, intermediate_size=448, layers=2, heads=3),
-        Plan(steps=1600, batch_size=4, length=64, learning_rate=5e-3),
+        Plan(steps=1000, batch_size=4, length=64, learning_rate=5e-3),
     ),
     "llama-small": Recipe(
         Architecture(hidden_size=384, intermediate_size=896, layers=2, heads=6),
-        Plan(steps=1500, batch_size=4, length=64, learning_rate=3e-3),
+        Plan(steps=900, batch_size=4, length=64, learning_rate=3e-3),
     ),
 }
 
@@ -64,6 +63,7 @@ def resolve_model(
     cache: Path,
     progress: Progress = lambda _message, _fraction: None,
     family: dict[str, Recipe] | None = None,
+    meanwhile: Callable[[], object] | None = None,
 ) -> str:
     """The path of a builtin model, pre-trained on first use; any other name comes back unchanged.
 
@@ -74,6 +74,7 @@ def resolve_model(
         cache: the user's cache folder; models go into its subfolder `models`.
         progress: told what is being built and how far it is.
         family: recipes by name without the prefix; the project's own when left out.
+        meanwhile: called once if another process is found building this model, instead of only waiting for it.
 
     Raises:
         ModelError: no member of that name, or the cache cannot be written.
@@ -89,7 +90,7 @@ def resolve_model(
     recipe = members[member]
     target = cache / "models" / f"{member}-{_key(recipe)}"
     try:
-        return str(_once(target, progress, lambda folder: _build(recipe, member, folder, progress)))
+        return str(_once(target, progress, lambda folder: _build(recipe, member, folder, progress), meanwhile))
     except OSError as error:
         raise ModelError(
             f"cannot build {name} under {cache}: {error}; free space there or set HPO_SERVICE_CACHE to another folder"
@@ -146,7 +147,6 @@ def _build(recipe: Recipe, member: str, folder: Path, progress: Progress) -> Non
         recipe.plan,
         recipe.seed,
         lambda message, fraction: progress(f"{told}: {message}", fraction),
-        threads=_cores(),
     )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -155,12 +155,14 @@ def _build(recipe: Recipe, member: str, folder: Path, progress: Progress) -> Non
     progress(f"{told}: done, loss {outcome.loss:.2f}", 1.0)
 
 
-def _once(target: Path, progress: Progress, build: Callable[[Path], None]) -> Path:
+def _once(
+    target: Path, progress: Progress, build: Callable[[Path], None], meanwhile: Callable[[], object] | None = None
+) -> Path:
     """`target`, built first where it is missing: by one process, in a folder beside it, renamed when complete."""
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _held(FileLock(target.with_name(f"{target.name}.lock")), progress, target.name):
+    with _held(FileLock(target.with_name(f"{target.name}.lock")), progress, target.name, meanwhile):
         if not target.exists():
             unfinished = target.with_name(f"{target.name}.unfinished")
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -171,20 +173,18 @@ def _once(target: Path, progress: Progress, build: Callable[[Path], None]) -> Pa
 
 
 @contextmanager
-def _held(lock: FileLock, progress: Progress, what: str) -> Iterator[None]:
+def _held(lock: FileLock, progress: Progress, what: str, meanwhile: Callable[[], object] | None) -> Iterator[None]:
     """The lock, saying once a second that another process is at work while it is not free."""
+    pending = [] if meanwhile is None else [meanwhile]
     while True:
         try:
             lock.acquire(timeout=LOCK_POLL_SECONDS)
             break
         except Timeout:
             progress(f"waiting for another process that builds {what}", 0.0)
+            while pending:
+                pending.pop()()
     try:
         yield
     finally:
         lock.release()
-
-
-def _cores() -> int:
-    """The processor cores this process may use: pre-training runs while nothing else does."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

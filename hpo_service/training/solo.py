@@ -119,7 +119,7 @@ class SoloEngine:
                 link.check()
 
             with link.busy(f"loading {name}", LOADING_SECONDS):
-                self._base = load_base(key, self.cache, progress)
+                self._base = load_base(key, self.cache, progress, wanted_later=spec.target)
         return self._base
 
     def _prepare(self, spec: DataSpec, base: Base, link: TrialLink) -> StudyRows:

@@ -93,6 +93,7 @@ class Supervisor:
         self._held: dict[str, HeldTrial] = {}
         self._leaving = Leaving(clock, options.drain_seconds)
         self._claimed = 0
+        self._activity = ""
         self._slots = 1
         self._suspect = self._aborted = False
         self._idle = IDLE_SECONDS[0]
@@ -244,7 +245,7 @@ class Supervisor:
 
     def _listen(self) -> None:
         wait = TICK_SECONDS
-        if not self._held and not len(self._outbox):
+        if not self._held:
             wait = min(wait, max(0.0, self._claim_at - self._clock()))
         child = self._child
         if child is None:
@@ -260,6 +261,7 @@ class Supervisor:
 
     def _hear(self, message: FromChildMessage) -> None:
         if isinstance(message, Heartbeat):
+            self._activity = message.activity
             for key, share in message.progress.items():
                 if key in self._held:
                     self._held[key].progress = share
@@ -393,7 +395,7 @@ class Supervisor:
         leases = [held.assignment.lease_seconds / RENEWALS_PER_LEASE for held in ours]
         asked_at = self._clock()
         progress = {held.assignment.lease: held.progress for held in ours}
-        renewal = self._ask(lambda: self._queue.renew(self._options.id, progress), default=None)
+        renewal = self._ask(lambda: self._queue.renew(self._options.id, progress, self._activity), default=None)
         if renewal is not None:
             self._renew_at = asked_at + min(leases, default=BEAT_SECONDS)
             if renewal.draining:

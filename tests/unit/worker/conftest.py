@@ -108,6 +108,7 @@ class FakeQueue:
     outcomes: list[tuple[int, Outcome]] = field(default_factory=list)
     retries: int = 0
     on_claim: Callable[[], object] = lambda: None
+    on_renew: Callable[[], object] = lambda: None
 
     def claim(self, worker_id: str, study: str | None) -> Assignment | None:
         self._reach("claim", study)
@@ -129,6 +130,7 @@ class FakeQueue:
 
     def renew(self, worker_id: str, progress: Mapping[Lease, float]) -> Renewal:
         self._reach("renew", {lease.trial_id: share for lease, share in progress.items()})
+        self.on_renew()
         decisions = {}
         for lease in progress:
             lost = Decision(action="abandon", reason="taken by somebody else")
@@ -186,6 +188,7 @@ class Script:
     Attributes:
         steps: reports per trial.
         seconds: between two of them, and from admission to the first.
+        starts_in: seconds from admission to the first word about it.
         obeys_in: seconds from an order to stop to the end; None never.
         breaks: per trial, what happens instead of that step: an exception or a message to send, or None: silence.
         beats: whether heartbeats are sent every second.
@@ -193,6 +196,7 @@ class Script:
 
     steps: int = 3
     seconds: float = 10.0
+    starts_in: float = 0.1
     obeys_in: float | None = 1.0
     breaks: dict[tuple[int, int], Exception | Failed | None] = field(default_factory=dict)
     beats: bool = True
@@ -227,7 +231,7 @@ class FakeChild:
         if isinstance(message, Admit):
             self.admitted[message.trial] = message
             self.step[message.trial] = 0
-            self._plan(0.1, Started(trial=message.trial, models=FACTS if message.describe else {}))
+            self._plan(self.script.starts_in, Started(trial=message.trial, models=FACTS if message.describe else {}))
             self._plan_step(message.trial)
         elif isinstance(message, Continue) and message.trial not in self.stopping:
             self._plan_step(message.trial)

@@ -111,6 +111,15 @@ def test_whether_the_study_has_ended_is_not_guessed_during_an_outage(world: Any)
 # away for longer than the lease
 
 
+def test_the_lease_is_counted_from_the_last_answer_of_whatever_kind(world: Any, trial: Trial) -> None:
+    world.script.steps = 50
+    world.outage(21, 300)
+    world.run(trial(0, lease_seconds=100.0), max_trials=1)
+    assert max(world.queue.times("renew")[0], 0) < 2
+    ((time, _),) = world.child.orders(Stop)
+    assert 120 < time < 131
+
+
 def test_at_expiry_the_child_is_told_to_save_and_stop(world: Any, trial: Trial) -> None:
     world.script.steps = 50
     world.outage(15, 200)
@@ -199,6 +208,7 @@ def test_a_lost_trial_is_not_renewed_and_reports_nothing_although_its_child_stil
     world.clock.at(12, lambda: world.child._plan_step("s/search-0000/1"))
     world.run(trial(0))
     lost_at = world.child.orders(Stop)[0][0]
+    assert [time for time, call in world.queue.tries if call == "write" and time > lost_at] == []
     assert all(0 not in about for time, call, about in world.queue.log if call == "renew" and time > lost_at)
     assert world.queue.reports == {}
 
