@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -60,7 +61,7 @@ def test_a_wish_is_a_label_and_a_visit(wish: str, armed: dict[str, int], monkeyp
 def test_a_point_kills_only_at_its_last_visit(monkeypatch: pytest.MonkeyPatch) -> None:
     killed: list[int] = []
     monkeypatch.setattr(failpoint, "_remaining", {"claim.bound": 2})
-    monkeypatch.setattr(failpoint.os, "kill", lambda _pid, number: killed.append(number))
+    monkeypatch.setattr(os, "kill", lambda _pid, number: killed.append(number))
     for label in ("claim.taken", "claim.bound"):
         reach(label)
     assert killed == []
