@@ -128,7 +128,7 @@ class FakeQueue:
         self._reach("report", (lease.trial_id, report.step), committed=True)
         return self.decisions.get((lease.trial_id, report.step), GO_ON)
 
-    def renew(self, worker_id: str, progress: Mapping[Lease, float]) -> Renewal:
+    def renew(self, worker_id: str, progress: Mapping[Lease, float], activity: str = "") -> Renewal:
         self._reach("renew", {lease.trial_id: share for lease, share in progress.items()})
         self.on_renew()
         decisions = {}
