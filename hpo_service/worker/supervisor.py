@@ -328,7 +328,7 @@ class Supervisor:
             self._settle(held, held.as_asked(Outcome(kind=kind, reason=reason)))
 
     def _stop_child(self) -> None:
-        self._suspect = False
+        self._suspect, self._activity = False, ""
         if self._child is not None:
             self._child.kill()
             self._child = None

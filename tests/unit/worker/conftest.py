@@ -103,6 +103,7 @@ class FakeQueue:
     asked: dict[int, Decision] = field(default_factory=dict)
     forget_answer_of: set[str] = field(default_factory=set)
     log: list[tuple[float, str, Any]] = field(default_factory=list)
+    activities: list[str] = field(default_factory=list)
     tries: list[tuple[float, str]] = field(default_factory=list)
     reports: dict[int, list[int]] = field(default_factory=dict)
     outcomes: list[tuple[int, Outcome]] = field(default_factory=list)
@@ -130,6 +131,7 @@ class FakeQueue:
 
     def renew(self, worker_id: str, progress: Mapping[Lease, float], activity: str = "") -> Renewal:
         self._reach("renew", {lease.trial_id: share for lease, share in progress.items()})
+        self.activities.append(activity)
         self.on_renew()
         decisions = {}
         for lease in progress:

@@ -131,6 +131,17 @@ def test_leases_are_renewed_four_times_in_their_length_with_the_progress(world: 
     assert 0.0 < shares[-1] <= 1.0
 
 
+def test_what_the_child_is_busy_with_is_told_until_it_is_gone(world: Any, trial: Trial, died: ChildError) -> None:
+    world.script.beats = False
+    world.clock.at(5, lambda: world.child.say(Heartbeat(activity="loading the model")))
+    world.clock.at(40, lambda: world.child.say(died))
+    world.clock.at(100, lambda: setattr(world.queue, "draining", True))
+    world.script.seconds = 1000.0
+    world.run(trial(0), until_finished=False)
+    assert "loading the model" in world.queue.activities
+    assert world.queue.activities[-1] == ""
+
+
 def test_a_worker_without_trials_gives_signs_of_life(world: Any) -> None:
     world.janitor.moves.append(lambda: None)
     world.clock.at(100, lambda: world.queue.__setattr__("draining", True))
