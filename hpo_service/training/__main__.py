@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -33,6 +34,8 @@ def main() -> int:
         from hpo_service.training.solo import SoloEngine
 
         set_threads()
+        # What the imports left is never garbage; unfrozen, the Trainer's collection before each trial walks it all.
+        gc.freeze()
     return Host(channel, SoloEngine(cache_folder()).run, is_fatal).serve()
 
 

@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from peft import PeftModel
+from peft import PeftModel, get_peft_model_state_dict
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
+from safetensors.torch import save_file
 from transformers import PreTrainedModel, TrainerState
 from transformers.trainer import OPTIMIZER_NAME, SCALER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 
@@ -117,7 +119,7 @@ class CheckpointStore:
 
 def _write(running: Running, folder: Path) -> None:
     """Write the files that `Trainer.train(resume_from_checkpoint=...)` reads."""
-    save_weights(running.model, folder)
+    _write_weights(running.model, folder)
     torch.save(running.optimizer.state_dict(), folder / OPTIMIZER_NAME)
     torch.save(running.scheduler.state_dict(), folder / SCHEDULER_NAME)
     if running.scaler is not None:
@@ -126,10 +128,20 @@ def _write(running: Running, folder: Path) -> None:
     running.state.save_to_json(str(folder / TRAINER_STATE_NAME))
 
 
+def _write_weights(model: PreTrainedModel | PeftModel, folder: Path) -> None:
+    """Write what `save_weights` writes without the model card, which costs more than the rest at every checkpoint."""
+    if not isinstance(model, PeftModel):
+        model.save_pretrained(str(folder))
+        return
+    weights = get_peft_model_state_dict(model, save_embedding_layers=False)
+    save_file({name: weight.contiguous() for name, weight in weights.items()}, folder / SAFETENSORS_WEIGHTS_NAME)
+    model.peft_config[model.active_adapter].save_pretrained(str(folder))
+
+
 def save_weights(model: PreTrainedModel | PeftModel, folder: Path) -> None:
-    """Write the trained weights: the adapter alone, or all weights of a model trained in full."""
+    """Write the trained weights for others to load: the adapter alone, or all weights of a model trained in full."""
     if isinstance(model, PeftModel):
-        # "auto" would ask the hub about the base's vocabulary at every save
+        # "auto" would ask the hub about the base's vocabulary
         model.save_pretrained(str(folder), save_embedding_layers=False)
     else:
         model.save_pretrained(str(folder))

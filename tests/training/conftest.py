@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
 
 from tests.training.tiny import Trainee, pairs, save_tiny_llama, write_rows
+
+# As the child does after its imports: the Trainer collects garbage before each trial.
+gc.freeze()
 
 
 @pytest.fixture(scope="session")
