@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from hpo_service.domain.messages import Admit
 from hpo_service.domain.trial import Assignment, Decision, Outcome, OutcomeKind
 
 CHECKPOINT = "checkpoint"
@@ -58,6 +59,12 @@ class HeldTrial:
     def key(self) -> str:
         """Name of the trial in messages, unique among everything one child may hold."""
         return f"{self.assignment.study}/{self.assignment.key}/{self.assignment.attempt}"
+
+    def order(self) -> Admit:
+        """Return the order to train it, with which the facts of the study's models are asked for."""
+        config = self.assignment.config
+        models = [config.model.base, config.model.target] if config.model is not None else []
+        return Admit(trial=self.key, config=config, folder=str(self.folder), describe=[name for name in models if name])
 
     def as_asked(self, outcome: Outcome) -> Outcome:
         """Give an early end the kind and the reason for which it was asked; what the child adds to it stays."""

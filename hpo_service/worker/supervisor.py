@@ -6,12 +6,12 @@ import functools
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from hpo_service.domain.messages import Admit, Continue, Failed, Finished, Heartbeat, Reported, Started, Stop
+from hpo_service.domain.messages import Continue, Failed, Finished, Heartbeat, Reported, Started, Stop
 from hpo_service.domain.states import TrialState
 from hpo_service.domain.trial import Assignment, Decision, Outcome, OutcomeKind
 from hpo_service.errors import ChildError, DatabaseUnavailableError, HpoServiceError, NotFoundError
@@ -21,6 +21,7 @@ from hpo_service.service.reaper import Reaper
 from hpo_service.service.stages import Stages
 from hpo_service.worker.child import OBJECTIVE, TRAINER, Child, FromChildMessage
 from hpo_service.worker.held import HeldTrial, discard_checkpoints, prepare_folder, trial_folder
+from hpo_service.worker.keeper import Keeper, StartChild
 from hpo_service.worker.leaving import Leaving
 from hpo_service.worker.outbox import Delivery, Outbox
 
@@ -67,7 +68,7 @@ class Supervisor:
         options: WorkerOptions,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
-        start_child: Callable[[tuple[str, ...], Path, Mapping[str, str], Callable[[], float]], Child] = Child,
+        start_child: StartChild = Child,
     ) -> None:
         """Prepare a worker.
 
@@ -79,23 +80,23 @@ class Supervisor:
             options: identity, folders, limits.
             clock: monotonic seconds.
             sleep: waits that many seconds while there is no child to listen to.
-            start_child: starts a process from command, log, variables and clock.
+            start_child: starts the process that trains.
         """
         self._queue = queue
         self._stages = stages
         self._reaper = reaper
         self._finished = finished
         self._options = options
-        self._clock, self._sleep, self._start_child = clock, sleep, start_child
+        self._clock, self._sleep = clock, sleep
         self._jitter = random.Random(options.id)
         self._outbox = Outbox(clock, self._jitter)
-        self._child: Child | None = None
+        log_file = options.output / "logs" / f"worker-{options.id}.log"
+        self._keeper = Keeper(log_file, options.environment, clock, start_child)
         self._held: dict[str, HeldTrial] = {}
         self._leaving = Leaving(clock, options.drain_seconds)
         self._claimed = 0
-        self._activity = ""
         self._slots = 1
-        self._suspect = self._aborted = False
+        self._aborted = False
         self._idle = IDLE_SECONDS[0]
         self._claim_at = self._renew_at = self._reap_at = 0.0
 
@@ -112,7 +113,7 @@ class Supervisor:
                     self._renew()
                     self._watch()
             finally:
-                self._close()
+                self._keeper.close()
 
     def _done(self) -> bool:
         if self._held or len(self._outbox):
@@ -161,7 +162,7 @@ class Supervisor:
     def _abort(self) -> None:
         """Give up on checkpoints: end the child and give the trials back as they are."""
         self._aborted = True
-        self._stop_child()
+        self._keeper.kill()
         self._outbox.hurry()
         for held in self._live:
             reason = f"{self._leaving.reason}; aborted before it could save"
@@ -207,15 +208,7 @@ class Supervisor:
         self._held[held.key] = held
         self._renew_at = min(self._renew_at, self._clock() + assignment.lease_seconds / RENEWALS_PER_LEASE)
         prepare_folder(held.folder, assignment)
-        model = assignment.config.model
-        self._child_for(held).send(
-            Admit(
-                trial=held.key,
-                config=assignment.config,
-                folder=str(held.folder),
-                describe=[name for name in (model.base, model.target) if name] if model else [],
-            )
-        )
+        self._child_for(held).send(held.order())
         log.info("%s #%d, attempt %d", assignment.stage, assignment.number, assignment.attempt)
         reach("child.admitted")
 
@@ -226,20 +219,12 @@ class Supervisor:
             ChildError: it cannot be started; the trial was given back, for the fault is this machine's.
         """
         command = TRAINER if held.assignment.config.objective is None else OBJECTIVE
-        alone = self._live == [held]
-        if self._child is not None and alone and (self._child.command != command or self._child.ended):
-            self._stop_child()
-        if self._child is None:
-            path = self._options.output / "logs" / f"worker-{self._options.id}.log"
-            try:
-                self._child = self._start_child(command, path, self._options.environment, self._clock)
-            except OSError as error:
-                reason = f"worker {self._options.id} cannot start a child process: {error}"
-                self._settle(held, Outcome(kind=OutcomeKind.RELEASED, reason=reason))
-                raise ChildError(f"{reason}; see that {path} can be written and that memory is left") from error
-        if alone:
-            self._child.attend()
-        return self._child
+        try:
+            return self._keeper.child_for(command, alone=self._live == [held])
+        except OSError as error:
+            reason = f"worker {self._options.id} cannot start a child process: {error}"
+            self._settle(held, Outcome(kind=OutcomeKind.RELEASED, reason=reason))
+            raise ChildError(f"{reason}; see that {self._keeper.log} can be written and memory is left") from error
 
     # --- the child ---------------------------------------------------------------------------------------------
 
@@ -247,7 +232,7 @@ class Supervisor:
         wait = TICK_SECONDS
         if not self._held:
             wait = min(wait, max(0.0, self._claim_at - self._clock()))
-        child = self._child
+        child = self._keeper.child
         if child is None:
             self._sleep(wait)
             return
@@ -255,13 +240,13 @@ class Supervisor:
             message = child.receive(wait)
             while message is not None:
                 self._hear(message)
-                message = child.receive(0.0) if self._child is child else None
+                message = child.receive(0.0) if self._keeper.child is child else None
         except ChildError as error:
             self._lose_child(str(error))
 
     def _hear(self, message: FromChildMessage) -> None:
         if isinstance(message, Heartbeat):
-            self._activity = message.activity
+            self._keeper.activity = message.activity
             for key, share in message.progress.items():
                 if key in self._held:
                     self._held[key].progress = share
@@ -299,8 +284,8 @@ class Supervisor:
 
         self._deliver(held, call, answered)
         # While the database is away the child trains on; a decision that comes later still reaches it.
-        if held.asked is None and self._child is not None:
-            self._child.send(Continue(trial=held.key))
+        if held.asked is None:
+            self._keeper.send(Continue(trial=held.key))
 
     def _tell(self, held: HeldTrial, decision: Decision) -> None:
         """Pass a decision on to the child, once."""
@@ -308,9 +293,8 @@ class Supervisor:
             return
         held.asked, held.asked_at = decision, self._clock()
         log.info("%s: %s: %s", held.key, decision.action, decision.reason)
-        if self._child is not None:
-            keep = decision.action in ("release", "abandon")
-            self._child.send(Stop(trial=held.key, reason=decision.reason, checkpoint=keep))
+        keep = decision.action in ("release", "abandon")
+        self._keeper.send(Stop(trial=held.key, reason=decision.reason, checkpoint=keep))
 
     def _fail(self, held: HeldTrial, message: Failed) -> None:
         log.warning("%s: %s", held.key, message.reason)
@@ -321,34 +305,23 @@ class Supervisor:
 
     def _lose_child(self, reason: str, culprit: HeldTrial | None = None) -> None:
         """End the child; what it held is tried again, and counts as an error unless the fault was another's."""
-        self._stop_child()
+        self._keeper.kill()
         for held in self._live:
             log.warning("%s: %s", held.key, reason)
             kind = OutcomeKind.ERROR if culprit in (None, held) else OutcomeKind.RELEASED
             self._settle(held, held.as_asked(Outcome(kind=kind, reason=reason)))
 
-    def _stop_child(self) -> None:
-        self._suspect, self._activity = False, ""
-        if self._child is not None:
-            self._child.kill()
-            self._child = None
-
     def _watch(self) -> None:
         """Kill a child that is silent, or goes on with what it was told to stop, for too long."""
-        live = self._live
-        if self._child is None or not live:
+        if self._keeper.child is None or not self._live:
             return
-        limit = min(held.assignment.hang_seconds for held in live)
-        silent, suspect = self._child.silence > limit, self._suspect
-        # Looked at twice: after this process itself was frozen, what the child said meanwhile is still to be read.
-        self._suspect = silent
-        if silent and suspect:
-            self._lose_child(f"the child was silent for {limit:g} s and was killed; its log is {self._child.log}")
-            return
-        for held in live:
+        limit, log_file = min(held.assignment.hang_seconds for held in self._live), self._keeper.log
+        if self._keeper.hangs(limit):
+            self._lose_child(f"the child was silent for {limit:g} s and was killed; its log is {log_file}")
+        for held in self._live:
             if held.asked is not None and self._clock() - held.asked_at > held.assignment.hang_seconds:
                 late = f"{held.key} did not stop within {held.assignment.hang_seconds:g} s"
-                self._lose_child(f"{late} and the child was killed; its log is {self._child.log}", culprit=held)
+                self._lose_child(f"{late} and the child was killed; its log is {log_file}", culprit=held)
                 return
 
     # --- the database ------------------------------------------------------------------------------------------
@@ -395,7 +368,7 @@ class Supervisor:
         leases = [held.assignment.lease_seconds / RENEWALS_PER_LEASE for held in ours]
         asked_at = self._clock()
         progress = {held.assignment.lease: held.progress for held in ours}
-        renewal = self._ask(lambda: self._queue.renew(self._options.id, progress, self._activity), default=None)
+        renewal = self._ask(lambda: self._queue.renew(self._options.id, progress, self._keeper.activity), default=None)
         if renewal is not None:
             self._renew_at = asked_at + min(leases, default=BEAT_SECONDS)
             if renewal.draining:
@@ -421,8 +394,3 @@ class Supervisor:
         if self._clock() >= self._reap_at:
             self._ask(self._reaper.reap, default=[])
             self._reap_at = self._clock() + REAP_SECONDS * self._jitter.uniform(0.5, 1.0)
-
-    def _close(self) -> None:
-        if self._child is not None:
-            self._child.close()
-            self._child = None
