@@ -87,6 +87,13 @@ def test_a_built_model_is_not_built_again(built: Path, cache: Path) -> None:
     assert told == []
 
 
+def test_one_that_need_not_wait_does_no_other_work_first(built: Path, tmp_path: Path) -> None:
+    did: list[str] = []
+    path = resolve_model(NAME, tmp_path, family=MEMBERS, meanwhile=lambda: did.append("other work"))
+    assert Path(path).name == built.name
+    assert did == []
+
+
 def test_the_same_recipe_gives_the_same_weights_elsewhere(built: Path, tmp_path: Path) -> None:
     again = Path(resolve_model(NAME, tmp_path, family=MEMBERS))
     assert again.name == built.name
@@ -127,12 +134,15 @@ def test_one_that_waits_says_so_and_then_takes_what_the_other_built(
 
     def finish_the_others_work(message: str, _fraction: float) -> None:
         told.append(message)
-        if other.is_locked:
+        if len(told) == 3:
             target.mkdir()
             other.release()
 
-    assert resolve_model(NAME, tmp_path, finish_the_others_work, MEMBERS) == str(target)
-    assert told
+    did: list[str] = []
+    path = resolve_model(NAME, tmp_path, finish_the_others_work, MEMBERS, meanwhile=lambda: did.append("other work"))
+    assert path == str(target)
+    assert did == ["other work"]
+    assert len(told) >= 3
     assert all(message.startswith("waiting for another process") for message in told)
 
 
