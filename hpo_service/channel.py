@@ -220,6 +220,12 @@ class TrialLink:
         if self.stop() is not None:
             raise Stopped
 
+    def check_unless_saving(self) -> None:
+        """Raise `Stopped` if the trial was told to stop without a checkpoint: between places where one can be made."""
+        stop = self.stop()
+        if stop is not None and not stop.checkpoint:
+            raise Stopped
+
     def touch(self, progress: float | None = None, activity: str = "") -> None:
         """Note that the trial goes on, at this share of it."""
         self._channel.touch(None if progress is None else {self.trial: progress}, activity)

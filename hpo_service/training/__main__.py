@@ -26,6 +26,7 @@ IMPORT_SECONDS = 600.0
 def main() -> int:
     """Serve trials until the supervisor shuts down or is gone; return the exit status."""
     channel = Channel.over_stdio()
+    use_one_device()
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -37,6 +38,15 @@ def main() -> int:
         # What the imports left is never garbage; unfrozen, the Trainer's collection before each trial walks it all.
         gc.freeze()
     return Host(channel, SoloEngine(cache_folder()).run, is_fatal).serve()
+
+
+def use_one_device() -> None:
+    """Show torch one GPU: the first that this process was given, or the machine's first. Said before its import.
+
+    A Trainer that sees several would spread each batch over them, and the numbers would depend on the machine.
+    """
+    given = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
+    os.environ["CUDA_VISIBLE_DEVICES"] = given.split(",")[0]
 
 
 def cache_folder() -> Path:

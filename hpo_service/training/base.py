@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,8 @@ class BaseKey:
         """Choose precision: weights that are trained themselves are held in float32, or small steps are lost."""
         quantisation = "nf4" if method == "qlora" and spec.quantisation == "none" else spec.quantisation
         compute = compute_dtype(spec.dtype)
+        if compute == torch.float16 and not torch.cuda.is_available():
+            raise ModelError("model.dtype float16 needs a GPU: on a CPU use auto, float32 or bfloat16")
         if method == "full" and quantisation != "none":
             raise ModelError(f"method full cannot train {quantisation} weights: set model.quantisation to none")
         weights = torch.float32 if method == "full" else compute
@@ -70,6 +72,14 @@ class Base:
     def padding(self) -> int:
         """The tokenizer's padding id, or 0: the mask hides it, and no label is ever made from it."""
         return int(self.tokenizer.pad_token_id or 0)
+
+    @cached_property
+    def tokenizer_fingerprint(self) -> str:
+        """Hash of what decides how text becomes ids: models of one family often share it."""
+        fast = getattr(self.tokenizer, "backend_tokenizer", None)
+        what = fast.to_str() if fast is not None else self.key.name
+        also = f"{self.tokenizer.eos_token_id} {self.tokenizer.chat_template}"
+        return hashlib.sha256(f"{what}\n{also}".encode()).hexdigest()
 
 
 def device() -> torch.device:

@@ -74,7 +74,14 @@ class CheckpointStore:
         try:
             unfinished.mkdir(parents=True)
             _write(running, unfinished)
-            marker = {"format": FORMAT, "step": step, "course": asdict(course), **asdict(self._identity)}
+            sizes = {path.name: path.stat().st_size for path in unfinished.iterdir()}
+            marker = {
+                "format": FORMAT,
+                "step": step,
+                "files": sizes,
+                "course": asdict(course),
+                **asdict(self._identity),
+            }
             (unfinished / MARKER).write_text(json.dumps(marker))
             _sync(unfinished)
             unfinished.rename(self._folder / f"step-{step:08d}-{uuid.uuid4().hex[:8]}")
@@ -112,6 +119,8 @@ class CheckpointStore:
             for name, meaning in (("base", "base model"), ("config", "configuration"), ("data", "data")):
                 if marker[name] != getattr(self._identity, name):
                     return None, f"the checkpoint belongs to another {meaning}"
+            if any((folder / name).stat().st_size != size for name, size in marker["files"].items()):
+                return None, "the checkpoint is damaged: a file has another size than was written"
             return Checkpoint(folder, marker["step"], Course(**marker["course"])), ""
         except (OSError, ValueError, KeyError, TypeError) as error:
             return None, f"the checkpoint cannot be read: {' '.join(str(error).split())}"

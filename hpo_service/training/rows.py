@@ -18,13 +18,18 @@ from hpo_service.training.tokens import Tokenised, TokenRow, tokenise
 
 @dataclass(frozen=True)
 class StudyRows:
-    """Token rows of the three parts; `facts` count what was cut or dropped; `fingerprint` tells them from others."""
+    """Token rows of the three parts; `facts` count what was cut or dropped, `fingerprint` tells them from others.
+
+    `largest_id` and `longest` (tokens) are those of all rows.
+    """
 
     train: list[TokenRow]
     validation: list[TokenRow]
     test: list[TokenRow]
     facts: dict[str, int | str]
     fingerprint: str
+    largest_id: int
+    longest: int
 
 
 def prepare_rows(
@@ -52,8 +57,16 @@ def prepare_rows(
         "rows_unsupervised": train.unsupervised + validation.unsupervised + test.unsupervised,
         "rows_repeated": split.dropped,
     }
-    fingerprint = _fingerprint([train.rows, validation.rows, test.rows])
-    return StudyRows(train.rows, validation.rows, test.rows, facts, fingerprint)
+    everything = [*train.rows, *validation.rows, *test.rows]
+    return StudyRows(
+        train.rows,
+        validation.rows,
+        test.rows,
+        facts,
+        fingerprint=_fingerprint([train.rows, validation.rows, test.rows]),
+        largest_id=max(int(row.ids.max()) for row in everything),
+        longest=max(len(row.ids) for row in everything),
+    )
 
 
 def _check_supervision(parts: dict[str, Tokenised], spec: DataSpec) -> None:

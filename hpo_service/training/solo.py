@@ -17,10 +17,10 @@ from peft import PeftModel
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
 
-from hpo_service.channel import TrialLink
+from hpo_service.channel import Stopped, TrialLink
 from hpo_service.domain.study import DataSpec, ModelSpec, TrainingSpec
 from hpo_service.domain.trial import ModelFacts, Outcome, OutcomeKind, Scores, TrialConfig
-from hpo_service.errors import ModelError, TrialError
+from hpo_service.errors import DataError, ModelError, TrialError
 from hpo_service.training.adapter import trainable
 from hpo_service.training.base import Base, BaseKey, describe_model, load_base, parameter_count
 from hpo_service.training.checkpoint import CheckpointStore, Identity, replace_folder, save_weights
@@ -37,6 +37,8 @@ Facts = dict[str, float | int | str]
 LOADING_SECONDS = 3600.0
 # What decides the numbers of a run; the rest of a configuration may change between attempts.
 DECISIVE = {"model", "model_name", "data", "training", "seed"}
+# Tokenised data sets kept at once: those of the studies a worker moves between.
+KEPT_ROWS = 4
 LIBRARIES = ("torch", "transformers", "peft")
 
 
@@ -74,7 +76,8 @@ class SoloEngine:
     cache: Path
     clock: Callable[[], float] = time.monotonic
     _base: Base | None = None
-    _rows: dict[str, StudyRows] = field(default_factory=dict)
+    _rows: dict[tuple[str, str], StudyRows] = field(default_factory=dict)
+    _described: dict[str, ModelFacts] = field(default_factory=dict)
 
     def run(self, link: TrialLink) -> Outcome:
         """Run one trial to its end, resuming from its checkpoint where one fits.
@@ -87,11 +90,17 @@ class SoloEngine:
         job = self._set_up(link)
         loaded = self.clock()
         spec = link.config.training
+        clean = False
         try:
             with trainable(job.base.model, spec.hyperparameters(), link.config.seed) as model:
                 outcome = self._train(job, model)
+            clean = True
+        except Stopped:
+            clean = True
+            raise
         finally:
-            if spec.method == "full":
+            # Weights that were trained themselves, and a model that a strange error left somehow, serve no other trial.
+            if spec.method == "full" or not clean:
                 self._base = None
         facts: Facts = {"seconds_setup": loaded - began, "device_seconds": self.clock() - began}
         return outcome.model_copy(update={"facts": {**outcome.facts, **facts}})
@@ -123,19 +132,22 @@ class SoloEngine:
         return self._base
 
     def _prepare(self, spec: DataSpec, base: Base, link: TrialLink) -> StudyRows:
-        key = f"{base.key.name}\n{spec.model_dump_json()}"
+        key = (base.tokenizer_fingerprint, spec.model_dump_json())
         if key not in self._rows:
+            for oldest in list(self._rows)[: 1 - KEPT_ROWS]:
+                del self._rows[oldest]
             with link.busy(f"reading {spec.source}", LOADING_SECONDS):
                 self._rows[key] = prepare_rows(spec, base.tokenizer)
-            largest = max(int(row.ids.max()) for row in self._rows[key].train)
-            if largest >= base.model.config.get_text_config().vocab_size:
-                raise ModelError(f"model {base.key.name} knows no token {largest}: its tokenizer belongs to another")
+        _check_fit(base, self._rows[key])
         return self._rows[key]
 
     def _describe(self, job: Job) -> dict[str, ModelFacts]:
-        trust = job.base.key.trust_remote_code
-        names = [name for name in job.link.describe if name != job.base.key.name]
-        return {job.base.key.name: job.base.facts, **{name: describe_model(name, trust) for name in names}}
+        self._described[job.base.key.name] = job.base.facts
+        for name in job.link.describe:
+            if name not in self._described:
+                with job.link.busy(f"looking at {name}", LOADING_SECONDS):
+                    self._described[name] = describe_model(name, job.base.key.trust_remote_code)
+        return {name: self._described[name] for name in {job.base.key.name, *job.link.describe}}
 
     def _train(self, job: Job, model: PreTrainedModel | PeftModel) -> Outcome:
         link, plan = job.link, job.plan
@@ -149,8 +161,7 @@ class SoloEngine:
             score=lambda: _score(job, model, job.rows.validation),
             clock=self.clock,
         )
-        with link.busy(f"describing {', '.join(link.describe)}", LOADING_SECONDS):
-            models = self._describe(job)
+        models = self._describe(job)
         with tempfile.TemporaryDirectory() as scratch:
             trainer = _trainer(job, model, watch, scratch)
             watch.scaler = lambda: trainer.accelerator.scaler
@@ -177,6 +188,19 @@ class SoloEngine:
             test=_score(job, model, job.rows.test) if link.config.score_test else None,
             adapter=_keep(job, model) if link.config.keep_adapter else None,
             facts=facts,
+        )
+
+
+def _check_fit(base: Base, rows: StudyRows) -> None:
+    """Refuse rows that would read past the model's tables: on a GPU that ends the process."""
+    config = base.model.config.get_text_config()
+    if rows.largest_id >= config.vocab_size:
+        raise ModelError(f"model {base.key.name} knows no token {rows.largest_id}: its tokenizer belongs to another")
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions and rows.longest > positions:
+        raise DataError(
+            f"rows of up to {rows.longest} tokens do not fit the {positions} positions of model {base.key.name}: "
+            f"set data.max_length to {positions} or less"
         )
 
 
@@ -239,7 +263,12 @@ def _score(job: Job, model: PreTrainedModel | PeftModel, rows: list[TokenRow]) -
     # The adapters sit inside the base's modules; the Trainer's wrapper would copy all logits to float32.
     inner = model.get_base_model() if isinstance(model, PeftModel) else model
     assert isinstance(inner, PreTrainedModel)
-    return evaluate(inner, rows, job.base.padding, compute=job.base.key.compute, touch=job.link.touch)
+
+    def alive() -> None:
+        job.link.touch()
+        job.link.check_unless_saving()
+
+    return evaluate(inner, rows, job.base.padding, compute=job.base.key.compute, touch=alive)
 
 
 def _keep(job: Job, model: PreTrainedModel | PeftModel) -> str:

@@ -77,9 +77,7 @@ class Watch(TrainerCallback):
     def on_substep_end(self, *_: Any, **__: Any) -> None:
         """Give a sign of life within an optimizer step, and leave at once where nothing is to be saved."""
         self.link.touch()
-        stop = self.link.stop()
-        if stop is not None and not stop.checkpoint:
-            self.link.check()
+        self.link.check_unless_saving()
 
     def on_log(self, *given: Any, **live: Any) -> None:
         """Look at an optimizer step that has just been made: the Trainer logs each one."""

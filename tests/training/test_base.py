@@ -61,6 +61,11 @@ def test_weights_that_are_trained_are_held_in_float32():
     assert compute_dtype("float16") == torch.float16
 
 
+def test_half_precision_without_a_gpu_is_refused():
+    with pytest.raises(ModelError, match=r"model\.dtype float16 needs a GPU"):
+        BaseKey.of("m", ModelSpec(base="m", dtype="float16"), "lora")
+
+
 def test_qlora_means_nf4_unless_something_else_is_said():
     assert BaseKey.of("m", ModelSpec(base="m"), "qlora").quantisation == "nf4"
     assert BaseKey.of("m", ModelSpec(base="m", quantisation="int8"), "qlora").quantisation == "int8"

@@ -124,7 +124,7 @@ def test_a_checkpoint_of_another_configuration_is_refused_with_the_reason(traine
 def test_a_checkpoint_of_another_base_or_other_rows_is_refused(tmp_path):
     folder = tmp_path / "checkpoint" / "step-00000003-0a1b2c3d"
     folder.mkdir(parents=True)
-    marker = {"format": module.FORMAT, "step": 3, "course": {}, "base": "a", "config": "b", "data": "c"}
+    marker = {"format": module.FORMAT, "step": 3, "files": {}, "course": {}, "base": "a", "config": "b", "data": "c"}
     (folder / module.MARKER).write_text(json.dumps(marker))
     found, refused = CheckpointStore(folder.parent, Identity("a", "b", "c")).newest()
     assert (found.step, refused) == (3, "")
@@ -135,7 +135,7 @@ def test_a_checkpoint_of_another_base_or_other_rows_is_refused(tmp_path):
         )
 
 
-@pytest.mark.parametrize("damage", ["marker", "marker gone", "format"])
+@pytest.mark.parametrize("damage", ["marker", "marker gone", "format", "cut short"])
 def test_a_damaged_checkpoint_costs_only_itself(trainee, damage):
     config = trainee.config()
     trainee.run(config, "trial", at_progress=(0.5, RELEASE))
@@ -143,6 +143,9 @@ def test_a_damaged_checkpoint_costs_only_itself(trainee, damage):
     marker = step / module.MARKER
     if damage == "marker":
         marker.write_text("{")
+    elif damage == "cut short":
+        weights = step / "adapter_model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-1])
     elif damage == "format":
         marker.write_text(json.dumps({**json.loads(marker.read_text()), "format": 0}))
     else:

@@ -11,7 +11,7 @@ import torch
 from hpo_service.domain.messages import FROM_CHILD, Admit, Continue, Shutdown, Stop
 from hpo_service.domain.trial import OutcomeKind
 from hpo_service.errors import DataError
-from hpo_service.training.__main__ import cache_folder
+from hpo_service.training.__main__ import cache_folder, use_one_device
 from hpo_service.training.faults import is_fatal, set_threads
 from tests.training.tiny import pairs, write_rows
 
@@ -117,6 +117,15 @@ def test_threads_are_as_many_as_the_environment_says(monkeypatch):
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("given, used", [(None, "0"), ("3", "3"), ("2,3", "2"), ("", "")])
+def test_a_process_uses_one_device(monkeypatch, given, used):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given or "")
+    if given is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    use_one_device()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == used
 
 
 def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):

@@ -11,13 +11,14 @@ from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, Trainin
 from hpo_service.domain.messages import Stop
 from hpo_service.domain.study import SplitSpec
 from hpo_service.domain.trial import OutcomeKind
-from hpo_service.errors import TrialError
+from hpo_service.errors import DataError, TrialError
 from hpo_service.training.base import load_base
 from hpo_service.training.formats import read_examples
+from hpo_service.training.rows import prepare_rows
 from hpo_service.training.solo import SoloEngine, token_loss
 from hpo_service.training.source import read_rows
 from hpo_service.training.split import split_examples
-from tests.training.tiny import byte_tokenizer
+from tests.training.tiny import byte_tokenizer, save_tiny_llama, write_rows
 
 
 def plain_rows(llama, source, part):
@@ -135,7 +136,7 @@ def test_a_resident_base_gives_bitwise_what_a_fresh_one_gives(trainee, tmp_path)
 
 def test_the_base_is_loaded_once_and_again_after_its_own_weights_were_trained(trainee, monkeypatch):
     loads = []
-    monkeypatch.setattr("hpo_service.training.solo.load_base", lambda *args: loads.append(args) or load_base(*args))
+    monkeypatch.setattr("hpo_service.training.solo.load_base", lambda *a, **k: loads.append(a) or load_base(*a, **k))
     trainee.run(trainee.config(), "first")
     trainee.run(trainee.config(learning_rate=1e-3), "second")
     assert len(loads) == 1
@@ -188,8 +189,9 @@ def test_the_test_rows_are_scored_only_when_asked(trainee):
     assert trainee.run(trainee.config()).test is None
 
 
-def test_a_kept_adapter_gives_the_reported_test_loss_in_plain_peft(trainee):
-    outcome = trainee.run(trainee.config(score_test=True, keep_adapter=True))
+@pytest.mark.parametrize("changes", [{}, {"target_modules": "full"}, {"method": "dora"}], ids=["lora", "full", "dora"])
+def test_a_kept_adapter_gives_the_reported_test_loss_in_plain_peft(trainee, changes):
+    outcome = trainee.run(trainee.config(score_test=True, keep_adapter=True, **changes))
     reloaded = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(trainee.llama), outcome.adapter)
     assert reloaded.peft_config["default"].base_model_name_or_path == trainee.llama
     assert plain_loss(reloaded, plain_rows(trainee.llama, trainee.data, "test")) == pytest.approx(
@@ -268,6 +270,40 @@ def test_precision_may_change_from_trial_to_trial(trainee):
     assert trainee.reports[-1].value == pytest.approx(before, rel=0.05)
     trainee.run(config, "after")
     assert trainee.reports[-1].value == before
+
+
+def test_a_strange_error_costs_its_trial_and_a_reload(trainee, monkeypatch):
+    config = trainee.config()
+    trainee.run(config, "before")
+    before = trainee.reports
+
+    def broken(*_, **__):
+        raise RuntimeError("something odd")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "compute_loss", broken)
+        with pytest.raises(RuntimeError, match="something odd"):
+            trainee.run(config, "odd")
+    trainee.run(config, "after")
+    assert [r.value for r in trainee.reports] == [r.value for r in before]
+
+
+def test_rows_longer_than_the_model_has_positions_are_refused(trainee, tmp_path):
+    rows = [{"prompt": "p" * 150, "completion": f"{i} long enough"} for i in range(60)]
+    with pytest.raises(
+        DataError, match=r"do not fit the 128 positions of model .*: set data\.max_length to 128 or less"
+    ):
+        trainee.run(trainee.config(data={"source": write_rows(tmp_path / "long.jsonl", rows), "max_length": 512}))
+
+
+def test_models_with_the_same_tokenizer_share_their_rows(trainee, tmp_path, monkeypatch):
+    prepared = []
+    monkeypatch.setattr(
+        "hpo_service.training.solo.prepare_rows", lambda *args: prepared.append(args) or prepare_rows(*args)
+    )
+    trainee.run(trainee.config(), "small")
+    trainee.run(trainee.config(model=save_tiny_llama(tmp_path / "other", seed=3)), "large")
+    assert len(prepared) == 1
 
 
 def test_a_trial_without_model_or_data_is_refused(trainee):
