@@ -126,14 +126,19 @@ class Channel:
 
     @contextmanager
     def busy(self, activity: str, limit: float = math.inf) -> Iterator[None]:
-        """Keep the heartbeat going through one long call that cannot touch, for at most `limit` seconds."""
+        """Keep the heartbeat going through one long call that cannot touch, for at most `limit` seconds.
+
+        What a touch within the call says is shown instead of `activity`: it is nearer to the work.
+        """
         with self._busy_lock:
             self._busy.append((activity, self._clock() + limit))
+            before, self._activity = self._activity, ""
         try:
             yield
         finally:
             with self._busy_lock:
                 self._busy.pop()
+                self._activity = before
             self._touched = True
 
     def beat(self) -> bool:
@@ -143,7 +148,7 @@ class Channel:
         alive = self._touched or self._clock() < until
         self._touched = False
         if alive:
-            self.send(Heartbeat(progress=self._progress, activity=phase or self._activity))
+            self.send(Heartbeat(progress=self._progress, activity=self._activity or phase))
         return alive
 
     def close(self) -> None:

@@ -123,6 +123,19 @@ def test_a_busy_child_beats_until_the_limit_it_named(supervisor):
     assert not channel.beat()
 
 
+def test_what_is_said_within_a_long_call_is_shown_instead_of_it(supervisor):
+    channel = supervisor.channel
+    channel.touch(activity="training")
+    with channel.busy("loading"):
+        channel.beat()
+        channel.touch(activity="pre-training (40%)")
+        channel.beat()
+    channel.beat()
+    channel.close()
+    beats = [FROM_CHILD.validate_json(line).activity for line in supervisor.reader]
+    assert beats == ["loading", "pre-training (40%)", "training"]
+
+
 def test_waiting_for_the_supervisor_is_a_sign_of_life(supervisor):
     channel = supervisor.channel
     waiting = threading.Thread(target=channel.receive)
