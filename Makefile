@@ -26,7 +26,7 @@ demo: $(VENV)/.installed-train ## run the quickstart study from first trial to r
 
 test: $(VENV)/.installed-dev ## all tests, on SQLite and PostgreSQL, with the coverage floors
 	rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope --cov --cov-report=term $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --cov --cov-report=term $(PYTEST_ARGS)
 	$(BIN)/python -m coverage report --include='hpo_service/domain/*' --fail-under=100
 
 lint: $(VENV)/.installed-dev ## ruff, mypy strict, the layers
