@@ -26,7 +26,8 @@ from hpo_service.storage.scores import ScoreStore
 from hpo_service.storage.studies import StudyStore
 from hpo_service.storage.trials import TrialStore
 from hpo_service.storage.workers import WorkerStore
-from hpo_service.worker.supervisor import Supervisor, WorkerOptions
+from hpo_service.worker.options import WorkerOptions
+from hpo_service.worker.supervisor import Supervisor
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def worker(
     if context.invoked_subcommand is not None:
         return
     from hpo_service.bootstrap import new_worker_id
-    from hpo_service.worker.supervisor import WorkerOptions
+    from hpo_service.worker.options import WorkerOptions
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -7,13 +7,11 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TypeVar
 
 from hpo_service.domain.messages import Continue, Failed, Finished, Heartbeat, Reported, Started, Stop
 from hpo_service.domain.states import TrialState
-from hpo_service.domain.trial import Assignment, Decision, Outcome, OutcomeKind
+from hpo_service.domain.trial import Assignment, Decision, Outcome, OutcomeKind, Report
 from hpo_service.errors import ChildError, DatabaseUnavailableError, HpoServiceError, NotFoundError
 from hpo_service.failpoint import reach
 from hpo_service.service.queue import TrialQueue
@@ -21,8 +19,10 @@ from hpo_service.service.reaper import Reaper
 from hpo_service.service.stages import Stages
 from hpo_service.worker.child import OBJECTIVE, TRAINER, Child, FromChildMessage
 from hpo_service.worker.held import HeldTrial, discard_checkpoints, prepare_folder, trial_folder
+from hpo_service.worker.journal import recall, remember
 from hpo_service.worker.keeper import Keeper, StartChild
 from hpo_service.worker.leaving import Leaving
+from hpo_service.worker.options import WorkerOptions
 from hpo_service.worker.outbox import Delivery, Outbox
 
 TICK_SECONDS = 0.5
@@ -35,25 +35,10 @@ REAP_SECONDS = 10.0
 """Pause between two runs of the reaper, before jitter."""
 BEAT_SECONDS = 20.0
 """Pause between two signs of life of a worker that holds nothing."""
-DRAIN_SECONDS = 90.0
-"""From the first signal to the abort, if the child has not saved its checkpoint by then."""
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 D = TypeVar("D")
-
-
-@dataclass(frozen=True)
-class WorkerOptions:
-    """What one worker is told on its command line."""
-
-    id: str
-    output: Path
-    study: str | None = None
-    until_finished: bool = False
-    max_trials: int | None = None
-    drain_seconds: float = DRAIN_SECONDS
-    environment: dict[str, str] = field(default_factory=dict)
 
 
 class Supervisor:
@@ -207,8 +192,10 @@ class Supervisor:
         )
         self._held[held.key] = held
         self._renew_at = min(self._renew_at, self._clock() + assignment.lease_seconds / RENEWALS_PER_LEASE)
-        prepare_folder(held.folder, assignment)
+        resumes = prepare_folder(held.folder, assignment)
         self._child_for(held).send(held.order())
+        for report in recall(held.folder, assignment.attempt) if resumes else []:
+            self._pass_on(held, report)
         log.info("%s #%d, attempt %d", assignment.stage, assignment.number, assignment.attempt)
         reach("child.admitted")
 
@@ -273,19 +260,24 @@ class Supervisor:
 
     def _report(self, held: HeldTrial, message: Reported) -> None:
         held.progress, held.last_value = message.report.fraction, message.report.value
-
-        def call() -> tuple[float, Decision]:
-            return self._clock(), self._queue.report(held.assignment.lease, message.report)
-
-        def answered(answer: tuple[float, Decision]) -> None:
-            asked_at, decision = answer
-            held.expires = asked_at + held.assignment.lease_seconds
-            self._tell(held, decision)
-
-        self._deliver(held, call, answered)
+        self._pass_on(held, message.report)
         # While the database is away the child trains on; a decision that comes later still reaches it.
         if held.asked is None:
             self._keeper.send(Continue(trial=held.key))
+
+    def _pass_on(self, held: HeldTrial, report: Report) -> None:
+        """Deliver a report now or, kept in the journal too, when the database is back."""
+
+        def call() -> tuple[float, Decision]:
+            return self._clock(), self._queue.report(held.assignment.lease, report)
+
+        def answered(answer: tuple[float, Decision]) -> None:
+            held.expires = answer[0] + held.assignment.lease_seconds
+            self._tell(held, answer[1])
+
+        self._deliver(held, call, answered)
+        if len(self._outbox):
+            remember(held.folder, report)
 
     def _tell(self, held: HeldTrial, decision: Decision) -> None:
         """Pass a decision on to the child, once."""

@@ -28,7 +28,8 @@ from hpo_service.domain.trial import (
 )
 from hpo_service.errors import ChildError, DatabaseUnavailableError, NotFoundError, StaleLeaseError
 from hpo_service.service.queue import Renewal
-from hpo_service.worker.supervisor import Supervisor, WorkerOptions
+from hpo_service.worker.options import WorkerOptions
+from hpo_service.worker.supervisor import Supervisor
 
 FACTS = {"small": ModelFacts(family="llama", hidden_size=64)}
 GO_ON = Decision(action="continue", reason="go on")

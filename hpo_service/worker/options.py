@@ -1,0 +1,22 @@
+"""What one worker is told when it starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+DRAIN_SECONDS = 90.0
+"""From the first signal to the abort, if the child has not saved its checkpoint by then."""
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """Identity, folders and limits of one worker; times in seconds."""
+
+    id: str
+    output: Path
+    study: str | None = None
+    until_finished: bool = False
+    max_trials: int | None = None
+    drain_seconds: float = DRAIN_SECONDS
+    environment: dict[str, str] = field(default_factory=dict)
