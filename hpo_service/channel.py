@@ -32,6 +32,7 @@ from hpo_service.domain.messages import (
 )
 from hpo_service.domain.trial import ModelFacts, Outcome, OutcomeKind, Report
 from hpo_service.errors import TrialError
+from hpo_service.journal import remember
 
 # Seconds between two looks at whether there was progress, and so between heartbeats of a busy child.
 BEAT_SECONDS = 1.0
@@ -202,7 +203,9 @@ class TrialLink:
     def report(self, report: Report) -> Stop | None:
         """Send an evaluation and wait for the answer: None to go on, or the order to stop.
 
-        Measures beside the value that are not finite are left out: databases cannot hold them.
+        Measures beside the value that are not finite are left out: databases cannot hold them. A report that was
+        not answered before the order to save and leave goes to the journal, for the checkpoint will lie ahead of it
+        and the supervisor may be dead.
         """
         finite = {name: value for name, value in report.metrics.items() if math.isfinite(value)}
         pending = self.stop()
@@ -212,6 +215,8 @@ class TrialLink:
         while not self._answered and self._stop is None:
             self._hear(None)
         self._stop_answers_report = self._stop is not None and pending is None
+        if self._stop is not None and self._stop.checkpoint and not self._answered:
+            remember(self.folder, report)
         return self._stop
 
     def stop(self) -> Stop | None:

@@ -277,6 +277,10 @@ class TrialQueue:
 
     def _settle(self, trial: TrialRow, outcome: Outcome) -> TrialState:
         state, reason, value = _OUTCOME_STATES[outcome.kind], outcome.reason, outcome.value
+        if state is TrialState.PRUNED:
+            # The books decide, not the holder: it may have heard more, or (after a resume) less, than was recorded.
+            recorded = [row.value for row in self.trials.reports(trial.id) if row.value is not None]
+            value = recorded[-1] if recorded else value
         if value is not None and not math.isfinite(value):
             value = None
         if state is TrialState.COMPLETE and value is None:

@@ -53,6 +53,8 @@ class Studies:
     def steer(self, name: str, state: StudyState, reason: str) -> StudyRow:
         """Pause, resume, drain or cancel a study; running trials obey at their next report or heartbeat.
 
+        Resuming a study that failed queues the failed trials of its open stage again.
+
         Raises:
             NotFoundError: there is no study of this name.
             ConflictError: the study's present state does not allow it.
@@ -65,9 +67,10 @@ class Studies:
                 raise ConflictError(f"study {name} is {row.state}: it cannot become {state}; see `study show {name}`")
             self.rows.set_state(row.id, state, reason)
             if state is StudyState.CANCELLED:
-                for trial in self.trials.list(row.id):
-                    if trial.state is TrialState.WAITING:
-                        self._cancel_waiting(trial, reason)
+                for trial in self._in(row, TrialState.WAITING):
+                    self._cancel_waiting(trial, reason)
+            if row.state is StudyState.FAILED:
+                self._retry_failed(row)
             return self.rows.get(name)
 
     def delete(self, name: str) -> None:
@@ -78,7 +81,7 @@ class Studies:
         """
         with self.db.transaction():
             row = self.rows.lock(self.rows.get(name).id)
-            running = [t for t in self.trials.list(row.id) if t.state is TrialState.RUNNING]
+            running = self._in(row, TrialState.RUNNING)
             if running:
                 raise ConflictError(f"study {name} has {len(running)} running trials: `study cancel {name}` first")
             for stage in self.rows.stages(row.id):
@@ -108,6 +111,16 @@ class Studies:
                 raise ConflictError(f"stage {name}/{stage} is closed: a retried trial could not change its result")
             self.trials.retry(trial.id)
             return self.trials.get(trial.id)
+
+    def _in(self, study: StudyRow, state: TrialState) -> list[TrialRow]:
+        return [trial for trial in self.trials.list(study.id) if trial.state is state]
+
+    def _retry_failed(self, study: StudyRow) -> None:
+        """Queue again what failed in the open stage: the cause is mended, or it will fail as before."""
+        still_open = {stage.id for stage in self.rows.stages(study.id) if stage.open}
+        for trial in self._in(study, TrialState.FAILED):
+            if trial.stage_id in still_open:
+                self.trials.retry(trial.id)
 
     def _cancel_waiting(self, trial: TrialRow, reason: str) -> None:
         if trial.optuna_id is not None:

@@ -14,12 +14,12 @@ from hpo_service.domain.states import TrialState
 from hpo_service.domain.trial import Assignment, Decision, Outcome, OutcomeKind, Report
 from hpo_service.errors import ChildError, DatabaseUnavailableError, HpoServiceError, NotFoundError
 from hpo_service.failpoint import reach
+from hpo_service.journal import recall, remember
 from hpo_service.service.queue import TrialQueue
 from hpo_service.service.reaper import Reaper
 from hpo_service.service.stages import Stages
 from hpo_service.worker.child import OBJECTIVE, TRAINER, Child, FromChildMessage
 from hpo_service.worker.held import HeldTrial, discard_checkpoints, prepare_folder, trial_folder
-from hpo_service.worker.journal import recall, remember
 from hpo_service.worker.keeper import Keeper, StartChild
 from hpo_service.worker.leaving import Leaving
 from hpo_service.worker.options import WorkerOptions

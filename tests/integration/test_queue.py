@@ -125,6 +125,16 @@ def test_a_pruned_trial_teaches_the_sampler_its_last_value(bench):
     assert (trial.state, trial.value) == (optuna.trial.TrialState.PRUNED, 5.0)
 
 
+def test_the_value_of_a_pruned_trial_is_the_last_one_recorded_whatever_its_holder_says(bench):
+    bench.create()
+    for said in (None, 9.0):
+        assignment = bench.must_claim()
+        bench.report(assignment, 1, 5.0)
+        bench.report(assignment, 2, 4.0)
+        bench.end(assignment, OutcomeKind.PRUNED, value=said)
+        assert bench.trial(assignment).value == 4.0
+
+
 def test_a_trial_out_of_memory_is_pruned_with_a_constraint(bench):
     bench.create()
     assert bench.end(bench.must_claim(), OutcomeKind.INFEASIBLE) is TrialState.INFEASIBLE

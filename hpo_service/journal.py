@@ -1,7 +1,8 @@
 """Reports that could not be delivered at once, kept beside the checkpoints that lie ahead of them.
 
-While the database is away a child trains on, and its checkpoints with it. If its worker dies before the database is
-back, whoever resumes from such a checkpoint would never report what lies behind it; from this file they can.
+While the database is away a child trains on, and its checkpoints with it; and a child whose supervisor died with a
+report in hand saves a checkpoint before it leaves. Whoever resumes from such a checkpoint would never report what lies
+behind it; from this file they can.
 """
 
 from __future__ import annotations
