@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from hpo_service.cli.console import console, print_json
 from hpo_service.cli.options import AsJson, OutputFolder, StorageUrl, open_service
 from hpo_service.cli.study_source import load_study
 from hpo_service.domain.states import StudyState
-from hpo_service.errors import ConflictError, DatabaseUnavailableError, StudyFailedError
+from hpo_service.errors import ConflictError, DatabaseUnavailableError, HpoServiceError, StudyFailedError
 
 if TYPE_CHECKING:
     from hpo_service.bootstrap import Service
@@ -51,13 +52,16 @@ def run(
 
 @dataclass
 class Interrupts:
-    """Counts Ctrl-C and SIGTERM while a run is on; the second one is for the impatient."""
+    """Counts Ctrl-C, SIGTERM and the closing of the terminal while a run is on; the second is for the impatient."""
 
     count: int = 0
     forward: Callable[[signal.Signals], None] = field(default=lambda _: None)
 
     def __enter__(self) -> Interrupts:
-        self._previous = {s: signal.signal(s, self._hear) for s in (signal.SIGINT, signal.SIGTERM)}
+        heard = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup a closed terminal means nothing
+            heard.append(signal.SIGHUP)
+        self._previous = {number: signal.signal(number, self._hear) for number in heard}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -77,24 +81,41 @@ def run_study(service: Service, file: Path, workers: int | None, *, as_json: boo
 
     Raises:
         StudyFailedError: the study ended without a result.
+        ConflictError: somebody paused, drained or cancelled the study.
+        HpoServiceError: all workers ended for good before it did.
     """
     spec = load_study(file, warn=not as_json)
     service.upgrade()
     study = service.studies.create(spec)
-    if study.state is StudyState.FAILED:
-        raise StudyFailedError(
-            f"study {spec.name} failed before: {study.reason}; "
-            f"mend the cause, then `hpo-service study resume {spec.name}`"
-        )
-    if study.state in (StudyState.PAUSED, StudyState.DRAINING, StudyState.CANCELLED):
-        raise ConflictError(f"study {spec.name} is {study.state}: `hpo-service study resume {spec.name}` first")
-    if study.state is StudyState.ACTIVE and not _work(service, spec, workers, as_json=as_json):
-        return INTERRUPTED
+    _check_open(study.name, study.state, study.reason)
+    if study.state is StudyState.ACTIVE:
+        snapshot = _work(service, spec, workers, as_json=as_json)
+        if snapshot is None:
+            return INTERRUPTED
+        if not snapshot.state.final:
+            logs = service.settings.output / "logs"
+            raise HpoServiceError(
+                f"study {spec.name} has not ended but no worker is left: see {logs}, mend the cause, "
+                "then run the same command again"
+            )
     return conclude(service, spec.name, as_json=as_json)
 
 
-def _work(service: Service, spec: StudySpec, workers: int | None, *, as_json: bool) -> bool:
-    """Run workers until the study ends; False where the user interrupted."""
+def _check_open(name: str, state: StudyState, reason: str | None) -> None:
+    """Refuse a study that nobody is to work on."""
+    remedy = f"`hpo-service study resume {name}`, then run the same command again"
+    if state is StudyState.FAILED:
+        raise StudyFailedError(f"study {name} failed before: {reason}; mend the cause, {remedy}")
+    if state in (StudyState.PAUSED, StudyState.DRAINING, StudyState.CANCELLED):
+        raise ConflictError(f"study {name} is {state} ({reason}): {remedy}")
+
+
+def _work(service: Service, spec: StudySpec, workers: int | None, *, as_json: bool) -> StudySnapshot | None:
+    """Run workers until the study ends or they do; None where the user interrupted.
+
+    Raises:
+        ConflictError: somebody paused, drained or cancelled the study meanwhile.
+    """
     from hpo_service.cli.live import LiveView
     from hpo_service.launch.local import LocalWorkers, plan_places
 
@@ -107,15 +128,20 @@ def _work(service: Service, spec: StudySpec, workers: int | None, *, as_json: bo
         finally:
             if not crew.wait(DRAIN_SECONDS if interrupts.count < 2 else 5.0):
                 view.note("workers that did not leave in time were ended; their trials are taken up again later")
-    if snapshot.state.final:
-        return True
-    service.reaper.reap()
-    if interrupts.count:
+        # those that left last may have changed it after the last look
+        with contextlib.suppress(DatabaseUnavailableError):
+            service.reaper.reap()
+            snapshot = service.snapshot(spec.name)
+            view.update(snapshot)
+    if interrupts.count and not snapshot.state.final:
         console(stderr=True).print(
             f"Interrupted: {snapshot.current.ended} trials of {snapshot.current.stage} are done and kept. "
             "Run the same command again to go on."
         )
-    return False
+        return None
+    if snapshot.state is not StudyState.FAILED:
+        _check_open(snapshot.name, snapshot.state, snapshot.reason)
+    return snapshot
 
 
 def _watch(service: Service, name: str, crew: LocalWorkers, view: LiveView, interrupts: Interrupts) -> StudySnapshot:
@@ -159,7 +185,10 @@ def conclude(service: Service, name: str, *, as_json: bool) -> int:
     folder = service.settings.output / name
     report = write_report(snapshot, evidence, folder)
     if snapshot.state is StudyState.FAILED:
-        raise StudyFailedError(f"study {name} failed: {snapshot.reason}; what was measured is in {report}")
+        raise StudyFailedError(
+            f"study {name} failed: {snapshot.reason}; mend the cause, then `hpo-service study resume {name}` "
+            f"and run again; what was measured is in {report}"
+        )
     best = write_best(snapshot, evidence, folder)
     if as_json:
         print_json({**verdict_json(snapshot, evidence), "report": str(report), "best": str(best)})

@@ -73,7 +73,7 @@ def pause(name: StudyName, reason: Reason = "paused on the command line", storag
 
 @app.command(epilog=examples("hpo-service study resume mine"))
 def resume(name: StudyName, reason: Reason = "resumed on the command line", storage: StorageUrl = None) -> None:
-    """Go on with a paused, draining, failed or cancelled study."""
+    """Go on with a paused, draining, failed or cancelled study; trials for which it failed are tried again."""
     _steer(name, StudyState.ACTIVE, reason, storage)
 
 

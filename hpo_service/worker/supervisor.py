@@ -336,6 +336,9 @@ class Supervisor:
                 discard_checkpoints(held.folder)
             log.info("%s: %s: %s", held.key, state, outcome.reason)
             self._drop(held)
+            if state is TrialState.FAILED:
+                # where every trial must fail, the study ends before its whole budget has
+                self._ask(self._stages.advance_all, default=False)
 
         self._deliver(held, functools.partial(self._queue.finish, held.assignment.lease, outcome), answered)
 

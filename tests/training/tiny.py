@@ -42,13 +42,13 @@ def byte_tokenizer(chat_template: str | None = None) -> PreTrainedTokenizerFast:
     return fast
 
 
-def save_tiny_llama(folder: Path, seed: int = 0) -> str:
-    """Save a random two-layer Llama with its tokenizer and return its path."""
+def save_tiny_llama(folder: Path, seed: int = 0, width: int = 32) -> str:
+    """Save a random two-layer Llama of this hidden size with its tokenizer and return its path."""
     tokenizer = byte_tokenizer(CHAT_TEMPLATE)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
+        hidden_size=width,
+        intermediate_size=2 * width,
         num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=2,

@@ -1,0 +1,304 @@
+"""`hpo-service run` from an empty folder to the end: as it should go, interrupted, killed and with wrong inputs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpo_service.domain.states import StudyState, TrialState
+from hpo_service.domain.trial import Stage
+from hpo_service.errors import HpoServiceError
+from tests.acceptance.home import Home, ended, wait_until
+
+TRIALS = 12
+
+
+# a study that nothing happens to
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished study, what its `run` said, and the study as `study show --json` tells it."""
+
+    home: Home
+    run: subprocess.CompletedProcess[str]
+    study: dict[str, Any]
+
+    def stage(self, name: str) -> dict[str, Any]:
+        return next(stage for stage in self.study["stages"] if stage["stage"] == name)
+
+    @property
+    def folder(self) -> Path:
+        return self.home.folder / "hpo-output" / "mine"
+
+
+@pytest.fixture(scope="module")
+def finished(lora_home: Callable[..., Home]) -> Finished:
+    home = lora_home("mine", trials=TRIALS, top=3, seeds=3)
+    done = home.run("run", "mine.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Finished(home, done, json.loads(home.run("study", "show", "mine", "--json").stdout))
+
+
+@pytest.fixture(scope="module")
+def again(finished: Finished) -> subprocess.CompletedProcess[str]:
+    """The same command once more, for machines."""
+    return finished.home.run("run", "mine.yaml", "--json")
+
+
+def test_a_run_tells_its_story_and_ends_with_what_was_found(finished):
+    out = finished.run.stdout
+    assert finished.run.stderr == ""
+    for line in (
+        f"search begins with {TRIALS} trials",
+        "the best so far",
+        "verify begins with 9 trials",
+        "confirm begins with 6 trials",
+        "the study is finished: all stages have ended",
+        "test, mean of seeds",
+        f"Report  {finished.folder / 'report.html'}",
+        f"Best    {finished.folder / 'best'}",
+    ):
+        assert line in out
+
+
+def test_every_stage_has_run_and_some_search_trials_were_pruned_with_a_reason(finished):
+    assert [stage["stage"] for stage in finished.study["stages"]] == ["search", "verify", "confirm"]
+    search, verify = finished.stage("search"), finished.stage("verify")
+    assert sum(search["counts"].values()) == len(search["trials"]) == TRIALS
+    assert set(search["counts"]) == {"complete", "pruned"}
+    assert all("of the epoch" in t["reason"] for t in search["trials"] if t["state"] == "pruned")
+    assert Counter(t["label"].rpartition(" ")[2] for t in verify["trials"]) == {"0.5": 3, "1": 3, "2": 3}
+
+
+def test_winner_and_default_are_confirmed_with_three_new_seeds_each(finished):
+    trials = finished.stage("confirm")["trials"]
+    assert {trial["state"] for trial in trials} == {"complete"}
+    seeds: dict[str, set[int]] = {}
+    for trial in trials:
+        seeds.setdefault(trial["label"], set()).add(trial["seed"])
+    assert {label: len(several) for label, several in seeds.items()} == {"winner 1": 3, "default": 3}
+    assert {t["seed"] for t in finished.stage("search")["trials"]}.isdisjoint(set.union(*seeds.values()))
+
+
+def test_the_same_command_on_a_finished_study_changes_nothing(finished, again):
+    shown = json.loads(finished.home.run("study", "show", "mine", "--json").stdout)
+    assert again.returncode == 0
+    assert {**shown, "now": 0} == {**finished.study, "now": 0}
+
+
+def test_with_json_one_document_has_the_numbers_of_the_table(finished, again):
+    document = json.loads(again.stdout)
+    assert again.stderr == ""
+    assert document["sentence"].removesuffix(".") in " ".join(finished.run.stdout.lower().split())
+    assert {stage: sum(counts.values()) for stage, counts in document["trials"].items()} == {
+        "search": TRIALS,
+        "verify": 9,
+        "confirm": 6,
+    }
+    for side in document["configurations"]:
+        assert f"{side['test']:.4f}" in finished.run.stdout
+        assert f"{side['validation']:.4f}" in finished.run.stdout
+        assert side["test"] == pytest.approx(sum(run["test"] for run in side["runs"]) / 3)
+
+
+def test_report_and_best_config_say_what_the_command_said(finished, again):
+    document = json.loads(again.stdout)
+    assert document["report"] == str(finished.folder / "report.html")
+    assert document["best"] == str(finished.folder / "best")
+    assert document["sentence"].removeprefix("the winner") in (finished.folder / "report.html").read_text()
+    config = (finished.folder / "best" / "config.yaml").read_text()
+    assert f"recommended: {document['recommended']}" in config
+
+
+def nll_by_plain_peft(adapter: Path, spec: dict[str, Any]) -> float:
+    """Mean NLL per token on the test rows, by transformers and PEFT alone."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from hpo_service.domain.study import DataSpec
+    from hpo_service.training.rows import prepare_rows
+
+    name = spec["model"]["target"]
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(name), adapter).eval()
+    rows = prepare_rows(DataSpec.model_validate(spec["data"]), AutoTokenizer.from_pretrained(name)).test
+    total, tokens = 0.0, 0
+    for row in rows:
+        ids, labels = torch.tensor(row.ids).long()[None], torch.tensor(row.labels).long()[None]
+        learned = int((labels[:, 1:] != -100).sum())
+        with torch.no_grad():
+            total += float(model(input_ids=ids, labels=labels).loss) * learned
+        tokens += learned
+    return total / tokens
+
+
+def test_plain_peft_loads_best_and_reproduces_the_reported_test_loss(finished, again):
+    exported = json.loads(again.stdout)["exported"]
+    assert abs(nll_by_plain_peft(finished.folder / "best", finished.study["spec"]) - exported["test"]) < 1e-4
+
+
+def test_nothing_of_a_finished_run_is_left_running(finished):
+    assert finished.home.processes() == []
+
+
+def test_no_checkpoint_of_a_trial_that_has_ended_stays_on_the_disk(finished):
+    assert list(finished.folder.glob("trials/*/*/checkpoint")) == []
+    assert len(list(finished.folder.glob("trials/*/*/adapter"))) == 6
+
+
+# a study that is interrupted
+
+
+HOW_TO_GO_ON = "are done and kept. Run the same command again to go on.\n"
+
+
+def counts(home: Home, study: str) -> dict[str, int]:
+    """How many trials each stage has; each must have ended, and be there once."""
+    stages = home.snapshot(study).stages
+    for stage in stages:
+        assert stage.ended == len(stage.trials) == len({trial.number for trial in stage.trials})
+    return {str(stage.stage): len(stage.trials) for stage in stages}
+
+
+def run_until(home: Home, study: str, stage: Stage, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+    """Start `run` and return while a trial of this stage is being trained."""
+
+    def training() -> bool:
+        assert process.poll() is None, process.communicate()
+        view = home.snapshot(study).stage(stage)
+        return view is not None and any(t.state is TrialState.RUNNING and t.curve for t in view.trials)
+
+    process = home.start("run", "mine.yaml", *arguments, **variables)
+    wait_until(lambda: process.poll() is not None or _created(home, study), f"{study} is created")
+    wait_until(training, f"a trial of {stage} reports")
+    return process
+
+
+def _created(home: Home, study: str) -> bool:
+    try:
+        return bool(home.snapshot(study))
+    except HpoServiceError:
+        return False
+
+
+def test_ctrl_c_in_search_and_in_verify_costs_no_trial(lora_home, postgres_database):
+    home = lora_home("cut", trials=7, top=1, HPO_SERVICE_STORAGE=postgres_database)
+    for stage in (Stage.SEARCH, Stage.VERIFY):
+        process = run_until(home, "cut", stage, "--workers", "1")
+        process.send_signal(signal.SIGINT)
+        done = ended(process)
+        assert done.returncode == 130
+        assert done.stderr.startswith("Interrupted: ")
+        assert done.stderr.endswith(f" trials of {stage} {HOW_TO_GO_ON}")
+        assert done.stderr.count("\n") == 1
+        assert home.processes() == []
+        assert home.snapshot("cut").state is StudyState.ACTIVE
+        assert all(t.state is not TrialState.RUNNING for t in home.snapshot("cut").current.trials)
+    done = home.run("run", "mine.yaml", "--workers", "1", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["exported"]["test"] > 0
+    assert counts(home, "cut") == {"search": 7, "verify": 3, "confirm": 4}
+    resumed = [t for view in home.snapshot("cut").stages for t in view.trials if t.attempt > 1]
+    assert len(resumed) == 2
+    assert {(t.errors, t.losses) for t in resumed} == {(0, 0)}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_run_that_is_ended_at_any_moment_goes_on_to_the_same_number_of_trials(own_home, number):
+    moment = random.Random(f"moment of {number}")
+    for _ in range(2):
+        process = own_home.start("run", "mine.yaml", "--workers", "2", STEP_SECONDS="0.1")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(moment.uniform(0.5, 5.0))
+        process.send_signal(number)
+        done = ended(process)
+        assert done.returncode in (-signal.SIGKILL, 130, 0)
+        assert "Traceback" not in done.stderr
+        if number is signal.SIGINT:
+            assert own_home.processes() == []
+    done = own_home.run("run", "mine.yaml", "--workers", "2", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert counts(own_home, "mine") == {"search": 6, "confirm": 4}
+    wait_until(lambda: own_home.processes() == [], "the workers of the runs that were killed have left")
+
+
+def test_a_second_ctrl_c_stops_at_once_and_loses_no_trial(own_home):
+    (own_home.folder / "objective_of_the_test.py").write_text(
+        "import time\ndef bowl(trial):\n    trial.report(1, 1.0)\n    time.sleep(300)\n"
+    )
+    process = run_until(own_home, "mine", Stage.SEARCH, "--workers", "1")
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    process.wait(20)
+    done = ended(process)
+    assert done.returncode == 130
+    assert "stopping at once" in done.stdout
+    assert own_home.processes() == []
+    [trial] = own_home.snapshot("mine").current.trials
+    assert trial.state is TrialState.WAITING
+    assert "aborted before it could save" in trial.reason
+
+
+def test_a_terminal_that_is_closed_stops_the_run_as_ctrl_c_does(own_home):
+    process = run_until(own_home, "mine", Stage.SEARCH, "--workers", "1", STEP_SECONDS="1")
+    process.send_signal(signal.SIGHUP)
+    assert ended(process).returncode == 130
+    assert own_home.processes() == []
+
+
+@pytest.mark.parametrize("command, state", [("pause", "paused"), ("drain", "draining"), ("cancel", "cancelled")])
+def test_a_run_whose_study_is_held_from_outside_ends_and_says_why(own_home, command, state):
+    process = run_until(own_home, "mine", Stage.SEARCH, "--workers", "1", STEP_SECONDS="0.3")
+    own_home.run("study", command, "mine", "--reason", "the node is needed")
+    done = ended(process)
+    again = own_home.run("run", "mine.yaml")
+    for refused in (done, again):
+        assert refused.returncode == 4
+        assert refused.stderr == (
+            f"error: study mine is {state} (the node is needed): "
+            "`hpo-service study resume mine`, then run the same command again\n"
+        )
+
+
+# a study with wrong inputs
+
+
+def test_a_model_or_data_that_cannot_be_used_is_one_line_and_mended_by_resume(lora_home):
+    home = lora_home("wrong", trials=5, top=1)
+    config, rows = home.folder / "small" / "config.json", home.folder / "rows.jsonl"
+    right_config, right_rows = config.read_text(), rows.read_text()
+    config.write_text(right_config.replace("LlamaForCausalLM", "BertModel").replace('"llama"', '"bert"'))
+    rows.write_text(right_rows + '{"prompt": "say", "completion": \n')
+
+    for wrong, right in ((config, right_config), (rows, right_rows)):
+        done = home.run("run", "mine.yaml", "--workers", "1")
+        assert done.returncode == 1
+        error = done.stderr.splitlines()[-1]
+        assert error.startswith("error: study wrong failed: 3 trials failed and none succeeded, the last with: ")
+        assert str(wrong if wrong is rows else wrong.parent) in error
+        assert "; mend the cause, then `hpo-service study resume wrong` and run again; " in error
+        assert "Traceback" not in done.stdout + done.stderr
+        wrong.write_text(right)
+        refused = home.run("run", "mine.yaml")
+        assert refused.returncode == 1
+        assert refused.stderr.splitlines()[-1].startswith("error: study wrong failed before: 3 trials failed")
+        assert home.run("study", "resume", "wrong").returncode == 0
+
+    done = home.run("run", "mine.yaml", "--workers", "1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert counts(home, "wrong") == {"search": 5, "verify": 3, "confirm": 4}
+    assert not any(t.state is TrialState.FAILED for view in home.snapshot("wrong").stages for t in view.trials)
