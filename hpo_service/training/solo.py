@@ -168,6 +168,7 @@ class SoloEngine:
             link.started(checkpoint.step / plan.steps if checkpoint else 0.0, models)
             trainer.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
         facts = _facts(job, model, watch, trainer)
+        facts["resumed_at_step"] = checkpoint.step if checkpoint else 0
         if refused:
             facts["checkpoint_refused"] = refused
         return self._conclude(job, model, watch, facts)

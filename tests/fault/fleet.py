@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 
 @dataclass
 class Fleet:
-    """Worker processes of one study; any of them may be killed, frozen or replaced."""
+    """Worker processes of one study (of all, where it is ""); any of them may be killed, frozen or replaced."""
 
     storage: str
     output: Path
@@ -45,7 +45,8 @@ class Fleet:
         environment.pop("HPO_SERVICE_FAILPOINT", None)
         if failpoint:
             environment["HPO_SERVICE_FAILPOINT"] = failpoint
-        command = [sys.executable, "-m", "hpo_service", "worker", "--study", self.study, "--until-finished", *extra]
+        study = ["--study", self.study] if self.study else []
+        command = [sys.executable, "-m", "hpo_service", "worker", *study, "--until-finished", *extra]
         self.output.mkdir(parents=True, exist_ok=True)
         with (self.output / "workers.log").open("ab") as log:
             return subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
