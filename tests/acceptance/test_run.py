@@ -23,6 +23,9 @@ from tests.acceptance.home import Home, ended, wait_until
 
 TRIALS = 12
 
+# One finished study serves many tests here: they stay in one test process.
+pytestmark = pytest.mark.xdist_group("run")
+
 
 # a study that nothing happens to
 
