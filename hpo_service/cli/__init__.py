@@ -68,6 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except HpoServiceError as error:
         sys.stderr.write((_as_json(error) if "--json" in given else f"error: {_one_line(error)}") + "\n")
         raise SystemExit(error.exit_code) from None
+    except OSError as error:
+        broken = HpoServiceError(f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
+        sys.stderr.write((_as_json(broken) if "--json" in given else f"error: {_one_line(broken)}") + "\n")
+        raise SystemExit(1) from None
 
 
 def _one_line(error: HpoServiceError) -> str:

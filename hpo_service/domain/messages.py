@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from hpo_service.domain.trial import ModelFacts, Outcome, Report, TrialConfig
+from hpo_service.domain.trial import ModelFacts, Outcome, Reason, Report, TrialConfig
 
 
 class _Message(BaseModel):
@@ -79,7 +79,7 @@ class Failed(_Message):
 
     type: Literal["failed"] = "failed"
     trial: str
-    reason: str
+    reason: Reason
     fatal: bool = False
     retryable: bool = True
 

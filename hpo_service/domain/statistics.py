@@ -66,7 +66,8 @@ class Comparison:
         """Say in words what was found."""
         sample = f"{self.seeds} seed{'s' if self.seeds > 1 else ''} each"
         sample += f", {self.examples} test rows" if self.examples else ""
-        spread = "no interval: it takes two seeds of each" if self.low is None else f"{self.level} {self.interval}"
+        why_none = "it takes two seeds of each" if self.seeds < 2 else "the seeds made no difference; are they used?"
+        spread = f"no interval: {why_none}" if self.low is None else f"{self.level} {self.interval}"
         if not self.distinguishable:
             return f"not distinguishable from the default ({self._signed(self.improvement)}, {spread}; {sample})"
         word = "better" if self.improvement > 0 else "WORSE"
@@ -127,8 +128,8 @@ def compare_values(
     """Compare the final values of two configurations' seeds, for objectives without per-example scores.
 
     Welch's t interval of the difference of the means (Welch, 1947), relative to the size of the baseline's mean,
-    which is taken as it is. Seeds that all gave the same value give an interval without width; a single seed
-    on a side gives none.
+    which is taken as it is. A single seed on a side gives no interval, nor do seeds that made no difference on either
+    side: they are one measurement, written down several times.
 
     Raises:
         ValueError: if a side is empty or a value is not finite.
@@ -142,8 +143,9 @@ def compare_values(
     low = high = None
     if min(len(side) for side in sides) > 1:
         error, freedom = _welch(*sides)
-        half = factor * error * t_quantile(0.5 + confidence / 2, freedom) if error else 0.0
-        low, high = improvement - half, improvement + half
+        if error:
+            half = factor * error * t_quantile(0.5 + confidence / 2, freedom)
+            low, high = improvement - half, improvement + half
     return Comparison(
         baseline=means[0],
         candidate=means[1],

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from hpo_service.domain.space import ParameterValue
 from hpo_service.domain.study import DataSpec, ModelSpec, ObjectiveSpec, TrainingSpec
@@ -70,6 +70,17 @@ class Assignment(_Record):
         return f"{self.stage.value}-{self.number:04d}"
 
 
+def storable(text: object) -> object:
+    """Write out what no database takes as text: NUL characters, and the half characters of undecodable file names."""
+    if not isinstance(text, str):
+        return text
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+
+
+Reason = Annotated[str, BeforeValidator(storable), Field(min_length=1)]
+"""Why something was decided or how it ended, in words that can be stored anywhere."""
+
+
 class Report(_Record):
     """One evaluation of a running trial.
 
@@ -77,7 +88,7 @@ class Report(_Record):
     minimised (mean NLL per supervised validation token, in nats) or the user's own measure.
     """
 
-    step: int = Field(ge=0)
+    step: int = Field(ge=0, lt=2**31)  # an SQL INTEGER holds no more
     fraction: float = Field(ge=0, le=1)
     value: float
     metrics: dict[str, float] = Field(default_factory=dict)
@@ -87,7 +98,7 @@ class Decision(_Record):
     """What the holder of a trial must do next, and why."""
 
     action: Literal["continue", "prune", "cancel", "release", "abandon"]
-    reason: str = Field(min_length=1)
+    reason: Reason
 
 
 class Scores(_Record):
@@ -126,7 +137,7 @@ class Outcome(_Record):
     """The end of an attempt with its reason; `value` is the final measure where there is one."""
 
     kind: OutcomeKind
-    reason: str = Field(min_length=1)
+    reason: Reason
     value: float | None = None
     validation: Scores | None = None
     test: Scores | None = None

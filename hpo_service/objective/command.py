@@ -151,7 +151,7 @@ def _hear(line: str, context: TrialContext) -> float | None:
             fraction=None if fraction is None else float(fraction),
             metrics={str(k): float(v) for k, v in (message.get("metrics") or {}).items()},
         )
-    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError, TrialError) as error:
         raise TrialError(f"the objective's command printed a line that cannot be read: {line.strip()!r}") from error
     return None
 

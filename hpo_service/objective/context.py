@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from hpo_service.channel import Stopped, TrialLink
 from hpo_service.domain.space import ParameterValue
 from hpo_service.domain.trial import Report
+from hpo_service.errors import TrialError
 
 
 class TrialContext:
@@ -72,12 +75,22 @@ class TrialContext:
         share = step / self._expected if fraction is None else fraction
         share = min(1.0, max(0.0, share))
         self._link.touch(share)
-        self._link.report(Report(step=step, fraction=share, value=value, metrics=dict(metrics or {})))
+        self._link.report(_report(step=step, fraction=share, value=value, metrics=dict(metrics or {})))
 
     def should_stop(self) -> bool:
         """Whether to end now: pruned, cancelled, or the worker is leaving; save a checkpoint and return."""
         self._link.touch()
         return self._link.stop() is not None
+
+
+def _report(step: int, fraction: float, value: float, metrics: dict[str, float]) -> Report:
+    try:
+        return Report(step=step, fraction=fraction, value=value, metrics=metrics)
+    except (ValidationError, OverflowError) as error:
+        raise TrialError(
+            f"report(step={str(step)[:40]}, value={str(value)[:40]}) is not possible: "
+            "step is a whole number from 0 below 2^31, value and metrics are numbers"
+        ) from error
 
 
 __all__ = ["Stopped", "TrialContext"]

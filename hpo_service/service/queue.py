@@ -65,7 +65,7 @@ class TrialQueue:
         Returns:
             The assignment, or None where there is nothing to do at present.
         """
-        with self.db.transaction():
+        with self.db.transaction(read_only=True):
             open_stages = [(s, g) for s, g in self.studies.claimable() if study is None or s.name == study]
         for row, stage in open_stages:
             found = self._claim_waiting(row, stage, worker_id) or self._claim_new(row, stage, worker_id)
@@ -76,7 +76,9 @@ class TrialQueue:
     def _claim_waiting(self, study: StudyRow, stage: StageRow, worker_id: str) -> Assignment | None:
         spec = StudySpec.model_validate(study.spec)
         with self.db.transaction():
-            trial = self.trials.claim_waiting(stage.id, worker_id, spec.execution.lease_seconds)
+            trial = self.trials.claim_waiting(
+                stage.id, worker_id, spec.execution.lease_seconds, devices=1 / spec.execution.trials_per_worker
+            )
             if trial is None:
                 return None
             reach("claim.taken")
@@ -146,6 +148,7 @@ class TrialQueue:
             seed=spec.search.seed,
             worker_id=worker_id,
             lease_seconds=spec.execution.lease_seconds,
+            devices=1 / spec.execution.trials_per_worker,
         )
         if trial is None:
             return None
@@ -201,7 +204,7 @@ class TrialQueue:
             reach("report.held")
             study, stage = self.studies.of_stage(trial.stage_id)
             spec = StudySpec.model_validate(study.spec)
-            asked = _asked_from_outside(study, trial)
+            asked = asked_from_outside(study, trial)
             fresh = self.trials.record(trial, report)
             if fresh:
                 self.optuna.report(_optuna_id(trial), report.step, report.value)
@@ -251,7 +254,7 @@ class TrialQueue:
         study, _ = self.studies.of_stage(trial.stage_id)
         spec = StudySpec.model_validate(study.spec)
         self.trials.extend(lease, spec.execution.lease_seconds, share)
-        asked = _asked_from_outside(study, trial)
+        asked = asked_from_outside(study, trial)
         if asked is None and draining:
             return Decision(action="release", reason="the worker was told to drain")
         return asked or CONTINUE
@@ -299,6 +302,11 @@ class TrialQueue:
 
     def _give_back(self, trial: TrialRow, outcome: Outcome) -> TrialState:
         study, _ = self.studies.of_stage(trial.stage_id)
+        asked = asked_from_outside(study, trial)
+        if asked is not None and asked.action == "cancel":
+            self.optuna.finish(_optuna_id(trial), TrialState.CANCELLED, None, None)
+            self.trials.settle(trial.id, TrialState.CANCELLED, reason=asked.reason)
+            return TrialState.CANCELLED
         limits = StudySpec.model_validate(study.spec).execution
         errors = trial.errors + 1
         if outcome.kind is OutcomeKind.RELEASED:
@@ -314,7 +322,7 @@ class TrialQueue:
         return TrialState.FAILED
 
 
-def _asked_from_outside(study: StudyRow, trial: TrialRow) -> Decision | None:
+def asked_from_outside(study: StudyRow, trial: TrialRow) -> Decision | None:
     """Return what a person asked of this running trial, if anything."""
     if trial.cancel_reason:
         return Decision(action="cancel", reason=trial.cancel_reason)

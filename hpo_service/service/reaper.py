@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hpo_service.domain.states import TrialState
 from hpo_service.domain.study import StudySpec
 from hpo_service.search.studies import OptunaStudies
+from hpo_service.service.queue import asked_from_outside
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StudyStore
 from hpo_service.storage.trials import TrialRow, TrialStore
@@ -56,6 +57,12 @@ class Reaper:
 
     def _take_back(self, trial: TrialRow) -> None:
         study, _ = self.studies.of_stage(trial.stage_id)
+        asked = asked_from_outside(study, trial)
+        if asked is not None and asked.action == "cancel":
+            if trial.optuna_id is not None:
+                self.optuna.finish(trial.optuna_id, TrialState.CANCELLED, None, None)
+            self.trials.settle(trial.id, TrialState.CANCELLED, reason=asked.reason)
+            return
         limit = StudySpec.model_validate(study.spec).execution.max_losses
         losses = trial.losses + 1
         reason = f"worker {trial.worker_id} fell silent in attempt {trial.attempt} (loss {losses} of at most {limit})"

@@ -89,6 +89,10 @@ class Stages:
         failed = [row for row in rows if row.state is TrialState.FAILED]
         if len(failed) < HOPELESS or any(row.state in (TrialState.COMPLETE, TrialState.PRUNED) for row in rows):
             return False
+        broken = {attempt.worker_id for row in failed for attempt in self.trials.attempts(row.id)}
+        if any(row.state is TrialState.RUNNING and row.worker_id not in broken for row in rows):
+            # A worker that has not failed yet is at work: it may be the others whose machine is set up wrongly.
+            return False
         reason = f"{len(failed)} trials failed and none succeeded, the last with: {failed[-1].reason}"
         self.studies.set_state(study.id, StudyState.FAILED, reason)
         return True

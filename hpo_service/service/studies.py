@@ -53,7 +53,8 @@ class Studies:
     def steer(self, name: str, state: StudyState, reason: str) -> StudyRow:
         """Pause, resume, drain or cancel a study; running trials obey at their next report or heartbeat.
 
-        Resuming a study that failed queues the failed trials of its open stage again.
+        Resuming a study that failed queues the failed trials of its open stage again; resuming one that was cancelled
+        queues those that its cancelling ended.
 
         Raises:
             NotFoundError: there is no study of this name.
@@ -71,6 +72,8 @@ class Studies:
                     self._cancel_waiting(trial, reason)
             if row.state is StudyState.FAILED:
                 self._retry_failed(row)
+            if row.state is StudyState.CANCELLED:
+                self._retry_cancelled(row)
             return self.rows.get(name)
 
     def delete(self, name: str) -> None:
@@ -114,6 +117,13 @@ class Studies:
 
     def _in(self, study: StudyRow, state: TrialState) -> list[TrialRow]:
         return [trial for trial in self.trials.list(study.id) if trial.state is state]
+
+    def _retry_cancelled(self, study: StudyRow) -> None:
+        """Queue what the study's cancelling ended in the open stage; what was stopped by itself stays stopped."""
+        still_open = {stage.id for stage in self.rows.stages(study.id) if stage.open}
+        for trial in self._in(study, TrialState.CANCELLED):
+            if trial.stage_id in still_open and not trial.cancel_reason and study.reason in trial.reason:
+                self.trials.retry(trial.id)
 
     def _retry_failed(self, study: StudyRow) -> None:
         """Queue again what failed in the open stage: the cause is mended, or it will fail as before."""

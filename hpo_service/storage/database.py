@@ -221,7 +221,7 @@ class Database:
 def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:
         raise UsageError(
             "the storage URL cannot be read: write sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME"
         ) from error
@@ -234,8 +234,9 @@ def _parse(url: str) -> URL:
 
 
 def _without_secrets(url: URL) -> str:
-    hidden = {name: "***" for name in url.query if "password" in name}
-    return url.update_query_dict(hidden).render_as_string(hide_password=True)
+    hidden = {name: "HIDDEN" for name in url.query if "password" in name}
+    shown = url.update_query_dict(hidden).render_as_string(hide_password=True)
+    return shown.replace("=HIDDEN", "=***")  # asterisks would be written as %2A
 
 
 def _sqlite(url: URL) -> Engine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections import deque
 from collections.abc import Callable
@@ -14,14 +15,22 @@ FIRST_RETRY_SECONDS = 0.5
 LAST_RETRY_SECONDS = 10.0
 
 
+log = logging.getLogger(__name__)
+
+
+def _crash(error: Exception) -> None:
+    raise error
+
+
 @dataclass(frozen=True)
 class Delivery:
-    """One call to the database about a trial, and what to do with its answer, or with its refusal."""
+    """One call to the database about a trial; what to do with its answer, its refusal, an error nobody expects."""
 
     trial: str
     call: Callable[[], Any]
     answered: Callable[[Any], None]
     refused: Callable[[HpoServiceError], None]
+    broken: Callable[[Exception], None] = _crash
 
 
 class Outbox:
@@ -73,6 +82,11 @@ class Outbox:
                 self.reached()
                 self.forget(delivery.trial)
                 delivery.refused(error)
+            except Exception as error:
+                # One trial's poisoned input must not end the worker: it is told, and the others go on.
+                log.exception("the database refused a delivery about %s", delivery.trial)
+                self.forget(delivery.trial)
+                delivery.broken(error)
             else:
                 self._pending.popleft()
                 self.reached()

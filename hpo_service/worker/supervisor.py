@@ -322,7 +322,15 @@ class Supervisor:
         def refused(error: HpoServiceError) -> None:
             self._surrender(held, str(error))
 
-        self._outbox.put(Delivery(held.key, call, answered, refused))
+        def broken(error: Exception) -> None:
+            reason = f"what the trial reported cannot be stored ({type(error).__name__})"
+            if held.over:
+                self._surrender(held, reason)
+                return
+            self._tell(held, Decision(action="cancel", reason=reason))
+            self._settle(held, Outcome(kind=OutcomeKind.ERROR, reason=reason, retryable=False))
+
+        self._outbox.put(Delivery(held.key, call, answered, refused, broken))
         self._outbox.flush()
 
     def _settle(self, held: HeldTrial, outcome: Outcome) -> None:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -93,13 +94,14 @@ class Home:
         """Run a command to its end."""
         return ended(self.start(*arguments, **variables))
 
+    @cached_property
+    def service(self) -> Service:
+        """The same database from within this process."""
+        return Service(Settings(self.storage, self.folder / "hpo-output", self.folder / "cache"))
+
     def snapshot(self, study: str) -> StudySnapshot:
         """Read a study as it is now."""
-        service = Service(Settings(self.storage, self.folder / "hpo-output", self.folder / "cache"))
-        try:
-            return service.snapshot(study)
-        finally:
-            service.db.dispose()
+        return self.service.snapshot(study)
 
     def processes(self) -> list[psutil.Process]:
         """Workers and children that were started from here and have not ended."""
@@ -114,9 +116,10 @@ class Home:
         return found
 
     def clear(self) -> None:
-        """Kill whatever a failed test left behind."""
+        """Kill whatever a failed test left behind, and close the database."""
         for process in self.processes():
             process.kill()
+        self.service.db.dispose()
 
 
 def ended(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
@@ -128,7 +131,7 @@ def ended(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def wait_until(happened: Callable[[], Any], what: str, pause: float = 0.05) -> None:
+def wait_until(happened: Callable[[], Any], what: str, pause: float = 0.1) -> None:
     """Wait until something has happened, and fail where it never does."""
     deadline = time.monotonic() + PATIENCE
     while not happened():

@@ -13,7 +13,7 @@ from hpo_service.domain.states import StudyState, TrialState
 from hpo_service.failpoint import LABELS, reach
 from hpo_service.settings import Settings
 
-TRAINER_ONLY = {"checkpoint.written"}  # reached by the built-in trainer: tests/training kills it there
+TRAINER_ONLY = {"checkpoint.written"}  # reached by the built-in trainer: test_real_trial.py kills it there
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import optuna
 import pytest
 
 from hpo_service.domain.states import StudyState, TrialState
-from hpo_service.domain.trial import OutcomeKind, Scores, Stage
+from hpo_service.domain.trial import Outcome, OutcomeKind, Scores, Stage
 from hpo_service.errors import StaleLeaseError
 
 
@@ -276,3 +276,60 @@ def test_a_clock_that_jumped_ahead_costs_an_attempt_but_no_result(bench):
         bench.complete(early, 2.0)
     assert bench.complete(again, 2.0) is TrialState.COMPLETE
     assert len(bench.trials()) == 1
+
+
+def test_a_worker_without_failures_at_work_keeps_a_study_from_giving_up(bench):
+    bench.create(search={"budget": {"trials": 8}, "pruner": "none"})
+    healthy = bench.must_claim("w1")
+    for _ in range(4):
+        bench.end(bench.must_claim("w2"), OutcomeKind.ERROR, retryable=False)
+    assert bench.service.stages.advance_all() is False
+    assert bench.complete(healthy) is TrialState.COMPLETE
+    assert bench.state() is StudyState.ACTIVE
+
+
+def test_resuming_a_cancelled_study_takes_up_what_its_cancelling_ended(bench):
+    bench.create()
+    stopped, running, waiting = (bench.must_claim() for _ in range(3))
+    bench.service.studies.stop_trial("s", Stage.SEARCH, stopped.number, "looks bad")
+    bench.end(stopped, OutcomeKind.CANCELLED)
+    bench.end(waiting, OutcomeKind.RELEASED)
+    bench.service.studies.steer("s", StudyState.CANCELLED, "wrong data")
+    bench.service.queue.finish(
+        running.lease, Outcome(kind=OutcomeKind.CANCELLED, reason="the study was cancelled: wrong data")
+    )
+    bench.service.studies.steer("s", StudyState.ACTIVE, "right after all")
+    states = {t.id: t.state for t in bench.trials()}
+    assert states[stopped.lease.trial_id] is TrialState.CANCELLED
+    assert states[running.lease.trial_id] is states[waiting.lease.trial_id] is TrialState.WAITING
+
+
+@pytest.mark.parametrize("kind", [OutcomeKind.ERROR, OutcomeKind.RELEASED, None])
+def test_a_trial_that_was_told_to_end_is_not_queued_again_when_its_holder_dies(bench, kind):
+    bench.create()
+    assignment = bench.must_claim()
+    bench.service.studies.steer("s", StudyState.CANCELLED, "wrong data")
+    if kind is None:
+        bench.run_out(assignment)
+        bench.service.reaper.reap()
+    else:
+        bench.end(assignment, kind)
+    row = bench.trial(assignment)
+    assert (row.state, "wrong data" in row.reason) == (TrialState.CANCELLED, True)
+    assert optuna_trials(bench)[0].state is optuna.trial.TrialState.FAIL
+
+
+def test_trials_that_share_a_device_share_its_time(bench):
+    bench.create(execution={"trials_per_worker": 4})
+    assignment = bench.must_claim()
+    with bench.service.db.transaction():
+        [attempt] = bench.service.trial_rows.attempts(assignment.lease.trial_id)
+    assert attempt.devices == 0.25
+
+
+def test_text_that_no_database_takes_is_written_out(bench):
+    bench.create()
+    assignment = bench.must_claim()
+    outcome = Outcome(kind=OutcomeKind.ERROR, reason="no file \udcff.bin \0", retryable=False)
+    assert bench.service.queue.finish(assignment.lease, outcome) is TrialState.FAILED
+    assert bench.trial(assignment).reason == "no file \\udcff.bin \\0"

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
 from hpo_service.channel import Stopped, TrialLink
 from hpo_service.domain.messages import Stop
+from hpo_service.errors import TrialError
 from hpo_service.objective import TrialContext
 
 Link = Callable[..., TrialLink]
@@ -51,7 +51,7 @@ def test_a_value_that_is_not_finite_is_reported_as_it_is(link: Link, talk: Any) 
 
 
 def test_a_negative_step_is_refused(link: Link) -> None:
-    with pytest.raises(ValidationError, match="step"):
+    with pytest.raises(TrialError, match=r"report\(step=-1, value=1.0\) is not possible"):
         TrialContext(link()).report(-1, 1.0)
 
 

@@ -392,8 +392,19 @@ def test_a_worker_that_can_start_no_child_gives_the_trial_back_and_leaves(world:
     assert world.queue.kinds() == [OutcomeKind.RELEASED]
 
 
+def test_a_report_that_cannot_be_stored_fails_its_trial_and_not_the_worker(world: Any, trial: Trial) -> None:
+    real = world.queue.report
+    poisoned = lambda lease, report: 1 / 0 if lease.trial_id == 0 else real(lease, report)  # noqa: E731
+    world.queue.report = poisoned
+    world.run(trial(0), trial(1))
+    assert world.queue.kinds() == [OutcomeKind.ERROR, OutcomeKind.COMPLETE]
+    ((_, outcome), _) = world.queue.outcomes
+    assert "cannot be stored (ZeroDivisionError)" in outcome.reason
+    assert not outcome.retryable
+
+
 def test_what_nobody_expects_ends_the_worker_and_its_child(world: Any, trial: Trial) -> None:
-    world.clock.at(15, lambda: world.queue.__setattr__("report", lambda *_: 1 / 0))
+    world.clock.at(15, lambda: world.queue.__setattr__("renew", lambda *_: 1 / 0))
     with pytest.raises(ZeroDivisionError):
         world.run(trial(0))
     assert world.child.closed

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from hpo_service.domain.trial import Assignment, OutcomeKind, Report
-from hpo_service.worker.held import prepare_folder, trial_folder
 from hpo_service.journal import JOURNAL, recall, remember
+from hpo_service.worker.held import prepare_folder, trial_folder
 
 Trial = Callable[..., Assignment]
 
