@@ -220,7 +220,7 @@ def test_a_run_that_is_interrupted_or_killed_at_any_moment_goes_on_to_the_same_n
     moment = random.Random(4)
     for number, status in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
         process = own_home.start("run", "mine.yaml", "--workers", "1", STEP_SECONDS="0.2")
-        wait_until(own_home.processes, "a worker is there")
+        wait_until(lambda: len(own_home.processes()) > 1, "a worker is there")
         time.sleep(moment.uniform(0.0, 3.0))
         process.send_signal(number)
         done = ended(process)

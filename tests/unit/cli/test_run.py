@@ -1,0 +1,191 @@
+"""What `run` does when workers, the database or the terminal leave it: with a crew that does as it is told."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+from dataclasses import dataclass, field
+
+import pytest
+
+from hpo_service import cli
+from hpo_service.bootstrap import Service
+from hpo_service.errors import DatabaseUnavailableError
+from hpo_service.launch import local
+from hpo_service.settings import Settings
+
+run = importlib.import_module("hpo_service.cli.run")  # the package's own `run` is the command
+
+STUDY = """\
+name: mine
+objective: {python: "nowhere:nothing"}
+space: {parameters: {x: {low: 0.0, high: 1.0}}}
+search: {sampler: random, budget: {trials: 2}}
+"""
+
+
+@dataclass
+class Crew:
+    """Workers that stay for so many looks, and do something of the test's at each."""
+
+    looks: int = 3
+    at_look: dict[int, object] = field(default_factory=dict)
+    leaves_in_time: bool = True
+    signals: list[signal.Signals] = field(default_factory=list)
+    waited: float = 0.0
+
+    def __call__(self, *_: object) -> Crew:
+        return self
+
+    def start(self) -> None:
+        pass
+
+    @property
+    def alive(self) -> int:
+        self.looks -= 1
+        return int(self.looks >= 0)
+
+    def watch(self) -> list[str]:
+        happening = self.at_look.get(self.looks)
+        return [str(happening() or "")] if callable(happening) else []
+
+    def signal(self, number: signal.Signals) -> None:
+        self.signals.append(number)
+
+    def wait(self, seconds: float) -> bool:
+        self.waited = seconds
+        return self.leaves_in_time
+
+
+@pytest.fixture
+def crew(monkeypatch):
+    made = Crew()
+    monkeypatch.setattr(local, "LocalWorkers", made)
+    monkeypatch.setattr(run, "REFRESH_SECONDS", 0.0)
+    return made
+
+
+@pytest.fixture
+def ran(tmp_path, capsys):
+    """Runs the study in this process; returns exit status, standard output and standard error."""
+    (tmp_path / "mine.yaml").write_text(STUDY)
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["run", str(tmp_path / "mine.yaml"), *arguments])
+        return int(ended.value.code or 0), *capsys.readouterr()
+
+    return command
+
+
+def test_a_study_that_all_workers_left_says_where_to_look(crew, ran, tmp_path):
+    status, _, err = ran()
+    assert status == 1
+    assert err == (
+        f"error: study mine has not ended but no worker is left: see {tmp_path / 'hpo-output' / 'logs'}, "
+        "mend the cause, then run the same command again\n"
+    )
+
+
+def test_what_becomes_of_workers_is_told(crew, ran):
+    crew.at_look = {1: lambda: "worker cpu0 ended with status 1"}
+    assert "worker cpu0 ended with status 1\n" in ran()[1]
+
+
+def test_what_workers_are_busy_with_is_told_once(crew, ran):
+    service = Service(Settings.read())
+
+    def beat() -> str:
+        with service.db.transaction():
+            service.worker_rows.register("w", "node", 1, "0.1.0", "cpu")
+            service.worker_rows.beat("w", "pre-training the small model (40%)")
+        return ""
+
+    crew.looks, crew.at_look = 4, {3: beat, 2: beat}
+    _, out, _ = ran()
+    service.db.dispose()
+    assert out.count("pre-training the small model (40%)") == 1
+
+
+def test_a_database_that_goes_away_meanwhile_is_told_and_waited_for(crew, ran, monkeypatch):
+    snapshots = iter([True, False, True, True])
+    real = Service.snapshot
+
+    def snapshot(self: Service, study: str):
+        if next(snapshots):
+            return real(self, study)
+        raise DatabaseUnavailableError("the database is away")
+
+    monkeypatch.setattr(Service, "snapshot", snapshot)
+    crew.looks = 2
+    status, out, _ = ran()
+    assert status == 1
+    assert "the database is away; the workers go on\n" in out
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_is_passed_on_as_the_order_to_leave(crew, ran, number):
+    crew.at_look = {1: lambda: signal.raise_signal(number)}
+    status, out, err = ran()
+    assert status == 130
+    assert crew.signals == [signal.SIGTERM]
+    assert crew.waited == run.DRAIN_SECONDS
+    assert "stopping: running trials save a checkpoint" in out
+    assert err == "Interrupted: 0 trials of search are done and kept. Run the same command again to go on.\n"
+
+
+def test_the_second_signal_leaves_workers_little_time(crew, ran):
+    crew.at_look = {1: lambda: [signal.raise_signal(signal.SIGINT) for _ in range(2)]}
+    status, out, _ = ran()
+    assert status == 130
+    assert len(crew.signals) == 2
+    assert crew.waited < run.DRAIN_SECONDS
+    assert "stopping at once" in out
+
+
+def test_workers_that_had_to_be_ended_are_told_of(crew, ran):
+    crew.leaves_in_time = False
+    assert "workers that did not leave in time were ended" in ran()[1]
+
+
+def test_an_interruption_while_the_database_is_away_is_an_interruption(crew, ran, monkeypatch):
+    real, first = Service.snapshot, iter([True])
+
+    def snapshot(self: Service, study: str):
+        if next(first, False):
+            return real(self, study)
+        raise DatabaseUnavailableError("the database is away")
+
+    monkeypatch.setattr(Service, "snapshot", snapshot)
+    crew.at_look = {1: lambda: signal.raise_signal(signal.SIGINT)}
+    assert ran()[0] == 130
+
+
+def test_under_nohup_a_closed_terminal_means_nothing():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with run.Interrupts() as interrupts:
+            signal.raise_signal(signal.SIGHUP)
+            assert interrupts.count == 0
+            signal.raise_signal(signal.SIGTERM)
+            assert interrupts.count == 1
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_cancelled_study_is_not_worked_on(crew, ran):
+    ran()
+    service = Service(Settings.read())
+    service.studies.steer("mine", run.StudyState.CANCELLED, "wrong data")
+    service.db.dispose()
+    status, _, err = ran()
+    assert status == 4
+    assert err.startswith("error: study mine is cancelled (wrong data): `hpo-service study resume mine`")
+
+
+def test_with_json_nothing_but_errors_is_said_on_the_way(crew, ran):
+    crew.at_look = {1: lambda: "worker cpu0 ended with status 1"}
+    status, out, err = ran("--json")
+    assert (status, out) == (1, "")
+    assert err.startswith('{"error": {"type": "HpoServiceError"')
