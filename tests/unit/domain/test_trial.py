@@ -83,3 +83,10 @@ def test_decisions_and_outcomes_carry_a_reason():
 def test_unknown_keys_are_refused():
     with pytest.raises(ValidationError):
         config(modle="a/b")
+
+
+def test_a_reason_is_written_so_that_every_database_takes_it() -> None:
+    told = Outcome(kind=OutcomeKind.ERROR, reason="half a name \udcff, a NUL \0")
+    assert told.reason == "half a name \\udcff, a NUL \\0"
+    with pytest.raises(ValidationError, match="reason"):
+        Outcome.model_validate({"kind": "error", "reason": 5})
