@@ -10,7 +10,7 @@ import pytest
 from hpo_service.bootstrap import Service, new_worker_id
 from hpo_service.domain.states import StudyState
 from hpo_service.domain.study import StudySpec
-from hpo_service.errors import NotFoundError, SchemaError
+from hpo_service.errors import DatabaseUnavailableError, NotFoundError, SchemaError
 from hpo_service.settings import Settings
 from hpo_service.worker.options import WorkerOptions
 
@@ -94,7 +94,9 @@ def test_a_worker_is_written_down_with_its_devices_and_signs_off(service, tmp_pa
 
 def test_a_worker_may_leave_while_the_database_is_away(tmp_path):
     away = Service(Settings("postgresql://nobody@127.0.0.1:9/none", tmp_path, tmp_path))
-    assert away.retire("w") is None
+    with pytest.raises(DatabaseUnavailableError):
+        away.require("mine")
+    away.retire("w")
 
 
 def test_only_workers_that_are_busy_with_something_long_are_told_of(service):

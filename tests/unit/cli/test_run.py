@@ -135,7 +135,11 @@ def test_a_signal_is_passed_on_as_the_order_to_leave(crew, ran, number):
 
 
 def test_the_second_signal_leaves_workers_little_time(crew, ran):
-    crew.at_look = {1: lambda: [signal.raise_signal(signal.SIGINT) for _ in range(2)]}
+    def twice() -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+
+    crew.at_look = {1: twice}
     status, out, _ = ran()
     assert status == 130
     assert len(crew.signals) == 2
