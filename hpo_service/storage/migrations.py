@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
@@ -15,6 +17,7 @@ import hpo_service
 from hpo_service.errors import DatabaseUnavailableError, SchemaError
 from hpo_service.storage import schema
 from hpo_service.storage.database import Database
+from hpo_service.storage.outage import retrying
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -26,6 +29,10 @@ LOCK_KEY = 0x68706F5F73657276
 """The advisory lock under which PostgreSQL schemas are changed ("hpo_serv" in ASCII)."""
 LOCK_SECONDS = 600
 """How long a process waits for another one that is changing the schema."""
+OPTUNA_COLUMNS: dict[str, str] = {"studies": "study_id", "trials": "trial_id", "version_info": "version_info_id"}
+"""Tables of Optuna with common names, and a column that tells them from another program's."""
+SWITCH_ATTEMPTS = 30
+"""How often the switch to a write-ahead log is tried, for about half a minute in all."""
 
 
 def upgrade(database: Database, create_optuna_tables: Callable[[], object]) -> None:
@@ -37,13 +44,15 @@ def upgrade(database: Database, create_optuna_tables: Callable[[], object]) -> N
             its own; our views read them, so they come first. Called under the same lock.
 
     Raises:
-        SchemaError: the database was upgraded by a newer version.
+        SchemaError: the database was upgraded by a newer version, or another program's tables stand where ours go;
+            nothing was written.
         DatabaseUnavailableError: the database is away, or another process held the lock for too long.
     """
     scripts = _scripts()
     if database.dialect == "sqlite":
         with _file_lock(database):
             if not _is_current(database, scripts):
+                _refuse_foreign(database)
                 _use_write_ahead_log(database)
                 create_optuna_tables()
                 with database.transaction():
@@ -52,6 +61,7 @@ def upgrade(database: Database, create_optuna_tables: Callable[[], object]) -> N
         with database.transaction():
             _take_advisory_lock(database)
             if not _is_current(database, scripts):
+                _refuse_foreign(database)
                 create_optuna_tables()
                 _run(database)
 
@@ -126,6 +136,17 @@ def _is_current(database: Database, scripts: ScriptDirectory) -> bool:
     return revision == scripts.get_current_head()
 
 
+def _refuse_foreign(database: Database) -> None:
+    with database.transaction(read_only=True):
+        inspector = inspect(database.connection)
+        for name, theirs in OPTUNA_COLUMNS.items():
+            if inspector.has_table(name) and theirs not in {found["name"] for found in inspector.get_columns(name)}:
+                raise SchemaError(
+                    f"the database {database.safe_url} belongs to another program: its table {name} has no column "
+                    f"{theirs}; name an empty database (--storage), nothing was changed"
+                )
+
+
 def _run(database: Database) -> None:
     from alembic import command
 
@@ -172,12 +193,16 @@ def _file_lock(database: Database) -> Iterator[None]:
 
 def _use_write_ahead_log(database: Database) -> None:
     # kept in the file; cannot be changed inside a transaction
-    with database.translated_errors():
-        connection = database.engine.raw_connection()
-        try:
-            connection.cursor().execute("PRAGMA journal_mode = WAL")
-        finally:
-            connection.close()
+    def switch() -> None:
+        with database.translated_errors():
+            connection = database.engine.raw_connection()
+            try:
+                connection.cursor().execute("PRAGMA journal_mode = WAL")
+            finally:
+                connection.close()
+
+    # SQLite does not wait for its busy timeout where another connection has begun to write: it refuses at once
+    retrying(switch, sleep=time.sleep, random=Random(), attempts=SWITCH_ATTEMPTS, longest_delay=1.0)
 
 
 def _take_advisory_lock(database: Database) -> None:

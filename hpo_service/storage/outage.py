@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from random import Random
 from typing import TypeVar
@@ -91,8 +92,9 @@ def _is_outage(error: BaseException) -> bool:
             or type(error) is DatabaseError
             or getattr(error.orig, "sqlstate", None) in REFUSED
         )
-    # a transaction whose connection broke a moment ago, and a pool that nobody gave a connection back to
-    return isinstance(error, PendingRollbackError | PoolTimeoutError)
+    # a transaction whose connection broke a moment ago, a pool that nobody gave a connection back to, and what SQLite's
+    # driver raises where SQLAlchemy stands aside
+    return isinstance(error, PendingRollbackError | PoolTimeoutError | sqlite3.OperationalError)
 
 
 def _table_is_missing(error: DBAPIError) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import sqlite3
 
 import pytest
 from alembic.config import Config
@@ -194,3 +195,42 @@ def _statements(database):
     rows.pop(migrations.VERSION_TABLE, None)
     # constraints may come in another order
     return {name: sorted(part.strip(" )(") for part in sql.split(",")) for name, sql in rows.items()}
+
+
+def test_a_database_of_another_program_is_refused_and_left_as_it_was(database):
+    execute(database, "CREATE TABLE studies (name TEXT)")
+    with pytest.raises(SchemaError, match="belongs to another program: its table studies has no column study_id"):
+        migrations.upgrade(database, lambda: OptunaStudies.create_tables(database.url))
+    with database.transaction():
+        assert inspect(database.connection).get_table_names() == ["studies"]
+
+
+@sqlite_only
+def test_the_switch_to_a_write_ahead_log_waits_for_a_writer(database, monkeypatch):
+    execute(database, "CREATE TABLE notes (text TEXT)")
+    writer = sqlite3.connect(str(database.engine.url.database), isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    waits = []
+
+    def wait(seconds):
+        waits.append(seconds)
+        if len(waits) == 2:
+            writer.execute("COMMIT")
+
+    monkeypatch.setattr(migrations.time, "sleep", wait)
+    migrations.upgrade(database, lambda: OptunaStudies.create_tables(database.url))
+    writer.close()
+    assert len(waits) == 2
+    with database.transaction():
+        assert database.connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+
+
+@sqlite_only
+def test_a_writer_that_never_ends_is_named_in_one_line(database, monkeypatch):
+    execute(database, "CREATE TABLE notes (text TEXT)")
+    writer = sqlite3.connect(str(database.engine.url.database), isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    monkeypatch.setattr(migrations.time, "sleep", lambda seconds: None)
+    with pytest.raises(DatabaseUnavailableError, match="database is locked"):
+        migrations.upgrade(database, lambda: OptunaStudies.create_tables(database.url))
+    writer.close()
