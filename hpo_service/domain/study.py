@@ -10,67 +10,18 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from hpo_service.domain.data_spec import DataSpec
 from hpo_service.domain.hyperparameters import ALPHA_GIVEN_TWICE, SEARCHABLE, Hyperparameters
 from hpo_service.domain.misfit import Misfits, refusal
+from hpo_service.domain.model_spec import ModelSpec
 from hpo_service.domain.space import CategoricalParameter, IntParameter, ParameterValue
 from hpo_service.domain.space_spec import Section, SpaceSpec
 from hpo_service.domain.spelling import nearest
+from hpo_service.domain.training_spec import TrainingSpec
 
 COMMAND_PLACEHOLDERS = ("seed", "checkpoint")
 """What a command may name in braces beside its parameters."""
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
-
-
-class ModelSpec(Section):
-    """Which model is searched on (`base`, small) and which one the config is for (`target`, large)."""
-
-    base: str = Field(min_length=1, description="Hub name, local folder, or `builtin:` name of the small model.")
-    target: str | None = Field(
-        default=None, min_length=1, description="The larger model the best configs are carried over to."
-    )
-    quantisation: Literal["none", "nf4", "int8"] = Field(
-        default="none", description="How frozen base weights are held; nf4 uses double quantisation."
-    )
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
-        default="auto", description="Compute type; auto is bfloat16 where the GPU has it, float32 on a CPU."
-    )
-    trust_remote_code: bool = Field(default=False, description="Run Python code that comes with the model. Off.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _a_target_has_a_base(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("target") is not None and data.get("base") is None:
-            reason = "a target needs a base: name the small model of the same family that is searched on"
-            raise refusal("ModelSpec", reason, "target")
-        return data
-
-
-class SplitSpec(Section):
-    """Shares of the rows held out, decided by a hash of each row's content before the study starts."""
-
-    validation: float = Field(default=0.1, gt=0, lt=0.5, description="Share that pruning and selection look at.")
-    test: float = Field(default=0.1, gt=0, lt=0.5, description="Share scored once, in the confirm stage.")
-    seed: int = Field(default=42, ge=0, description="Salt of the hash.")
-
-    @model_validator(mode="after")
-    def _most_rows_are_trained_on(self) -> Self:
-        if self.validation + self.test > 0.5:
-            shares = f"validation {self.validation:g} and test {self.test:g}"
-            reason = f"{shares} leave less than half of the rows to train on: lower one"
-            raise refusal("SplitSpec", reason)
-        return self
-
-
-class DataSpec(Section):
-    """Where the rows come from and how they are cut."""
-
-    source: str = Field(min_length=1, description="Local file or folder, hub dataset name, or `builtin:` name.")
-    format: Literal["auto", "prompt-completion", "alpaca", "messages", "text"] = Field(
-        default="auto", description="Shape of a row; auto looks at the column names."
-    )
-    split: SplitSpec = Field(default_factory=SplitSpec, description="Held-out shares.")
-    max_length: int = Field(default=512, ge=8, le=131072, description="Tokens per row; longer rows are cut.")
-    max_rows: int | None = Field(default=None, ge=10, description="Use at most this many rows, chosen by hash.")
 
 
 class BudgetSpec(Section):
@@ -103,27 +54,6 @@ class SearchSpec(Section):
         if any(not 0 < rung < 1 for rung in rungs) or sorted(set(rungs)) != rungs:
             raise ValueError("rungs must be rising fractions between 0 and 1")
         return rungs
-
-
-class TrainingSpec(Hyperparameters):
-    """One run: fixed hyper-parameters (anything not searched) and how it is watched."""
-
-    epochs: int = Field(default=1, ge=1, le=100, description="Passes over the training rows.")
-    evaluations_per_epoch: int = Field(
-        default=8, ge=1, le=1000, description="Evaluations at equal fractions, the same for every trial."
-    )
-    patience: int = Field(default=3, ge=0, description="Evaluations without improvement before stopping; 0 is never.")
-    min_improvement: float = Field(default=0.001, ge=0, description="What counts as an improvement of the loss.")
-    micro_batch: int | None = Field(
-        default=None,
-        ge=1,
-        description="Rows per forward pass; left out, up to 8 that divide the effective batch.",
-    )
-
-    def hyperparameters(self) -> Hyperparameters:
-        """Return only the hyper-parameters, keeping which of them were given."""
-        given = {k: v for k, v in self.model_dump(exclude_unset=True).items() if k in SEARCHABLE}
-        return Hyperparameters.model_validate(given)
 
 
 class TransferSpec(Section):

@@ -7,8 +7,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from hpo_service.domain.data_spec import DataSpec
+from hpo_service.domain.model_spec import ModelSpec
 from hpo_service.domain.space import ParameterValue
-from hpo_service.domain.study import DataSpec, ModelSpec, ObjectiveSpec, TrainingSpec
+from hpo_service.domain.study import ObjectiveSpec
+from hpo_service.domain.training_spec import TrainingSpec
 
 
 class Stage(StrEnum):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hpo_service.domain.study import StudySpec, TrainingSpec
+from hpo_service.domain.study import StudySpec
+from hpo_service.domain.training_spec import TrainingSpec
 from hpo_service.domain.trial import Assignment, Lease, Stage, TrialConfig
 from hpo_service.storage.studies import StageRow
 from hpo_service.storage.trials import TrialRow

@@ -23,7 +23,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from hpo_service.domain.study import ModelSpec
+from hpo_service.domain.model_spec import ModelSpec
 from hpo_service.domain.trial import ModelFacts
 from hpo_service.errors import ModelError
 from hpo_service.training.family import FAMILY, PREFIX, is_builtin, resolve_model

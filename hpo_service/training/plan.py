@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from hpo_service.domain.study import TrainingSpec
+from hpo_service.domain.training_spec import TrainingSpec
 
 # Rows per forward pass where the study file does not say.
 DEFAULT_MICRO_BATCH = 8

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from hpo_service.domain.study import DataSpec
+from hpo_service.domain.data_spec import DataSpec
 from hpo_service.errors import DataError
 from hpo_service.training.formats import read_examples
 from hpo_service.training.source import read_rows

@@ -18,7 +18,9 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
 
 from hpo_service.channel import Stopped, TrialLink
-from hpo_service.domain.study import DataSpec, ModelSpec, TrainingSpec
+from hpo_service.domain.data_spec import DataSpec
+from hpo_service.domain.model_spec import ModelSpec
+from hpo_service.domain.training_spec import TrainingSpec
 from hpo_service.domain.trial import ModelFacts, Outcome, OutcomeKind, Scores, TrialConfig
 from hpo_service.errors import DataError, ModelError, TrialError
 from hpo_service.training.adapter import trainable

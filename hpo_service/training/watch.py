@@ -14,7 +14,7 @@ import torch
 from transformers import TrainerCallback, TrainerState
 
 from hpo_service.channel import TrialLink
-from hpo_service.domain.study import TrainingSpec
+from hpo_service.domain.training_spec import TrainingSpec
 from hpo_service.domain.trial import OutcomeKind, Report, Scores
 from hpo_service.training.checkpoint import CheckpointStore, Running
 from hpo_service.training.course import Course

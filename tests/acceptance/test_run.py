@@ -130,7 +130,7 @@ def nll_by_plain_peft(adapter: Path, spec: dict[str, Any]) -> float:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from hpo_service.domain.study import DataSpec
+    from hpo_service.domain.data_spec import DataSpec
     from hpo_service.training.rows import prepare_rows
 
     name = spec["model"]["target"]

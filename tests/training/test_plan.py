@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpo_service.domain.study import TrainingSpec
+from hpo_service.domain.training_spec import TrainingSpec
 from hpo_service.training.plan import Plan, micro_batch
 
 SPECS = st.builds(

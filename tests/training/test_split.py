@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from hpo_service.domain.study import SplitSpec
+from hpo_service.domain.data_spec import SplitSpec
 from hpo_service.errors import DataError
 from hpo_service.training.formats import Example
 from hpo_service.training.split import loose_key, normalised, split_examples

@@ -13,8 +13,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from hpo_service.channel import Stopped, TrialLink
+from hpo_service.domain.data_spec import DataSpec
 from hpo_service.domain.messages import Admit, Continue, Reported, Started, Stop
-from hpo_service.domain.study import DataSpec, ModelSpec, TrainingSpec
+from hpo_service.domain.model_spec import ModelSpec
+from hpo_service.domain.training_spec import TrainingSpec
 from hpo_service.domain.trial import Outcome, Report, Stage, TrialConfig
 from hpo_service.training.solo import SoloEngine
 

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from hpo_service.domain.model_spec import ModelSpec
 from hpo_service.domain.space import FloatParameter, IntParameter
-from hpo_service.domain.study import ModelSpec, ObjectiveSpec, StudySpec, TrainingSpec, placeholders_in
+from hpo_service.domain.study import ObjectiveSpec, StudySpec, placeholders_in
+from hpo_service.domain.training_spec import TrainingSpec
 
 GOOD: dict[str, Any] = {"name": "x", "model": {"base": "a/small"}, "data": {"source": "c/rows"}}
 OWN: dict[str, Any] = {

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from hpo_service.domain.study import DataSpec, ModelSpec, TrainingSpec
+from hpo_service.domain.data_spec import DataSpec
+from hpo_service.domain.model_spec import ModelSpec
+from hpo_service.domain.training_spec import TrainingSpec
 from hpo_service.domain.trial import (
     Assignment,
     Decision,

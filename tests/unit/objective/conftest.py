@@ -12,7 +12,8 @@ import pytest
 
 from hpo_service.channel import Channel, TrialLink
 from hpo_service.domain.messages import Admit, Continue, Reported, Started, Stop
-from hpo_service.domain.study import ObjectiveSpec, TrainingSpec
+from hpo_service.domain.study import ObjectiveSpec
+from hpo_service.domain.training_spec import TrainingSpec
 from hpo_service.domain.trial import Report, Stage, TrialConfig
 
 TRIAL = "s/search-0001/1"

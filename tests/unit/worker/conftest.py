@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from hpo_service.domain.messages import Admit, Continue, Failed, Finished, Heartbeat, Reported, Started, Stop
+from hpo_service.domain.model_spec import ModelSpec
 from hpo_service.domain.states import TrialState
-from hpo_service.domain.study import ModelSpec, ObjectiveSpec
+from hpo_service.domain.study import ObjectiveSpec
 from hpo_service.domain.trial import (
     Assignment,
     Decision,

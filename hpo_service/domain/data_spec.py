@@ -1,0 +1,38 @@
+"""The rows of a study: where they come from, how they are read, cut and held out."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from hpo_service.domain.misfit import refusal
+from hpo_service.domain.space_spec import Section
+
+
+class SplitSpec(Section):
+    """Shares of the rows held out, decided by a hash of each row's content before the study starts."""
+
+    validation: float = Field(default=0.1, gt=0, lt=0.5, description="Share that pruning and selection look at.")
+    test: float = Field(default=0.1, gt=0, lt=0.5, description="Share scored once, in the confirm stage.")
+    seed: int = Field(default=42, ge=0, description="Salt of the hash.")
+
+    @model_validator(mode="after")
+    def _most_rows_are_trained_on(self) -> Self:
+        if self.validation + self.test > 0.5:
+            shares = f"validation {self.validation:g} and test {self.test:g}"
+            reason = f"{shares} leave less than half of the rows to train on: lower one"
+            raise refusal("SplitSpec", reason)
+        return self
+
+
+class DataSpec(Section):
+    """Where the rows come from and how they are cut."""
+
+    source: str = Field(min_length=1, description="Local file or folder, hub dataset name, or `builtin:` name.")
+    format: Literal["auto", "prompt-completion", "alpaca", "messages", "text"] = Field(
+        default="auto", description="Shape of a row; auto looks at the column names."
+    )
+    split: SplitSpec = Field(default_factory=SplitSpec, description="Held-out shares.")
+    max_length: int = Field(default=512, ge=8, le=131072, description="Tokens per row; longer rows are cut.")
+    max_rows: int | None = Field(default=None, ge=10, description="Use at most this many rows, chosen by hash.")
