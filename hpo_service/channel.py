@@ -316,7 +316,7 @@ class Host:
         self._current = None
         self._channel.touch({})
         self._channel.send(message)
-        return not (isinstance(message, Failed) and message.fatal)
+        return not (message.fatal if isinstance(message, Failed) else message.outcome.restart)
 
     def _outcome(self, link: TrialLink) -> Outcome:
         try:

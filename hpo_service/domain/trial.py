@@ -146,4 +146,5 @@ class Outcome(_Record):
     test: Scores | None = None
     adapter: str | None = Field(default=None, description="Folder of the saved adapter, if kept.")
     retryable: bool = Field(default=True, description="False where another attempt can only fail the same way.")
+    restart: bool = Field(default=False, description="The child must be replaced before it takes another trial.")
     facts: dict[str, float | int | str] = Field(default_factory=dict, description="Seconds, tokens, memory, versions.")

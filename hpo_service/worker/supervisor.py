@@ -243,6 +243,8 @@ class Supervisor:
             return
         if isinstance(message, Finished):
             self._settle(held, held.as_asked(message.outcome))
+            if message.outcome.restart:
+                self._lose_child(f"the child had to be replaced after {held.key}", culprit=held)
         elif isinstance(message, Failed):
             self._fail(held, message)
         elif held.lost:

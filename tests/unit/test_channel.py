@@ -299,6 +299,13 @@ def test_an_error_that_spoils_the_process_ends_it(supervisor):
     assert heard[0].fatal
 
 
+def test_an_outcome_that_wears_the_process_out_ends_it(supervisor):
+    worn = DONE.model_copy(update={"restart": True})
+    status, heard = serve(supervisor, lambda link: worn, admit("a"))
+    assert status == 1
+    assert heard[0].outcome == worn
+
+
 def test_wrong_inputs_are_told_as_they_are_and_not_tried_again(supervisor):
     def run(link):
         raise DataError("rows.jsonl, line 3: column 'completion' is missing")

@@ -202,7 +202,7 @@ class Script:
     seconds: float = 10.0
     starts_in: float = 0.1
     obeys_in: float | None = 1.0
-    breaks: dict[tuple[int, int], Exception | Failed | None] = field(default_factory=dict)
+    breaks: dict[tuple[int, int], Exception | Failed | Finished | None] = field(default_factory=dict)
     beats: bool = True
 
 
@@ -299,7 +299,7 @@ class FakeChild:
             if instead is None:
                 self.script.beats = False
             else:
-                said = instead.model_copy(update={"trial": trial}) if isinstance(instead, Failed) else instead
+                said = instead.model_copy(update={"trial": trial}) if isinstance(instead, Failed | Finished) else instead
                 self._plan(self.script.seconds, said)
             return
         if step > self.script.steps:

@@ -259,6 +259,14 @@ def test_a_fatal_error_restarts_the_child(world: Any, trial: Trial) -> None:
     assert [child.killed for child in world.children] == [True, False]
 
 
+def test_a_child_is_replaced_after_an_outcome_that_asks_for_it(world: Any, trial: Trial) -> None:
+    worn = Outcome(kind=OutcomeKind.INFEASIBLE, reason="does not fit", restart=True)
+    world.script.breaks[0, 2] = Finished(trial="", outcome=worn)
+    world.run(trial(0), trial(1))
+    assert world.queue.kinds() == [OutcomeKind.INFEASIBLE, OutcomeKind.COMPLETE]
+    assert [child.killed for child in world.children] == [True, False]
+
+
 def test_neighbours_of_a_fatal_error_are_released_and_count_no_error(world: Any, trial: Trial) -> None:
     world.script.breaks[0, 2] = Failed(trial="", reason="CUDA error", fatal=True)
     world.run(trial(0, slots=2), trial(1, slots=2))
