@@ -299,7 +299,9 @@ class FakeChild:
             if instead is None:
                 self.script.beats = False
             else:
-                said = instead.model_copy(update={"trial": trial}) if isinstance(instead, Failed | Finished) else instead
+                said = (
+                    instead.model_copy(update={"trial": trial}) if isinstance(instead, Failed | Finished) else instead
+                )
                 self._plan(self.script.seconds, said)
             return
         if step > self.script.steps:
