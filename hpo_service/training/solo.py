@@ -14,8 +14,7 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
-from torch.utils.data import Dataset
-from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
+from transformers import PreTrainedModel, Trainer
 
 from hpo_service.channel import Stopped, TrialLink
 from hpo_service.domain.data_spec import DataSpec
@@ -30,7 +29,8 @@ from hpo_service.training.course import Course
 from hpo_service.training.evaluation import evaluate
 from hpo_service.training.plan import Plan
 from hpo_service.training.rows import StudyRows, prepare_rows
-from hpo_service.training.tokens import IGNORED, TokenRow, collate
+from hpo_service.training.tokens import TokenRow
+from hpo_service.training.trainer import build_trainer
 from hpo_service.training.watch import Watch, peak_memory_gb
 
 Facts = dict[str, float | int | str]
@@ -58,17 +58,6 @@ class Job:
     def config(self) -> TrialConfig:
         """The trial's configuration."""
         return self.link.config
-
-
-class _Rows(Dataset[TokenRow]):
-    def __init__(self, rows: list[TokenRow]) -> None:
-        self._rows = rows
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, index: int) -> TokenRow:
-        return self._rows[index]
 
 
 @dataclass
@@ -165,7 +154,7 @@ class SoloEngine:
         )
         models = self._describe(job)
         with tempfile.TemporaryDirectory() as scratch:
-            trainer = _trainer(job, model, watch, scratch)
+            trainer = build_trainer(job.config, plan, job.base, job.rows.train, model, watch, scratch)
             watch.scaler = lambda: trainer.accelerator.scaler
             link.started(checkpoint.step / plan.steps if checkpoint else 0.0, models)
             trainer.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
@@ -205,61 +194,6 @@ def _check_fit(base: Base, rows: StudyRows) -> None:
             f"rows of up to {rows.longest} tokens do not fit the {positions} positions of model {base.key.name}: "
             f"set data.max_length to {positions} or less"
         )
-
-
-def _trainer(job: Job, model: PreTrainedModel | PeftModel, watch: Watch, scratch: str) -> Trainer:
-    spec, plan, cuda = job.config.training, job.plan, job.base.model.device.type == "cuda"
-    compute = job.base.key.compute
-    args = TrainingArguments(
-        output_dir=scratch,
-        num_train_epochs=spec.epochs,
-        per_device_train_batch_size=plan.micro_batch,
-        gradient_accumulation_steps=plan.accumulation,
-        learning_rate=spec.learning_rate,
-        weight_decay=spec.weight_decay,
-        lr_scheduler_type=spec.scheduler,
-        warmup_steps=plan.warmup_steps,
-        max_grad_norm=spec.max_grad_norm,
-        seed=job.config.seed,
-        data_seed=job.config.seed,
-        bf16=compute == torch.bfloat16,
-        fp16=compute == torch.float16,
-        use_cpu=not cuda,
-        dataloader_pin_memory=cuda,
-        remove_unused_columns=False,
-        include_num_input_tokens_seen="non_padding",
-        logging_steps=1,
-        # a loss that is not a number must be seen, not replaced
-        logging_nan_inf_filter=False,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        log_level="error",
-    )
-    padding = job.base.padding
-    trainer = Trainer(
-        model=model,
-        args=args,
-        train_dataset=_Rows(job.rows.train),
-        data_collator=lambda rows: collate(rows, padding),
-        callbacks=[watch],
-    )
-    trainer.remove_callback(PrinterCallback)
-    if not trainer.model_accepts_loss_kwargs:
-        # the model would average each micro-batch by itself; tokens of the whole effective batch weigh the same
-        trainer.compute_loss_func = token_loss
-    return trainer
-
-
-def token_loss(
-    outputs: dict[str, torch.Tensor], labels: torch.Tensor, num_items_in_batch: torch.Tensor
-) -> torch.Tensor:
-    """Sum of token NLLs over the number of supervised tokens in the whole effective batch."""
-    logits, targets = outputs["logits"][:, :-1].float(), labels[:, 1:]
-    total = torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
-    )
-    return total / num_items_in_batch
 
 
 def _score(job: Job, model: PreTrainedModel | PeftModel, rows: list[TokenRow]) -> Scores:

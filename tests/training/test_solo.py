@@ -15,9 +15,10 @@ from hpo_service.errors import DataError, TrialError
 from hpo_service.training.base import load_base
 from hpo_service.training.formats import read_examples
 from hpo_service.training.rows import prepare_rows
-from hpo_service.training.solo import SoloEngine, token_loss
+from hpo_service.training.solo import SoloEngine
 from hpo_service.training.source import read_rows
 from hpo_service.training.split import split_examples
+from hpo_service.training.trainer import token_loss
 from tests.training.tiny import byte_tokenizer, save_tiny_llama, write_rows
 
 

@@ -1,0 +1,93 @@
+"""A run in terms of transformers: its arguments, its Trainer, and the loss where a model lacks the right one."""
+
+from __future__ import annotations
+
+import torch
+from peft import PeftModel
+from torch.utils.data import Dataset
+from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from hpo_service.domain.trial import TrialConfig
+from hpo_service.training.base import Base
+from hpo_service.training.plan import Plan
+from hpo_service.training.tokens import IGNORED, TokenRow, collate
+
+
+class _Rows(Dataset[TokenRow]):
+    def __init__(self, rows: list[TokenRow]) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> TokenRow:
+        return self._rows[index]
+
+
+def build_trainer(
+    config: TrialConfig,
+    plan: Plan,
+    base: Base,
+    rows: list[TokenRow],
+    model: PreTrainedModel | PeftModel,
+    watch: TrainerCallback,
+    scratch: str,
+) -> Trainer:
+    """The Trainer of one run: `model` on `rows` as the plan says, seen by `watch` at every step.
+
+    `scratch` is a folder the Trainer may think its own; nothing is saved there.
+    """
+    padding = base.padding
+    trainer = Trainer(
+        model=model,
+        args=_arguments(config, plan, base, scratch),
+        train_dataset=_Rows(rows),
+        data_collator=lambda rows: collate(rows, padding),
+        callbacks=[watch],
+    )
+    trainer.remove_callback(PrinterCallback)
+    if not trainer.model_accepts_loss_kwargs:
+        # the model would average each micro-batch by itself; tokens of the whole effective batch weigh the same
+        trainer.compute_loss_func = token_loss
+    return trainer
+
+
+def _arguments(config: TrialConfig, plan: Plan, base: Base, scratch: str) -> TrainingArguments:
+    spec, cuda, compute = config.training, base.model.device.type == "cuda", base.key.compute
+    return TrainingArguments(
+        output_dir=scratch,
+        num_train_epochs=spec.epochs,
+        per_device_train_batch_size=plan.micro_batch,
+        gradient_accumulation_steps=plan.accumulation,
+        learning_rate=spec.learning_rate,
+        weight_decay=spec.weight_decay,
+        lr_scheduler_type=spec.scheduler,
+        warmup_steps=plan.warmup_steps,
+        max_grad_norm=spec.max_grad_norm,
+        seed=config.seed,
+        data_seed=config.seed,
+        bf16=compute == torch.bfloat16,
+        fp16=compute == torch.float16,
+        use_cpu=not cuda,
+        dataloader_pin_memory=cuda,
+        remove_unused_columns=False,
+        include_num_input_tokens_seen="non_padding",
+        logging_steps=1,
+        # a loss that is not a number must be seen, not replaced
+        logging_nan_inf_filter=False,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        log_level="error",
+    )
+
+
+def token_loss(
+    outputs: dict[str, torch.Tensor], labels: torch.Tensor, num_items_in_batch: torch.Tensor
+) -> torch.Tensor:
+    """Sum of token NLLs over the number of supervised tokens in the whole effective batch."""
+    logits, targets = outputs["logits"][:, :-1].float(), labels[:, 1:]
+    total = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
+    )
+    return total / num_items_in_batch
