@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import platform
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -28,12 +26,11 @@ from hpo_service.training.checkpoint import CheckpointStore, Identity, replace_f
 from hpo_service.training.course import Course
 from hpo_service.training.evaluation import evaluate
 from hpo_service.training.plan import Plan
+from hpo_service.training.record import Facts, machine_facts
 from hpo_service.training.rows import StudyRows, prepare_rows
 from hpo_service.training.tokens import TokenRow
 from hpo_service.training.trainer import build_trainer
-from hpo_service.training.watch import Watch, peak_memory_gb
-
-Facts = dict[str, float | int | str]
+from hpo_service.training.watch import Watch
 
 # Seconds a model may take to come over the network, or a data set, before silence counts as a hang.
 LOADING_SECONDS = 3600.0
@@ -41,7 +38,6 @@ LOADING_SECONDS = 3600.0
 DECISIVE = {"model", "model_name", "data", "training", "seed"}
 # Tokenised data sets kept at once: those of the studies a worker moves between.
 KEPT_ROWS = 4
-LIBRARIES = ("torch", "transformers", "peft")
 
 
 @dataclass(frozen=True)
@@ -229,13 +225,11 @@ def _facts(job: Job, model: PreTrainedModel | PeftModel, watch: Watch, trainer: 
         "accumulation": job.plan.accumulation,
         "evaluations": course.evaluations,
         "seed": job.config.seed,
-        "peak_memory_gb": peak_memory_gb(),
         "trainable_parameters": parameter_count(model, trainable=True),
         "base_fingerprint": job.base.facts.fingerprint,
         "data_fingerprint": job.rows.fingerprint,
         "compute": str(job.base.key.compute).removeprefix("torch."),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "versions": ", ".join([f"python {platform.python_version()}", *(f"{n} {version(n)}" for n in LIBRARIES)]),
+        **machine_facts(),
         **job.rows.facts,
     }
     if course.best is not None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
-import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from transformers import TrainerCallback, TrainerState
 
 from hpo_service.channel import TrialLink
@@ -19,6 +17,7 @@ from hpo_service.domain.trial import OutcomeKind, Report, Scores
 from hpo_service.training.checkpoint import CheckpointStore, Running
 from hpo_service.training.course import Course
 from hpo_service.training.plan import Plan
+from hpo_service.training.record import peak_memory_gb
 
 # A checkpoint is written after every evaluation, unless one takes longer than this many seconds: then only as
 # often as keeps writing them under this share of the time.
@@ -170,11 +169,3 @@ class Watch(TrainerCallback):
         self._saved_at = self.clock()
         self._save_seconds = self._saved_at - began
         self.seconds.checkpoint += self._save_seconds
-
-
-def peak_memory_gb() -> float:
-    """Most memory held so far, in GB (1e9 bytes): of the GPU where there is one, else of the process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 1e9
-    # kibibytes on Linux
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9

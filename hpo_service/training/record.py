@@ -1,0 +1,44 @@
+"""What a run leaves behind about where it ran: device, memory, and the versions that its numbers depend on."""
+
+from __future__ import annotations
+
+import platform
+import resource
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+Facts = dict[str, float | int | str]
+
+LIBRARIES = ("hpo-service", "torch", "transformers", "peft", "accelerate", "bitsandbytes")
+"""Packages whose version decides the numbers of a run."""
+
+
+def machine_facts() -> Facts:
+    """Say on what a run was made: `device`, `peak_memory_gb`, `versions`."""
+    return {
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "peak_memory_gb": peak_memory_gb(),
+        "versions": versions(),
+    }
+
+
+def versions() -> str:
+    """List Python, the libraries that are installed, and CUDA where torch was built for it, on one line."""
+    found = [f"python {platform.python_version()}"]
+    for name in LIBRARIES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            found.append(f"{name} missing")
+    if torch.version.cuda is not None:
+        found.append(f"cuda {torch.version.cuda}")
+    return ", ".join(found)
+
+
+def peak_memory_gb() -> float:
+    """Most memory held so far, in GB (1e9 bytes): of the GPU where there is one, else of the process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e9
+    # kibibytes on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
