@@ -22,6 +22,8 @@ class Admit(_Message):
     config: TrialConfig
     folder: str
     describe: list[str] = Field(default_factory=list, description="Models whose facts are wanted in `started`.")
+    slots: int = Field(default=1, ge=1, description="Trials the child may ask to serve at once in this study.")
+    measure: bool = Field(default=False, description="The child finds out by itself how many are worth it.")
 
 
 class Continue(_Message):
@@ -84,6 +86,14 @@ class Failed(_Message):
     retryable: bool = True
 
 
+class Capacity(_Message):
+    """Child to supervisor: how many trials it serves at once from now on, and why."""
+
+    type: Literal["capacity"] = "capacity"
+    slots: int = Field(ge=1)
+    reason: Reason
+
+
 class Heartbeat(_Message):
     """Child to supervisor: alive; `progress` is the share of the epoch done, per trial."""
 
@@ -93,7 +103,7 @@ class Heartbeat(_Message):
 
 
 ToChild = Annotated[Admit | Continue | Stop | Shutdown, Field(discriminator="type")]
-FromChild = Annotated[Started | Reported | Finished | Failed | Heartbeat, Field(discriminator="type")]
+FromChild = Annotated[Started | Reported | Finished | Failed | Capacity | Heartbeat, Field(discriminator="type")]
 
 TO_CHILD: TypeAdapter[Admit | Continue | Stop | Shutdown] = TypeAdapter(ToChild)
-FROM_CHILD: TypeAdapter[Started | Reported | Finished | Failed | Heartbeat] = TypeAdapter(FromChild)
+FROM_CHILD: TypeAdapter[Started | Reported | Finished | Failed | Capacity | Heartbeat] = TypeAdapter(FromChild)

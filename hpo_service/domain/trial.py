@@ -65,7 +65,8 @@ class Assignment(_Record):
     config: TrialConfig
     lease_seconds: float
     hang_seconds: float
-    slots: int = Field(default=1, description="Trials that one child may serve at once in this study.")
+    slots: int = Field(default=1, ge=1, description="Trials that one child may serve at once in this stage.")
+    measure: bool = Field(default=False, description="The child finds out how many of them are worth it.")
 
     @property
     def key(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
-from hpo_service.channel import Channel, Host, TrialLink
+from hpo_service.channel import Channel, Host, TrialLink, in_turn
 from hpo_service.domain.trial import Outcome
 from hpo_service.errors import TrialError
 from hpo_service.objective.command import run_command
@@ -25,7 +25,7 @@ def run_objective(link: TrialLink) -> Outcome:
 def main() -> int:
     """Serve trials until the supervisor is gone."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    return Host(Channel.over_stdio(), run_objective).serve()
+    return Host(Channel.over_stdio(), in_turn(run_objective)).serve()
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from hpo_service.channel import Channel, Host
+from hpo_service.channel import Channel, Host, in_turn
 
 # What the supervisor reads on our standard error should be ours; none of this changes a number.
 QUIET = {
@@ -37,7 +37,7 @@ def main() -> int:
         set_threads()
         # What the imports left is never garbage; unfrozen, the Trainer's collection before each trial walks it all.
         gc.freeze()
-    return Host(channel, SoloEngine(cache_folder()).run, is_fatal).serve()
+    return Host(channel, in_turn(SoloEngine(cache_folder()).run), is_fatal).serve()
 
 
 def use_one_device() -> None:

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from hpo_service.domain.messages import (
     FROM_CHILD,
     Admit,
+    Capacity,
     Continue,
     Failed,
     Finished,
@@ -42,7 +43,7 @@ SWEEPS = 5
 TRAINER = (sys.executable, "-m", "hpo_service.training")
 OBJECTIVE = (sys.executable, "-m", "hpo_service.objective")
 
-FromChildMessage = Started | Reported | Finished | Failed | Heartbeat
+FromChildMessage = Started | Reported | Finished | Failed | Heartbeat | Capacity
 
 
 class Child:

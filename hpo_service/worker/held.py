@@ -64,7 +64,14 @@ class HeldTrial:
         """Return the order to train it, with which the facts of the study's models are asked for."""
         config = self.assignment.config
         models = [config.model.base, config.model.target] if config.model is not None else []
-        return Admit(trial=self.key, config=config, folder=str(self.folder), describe=[name for name in models if name])
+        return Admit(
+            trial=self.key,
+            config=config,
+            folder=str(self.folder),
+            describe=[name for name in models if name],
+            slots=self.assignment.slots,
+            measure=self.assignment.measure,
+        )
 
     def as_asked(self, outcome: Outcome) -> Outcome:
         """Give an early end the kind and the reason for which it was asked; what the child adds to it stays."""

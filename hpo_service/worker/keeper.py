@@ -19,6 +19,7 @@ class Keeper:
         log: file that every child's standard error is appended to.
         child: the one that runs, if any.
         activity: what it was busy with when it was last heard.
+        slots: how many trials it says it serves at once; 1 until it says more.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class Keeper:
         self.log = log
         self.child: Child | None = None
         self.activity = ""
+        self.slots = 1
         self._environment, self._clock, self._start_child = environment, clock, start_child
         self._suspect = False
 
@@ -68,7 +70,7 @@ class Keeper:
 
     def kill(self) -> None:
         """End the child and everything it started, at once."""
-        self._suspect, self.activity = False, ""
+        self._suspect, self.activity, self.slots = False, "", 1
         if self.child is not None:
             self.child.kill()
             self.child = None

@@ -9,21 +9,22 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from hpo_service.domain.messages import Continue, Failed, Finished, Heartbeat, Reported, Started, Stop
+from hpo_service.domain.messages import Capacity, Continue, Failed, Finished, Heartbeat, Reported, Started
 from hpo_service.domain.states import TrialState
-from hpo_service.domain.trial import Assignment, Decision, Outcome, OutcomeKind, Report
-from hpo_service.errors import ChildError, DatabaseUnavailableError, HpoServiceError, NotFoundError
+from hpo_service.domain.trial import Assignment, Decision, Outcome, OutcomeKind
+from hpo_service.errors import ChildError, DatabaseUnavailableError, NotFoundError
 from hpo_service.failpoint import reach
-from hpo_service.journal import recall, remember
+from hpo_service.journal import recall
 from hpo_service.service.queue import TrialQueue
 from hpo_service.service.reaper import Reaper
 from hpo_service.service.stages import Stages
 from hpo_service.worker.child import OBJECTIVE, TRAINER, Child, FromChildMessage
-from hpo_service.worker.held import HeldTrial, discard_checkpoints, prepare_folder, trial_folder
+from hpo_service.worker.held import HeldTrial, prepare_folder, trial_folder
+from hpo_service.worker.holdings import Holdings
 from hpo_service.worker.keeper import Keeper, StartChild
 from hpo_service.worker.leaving import Leaving
 from hpo_service.worker.options import WorkerOptions
-from hpo_service.worker.outbox import Delivery, Outbox
+from hpo_service.worker.outbox import Outbox
 
 TICK_SECONDS = 0.5
 """Longest wait for a message before signals, leases and hangs are looked at again."""
@@ -77,10 +78,9 @@ class Supervisor:
         self._outbox = Outbox(clock, self._jitter)
         log_file = options.output / "logs" / f"worker-{options.id}.log"
         self._keeper = Keeper(log_file, options.environment, clock, start_child)
-        self._held: dict[str, HeldTrial] = {}
+        self._held = Holdings(queue, self._outbox, self._keeper, clock, self._freed)
         self._leaving = Leaving(clock, options.drain_seconds)
         self._claimed = 0
-        self._slots = 1
         self._aborted = False
         self._idle = IDLE_SECONDS[0]
         self._claim_at = self._renew_at = self._reap_at = 0.0
@@ -109,11 +109,6 @@ class Supervisor:
             return True
         return self._options.until_finished and self._ask(self._finished, default=False)
 
-    @property
-    def _live(self) -> list[HeldTrial]:
-        """The trials that the child has not ended yet, whether or not they are still ours."""
-        return [held for held in self._held.values() if not held.over]
-
     def _ask(self, call: Callable[[], T], default: D) -> T | D:
         """Call the database; while it is away, answer with the default and leave it alone for a while.
 
@@ -139,8 +134,8 @@ class Supervisor:
     def _obey_signals(self) -> None:
         if self._leaving.begin():
             log.info("%s: saving checkpoints and giving trials back", self._leaving.reason)
-            for held in self._held.values():
-                self._tell(held, Decision(action="release", reason=self._leaving.reason))
+            for held in self._held:
+                self._held.tell(held, Decision(action="release", reason=self._leaving.reason))
         if self._leaving.at_once:
             self._abort()
 
@@ -149,16 +144,16 @@ class Supervisor:
         self._aborted = True
         self._keeper.kill()
         self._outbox.hurry()
-        for held in self._live:
+        for held in self._held.live:
             reason = f"{self._leaving.reason}; aborted before it could save"
-            self._settle(held, held.as_asked(Outcome(kind=OutcomeKind.RELEASED, reason=reason)))
+            self._held.settle(held, Outcome(kind=OutcomeKind.RELEASED, reason=reason))
         self._outbox.flush()
 
     # --- claiming ----------------------------------------------------------------------------------------------
 
     def _claim(self) -> None:
         while self._may_claim():
-            serving = next((h.assignment.study for h in self._held.values()), self._options.study)
+            serving = next((h.assignment.study for h in self._held), self._options.study)
             assignment = self._ask(functools.partial(self._queue.claim, self._options.id, serving), default=None)
             if assignment is None:
                 self._nothing_to_do()
@@ -169,11 +164,17 @@ class Supervisor:
         limit = self._options.max_trials
         return (
             not self._leaving.reason
-            and len(self._live) < self._slots
+            and len(self._held.live) < self._keeper.slots
             and self._clock() >= self._claim_at
             and not len(self._outbox)
             and (limit is None or self._claimed < limit)
         )
+
+    def _freed(self, state: TrialState | None) -> None:
+        self._claim_at = 0.0
+        if state is TrialState.FAILED:
+            # where every trial must fail, the study ends before its whole budget has
+            self._ask(self._stages.advance_all, default=False)
 
     def _nothing_to_do(self) -> None:
         if self._ask(self._stages.advance_all, default=False):
@@ -184,18 +185,17 @@ class Supervisor:
     def _admit(self, assignment: Assignment) -> None:
         self._idle = IDLE_SECONDS[0]
         self._claimed += 1
-        self._slots = assignment.slots
         held = HeldTrial(
             assignment=assignment,
             folder=trial_folder(self._options.output, assignment),
             expires=self._clock() + assignment.lease_seconds,
         )
-        self._held[held.key] = held
+        self._held.add(held)
         self._renew_at = min(self._renew_at, self._clock() + assignment.lease_seconds / RENEWALS_PER_LEASE)
         resumes = prepare_folder(held.folder, assignment)
         self._child_for(held).send(held.order())
         for report in recall(held.folder, assignment.attempt) if resumes else []:
-            self._pass_on(held, report)
+            self._held.report(held, report)
         log.info("%s #%d, attempt %d", assignment.stage, assignment.number, assignment.attempt)
         reach("child.admitted")
 
@@ -207,10 +207,10 @@ class Supervisor:
         """
         command = TRAINER if held.assignment.config.objective is None else OBJECTIVE
         try:
-            return self._keeper.child_for(command, alone=self._live == [held])
+            return self._keeper.child_for(command, alone=self._held.live == [held])
         except OSError as error:
             reason = f"worker {self._options.id} cannot start a child process: {error}"
-            self._settle(held, Outcome(kind=OutcomeKind.RELEASED, reason=reason))
+            self._held.settle(held, Outcome(kind=OutcomeKind.RELEASED, reason=reason))
             raise ChildError(f"{reason}; see that {self._keeper.log} can be written and memory is left") from error
 
     # --- the child ---------------------------------------------------------------------------------------------
@@ -234,15 +234,19 @@ class Supervisor:
     def _hear(self, message: FromChildMessage) -> None:
         if isinstance(message, Heartbeat):
             self._keeper.activity = message.activity
-            for key, share in message.progress.items():
-                if key in self._held:
-                    self._held[key].progress = share
-            return
+            self._held.progress(message.progress)
+        elif isinstance(message, Capacity):
+            log.info("up to %d trials at once: %s", message.slots, message.reason)
+            self._keeper.slots = message.slots
+        else:
+            self._hear_about(message)
+
+    def _hear_about(self, message: Started | Reported | Finished | Failed) -> None:
         held = self._held.get(message.trial)
         if held is None or held.over:
             return
         if isinstance(message, Finished):
-            self._settle(held, held.as_asked(message.outcome))
+            self._held.settle(held, message.outcome)
             if message.outcome.restart:
                 self._lose_child(f"the child had to be replaced after {held.key}", culprit=held)
         elif isinstance(message, Failed):
@@ -258,61 +262,38 @@ class Supervisor:
         held.progress = message.resumed_at
         if message.models:
             call = functools.partial(self._queue.describe, held.assignment.study, message.models)
-            self._deliver(held, call, lambda _: None)
+            self._held.deliver(held, call, lambda _: None)
 
     def _report(self, held: HeldTrial, message: Reported) -> None:
         held.progress, held.last_value = message.report.fraction, message.report.value
-        self._pass_on(held, message.report)
+        self._held.report(held, message.report)
         # While the database is away the child trains on; a decision that comes later still reaches it.
         if held.asked is None:
             self._keeper.send(Continue(trial=held.key))
 
-    def _pass_on(self, held: HeldTrial, report: Report) -> None:
-        """Deliver a report now or, kept in the journal too, when the database is back."""
-
-        def call() -> tuple[float, Decision]:
-            return self._clock(), self._queue.report(held.assignment.lease, report)
-
-        def answered(answer: tuple[float, Decision]) -> None:
-            held.expires = answer[0] + held.assignment.lease_seconds
-            self._tell(held, answer[1])
-
-        self._deliver(held, call, answered)
-        if len(self._outbox):
-            remember(held.folder, report)
-
-    def _tell(self, held: HeldTrial, decision: Decision) -> None:
-        """Pass a decision on to the child, once."""
-        if decision.action == "continue" or held.asked is not None or held.over:
-            return
-        held.asked, held.asked_at = decision, self._clock()
-        log.info("%s: %s: %s", held.key, decision.action, decision.reason)
-        keep = decision.action in ("release", "abandon")
-        self._keeper.send(Stop(trial=held.key, reason=decision.reason, checkpoint=keep))
-
     def _fail(self, held: HeldTrial, message: Failed) -> None:
         log.warning("%s: %s", held.key, message.reason)
         outcome = Outcome(kind=OutcomeKind.ERROR, reason=message.reason, retryable=message.retryable)
-        self._settle(held, held.as_asked(outcome))
+        self._held.settle(held, outcome)
         if message.fatal:
             self._lose_child(f"the child had to be restarted after {held.key}: {message.reason}", culprit=held)
 
     def _lose_child(self, reason: str, culprit: HeldTrial | None = None) -> None:
         """End the child; what it held is tried again, and counts as an error unless the fault was another's."""
         self._keeper.kill()
-        for held in self._live:
+        for held in self._held.live:
             log.warning("%s: %s", held.key, reason)
             kind = OutcomeKind.ERROR if culprit in (None, held) else OutcomeKind.RELEASED
-            self._settle(held, held.as_asked(Outcome(kind=kind, reason=reason)))
+            self._held.settle(held, Outcome(kind=kind, reason=reason))
 
     def _watch(self) -> None:
         """Kill a child that is silent, or goes on with what it was told to stop, for too long."""
-        if self._keeper.child is None or not self._live:
+        if self._keeper.child is None or not self._held.live:
             return
-        limit, log_file = min(held.assignment.hang_seconds for held in self._live), self._keeper.log
+        limit, log_file = min(held.assignment.hang_seconds for held in self._held.live), self._keeper.log
         if self._keeper.hangs(limit):
             self._lose_child(f"the child was silent for {limit:g} s and was killed; its log is {log_file}")
-        for held in self._live:
+        for held in self._held.live:
             if held.asked is not None and self._clock() - held.asked_at > held.assignment.hang_seconds:
                 late = f"{held.key} did not stop within {held.assignment.hang_seconds:g} s"
                 self._lose_child(f"{late} and the child was killed; its log is {log_file}", culprit=held)
@@ -320,56 +301,10 @@ class Supervisor:
 
     # --- the database ------------------------------------------------------------------------------------------
 
-    def _deliver(self, held: HeldTrial, call: Callable[[], T], answered: Callable[[T], None]) -> None:
-        def refused(error: HpoServiceError) -> None:
-            self._surrender(held, str(error))
-
-        def broken(error: Exception) -> None:
-            reason = f"what the trial reported cannot be stored ({type(error).__name__})"
-            if held.over:
-                self._surrender(held, reason)
-                return
-            self._tell(held, Decision(action="cancel", reason=reason))
-            self._settle(held, Outcome(kind=OutcomeKind.ERROR, reason=reason, retryable=False))
-
-        self._outbox.put(Delivery(held.key, call, answered, refused, broken))
-        self._outbox.flush()
-
-    def _settle(self, held: HeldTrial, outcome: Outcome) -> None:
-        held.over = True
-        if held.lost:
-            self._drop(held)
-            return
-
-        def answered(state: TrialState) -> None:
-            if state.final:
-                discard_checkpoints(held.folder)
-            log.info("%s: %s: %s", held.key, state, outcome.reason)
-            self._drop(held)
-            if state is TrialState.FAILED:
-                # where every trial must fail, the study ends before its whole budget has
-                self._ask(self._stages.advance_all, default=False)
-
-        self._deliver(held, functools.partial(self._queue.finish, held.assignment.lease, outcome), answered)
-
-    def _surrender(self, held: HeldTrial, reason: str) -> None:
-        """Write nothing more about a trial that is not ours any more; its place is free once the child has stopped."""
-        log.warning("%s: %s", held.key, reason)
-        held.lost = True
-        self._outbox.forget(held.key)
-        if held.over:
-            self._drop(held)
-        else:
-            self._tell(held, Decision(action="abandon", reason=reason))
-
-    def _drop(self, held: HeldTrial) -> None:
-        self._held.pop(held.key, None)
-        self._claim_at = 0.0
-
     def _renew(self) -> None:
         if self._clock() < self._renew_at:
             return
-        ours = [held for held in self._held.values() if not held.lost]
+        ours = [held for held in self._held if not held.lost]
         leases = [held.assignment.lease_seconds / RENEWALS_PER_LEASE for held in ours]
         asked_at = self._clock()
         progress = {held.assignment.lease: held.progress for held in ours}
@@ -385,15 +320,15 @@ class Supervisor:
                 continue
             held.expires = asked_at + held.assignment.lease_seconds
             if decision.action == "abandon":
-                self._surrender(held, decision.reason)
+                self._held.surrender(held, decision.reason)
             else:
-                self._tell(held, decision)
+                self._held.tell(held, decision)
 
     def _expire(self, held: HeldTrial) -> None:
         """Stop a trial whose lease may have passed to somebody else while the database was away."""
         if self._clock() > held.expires:
             reason = f"the database was away for longer than the lease of {held.assignment.lease_seconds:g} s"
-            self._tell(held, Decision(action="abandon", reason=reason))
+            self._held.tell(held, Decision(action="abandon", reason=reason))
 
     def _reap(self) -> None:
         if self._clock() >= self._reap_at:

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from hpo_service.channel import Channel, Host, Stopped, TrialLink, may_go_better, reason_of
+from hpo_service.channel import Channel, Host, Stopped, TrialLink, in_turn, may_go_better, reason_of
 from hpo_service.domain.messages import FROM_CHILD, Admit, Continue, Finished, Heartbeat, Shutdown, Stop
 from hpo_service.domain.trial import Outcome, OutcomeKind, Report, Stage, TrialConfig
 from hpo_service.errors import DataError, TrialError
@@ -68,7 +68,7 @@ def serve(supervisor, run, *messages, fatal=lambda error: False):
     """Send messages, then the end of the pipe, and serve; return exit status and what was said."""
     supervisor.send(*messages)
     supervisor.leave()
-    return Host(supervisor.channel, run, fatal).serve(), supervisor.heard()
+    return Host(supervisor.channel, in_turn(run), fatal).serve(), supervisor.heard()
 
 
 def test_messages_arrive_in_order_and_the_end_of_the_pipe_is_a_shutdown(supervisor):
@@ -158,7 +158,7 @@ def test_a_child_that_ignores_the_loss_of_its_supervisor_is_ended(supervisor):
 def converse(supervisor, run, admitted, reply=lambda message: []):
     """Serve in a thread, reply to each message, and shut down once every admitted trial has ended."""
     supervisor.send(*(admit(trial) for trial in admitted))
-    serving = threading.Thread(target=Host(supervisor.channel, run).serve)
+    serving = threading.Thread(target=Host(supervisor.channel, in_turn(run)).serve)
     serving.start()
     messages = []
     while sum(message.type in ("finished", "failed") for message in messages) < len(admitted):
@@ -349,7 +349,7 @@ def test_stopped_carries_no_reason_of_its_own():
 
 CHILD = """
 import os, sys
-from hpo_service.channel import Channel, Host
+from hpo_service.channel import Channel, Host, in_turn
 from hpo_service.domain.trial import Outcome, OutcomeKind
 
 def run(link):
@@ -364,7 +364,7 @@ def run(link):
         return link.stopped()
     return Outcome(kind=OutcomeKind.COMPLETE, reason="done", value=1.0)
 
-sys.exit(Host(Channel.over_stdio(), run).serve())
+sys.exit(Host(Channel.over_stdio(), in_turn(run)).serve())
 """
 
 

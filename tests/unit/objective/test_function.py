@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hpo_service.channel import Host, Stopped, TrialLink
+from hpo_service.channel import Host, Stopped, TrialLink, in_turn
 from hpo_service.domain.messages import Admit, Failed, Finished, Shutdown, Stop
 from hpo_service.domain.study import ObjectiveSpec
 from hpo_service.domain.trial import OutcomeKind
@@ -143,13 +143,15 @@ class Inbox:
 
     def touch(self, *_: Any) -> None: ...
 
+    def forget(self, trial: str) -> None: ...
+
     def close(self) -> None: ...
 
 
 def _run(link: Link, name: str | None) -> Any:
     config = link().config.model_copy(update={"objective": ObjectiveSpec(python=name) if name else None})
     channel: Any = Inbox(Admit(trial="t", config=config, folder="f"), Shutdown())
-    assert Host(channel, run_objective).serve() == 0
+    assert Host(channel, in_turn(run_objective)).serve() == 0
     return channel.sent[-1]
 
 

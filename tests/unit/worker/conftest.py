@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hpo_service.domain.messages import Admit, Continue, Failed, Finished, Heartbeat, Reported, Started, Stop
+from hpo_service.domain.messages import Admit, Capacity, Continue, Failed, Finished, Heartbeat, Reported, Started, Stop
 from hpo_service.domain.model_spec import ModelSpec
 from hpo_service.domain.states import TrialState
 from hpo_service.domain.study import ObjectiveSpec
@@ -235,6 +235,8 @@ class FakeChild:
         if isinstance(message, Admit):
             self.admitted[message.trial] = message
             self.step[message.trial] = 0
+            if message.slots > 1 and len(self.admitted) == 1:
+                self.say(Capacity(slots=message.slots, reason="they fit"))
             self._plan(self.script.starts_in, Started(trial=message.trial, models=FACTS if message.describe else {}))
             self._plan_step(message.trial)
         elif isinstance(message, Continue) and message.trial not in self.stopping:
