@@ -19,6 +19,7 @@ from hpo_service.service.reaper import Reaper
 from hpo_service.service.snapshot import StudySnapshot, take_snapshot
 from hpo_service.service.stages import Stages
 from hpo_service.service.studies import Studies
+from hpo_service.service.unreadable import Unreadable
 from hpo_service.settings import Settings
 from hpo_service.storage import migrations
 from hpo_service.storage.database import Database
@@ -67,9 +68,14 @@ class Service:
         return ScoreStore(self.db)
 
     @cached_property
+    def unreadable(self) -> Unreadable:
+        """What was said about studies of other versions."""
+        return Unreadable()
+
+    @cached_property
     def stages(self) -> Stages:
         """Advances studies from stage to stage."""
-        return Stages(self.db, self.study_rows, self.trial_rows, self.optuna)
+        return Stages(self.db, self.study_rows, self.trial_rows, self.optuna, self.unreadable)
 
     @cached_property
     def studies(self) -> Studies:
@@ -79,12 +85,14 @@ class Service:
     @cached_property
     def queue(self) -> TrialQueue:
         """What workers call."""
-        return TrialQueue(self.db, self.study_rows, self.trial_rows, self.score_rows, self.worker_rows, self.optuna)
+        return TrialQueue(
+            self.db, self.study_rows, self.trial_rows, self.score_rows, self.worker_rows, self.optuna, self.unreadable
+        )
 
     @cached_property
     def reaper(self) -> Reaper:
         """Takes trials back from silent workers."""
-        return Reaper(self.db, self.study_rows, self.trial_rows, self.worker_rows, self.optuna)
+        return Reaper(self.db, self.study_rows, self.trial_rows, self.worker_rows, self.optuna, self.unreadable)
 
     def upgrade(self) -> None:
         """Bring the database's schema up to this version; safe from any number of processes at once."""

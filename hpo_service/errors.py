@@ -59,6 +59,12 @@ class SchemaError(HpoServiceError):
     exit_code = 6
 
 
+class UnreadableStudyError(HpoServiceError):
+    """A stored study does not fit this version's models: another version made it; the others go on."""
+
+    exit_code = 6
+
+
 class StaleLeaseError(HpoServiceError):
     """The caller no longer holds the trial: its lease was settled, and its write changed nothing."""
 

@@ -10,6 +10,7 @@ from hpo_service.cli.examples import examples
 from hpo_service.cli.options import AsJson, Reason, StorageUrl, StudyName, open_service
 from hpo_service.cli.study import StudyPath, app
 from hpo_service.domain.states import StudyState
+from hpo_service.errors import UnreadableStudyError
 
 __all__ = ["app"]
 
@@ -42,11 +43,16 @@ def list_studies(storage: StorageUrl = None, as_json: AsJson = False) -> None:
     service = open_service(storage)
     with service.db.transaction():
         names = [row.name for row in service.study_rows.list()]
-    snapshots = [service.snapshot(name) for name in names]
+    snapshots, unreadable = [], {}
+    for name in names:
+        try:
+            snapshots.append(service.snapshot(name))
+        except UnreadableStudyError as error:
+            unreadable[name] = str(error)
     if as_json:
-        print_json(studies_json(snapshots))
+        print_json(studies_json(snapshots, unreadable))
         return
-    console().print(studies_table(snapshots))
+    console().print(studies_table(snapshots, unreadable))
 
 
 @app.command(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -75,8 +75,12 @@ def _seeds(side: Configuration) -> str:
     return str(ended) if ended == len(side.runs) else f"{ended} of {len(side.runs)}"
 
 
-def studies_table(snapshots: Iterable[StudySnapshot]) -> Table:
-    """Return the list of studies with where each of them stands."""
+UNREADABLE = "unreadable"
+"""What stands for the state of a study that another version made."""
+
+
+def studies_table(snapshots: Iterable[StudySnapshot], unreadable: Mapping[str, str]) -> Table:
+    """Return the list of studies with where each of them stands; below, by name, why others cannot be read."""
     table = Table(
         Column("study", no_wrap=True),
         Column("state", no_wrap=True),
@@ -98,6 +102,8 @@ def studies_table(snapshots: Iterable[StudySnapshot]) -> Table:
             _models(snapshot.spec),
             Text(snapshot.reason),
         )
+    for name, why in unreadable.items():
+        table.add_row(name, UNREADABLE, "", "", "", Text(why))
     return table
 
 
@@ -198,8 +204,9 @@ def verdict_json(snapshot: StudySnapshot, evidence: Evidence) -> dict[str, Any]:
     return document
 
 
-def studies_json(snapshots: Iterable[StudySnapshot]) -> list[dict[str, Any]]:
-    """Return the list of studies as plain data."""
+def studies_json(snapshots: Iterable[StudySnapshot], unreadable: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return the list of studies as plain data; of those that cannot be read, name and reason alone."""
+    lost = [{"name": name, "state": UNREADABLE, "reason": why} for name, why in unreadable.items()]
     return [
         {
             "name": snapshot.name,
@@ -212,7 +219,7 @@ def studies_json(snapshots: Iterable[StudySnapshot]) -> list[dict[str, Any]]:
             "created_at": snapshot.created_at,
         }
         for snapshot in snapshots
-    ]
+    ] + lost
 
 
 def study_json(snapshot: StudySnapshot) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hpo_service.domain.states import StudyState, TrialState
 from hpo_service.domain.study import StudySpec
@@ -14,15 +14,25 @@ from hpo_service.failpoint import reach
 from hpo_service.search.studies import OptunaStudies, Suggestion
 from hpo_service.service.assignment import assignment
 from hpo_service.service.budget import admission
+from hpo_service.service.unreadable import Unreadable
 from hpo_service.storage.database import Database
 from hpo_service.storage.scores import ScoreStore
 from hpo_service.storage.studies import StageRow, StudyRow, StudyStore
-from hpo_service.storage.trials import TrialRow, TrialStore
+from hpo_service.storage.trials import GIVEN_BACK_BY, TrialRow, TrialStore
 from hpo_service.storage.workers import WorkerStore
 
 CONTINUE = Decision(action="continue", reason="the lease is held and nobody asked for its end")
 COLLISIONS = 20
 """How often a claim may lose its proposed configuration to another worker before it gives way."""
+CLOSED_AS: Mapping[OutcomeKind, frozenset[str]] = {
+    OutcomeKind.COMPLETE: frozenset({"complete"}),
+    OutcomeKind.PRUNED: frozenset({"pruned"}),
+    OutcomeKind.INFEASIBLE: frozenset({"infeasible"}),
+    OutcomeKind.CANCELLED: frozenset({"cancelled"}),
+    OutcomeKind.ERROR: frozenset({"error", "failed", "cancelled"}),
+    OutcomeKind.RELEASED: frozenset({"release", "cancelled"}),
+}
+"""How an attempt may have been closed by a `finish` with an outcome of this kind."""
 _OUTCOME_STATES = {
     OutcomeKind.COMPLETE: TrialState.COMPLETE,
     OutcomeKind.PRUNED: TrialState.PRUNED,
@@ -54,6 +64,7 @@ class TrialQueue:
     scores: ScoreStore
     workers: WorkerStore
     optuna: OptunaStudies
+    unreadable: Unreadable = field(default_factory=Unreadable)
 
     def claim(self, worker_id: str, study: str | None = None) -> Assignment | None:
         """Take one trial for this worker: a waiting one first, else a new one while the budget lasts.
@@ -64,17 +75,26 @@ class TrialQueue:
 
         Returns:
             The assignment, or None where there is nothing to do at present.
+
+        Raises:
+            UnreadableStudyError: the one study that was asked for is of another version; of many, such are passed over.
         """
         with self.db.transaction(read_only=True):
             open_stages = [(s, g) for s, g in self.studies.claimable() if study is None or s.name == study]
         for row, stage in open_stages:
-            found = self._claim_waiting(row, stage, worker_id) or self._claim_new(row, stage, worker_id)
-            if found is not None:
-                return found
+            if study is not None:
+                return self._claim_from(row, stage, worker_id)
+            with self.unreadable.passed_over():
+                found = self._claim_from(row, stage, worker_id)
+                if found is not None:
+                    return found
         return None
 
+    def _claim_from(self, study: StudyRow, stage: StageRow, worker_id: str) -> Assignment | None:
+        return self._claim_waiting(study, stage, worker_id) or self._claim_new(study, stage, worker_id)
+
     def _claim_waiting(self, study: StudyRow, stage: StageRow, worker_id: str) -> Assignment | None:
-        spec = StudySpec.model_validate(study.spec)
+        spec = study.specification()
         with self.db.transaction():
             trial = self.trials.claim_waiting(
                 stage.id, worker_id, spec.execution.lease_seconds, devices=1 / spec.execution.trials_per_worker
@@ -90,7 +110,7 @@ class TrialQueue:
     def _claim_new(self, study: StudyRow, stage: StageRow, worker_id: str) -> Assignment | None:
         if stage.stage is not Stage.SEARCH:
             return None
-        spec = StudySpec.model_validate(study.spec)
+        spec = study.specification()
         collisions = 0
         while collisions < COLLISIONS:
             with self.db.transaction():
@@ -203,7 +223,7 @@ class TrialQueue:
             trial = self.trials.hold(lease)
             reach("report.held")
             study, stage = self.studies.of_stage(trial.stage_id)
-            spec = StudySpec.model_validate(study.spec)
+            spec = study.specification()
             asked = asked_from_outside(study, trial)
             fresh = self.trials.record(trial, report)
             if fresh:
@@ -252,7 +272,7 @@ class TrialQueue:
         except StaleLeaseError as error:
             return Decision(action="abandon", reason=str(error))
         study, _ = self.studies.of_stage(trial.stage_id)
-        spec = StudySpec.model_validate(study.spec)
+        spec = study.specification()
         self.trials.extend(lease, spec.execution.lease_seconds, share)
         asked = asked_from_outside(study, trial)
         if asked is None and draining:
@@ -262,6 +282,9 @@ class TrialQueue:
     def finish(self, lease: Lease, outcome: Outcome) -> TrialState:
         """Settle an attempt: the trial ends, or goes back to the queue with the reason.
 
+        Doing it again changes nothing and gives the same answer: where the connection broke in a commit, nobody
+        knows whether it went through, and the holder calls again.
+
         Returns:
             The state of the trial afterwards.
 
@@ -269,7 +292,13 @@ class TrialQueue:
             StaleLeaseError: the trial is no longer held by this lease; nothing was written.
         """
         with self.db.transaction():
-            trial = self.trials.hold(lease)
+            try:
+                trial = self.trials.hold(lease)
+            except StaleLeaseError:
+                state = self._finished_before(lease, outcome)
+                if state is None:
+                    raise
+                return state
             reach("finish.held")
             if outcome.kind in (OutcomeKind.ERROR, OutcomeKind.RELEASED):
                 state = self._give_back(trial, outcome)
@@ -278,14 +307,21 @@ class TrialQueue:
         reach("finish.committed")
         return state
 
+    def _finished_before(self, lease: Lease, outcome: Outcome) -> TrialState | None:
+        """The state to which this very lease brought its trial with such an outcome, or None where it did not."""
+        attempt = self.trials.attempt_of(lease)
+        valueless = outcome.kind is OutcomeKind.COMPLETE and not _is_finite(outcome.value)
+        if attempt is None or attempt.outcome not in CLOSED_AS[OutcomeKind.PRUNED if valueless else outcome.kind]:
+            return None
+        return TrialState.WAITING if attempt.outcome in GIVEN_BACK_BY else TrialState(attempt.outcome)
+
     def _settle(self, trial: TrialRow, outcome: Outcome) -> TrialState:
         state, reason, value = _OUTCOME_STATES[outcome.kind], outcome.reason, outcome.value
         if state is TrialState.PRUNED:
             # The books decide, not the holder: it may have heard more, or (after a resume) less, than was recorded.
             recorded = [row.value for row in self.trials.reports(trial.id) if row.value is not None]
             value = recorded[-1] if recorded else value
-        if value is not None and not math.isfinite(value):
-            value = None
+        value = value if _is_finite(value) else None
         if state is TrialState.COMPLETE and value is None:
             state, reason = TrialState.PRUNED, f"the final value is not a finite number ({outcome.value}): {reason}"
         violation = 1.0 if state is TrialState.INFEASIBLE else None
@@ -307,7 +343,7 @@ class TrialQueue:
             self.optuna.finish(_optuna_id(trial), TrialState.CANCELLED, None, None)
             self.trials.settle(trial.id, TrialState.CANCELLED, reason=asked.reason)
             return TrialState.CANCELLED
-        limits = StudySpec.model_validate(study.spec).execution
+        limits = study.specification().execution
         errors = trial.errors + 1
         if outcome.kind is OutcomeKind.RELEASED:
             self.trials.requeue(trial.id, reason=outcome.reason, kind="release")
@@ -331,6 +367,10 @@ def asked_from_outside(study: StudyRow, trial: TrialRow) -> Decision | None:
     if study.state is StudyState.PAUSED:
         return Decision(action="release", reason=f"the study was paused: {study.reason}")
     return None
+
+
+def _is_finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
 
 
 def _optuna_id(trial: TrialRow) -> int:

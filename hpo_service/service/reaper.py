@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hpo_service.domain.states import TrialState
-from hpo_service.domain.study import StudySpec
 from hpo_service.search.studies import OptunaStudies
 from hpo_service.service.queue import asked_from_outside
+from hpo_service.service.unreadable import Unreadable
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StudyStore
 from hpo_service.storage.trials import TrialRow, TrialStore
@@ -30,6 +30,7 @@ class Reaper:
     trials: TrialStore
     workers: WorkerStore
     optuna: OptunaStudies
+    unreadable: Unreadable = field(default_factory=Unreadable)
 
     def reap(self) -> list[TrialRow]:
         """Give every trial whose lease has ended back to the queue, or fail it where it was lost too often.
@@ -39,21 +40,26 @@ class Reaper:
         """
         self._mend_leases()
         taken: list[TrialRow] = []
+        # Trials of studies that this version cannot read are left to workers of the version that can.
+        left: set[int] = set()
         while True:
-            with self.db.transaction():
-                expired = self.trials.expired(limit=1)
+            with self.unreadable.passed_over(), self.db.transaction():
+                expired = self.trials.expired(limit=1, but_not=left)
                 if not expired:
                     self.workers.mark_lost(WORKER_SILENCE_SECONDS)
                     return taken
+                left.add(expired[0].study_id)
                 self._take_back(expired[0])
-            taken.append(expired[0])
+                left.remove(expired[0].study_id)
+                taken.append(expired[0])
 
     def _mend_leases(self) -> None:
         """Shorten leases that end later than any renewal could have set: the database's clock was set back since."""
         with self.db.transaction():
             for study, stage in self.studies.claimable():
-                length = StudySpec.model_validate(study.spec).execution.lease_seconds
-                self.trials.shorten_leases(stage.id, length)
+                with self.unreadable.passed_over():
+                    length = study.specification().execution.lease_seconds
+                    self.trials.shorten_leases(stage.id, length)
 
     def _take_back(self, trial: TrialRow) -> None:
         study, _ = self.studies.of_stage(trial.stage_id)
@@ -63,7 +69,7 @@ class Reaper:
                 self.optuna.finish(trial.optuna_id, TrialState.CANCELLED, None, None)
             self.trials.settle(trial.id, TrialState.CANCELLED, reason=asked.reason)
             return
-        limit = StudySpec.model_validate(study.spec).execution.max_losses
+        limit = study.specification().execution.max_losses
         losses = trial.losses + 1
         reason = f"worker {trial.worker_id} fell silent in attempt {trial.attempt} (loss {losses} of at most {limit})"
         if losses < limit:

@@ -102,6 +102,7 @@ def take_snapshot(db: Database, studies: StudyStore, trials: TrialStore, name: s
 
     Raises:
         NotFoundError: there is no study of this name.
+        UnreadableStudyError: another version made it, in a way that this one does not understand.
     """
     with db.transaction():
         study = studies.get(name)
@@ -114,7 +115,7 @@ def take_snapshot(db: Database, studies: StudyStore, trials: TrialStore, name: s
             name=study.name,
             state=study.state,
             reason=study.reason or "",
-            spec=StudySpec.model_validate(study.spec),
+            spec=study.specification(),
             stages=stages,
             now=db.clock(),
             created_at=study.created_at,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hpo_service.domain.selection import Measured
 from hpo_service.domain.states import StudyState, TrialState
@@ -13,6 +13,7 @@ from hpo_service.failpoint import reach
 from hpo_service.search.studies import OptunaStudies
 from hpo_service.service.budget import admission
 from hpo_service.service.planning import Plan, Planned, plan_confirm, plan_verify
+from hpo_service.service.unreadable import Unreadable
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StageRow, StudyRow, StudyStore
 from hpo_service.storage.trials import PlannedTrial, TrialRow, TrialStore
@@ -29,10 +30,11 @@ class Stages:
     studies: StudyStore
     trials: TrialStore
     optuna: OptunaStudies
+    unreadable: Unreadable = field(default_factory=Unreadable)
 
     def open_search(self, study: StudyRow) -> None:
         """Open the first stage of a new study; call it in the transaction that creates the study."""
-        spec = StudySpec.model_validate(study.spec)
+        spec = study.specification()
         name = f"{spec.name}/{Stage.SEARCH}"
         self.optuna.create(name, spec.search.direction)
         self.studies.open_stage(
@@ -49,9 +51,12 @@ class Stages:
     def advance_all(self) -> bool:
         """Advance every active study, each in its own transaction; tell whether any moved."""
         with self.db.transaction():
-            rows = [row for row in self.studies.list() if row.state is StudyState.ACTIVE]
-        moved = [self.advance(row.id) for row in rows]
-        return any(moved)
+            rows = self.studies.list(StudyState.ACTIVE)
+        moved = False
+        for row in rows:
+            with self.unreadable.passed_over():
+                moved = self.advance(row.id) or moved
+        return moved
 
     def advance(self, study_id: int) -> bool:
         """Close the open stage if it is done, and open the next one or end the study.
@@ -63,7 +68,7 @@ class Stages:
             study = self.studies.lock(study_id)
             if study.state is not StudyState.ACTIVE:
                 return False
-            spec = StudySpec.model_validate(study.spec)
+            spec = study.specification()
             stages = self.studies.stages(study.id)
             current = stages[-1]
             rows = self.trials.list(study.id, current.id)

@@ -24,6 +24,12 @@ ALLOWED_FROM: dict[StudyState, frozenset[StudyState]] = {
 }
 """From which states a person may bring a study into the state that is the key."""
 
+RESUMED_WITH: dict[StudyState, str] = {
+    StudyState.FAILED: "queues the failed trials of its open stage again",
+    StudyState.CANCELLED: "queues again what its cancelling ended; retry this trial after that",
+}
+"""What resuming does to a study whose end keeps its trials from being tried again one by one."""
+
 
 @dataclass(frozen=True)
 class Studies:
@@ -104,14 +110,23 @@ class Studies:
             return self.trials.get(trial.id)
 
     def retry_trial(self, name: str, stage: Stage, number: int) -> TrialRow:
-        """Queue a failed or cancelled trial again; it counts once against the budget and gets a new number."""
+        """Queue a failed or cancelled trial again; it counts once against the budget and gets a new number.
+
+        Raises:
+            NotFoundError: there is no such study, stage or trial.
+            ConflictError: the trial did not fail and was not cancelled, or its study or stage has ended.
+        """
         with self.db.transaction():
+            study = self.rows.lock(self.rows.get(name).id)
             trial = self._trial(name, stage, number)
             if trial.state not in (TrialState.FAILED, TrialState.CANCELLED):
                 raise ConflictError(f"trial {name}/{stage} #{number} is {trial.state}: only failed or cancelled ones")
             _, row = self.rows.of_stage(trial.stage_id)
             if not row.open:
                 raise ConflictError(f"stage {name}/{stage} is closed: a retried trial could not change its result")
+            if study.state in RESUMED_WITH:
+                remedy = f"`hpo-service study resume {name}` {RESUMED_WITH[study.state]}"
+                raise ConflictError(f"study {name} is {study.state}, so nobody would take the trial up: {remedy}")
             self.trials.retry(trial.id)
             return self.trials.get(trial.id)
 
@@ -146,7 +161,7 @@ class Studies:
 
 
 def _check_same(existing: StudyRow, spec: StudySpec) -> None:
-    stored = StudySpec.model_validate(existing.spec).model_dump(mode="json")
+    stored = existing.specification().model_dump(mode="json")
     differing = sorted(_differences(stored, spec.model_dump(mode="json"), ""))
     if differing:
         raise ConflictError(

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from pydantic import ValidationError
 from sqlalchemy import Row, Select, delete, select, update
 
 from hpo_service.domain.space import SearchSpace
 from hpo_service.domain.states import StudyState
 from hpo_service.domain.study import StudySpec
 from hpo_service.domain.trial import ModelFacts, Stage
-from hpo_service.errors import ConflictError, NotFoundError
+from hpo_service.errors import ConflictError, NotFoundError, UnreadableStudyError
 from hpo_service.storage import schema
 from hpo_service.storage.clock import Now
 from hpo_service.storage.database import Database
@@ -28,7 +29,7 @@ _PAIRS = select(schema.study, schema.stage).join(schema.stage, schema.stage.c.st
 
 @dataclass(frozen=True)
 class StudyRow:
-    """A study as stored; `spec` holds only what its file gave, ready for `StudySpec.model_validate`."""
+    """A study as stored; `spec` holds only what its file gave, as another version may have understood it."""
 
     id: int
     name: str
@@ -39,6 +40,17 @@ class StudyRow:
     created_at: float
     updated_at: float
     ended_at: float | None
+
+    def specification(self) -> StudySpec:
+        """Return what the study's file says.
+
+        Raises:
+            UnreadableStudyError: another version wrote it, in a way that this one does not understand.
+        """
+        try:
+            return StudySpec.model_validate(self.spec)
+        except ValidationError as error:
+            raise _unreadable(self.name, error) from error
 
 
 @dataclass(frozen=True)
@@ -52,11 +64,23 @@ class StageRow:
     state: str
     trials: int
     gpu_hours: float | None
-    space: SearchSpace
+    space_document: dict[str, Any]
     plan: dict[str, Any]
     reason: str
     opened_at: float
     closed_at: float | None
+
+    @property
+    def space(self) -> SearchSpace:
+        """What is searched in it.
+
+        Raises:
+            UnreadableStudyError: another version wrote it, in a way that this one does not understand.
+        """
+        try:
+            return SearchSpace.model_validate(self.space_document)
+        except ValidationError as error:
+            raise _unreadable(self.optuna_name.rpartition("/")[0], error) from error
 
     @property
     def open(self) -> bool:
@@ -123,10 +147,12 @@ class StudyStore:
             raise NotFoundError(f"there is no study {name!r}{did_you_mean(name, names)}: see `hpo-service study list`")
         return row
 
-    def list(self) -> StudyRows:
-        """Return all studies, oldest first."""
-        rows = self._database.connection.execute(select(schema.study).order_by(schema.study.c.id))
-        return [_study(row) for row in rows]
+    def list(self, state: StudyState | None = None) -> StudyRows:
+        """Return all studies, or those in one state, oldest first."""
+        statement = select(schema.study).order_by(schema.study.c.id)
+        if state is not None:
+            statement = statement.where(schema.study.c.state == state)
+        return [_study(row) for row in self._database.connection.execute(statement)]
 
     def lock(self, study_id: int) -> StudyRow:
         """Return the study, held against others' changes until the transaction ends.
@@ -271,12 +297,27 @@ def _no_stage(stage_id: int) -> NotFoundError:
 def _study(row: Row[Any]) -> StudyRow:
     values = columns_of(schema.study, row)
     values["state"] = StudyState(values["state"])
-    values["facts"] = {name: ModelFacts.model_validate(fact) for name, fact in values["facts"].items()}
+    # what a later version knows of a model besides is passed over
+    known = ModelFacts.model_fields
+    values["facts"] = {
+        name: ModelFacts.model_validate({key: fact[key] for key in fact if key in known})
+        for name, fact in values["facts"].items()
+    }
     return StudyRow(**values)
 
 
 def _stage(row: Row[Any]) -> StageRow:
     values = columns_of(schema.stage, row)
     values["stage"] = Stage(values["stage"])
-    values["space"] = SearchSpace.model_validate(values["space"])
+    values["space_document"] = values.pop("space")
     return StageRow(**values)
+
+
+def _unreadable(study: str, error: ValidationError) -> UnreadableStudyError:
+    first, *others = error.errors(include_url=False)
+    place = ".".join(str(part) for part in first["loc"])
+    reason = f"{place}: {first['msg']}".removeprefix(": ") + (f" (and {len(others)} more)" if others else "")
+    return UnreadableStudyError(
+        f"study {study} was made by another version of hpo-service and cannot be read by this one "
+        f"({' '.join(reason.split())}): use that version here too"
+    )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, TypeAlias
 
 from sqlalchemy import Select, func, or_, select
 
 from hpo_service.domain.states import TrialState
+from hpo_service.domain.trial import Lease
 from hpo_service.errors import NotFoundError
 from hpo_service.storage import schema
 from hpo_service.storage.clock import Now, earlier
@@ -28,12 +30,18 @@ class TrialReader:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def expired(self, limit: int | None = None) -> TrialRows:
-        """Return running trials whose lease is over or missing, locked, passing over those that are being settled."""
+    def expired(self, limit: int | None = None, but_not: Collection[int] = ()) -> TrialRows:
+        """Return running trials whose lease is over or missing, locked, passing over those that are being settled.
+
+        Args:
+            limit: at most so many.
+            but_not: ids of studies whose trials are left alone.
+        """
         statement = (
             select(schema.trial)
             .where(_trial.state == TrialState.RUNNING)
             .where(or_(_trial.lease_until < Now(), _trial.lease_until.is_(None)))
+            .where(_trial.study_id.not_in(but_not))
             .order_by(_trial.lease_until, _trial.id)
             .limit(limit)
             .with_for_update(skip_locked=True, key_share=True)
@@ -115,6 +123,14 @@ class TrialReader:
             select(table).where(_attempt.trial_id == trial_id).order_by(_attempt.attempt)
         )
         return [AttemptRow(**columns_of(table, row)) for row in rows]
+
+    def attempt_of(self, lease: Lease) -> AttemptRow | None:
+        """Return the attempt that a lease was given for, or None where its trial is gone."""
+        table = schema.attempt
+        row = self._database.connection.execute(
+            select(table).where(_attempt.trial_id == lease.trial_id, _attempt.token == lease.token)
+        ).one_or_none()
+        return None if row is None else AttemptRow(**columns_of(table, row))
 
     def device_seconds(self, stage_id: int) -> float:
         """Return the device time that the stage's attempts have taken so far, running ones included."""

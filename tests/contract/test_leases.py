@@ -176,6 +176,22 @@ class TestTheFence:
         with pytest.raises(StaleLeaseError, match="waiting"), world.db.transaction():
             world.trials.extend(old.lease, 60)
 
+    def test_a_lease_finds_the_attempt_it_was_given_for_whatever_came_after(self, world):
+        old = world.admit()
+        with world.db.transaction():
+            world.trials.requeue(old.id, reason="drained", kind="release")
+        new = world.claim("w2")
+        with world.db.transaction():
+            assert world.trials.attempt_of(old.lease).outcome == "release"
+            assert world.trials.attempt_of(new.lease).outcome is None
+            assert world.trials.attempt_of(Lease(trial_id=old.id, token=9)) is None
+
+    def test_expired_trials_of_some_studies_can_be_left_alone(self, world):
+        trial = world.admit(lease=-10)
+        with world.db.transaction():
+            assert world.trials.expired(but_not={world.study.id}) == []
+            assert [row.id for row in world.trials.expired(but_not={world.study.id + 1})] == [trial.id]
+
     def test_a_settled_trial_has_no_holder(self, world):
         trial = world.admit()
         with world.db.transaction():

@@ -9,7 +9,7 @@ import pytest
 
 from hpo_service.domain.states import StudyState, TrialState
 from hpo_service.domain.trial import Outcome, OutcomeKind, Scores, Stage
-from hpo_service.errors import StaleLeaseError
+from hpo_service.errors import ConflictError, StaleLeaseError
 
 
 def optuna_trials(bench, name="s/search"):
@@ -333,3 +333,67 @@ def test_text_that_no_database_takes_is_written_out(bench):
     outcome = Outcome(kind=OutcomeKind.ERROR, reason="no file \udcff.bin \0", retryable=False)
     assert bench.service.queue.finish(assignment.lease, outcome) is TrialState.FAILED
     assert bench.trial(assignment).reason == "no file \\udcff.bin \\0"
+
+
+def test_an_end_whose_answer_was_lost_can_be_told_again(bench):
+    bench.create(search={"budget": {"trials": 8}, "pruner": "none"}, execution={"max_attempts": 2})
+    ends = [
+        (OutcomeKind.COMPLETE, 1.0, TrialState.COMPLETE),
+        (OutcomeKind.COMPLETE, float("nan"), TrialState.PRUNED),
+        (OutcomeKind.PRUNED, 1.0, TrialState.PRUNED),
+        (OutcomeKind.INFEASIBLE, None, TrialState.INFEASIBLE),
+        (OutcomeKind.CANCELLED, None, TrialState.CANCELLED),
+        (OutcomeKind.ERROR, None, TrialState.WAITING),
+        (OutcomeKind.ERROR, None, TrialState.FAILED),
+        (OutcomeKind.RELEASED, None, TrialState.WAITING),
+    ]
+    for kind, value, state in ends:
+        assignment = bench.must_claim()
+        outcome = Outcome(kind=kind, reason="ended", value=value)
+        assert bench.service.queue.finish(assignment.lease, outcome) is state
+        before = bench.trial(assignment)
+        assert bench.service.queue.finish(assignment.lease, outcome) is state
+        assert bench.trial(assignment) == before
+
+
+def test_an_attempt_given_back_is_answered_for_after_the_next_has_begun(bench):
+    bench.create()
+    first = bench.must_claim("w1")
+    assert bench.end(first, OutcomeKind.RELEASED) is TrialState.WAITING
+    second = bench.must_claim("w2")
+    assert bench.end(first, OutcomeKind.RELEASED) is TrialState.WAITING
+    with pytest.raises(StaleLeaseError):
+        bench.complete(first)
+    assert bench.complete(second) is TrialState.COMPLETE
+
+
+def test_another_end_than_the_one_that_was_told_is_refused(bench):
+    bench.create()
+    assignment = bench.must_claim()
+    bench.end(assignment, OutcomeKind.PRUNED)
+    with pytest.raises(StaleLeaseError, match="ended as pruned"):
+        bench.complete(assignment)
+
+
+@pytest.mark.parametrize("end", [StudyState.FAILED, StudyState.CANCELLED])
+def test_a_trial_of_a_study_that_has_ended_is_not_retried_before_the_study_is_resumed(bench, end):
+    bench.create()
+    assignment = bench.must_claim()
+    bench.end(assignment, OutcomeKind.ERROR, retryable=False)
+    with bench.service.db.transaction():
+        bench.service.study_rows.set_state(bench.service.study_rows.get("s").id, end, "it had to be")
+    with pytest.raises(ConflictError, match=f"study s is {end}.*`hpo-service study resume s`"):
+        bench.service.studies.retry_trial("s", Stage.SEARCH, assignment.number)
+    assert bench.trial(assignment).state is TrialState.FAILED
+    bench.service.studies.steer("s", StudyState.ACTIVE, "mended")
+    if end is StudyState.CANCELLED:
+        bench.service.studies.retry_trial("s", Stage.SEARCH, assignment.number)
+    assert bench.must_claim().lease.trial_id == assignment.lease.trial_id
+
+
+def test_a_trial_of_a_paused_study_may_be_retried_and_waits(bench):
+    bench.create()
+    assignment = bench.must_claim()
+    bench.end(assignment, OutcomeKind.ERROR, retryable=False)
+    bench.service.studies.steer("s", StudyState.PAUSED, "later")
+    assert bench.service.studies.retry_trial("s", Stage.SEARCH, assignment.number).state is TrialState.WAITING

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -34,6 +35,8 @@ STUDIES = [
     ),
     story.snapshot(story.search_stage(), model={"base": "one"}),
 ]
+
+UNREADABLE = {"theirs": "study theirs was made by another version: use that version"}
 
 
 def text(renderable: RenderableType, width: int = 80) -> str:
@@ -85,7 +88,7 @@ def test_nothing_measured_needs_no_table() -> None:
 
 
 def test_studies_are_listed_with_where_they_stand_their_models_and_reasons() -> None:
-    shown = text(studies_table(STUDIES), width=120)
+    shown = text(studies_table(STUDIES, UNREADABLE), width=120)
     first, second, third = (line for line in shown.splitlines() if "/" in line)
     assert first.split()[:4] == ["quickstart", "active", "search", "11/16"]
     assert "builtin:llama-tiny" in first
@@ -93,6 +96,7 @@ def test_studies_are_listed_with_where_they_stand_their_models_and_reasons() -> 
     assert "→ builtin:llama-small" in shown
     assert "own objective" in second
     assert " one " in third
+    assert re.search(r"theirs +unreadable +study theirs was made by another version", shown)
 
 
 def test_a_study_is_shown_with_every_trial_and_every_reason() -> None:
@@ -114,7 +118,11 @@ def test_an_open_stage_is_shown_as_such_with_trials_that_have_no_number_yet() ->
 
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_no_table_is_wider_than_the_terminal(width: int) -> None:
-    for table in (*study_tables(story.snapshot()), verdict_table(found(story.snapshot())), studies_table(STUDIES)):
+    for table in (
+        *study_tables(story.snapshot()),
+        verdict_table(found(story.snapshot())),
+        studies_table(STUDIES, UNREADABLE),
+    ):
         assert max(map(len, text(table, width).splitlines())) <= width
 
 
@@ -149,10 +157,11 @@ def test_a_study_as_data_has_stages_trials_and_curves() -> None:
 
 
 def test_the_list_as_data_names_model_state_and_progress() -> None:
-    first, second, _ = json.loads(json.dumps(studies_json(STUDIES)))
+    first, second, _, theirs = json.loads(json.dumps(studies_json(STUDIES, UNREADABLE)))
     assert first["model"]["target"] == "builtin:llama-small"
     assert (first["stage"], first["trials_ended"], first["trials_budget"]) == ("search", 11, 16)
     assert (second["model"], second["state"]) == (None, "finished")
+    assert theirs == {"name": "theirs", "state": "unreadable", "reason": UNREADABLE["theirs"]}
 
 
 def test_workers_are_listed_with_the_time_of_their_last_sign_of_life_the_latest_first() -> None:

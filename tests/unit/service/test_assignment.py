@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hpo_service.domain.space import ParameterValue, SearchSpace
+from hpo_service.domain.space import ParameterValue
 from hpo_service.domain.states import TrialState
 from hpo_service.domain.study import StudySpec
 from hpo_service.domain.trial import Lease, Stage, TrialConfig
@@ -27,7 +27,7 @@ def stage(which: Stage = Stage.SEARCH) -> StageRow:
     """An open stage."""
     values: dict[str, Any] = dict.fromkeys(StageRow.__dataclass_fields__, None)
     return StageRow(
-        **{**values, "id": 5, "stage": which, "optuna_name": f"s/{which}", "trials": 9, "space": SearchSpace()}
+        **{**values, "id": 5, "stage": which, "optuna_name": f"s/{which}", "trials": 9, "space_document": {}}
     )
 
 

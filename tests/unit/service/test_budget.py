@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from hpo_service.domain.space import SearchSpace
 from hpo_service.domain.states import TrialState
 from hpo_service.domain.trial import Stage
 from hpo_service.service.budget import Admission, admission
@@ -31,7 +30,7 @@ class Trials:
 
 def stage(trials: int = 10, hours: float | None = None) -> StageRow:
     values: dict[str, Any] = dict.fromkeys(StageRow.__dataclass_fields__, None)
-    here = {"id": 5, "study_id": 1, "stage": Stage.SEARCH, "trials": trials, "gpu_hours": hours, "space": SearchSpace()}
+    here = {"id": 5, "study_id": 1, "stage": Stage.SEARCH, "trials": trials, "gpu_hours": hours, "space_document": {}}
     return StageRow(**{**values, **here})
 
 
