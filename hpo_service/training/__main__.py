@@ -32,12 +32,13 @@ def main() -> int:
         os.environ.setdefault(name, value)
     with channel.busy("starting", IMPORT_SECONDS):
         from hpo_service.training.faults import is_fatal, set_threads
+        from hpo_service.training.residents import Residents
         from hpo_service.training.solo import SoloEngine
 
         set_threads()
         # What the imports left is never garbage; unfrozen, the Trainer's collection before each trial walks it all.
         gc.freeze()
-    return Host(channel, in_turn(SoloEngine(cache_folder()).run), is_fatal).serve()
+    return Host(channel, in_turn(SoloEngine(Residents(cache_folder())).run), is_fatal).serve()
 
 
 def use_one_device() -> None:

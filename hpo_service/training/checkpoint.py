@@ -26,20 +26,22 @@ from hpo_service.training.course import Course
 FORMAT = 1
 MARKER = "complete.json"
 RNG_NAME = "rng_state.pth"
+MEANINGS = {"base": "base model", "config": "configuration", "data": "data", "engine": "engine"}
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What a checkpoint may be resumed on: the same base, the same configuration and the same rows."""
+    """What a checkpoint may be resumed on: the same base, configuration and rows, by the engine that wrote it."""
 
     base: str
     config: str
     data: str
+    engine: str = "solo"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A complete checkpoint: its folder (in the Trainer's format) and the memory of the run."""
+    """A complete checkpoint: its folder (in the engine's own format) and the memory of the run."""
 
     folder: Path
     step: int
@@ -48,13 +50,23 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Running:
-    """The live objects of a run, whose state together is the state of the run."""
+    """The live objects of a run under the Trainer, whose state together is the state of the run."""
 
     model: PreTrainedModel | PeftModel
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler
     state: TrainerState
     scaler: Any = None
+
+    def write(self, folder: Path) -> None:
+        """Write the files that `Trainer.train(resume_from_checkpoint=...)` reads."""
+        _write_weights(self.model, folder)
+        torch.save(self.optimizer.state_dict(), folder / OPTIMIZER_NAME)
+        torch.save(self.scheduler.state_dict(), folder / SCHEDULER_NAME)
+        if self.scaler is not None:
+            torch.save(self.scaler.state_dict(), folder / SCALER_NAME)
+        torch.save(_random_states(), folder / RNG_NAME)
+        self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
 
 
 class CheckpointStore:
@@ -63,17 +75,21 @@ class CheckpointStore:
     def __init__(self, folder: Path, identity: Identity) -> None:
         self._folder, self._identity = folder, identity
 
-    def save(self, running: Running, course: Course) -> None:
+    def save(self, step: int, course: Course, write: Callable[[Path], object]) -> None:
         """Write the state after an optimizer step, then remove older ones.
+
+        Args:
+            step: number of the optimizer step, from 1.
+            course: the memory of the run.
+            write: fills a folder with the engine's state.
 
         Raises:
             OSError: the folder cannot be written (disk full, no permission); older checkpoints stay.
         """
-        step = running.state.global_step
         unfinished = self._folder / f".unfinished-{uuid.uuid4().hex}"
         try:
             unfinished.mkdir(parents=True)
-            _write(running, unfinished)
+            write(unfinished)
             sizes = {path.name: path.stat().st_size for path in unfinished.iterdir()}
             marker = {
                 "format": FORMAT,
@@ -116,7 +132,12 @@ class CheckpointStore:
             marker = json.loads((folder / MARKER).read_text())
             if marker["format"] != FORMAT:
                 return None, "the checkpoint was written by another version"
-            for name, meaning in (("base", "base model"), ("config", "configuration"), ("data", "data")):
+            for name, meaning in (
+                ("base", "base model"),
+                ("config", "configuration"),
+                ("data", "data"),
+                ("engine", "engine"),
+            ):
                 if marker[name] != getattr(self._identity, name):
                     return None, f"the checkpoint belongs to another {meaning}"
             if any((folder / name).stat().st_size != size for name, size in marker["files"].items()):
@@ -124,17 +145,6 @@ class CheckpointStore:
             return Checkpoint(folder, marker["step"], Course(**marker["course"])), ""
         except (OSError, ValueError, KeyError, TypeError) as error:
             return None, f"the checkpoint cannot be read: {' '.join(str(error).split())}"
-
-
-def _write(running: Running, folder: Path) -> None:
-    """Write the files that `Trainer.train(resume_from_checkpoint=...)` reads."""
-    _write_weights(running.model, folder)
-    torch.save(running.optimizer.state_dict(), folder / OPTIMIZER_NAME)
-    torch.save(running.scheduler.state_dict(), folder / SCHEDULER_NAME)
-    if running.scaler is not None:
-        torch.save(running.scaler.state_dict(), folder / SCALER_NAME)
-    torch.save(_random_states(), folder / RNG_NAME)
-    running.state.save_to_json(str(folder / TRAINER_STATE_NAME))
 
 
 def _write_weights(model: PreTrainedModel | PeftModel, folder: Path) -> None:

@@ -7,14 +7,10 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
-
-from transformers import TrainerCallback, TrainerState
 
 from hpo_service.channel import TrialLink
 from hpo_service.domain.training_spec import TrainingSpec
 from hpo_service.domain.trial import OutcomeKind, Report, Scores
-from hpo_service.training.checkpoint import CheckpointStore, Running
 from hpo_service.training.course import Course
 from hpo_service.training.plan import Plan
 from hpo_service.training.record import peak_memory_gb
@@ -25,6 +21,22 @@ CHEAP_CHECKPOINT_SECONDS = 1.0
 CHECKPOINT_SHARE = 0.05
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Step:
+    """An optimizer step that was made.
+
+    `number` counts from 1; `loss` is the mean NLL per supervised token of its rows in nats; `grad_norm` is that before
+    clipping; `tokens` are those seen so far, padding left out; `seconds` are those spent on training since the last.
+    """
+
+    number: int
+    loss: float
+    learning_rate: float
+    grad_norm: float
+    tokens: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -46,78 +58,63 @@ class Seconds:
 
 
 @dataclass
-class Watch(TrainerCallback):
-    """Sees every optimizer step of one run; after `train()` returns, `ending` says why it ended early, if it did."""
+class Watch:
+    """Looks at every optimizer step of one run; `ending` says why it is to end early, if it is.
+
+    `score` evaluates the model as it is; `save` writes a checkpoint or raises OSError.
+    """
 
     link: TrialLink
     spec: TrainingSpec
     plan: Plan
     course: Course
-    store: CheckpointStore
     score: Callable[[], Scores]
-    scaler: Callable[[], Any] = lambda: None
+    save: Callable[[], object]
     clock: Callable[[], float] = time.monotonic
     ending: Ending | None = None
     scores: Scores | None = None
     checkpoint_warning: str = ""
     seconds: Seconds = field(default_factory=Seconds)
-    _mark: float = 0.0
-    _saved_at: float = 0.0
+    steps: int = 0
+    tokens: int = 0
+    _saved_at: float | None = None
     _save_seconds: float = 0.0
     _stretch_seconds: float = 0.0
     _stretch_tokens: int = 0
 
-    def on_train_begin(self, *given: Any, **_: Any) -> None:
-        """Start the clock of the first stretch of training."""
-        _, state, _ = given
-        self._mark = self._saved_at = self.clock()
-        self._stretch_tokens = int(state.num_input_tokens_seen)
+    def begin(self, steps: int, tokens: int) -> None:
+        """Start where a checkpoint left off: after so many steps, having seen so many tokens."""
+        self.steps = steps
+        self.tokens = self._stretch_tokens = tokens
+        self._saved_at = self.clock()
 
-    def on_substep_end(self, *_: Any, **__: Any) -> None:
-        """Give a sign of life within an optimizer step, and leave at once where nothing is to be saved."""
-        self.link.touch()
-        self.link.check_unless_saving()
-
-    def on_log(self, *given: Any, **live: Any) -> None:
-        """Look at an optimizer step that has just been made: the Trainer logs each one."""
-        _, state, control = given
-        logs = live["logs"]
-        if "loss" not in logs:
-            return
-        # The Trainer would keep a line per step and write them all into every checkpoint.
-        state.log_history.clear()
-        spent = self.clock() - self._mark
-        self.seconds.train += spent
-        self._stretch_seconds += spent
-        self.link.touch(state.global_step / self.plan.steps, "training")
-        self._look(state, logs)
-        self._obey_and_save(state, live)
-        control.should_training_stop = control.should_training_stop or self.ending is not None
-        self._mark = self.clock()
-
-    def _look(self, state: TrainerState, logs: dict[str, float]) -> None:
-        lost = self.course.add_loss(logs["loss"])
+    def look(self, step: Step) -> None:
+        """Take a step: evaluate and report where it is time, obey, save, and decide whether the run goes on."""
+        self.steps, self.tokens = step.number, step.tokens
+        self.seconds.train += step.seconds
+        self._stretch_seconds += step.seconds
+        self.link.touch(step.number / self.plan.steps, "training")
+        lost = self.course.add_loss(step.loss)
         if lost:
             self.ending = Ending(OutcomeKind.PRUNED, lost)
-            return
-        due = self.plan.due(state.global_step)
-        if due:
-            self._evaluate(due, state, logs)
+        elif due := self.plan.due(step.number):
+            self._evaluate(due, step)
+        self._obey_and_save()
 
-    def _evaluate(self, due: range, state: TrainerState, logs: dict[str, float]) -> None:
+    def _evaluate(self, due: range, step: Step) -> None:
         began = self.clock()
         self.scores = self.score()
         self.seconds.evaluate += self.clock() - began
         value = self.scores.mean
         lost = self.course.add_value(value, self.plan.fraction(due[-1]), self.spec.min_improvement)
         if math.isfinite(value):
-            metrics = self._metrics(state, logs)
+            metrics = self._metrics(step)
             for number in due:
                 if self._report(Report(step=number, fraction=self.plan.fraction(number), value=value, metrics=metrics)):
                     return
         if lost:
             self.ending = Ending(OutcomeKind.PRUNED, lost)
-        elif state.global_step < self.plan.steps:
+        elif step.number < self.plan.steps:
             exhausted = self.course.exhausted(self.spec.patience, self.spec.min_improvement)
             self.ending = Ending(OutcomeKind.COMPLETE, exhausted) if exhausted else None
 
@@ -130,37 +127,37 @@ class Watch(TrainerCallback):
             self.ending = Ending(None, stop.reason)
         return stop is not None
 
-    def _metrics(self, state: TrainerState, logs: dict[str, float]) -> dict[str, float]:
-        tokens, seconds = int(state.num_input_tokens_seen) - self._stretch_tokens, self._stretch_seconds
-        self._stretch_tokens, self._stretch_seconds = int(state.num_input_tokens_seen), 0.0
+    def _metrics(self, step: Step) -> dict[str, float]:
+        tokens, seconds = step.tokens - self._stretch_tokens, self._stretch_seconds
+        self._stretch_tokens, self._stretch_seconds = step.tokens, 0.0
         return {
             "train_loss": self.course.take_train_loss(),
-            "learning_rate": logs.get("learning_rate", math.nan),
-            "grad_norm": logs.get("grad_norm", math.nan),
+            "learning_rate": step.learning_rate,
+            "grad_norm": step.grad_norm,
             "tokens_per_second": tokens / seconds if seconds > 0 else math.nan,
             "seconds": self.seconds.train + self.seconds.evaluate,
             "memory_gb": peak_memory_gb(),
         }
 
-    def _obey_and_save(self, state: TrainerState, live: dict[str, Any]) -> None:
+    def _obey_and_save(self) -> None:
         stop = self.link.stop()
         if stop is not None and self.ending is None:
             self.ending = Ending(None, stop.reason)
         ordered = stop is not None and stop.checkpoint and self.ending is not None and self.ending.kind is None
-        periodic = self.ending is None and bool(self.plan.due(state.global_step)) and self._affordable()
+        periodic = self.ending is None and bool(self.plan.due(self.steps)) and self._affordable()
         if ordered or periodic:
-            self._save(state, live)
+            self._save()
 
     def _affordable(self) -> bool:
         dear = self._save_seconds > CHEAP_CHECKPOINT_SECONDS
-        return not dear or self._save_seconds <= CHECKPOINT_SHARE * (self.clock() - self._saved_at)
+        since = self.clock() - (self._saved_at or 0.0)
+        return not dear or self._save_seconds <= CHECKPOINT_SHARE * since
 
-    def _save(self, state: TrainerState, live: dict[str, Any]) -> None:
+    def _save(self) -> None:
         began = self.clock()
-        running = Running(live["model"], live["optimizer"], live["lr_scheduler"], state, self.scaler())
         try:
             with self.link.busy("saving a checkpoint"):
-                self.store.save(running, self.course)
+                self.save()
             self.checkpoint_warning = ""
         except OSError as error:
             # The trial goes on: what a full disk costs is the checkpoint.

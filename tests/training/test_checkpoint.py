@@ -11,6 +11,7 @@ from hpo_service.domain.messages import Stop
 from hpo_service.domain.trial import OutcomeKind
 from hpo_service.training import checkpoint as module
 from hpo_service.training.checkpoint import CheckpointStore, Identity, replace_folder
+from hpo_service.training.residents import Residents
 from hpo_service.training.solo import SoloEngine
 from hpo_service.training.watch import Watch
 
@@ -47,7 +48,7 @@ def test_a_released_trial_goes_on_as_if_it_had_not_been_stopped(trainee, tmp_pat
     first = curve(trainee)
     assert (released.kind, released.reason) == (OutcomeKind.RELEASED, RELEASE.reason)
     assert 0 < len(first) < len(expected)
-    resumed = trainee.run(config, "parts", engine=SoloEngine(tmp_path))
+    resumed = trainee.run(config, "parts", engine=SoloEngine(Residents(tmp_path)))
     assert trainee.started.resumed_at >= 0.37
     assert first + curve(trainee) == expected
     assert resumed.validation == whole.validation
@@ -68,7 +69,7 @@ def test_a_killed_trial_is_resumed_exactly_from_its_last_evaluation(trainee, tmp
 
     with pytest.raises(Killed):
         trainee.run(config, "killed", decide=kill)
-    resumed = trainee.run(config, "killed", engine=SoloEngine(tmp_path))
+    resumed = trainee.run(config, "killed", engine=SoloEngine(Residents(tmp_path)))
     assert trainee.started.resumed_at == pytest.approx((kill_after - 1) / 4, abs=0.1)
     assert curve(trainee) == expected[kill_after - 1 :]
     assert resumed.validation == whole.validation
@@ -82,7 +83,7 @@ def test_a_trial_killed_after_its_last_evaluation_need_not_be_trained_again(trai
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(SoloEngine, "_conclude", killed)
+        patch.setattr("hpo_service.training.solo.conclude", killed)
         with pytest.raises(Killed):
             trainee.run(config, "killed")
     resumed = trainee.run(config, "killed")
@@ -125,10 +126,12 @@ def test_a_checkpoint_of_another_base_or_other_rows_is_refused(tmp_path):
     folder = tmp_path / "checkpoint" / "step-00000003-0a1b2c3d"
     folder.mkdir(parents=True)
     marker = {"format": module.FORMAT, "step": 3, "files": {}, "course": {}, "base": "a", "config": "b", "data": "c"}
+    marker["engine"] = "solo"
     (folder / module.MARKER).write_text(json.dumps(marker))
     found, refused = CheckpointStore(folder.parent, Identity("a", "b", "c")).newest()
     assert (found.step, refused) == (3, "")
-    for identity, name in ((Identity("x", "b", "c"), "base model"), (Identity("a", "b", "x"), "data")):
+    others = {"base model": ("x", "b", "c"), "data": ("a", "b", "x"), "engine": ("a", "b", "c", "packed")}
+    for name, identity in ((name, Identity(*fields)) for name, fields in others.items()):
         assert CheckpointStore(folder.parent, identity).newest() == (
             None,
             f"the checkpoint belongs to another {name}",
@@ -194,7 +197,7 @@ def test_checkpoints_that_cost_too_much_are_written_less_often(trainee, monkeypa
     now = [0.0]
     saves = []
 
-    def slow(store, running, course):
+    def slow(store, step, course, write):
         saves.append(course.evaluations)
         now[0] += 10.0
 

@@ -14,6 +14,7 @@ from hpo_service.domain.trial import OutcomeKind
 from hpo_service.errors import DataError, TrialError
 from hpo_service.training.base import load_base
 from hpo_service.training.formats import read_examples
+from hpo_service.training.residents import Residents
 from hpo_service.training.rows import prepare_rows
 from hpo_service.training.solo import SoloEngine
 from hpo_service.training.source import read_rows
@@ -131,13 +132,15 @@ def test_a_resident_base_gives_bitwise_what_a_fresh_one_gives(trainee, tmp_path)
     trainee.run(trainee.config(target_modules="full", method="rslora"), "between")
     trainee.run(second, "second")
     resident = trainee.reports
-    trainee.run(second, "fresh", engine=SoloEngine(tmp_path))
+    trainee.run(second, "fresh", engine=SoloEngine(Residents(tmp_path)))
     assert [report.value for report in resident] == [report.value for report in trainee.reports]
 
 
 def test_the_base_is_loaded_once_and_again_after_its_own_weights_were_trained(trainee, monkeypatch):
     loads = []
-    monkeypatch.setattr("hpo_service.training.solo.load_base", lambda *a, **k: loads.append(a) or load_base(*a, **k))
+    monkeypatch.setattr(
+        "hpo_service.training.residents.load_base", lambda *a, **k: loads.append(a) or load_base(*a, **k)
+    )
     trainee.run(trainee.config(), "first")
     trainee.run(trainee.config(learning_rate=1e-3), "second")
     assert len(loads) == 1
@@ -300,7 +303,7 @@ def test_rows_longer_than_the_model_has_positions_are_refused(trainee, tmp_path)
 def test_models_with_the_same_tokenizer_share_their_rows(trainee, tmp_path, monkeypatch):
     prepared = []
     monkeypatch.setattr(
-        "hpo_service.training.solo.prepare_rows", lambda *args: prepared.append(args) or prepare_rows(*args)
+        "hpo_service.training.residents.prepare_rows", lambda *args: prepared.append(args) or prepare_rows(*args)
     )
     trainee.run(trainee.config(), "small")
     trainee.run(trainee.config(model=save_tiny_llama(tmp_path / "other", seed=3)), "large")
@@ -308,8 +311,9 @@ def test_models_with_the_same_tokenizer_share_their_rows(trainee, tmp_path, monk
 
 
 def test_a_trial_without_model_or_data_is_refused(trainee):
-    with pytest.raises(TrialError, match="names no model or no data"):
-        trainee.run(trainee.config().model_copy(update={"model": None}))
+    for missing in ("model", "data"):
+        with pytest.raises(TrialError, match=f"names no {missing} for the built-in trainer"):
+            trainee.run(trainee.config().model_copy(update={missing: None}))
 
 
 def test_the_own_loss_is_the_sum_over_the_tokens_of_the_whole_batch():

@@ -18,6 +18,7 @@ from hpo_service.domain.messages import Admit, Continue, Reported, Started, Stop
 from hpo_service.domain.model_spec import ModelSpec
 from hpo_service.domain.training_spec import TrainingSpec
 from hpo_service.domain.trial import Outcome, Report, Stage, TrialConfig
+from hpo_service.training.residents import Residents
 from hpo_service.training.solo import SoloEngine
 
 Decide = Callable[[Report], Stop | None]
@@ -110,7 +111,7 @@ class Trainee:
     """Runs trials in this process and keeps what was said about the last one."""
 
     def __init__(self, llama: str, data: str, folder: Path) -> None:
-        self.engine = SoloEngine(folder / "cache")
+        self.engine = SoloEngine(Residents(folder / "cache"))
         self.llama, self.data, self.folder = llama, data, folder
         self.messages: list[Any] = []
 

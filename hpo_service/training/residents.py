@@ -1,0 +1,91 @@
+"""What stays loaded between trials: the base model, tokenised rows, and what is known of other models."""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from hpo_service.channel import TrialLink
+from hpo_service.domain.data_spec import DataSpec
+from hpo_service.domain.trial import ModelFacts
+from hpo_service.errors import TrialError
+from hpo_service.training.base import Base, BaseKey, describe_model, load_base
+from hpo_service.training.rows import StudyRows, prepare_rows
+
+# Seconds a model may take to come over the network, or a data set, before silence counts as a hang.
+LOADING_SECONDS = 3600.0
+# Tokenised data sets kept at once: those of the studies a worker moves between.
+KEPT_ROWS = 4
+
+
+@dataclass
+class Residents:
+    """One base at a time, for two may not fit; the rows of a few studies."""
+
+    cache: Path
+    _base: Base | None = None
+    _rows: dict[tuple[str, str], StudyRows] = field(default_factory=dict)
+    _described: dict[str, ModelFacts] = field(default_factory=dict)
+
+    def base(self, link: TrialLink) -> Base:
+        """The base that a trial trains on, loaded if another one is resident.
+
+        Raises:
+            TrialError: the trial names no model.
+            ModelError: it cannot be loaded.
+            Stopped: the trial was told to stop meanwhile.
+        """
+        config = link.config
+        if config.model is None or config.model_name is None:
+            raise TrialError(f"trial {link.trial} names no model for the built-in trainer")
+        key = BaseKey.of(config.model_name, config.model, config.training.method)
+        if self._base is None or self._base.key != key:
+            self.release()
+
+            def progress(message: str, fraction: float) -> None:
+                link.touch(activity=f"{message} ({fraction:.0%})")
+                link.check()
+
+            with link.busy(f"loading {key.name}", LOADING_SECONDS):
+                self._base = load_base(key, self.cache, progress, wanted_later=config.model.target)
+        return self._base
+
+    def rows(self, link: TrialLink, base: Base) -> StudyRows:
+        """The rows of a trial's study as this base's tokenizer sees them.
+
+        Raises:
+            TrialError: the trial names no data.
+            DataError: the data cannot be used.
+        """
+        spec = link.config.data
+        if spec is None:
+            raise TrialError(f"trial {link.trial} names no data for the built-in trainer")
+        key = (base.tokenizer_fingerprint, spec.model_dump_json())
+        if key not in self._rows:
+            self._rows[key] = self._prepare(spec, base, link)
+        return self._rows[key]
+
+    def _prepare(self, spec: DataSpec, base: Base, link: TrialLink) -> StudyRows:
+        for oldest in list(self._rows)[: 1 - KEPT_ROWS]:
+            del self._rows[oldest]
+        with link.busy(f"reading {spec.source}", LOADING_SECONDS):
+            return prepare_rows(spec, base.tokenizer)
+
+    def describe(self, link: TrialLink, base: Base) -> dict[str, ModelFacts]:
+        """What is known of the base and of the models that the supervisor asks about."""
+        self._described[base.key.name] = base.facts
+        for name in link.describe:
+            if name not in self._described:
+                with link.busy(f"looking at {name}", LOADING_SECONDS):
+                    self._described[name] = describe_model(name, base.key.trust_remote_code)
+        return {name: self._described[name] for name in {base.key.name, *link.describe}}
+
+    def release(self) -> None:
+        """Forget the base and give its memory back."""
+        self._base = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
