@@ -7,11 +7,12 @@ import importlib.metadata
 import os
 import platform
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from hpo_service.domain.states import StudyState
 from hpo_service.errors import DatabaseUnavailableError, NotFoundError
+from hpo_service.launch.devices import too_few_gpus
 from hpo_service.search.studies import OptunaStudies
 from hpo_service.service.evidence import Evidence, gather_evidence
 from hpo_service.service.queue import TrialQueue
@@ -106,14 +107,17 @@ class Service:
         """
         return take_snapshot(self.db, self.study_rows, self.trial_rows, study)
 
-    def require(self, study: str) -> None:
-        """Make sure that a study exists.
+    def require(self, study: str, gpus: int | None = None) -> None:
+        """Make sure that a study exists, and that its trials fit a worker with this many GPUs; None fits all.
 
         Raises:
             NotFoundError: there is no study of this name.
+            HpoServiceError: its trials need more GPUs.
         """
         with self.db.transaction():
-            self.study_rows.get(study)
+            row = self.study_rows.get(study)
+        if gpus is not None and (needed := row.specification().execution.gpus_per_trial) > gpus:
+            raise too_few_gpus(needed, gpus)
 
     def evidence(self, snapshot: StudySnapshot) -> Evidence:
         """Compare what the confirm stage measured."""
@@ -139,7 +143,8 @@ class Service:
             self.worker_rows.register(
                 options.id, platform.node(), os.getpid(), importlib.metadata.version("hpo-service"), devices
             )
-        return Supervisor(self.queue, self.stages, self.reaper, lambda: self.finished(options.study), options)
+        queue = replace(self.queue, gpus=options.gpus)
+        return Supervisor(queue, self.stages, self.reaper, lambda: self.finished(options.study), options)
 
     def activities(self) -> dict[str, str]:
         """What each active worker is busy with, by its id; workers that only train are left out."""

@@ -119,7 +119,8 @@ def _work(service: Service, spec: StudySpec, workers: int | None, *, as_json: bo
     from hpo_service.cli.live import LiveView
     from hpo_service.launch.local import LocalWorkers, plan_places
 
-    crew = LocalWorkers(spec.name, service.settings.storage, service.settings.output, plan_places(workers))
+    places = plan_places(workers, spec.execution.gpus_per_trial)
+    crew = LocalWorkers(spec.name, service.settings.storage, service.settings.output, places)
     with Interrupts() as interrupts, LiveView(console(stderr=as_json), quiet=as_json) as view:
         interrupts.forward = crew.signal
         crew.start()

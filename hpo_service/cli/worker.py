@@ -44,14 +44,16 @@ def worker(
     if context.invoked_subcommand is not None:
         return
     from hpo_service.bootstrap import new_worker_id
+    from hpo_service.launch.devices import list_gpus
     from hpo_service.worker.options import WorkerOptions
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     service = open_service(storage, output)
     service.upgrade()
+    gpus = len(list_gpus()) or None
     if study is not None:
-        service.require(study)
+        service.require(study, gpus)
     options = WorkerOptions(
         id=new_worker_id(),
         output=service.settings.output.resolve(),
@@ -59,6 +61,7 @@ def worker(
         until_finished=until_finished,
         max_trials=max_trials,
         drain_seconds=drain_seconds,
+        gpus=gpus,
     )
     service.supervisor(options).run()
     service.retire(options.id)

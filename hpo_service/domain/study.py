@@ -146,6 +146,14 @@ class ExecutionSpec(Section):
         default=600.0, gt=0, description="A trainer child silent for this long is killed and restarted."
     )
     trials_per_worker: int = Field(default=1, ge=1, le=64, description="Trials one trainer child serves at once.")
+    gpus_per_trial: int = Field(
+        default=1, ge=1, le=64, description="GPUs of one machine that share each trial's effective batch."
+    )
+
+    @property
+    def devices(self) -> float:
+        """Devices one trial occupies, for the account: a fraction where trials share one."""
+        return self.gpus_per_trial / self.trials_per_worker
 
 
 class StudySpec(Section):
@@ -180,6 +188,7 @@ class StudySpec(Section):
         else:
             self._check_own_objective(wrong)
         self._check_space(wrong)
+        self._check_execution(wrong)
         wrong.settle("StudySpec")
         return self
 
@@ -256,15 +265,34 @@ class StudySpec(Section):
             )
 
     def _check_batches(self, wrong: Misfits) -> None:
-        micro = self.training.micro_batch
-        for batch in self.values_of("effective_batch"):
-            if micro is not None and isinstance(batch, int) and batch % micro:
-                wrong.add(
-                    f"must divide the effective batch: {batch} is no multiple of {micro}",
-                    "training",
-                    "micro_batch",
-                )
+        """Every effective batch must be whole micro-batches on every GPU: rows left over would weigh differently."""
+        micro, gpus = self.training.micro_batch, self.execution.gpus_per_trial
+        batches = [batch for batch in self.values_of("effective_batch") if isinstance(batch, int)]
+        for batch in [*batches, *self._batches_to_beat()]:
+            if batch % gpus:
+                reason = f"must divide the effective batch: {batch} rows cannot be shared equally by {gpus} GPUs"
+                remedy = "" if batch in batches else " (the default that confirm compares with: see confirm.default)"
+                wrong.add(reason + remedy, "execution", "gpus_per_trial")
                 return
+        for batch in batches:
+            if micro is not None and batch // gpus % micro:
+                share = f" / {gpus} GPUs" if gpus > 1 else ""
+                reason = f"must divide the effective batch{share}: {batch}{share} is no multiple of {micro}"
+                wrong.add(reason, "training", "micro_batch")
+                return
+
+    def _batches_to_beat(self) -> list[int]:
+        """The effective batch of the configuration that confirm compares with, where it has one of its own."""
+        given = (self.confirm.default or {}).get("effective_batch")
+        if not self.confirm.enabled or (given is None and "effective_batch" not in self.space.resolve().parameters):
+            return []
+        return [given if isinstance(given, int) else Hyperparameters().effective_batch]
+
+    def _check_execution(self, wrong: Misfits) -> None:
+        gpus, together = self.execution.gpus_per_trial, self.execution.trials_per_worker
+        if gpus > 1 and together > 1:
+            reason = f"a trial on {gpus} GPUs has them to itself: set trials_per_worker to 1, or gpus_per_trial to 1"
+            wrong.add(reason, "execution", "trials_per_worker")
 
     def values_of(self, name: str) -> list[ParameterValue]:
         """List what a hyper-parameter may be in search: choices, ends of its range, or the one fixed value.

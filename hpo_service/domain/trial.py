@@ -67,6 +67,7 @@ class Assignment(_Record):
     hang_seconds: float
     slots: int = Field(default=1, ge=1, description="Trials that one child may serve at once in this stage.")
     measure: bool = Field(default=False, description="The child finds out how many of them are worth it.")
+    gpus: int = Field(default=1, description="GPUs, or processes on a CPU, that share each trial.")
 
     @property
     def key(self) -> str:

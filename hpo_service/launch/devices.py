@@ -7,6 +7,8 @@ import shutil
 import subprocess
 from dataclasses import dataclass, replace
 
+from hpo_service.errors import HpoServiceError
+
 
 @dataclass(frozen=True)
 class Gpu:
@@ -39,6 +41,18 @@ def list_gpus() -> list[Gpu]:
     except (OSError, subprocess.SubprocessError):
         return []
     return visible(parse_gpus(listing.stdout), os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def too_few_gpus(needed: int, found: int) -> HpoServiceError:
+    """The error of a machine, or a worker, that has fewer GPUs than one trial needs."""
+    return HpoServiceError(
+        f"execution.gpus_per_trial is {needed}, but only {_count(found)} can be used here: lower it, "
+        "or start where CUDA_VISIBLE_DEVICES and nvidia-smi show as many"
+    )
+
+
+def _count(gpus: int) -> str:
+    return "1 GPU" if gpus == 1 else f"{gpus} GPUs"
 
 
 def parse_gpus(listing: str) -> list[Gpu]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hpo_service.launch.devices import list_gpus
+from hpo_service.launch.devices import list_gpus, too_few_gpus
 
 MAX_RESTARTS = 5
 """A worker that dies is started again this often; a worker's death loses no trial."""
@@ -32,19 +32,27 @@ class Place:
     environment: dict[str, str]
 
 
-def plan_places(workers: int | None) -> list[Place]:
-    """Plan one worker per GPU, or up to two on the CPU with the cores divided among them.
+def plan_places(workers: int | None, gpus_per_trial: int = 1) -> list[Place]:
+    """Plan one worker per GPU or group of GPUs, or up to two on the CPU with the cores divided among them.
 
     Args:
         workers: a number asked for; more workers than GPUs share them in turn.
+        gpus_per_trial: GPUs of one worker, neighbours in the listing; on the CPU its processes, which share cores.
+
+    Raises:
+        HpoServiceError: this machine has GPUs, but not as many as one trial needs.
     """
-    gpus = list_gpus()
+    gpus = [gpu.index for gpu in list_gpus()]
     if gpus:
-        count = workers or len(gpus)
-        return [Place(f"gpu{i}", {"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)].index}) for i in range(count)]
+        whole = range(0, len(gpus) - gpus_per_trial + 1, gpus_per_trial)
+        groups = [",".join(gpus[first : first + gpus_per_trial]) for first in whole]
+        if not groups:
+            raise too_few_gpus(gpus_per_trial, len(gpus))
+        count = workers or len(groups)
+        return [Place(f"gpu{i}", {"CUDA_VISIBLE_DEVICES": groups[i % len(groups)]}) for i in range(count)]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = workers or min(CPU_WORKERS, cores)
-    threads = str(max(1, cores // count))
+    count = workers or max(1, min(CPU_WORKERS, cores // gpus_per_trial))
+    threads = str(max(1, cores // (count * gpus_per_trial)))
     return [Place(f"cpu{i}", {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}) for i in range(count)]
 
 

@@ -23,6 +23,7 @@ def assignment(spec: StudySpec, stage: StageRow, trial: TrialRow) -> Assignment:
         lease_seconds=spec.execution.lease_seconds,
         hang_seconds=spec.execution.hang_seconds,
         slots=spec.execution.trials_per_worker,
+        gpus=spec.execution.gpus_per_trial,
     )
 
 

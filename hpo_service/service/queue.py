@@ -65,6 +65,8 @@ class TrialQueue:
     workers: WorkerStore
     optuna: OptunaStudies
     unreadable: Unreadable = field(default_factory=Unreadable)
+    gpus: int | None = None
+    """GPUs of the worker that asks, which is given no trial that needs more; None where nothing limits it."""
 
     def claim(self, worker_id: str, study: str | None = None) -> Assignment | None:
         """Take one trial for this worker: a waiting one first, else a new one while the budget lasts.
@@ -91,13 +93,15 @@ class TrialQueue:
         return None
 
     def _claim_from(self, study: StudyRow, stage: StageRow, worker_id: str) -> Assignment | None:
+        if self.gpus is not None and study.specification().execution.gpus_per_trial > self.gpus:
+            return None
         return self._claim_waiting(study, stage, worker_id) or self._claim_new(study, stage, worker_id)
 
     def _claim_waiting(self, study: StudyRow, stage: StageRow, worker_id: str) -> Assignment | None:
         spec = study.specification()
         with self.db.transaction():
             trial = self.trials.claim_waiting(
-                stage.id, worker_id, spec.execution.lease_seconds, devices=1 / spec.execution.trials_per_worker
+                stage.id, worker_id, spec.execution.lease_seconds, devices=spec.execution.devices
             )
             if trial is None:
                 return None
@@ -168,7 +172,7 @@ class TrialQueue:
             seed=spec.search.seed,
             worker_id=worker_id,
             lease_seconds=spec.execution.lease_seconds,
-            devices=1 / spec.execution.trials_per_worker,
+            devices=spec.execution.devices,
         )
         if trial is None:
             return None

@@ -43,7 +43,17 @@ SWEEPS = 5
 TRAINER = (sys.executable, "-m", "hpo_service.training")
 OBJECTIVE = (sys.executable, "-m", "hpo_service.objective")
 
+LAUNCHER = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1")
+"""Starts the processes of one trial on this machine, and ends all when one ends in an error; speaks to nobody else."""
+
 FromChildMessage = Started | Reported | Finished | Failed | Heartbeat | Capacity
+
+
+def training_command(gpus: int) -> tuple[str, ...]:
+    """The command of a trainer: one process, or with several GPUs one for each, of which the first one speaks."""
+    if gpus == 1:
+        return TRAINER
+    return (*LAUNCHER, "--nproc-per-node", str(gpus), *TRAINER[1:])
 
 
 class Child:
@@ -176,14 +186,28 @@ class Child:
             self._pipe(self._process.stdin).close()
 
     def _end_session(self) -> None:
-        """Kill every process of the child's session; again, until none is left that was started meanwhile."""
+        """Kill every process of the child's session; again, until none is left that was started meanwhile.
+
+        So too the sessions that its descendants opened: a launcher gives one to each process of a trial.
+        """
+        sessions = {self._process.pid}
         for _ in range(SWEEPS):
-            members = [pid for pid in psutil.pids() if _session_of(pid) == self._process.pid]
+            sessions |= _sessions_under(self._process.pid)
+            members = [pid for pid in psutil.pids() if _session_of(pid) in sessions]
             for pid in members:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
             if not [pid for pid in members if pid != self._process.pid]:
                 return
+
+
+def _sessions_under(pid: int) -> set[int]:
+    try:
+        found = {_session_of(child.pid) for child in psutil.Process(pid).children(recursive=True)}
+    except psutil.NoSuchProcess:
+        return set()
+    # never our own, whatever a process number that came back says
+    return {session for session in found if session is not None} - {os.getsid(0)}
 
 
 def _session_of(pid: int) -> int | None:

@@ -20,3 +20,5 @@ class WorkerOptions:
     max_trials: int | None = None
     drain_seconds: float = DRAIN_SECONDS
     environment: dict[str, str] = field(default_factory=dict)
+    gpus: int | None = None
+    """GPUs this worker may use; None where it has none, and the CPU serves any number of processes."""

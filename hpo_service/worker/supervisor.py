@@ -18,7 +18,7 @@ from hpo_service.journal import recall
 from hpo_service.service.queue import TrialQueue
 from hpo_service.service.reaper import Reaper
 from hpo_service.service.stages import Stages
-from hpo_service.worker.child import OBJECTIVE, TRAINER, Child, FromChildMessage
+from hpo_service.worker.child import OBJECTIVE, Child, FromChildMessage, training_command
 from hpo_service.worker.held import HeldTrial, prepare_folder, trial_folder
 from hpo_service.worker.holdings import Holdings
 from hpo_service.worker.keeper import Keeper, StartChild
@@ -205,7 +205,8 @@ class Supervisor:
         Raises:
             ChildError: it cannot be started; the trial was given back, for the fault is this machine's.
         """
-        command = TRAINER if held.assignment.config.objective is None else OBJECTIVE
+        own = held.assignment.config.objective is not None
+        command = OBJECTIVE if own else training_command(held.assignment.gpus)
         try:
             return self._keeper.child_for(command, alone=self._held.live == [held])
         except OSError as error:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import optuna
 import pytest
 
 from hpo_service.domain.states import StudyState, TrialState
 from hpo_service.domain.trial import Outcome, OutcomeKind, Scores, Stage
-from hpo_service.errors import ConflictError, StaleLeaseError
+from hpo_service.errors import ConflictError, HpoServiceError, StaleLeaseError
 
 
 def optuna_trials(bench, name="s/search"):
@@ -325,6 +326,30 @@ def test_trials_that_share_a_device_share_its_time(bench):
     with bench.service.db.transaction():
         [attempt] = bench.service.trial_rows.attempts(assignment.lease.trial_id)
     assert attempt.devices == 0.25
+
+
+def test_a_trial_on_several_devices_uses_the_time_of_all(bench):
+    bench.create(execution={"gpus_per_trial": 4})
+    assignment = bench.must_claim()
+    with bench.service.db.transaction():
+        [attempt] = bench.service.trial_rows.attempts(assignment.lease.trial_id)
+    assert (attempt.devices, assignment.gpus) == (4.0, 4)
+
+
+def test_a_worker_is_given_no_trial_that_needs_more_gpus_than_it_has(bench):
+    bench.create(execution={"gpus_per_trial": 2})
+    queue = bench.service.queue
+    assert replace(queue, gpus=1).claim("w1") is None
+    assert replace(queue, gpus=2).claim("w1").gpus == 2
+    assert queue.claim("w1").gpus == 2
+
+
+def test_a_worker_started_for_a_study_that_needs_more_gpus_says_so(bench):
+    bench.create(execution={"gpus_per_trial": 2})
+    for enough in (None, 2, 3):
+        bench.service.require("s", enough)
+    with pytest.raises(HpoServiceError, match="gpus_per_trial is 2, but only 1 GPU can be used here"):
+        bench.service.require("s", 1)
 
 
 def test_text_that_no_database_takes_is_written_out(bench):

@@ -311,6 +311,36 @@ def test_a_parameter_that_cannot_be_sampled_is_refused_at_its_key(parameter, pla
     assert words in message
 
 
+SHARES = ("execution", "gpus_per_trial")
+
+
+def test_the_gpus_of_a_trial_share_every_effective_batch_equally():
+    assert study(execution={"gpus_per_trial": 4}).execution.devices == 4.0
+    ((path, message),) = refusals(study, execution={"gpus_per_trial": 3}).items()
+    assert (path, "16 rows cannot be shared equally by 3 GPUs" in message) == (SHARES, True)
+    space = {"parameters": {"effective_batch": {"choices": [8, 12]}}}
+    assert SHARES in refusals(study, execution={"gpus_per_trial": 8}, space=space)
+    of_micro = refusals(study, execution={"gpus_per_trial": 4}, training={"micro_batch": 8})
+    assert "16 / 4 GPUs is no multiple of 8" in of_micro["training", "micro_batch"]
+
+
+def test_the_default_to_beat_has_to_be_shared_equally_too():
+    twelve = {"parameters": {"effective_batch": {"choices": [12, 24]}}}
+    assert "confirm.default" in refusals(study, execution={"gpus_per_trial": 3}, space=twelve)[SHARES]
+    given = study(execution={"gpus_per_trial": 3}, space=twelve, confirm={"default": {"effective_batch": 6}})
+    assert given.execution.gpus_per_trial == 3
+    assert study(execution={"gpus_per_trial": 3}, space=twelve, confirm={"enabled": False}).execution.devices == 3.0
+    fixed = {"training": {"effective_batch": 9}, "execution": {"gpus_per_trial": 3}}
+    assert study(**fixed, confirm={"default": {"lora_rank": 8}}).training.effective_batch == 9
+    assert SHARES in refusals(study, **fixed, confirm={"default": {"effective_batch": 16}})
+
+
+def test_a_trial_on_several_gpus_shares_them_with_no_other():
+    path = ("execution", "trials_per_worker")
+    assert path in refusals(study, execution={"gpus_per_trial": 2, "trials_per_worker": 2})
+    assert study(execution={"trials_per_worker": 4}).execution.devices == 0.25
+
+
 def test_true_and_one_are_different_choices():
     assert own(space={"parameters": {"lr": {"choices": [True, 1, "1"]}}}).space.resolve().size() == 3
 

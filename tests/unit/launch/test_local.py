@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from hpo_service.errors import HpoServiceError
 from hpo_service.launch import local
 from hpo_service.launch.devices import Gpu
 from hpo_service.launch.local import MAX_RESTARTS, LocalWorkers, Place, plan_places
@@ -58,6 +59,33 @@ def test_workers_beyond_the_gpus_share_them_in_turn(
 ) -> None:
     machine(2, 16)
     assert _devices(plan_places(workers)) == devices
+
+
+@pytest.mark.parametrize(
+    "gpus, workers, devices", [(8, None, ["0,1,2,3", "4,5,6,7"]), (6, None, ["0,1,2,3"]), (4, 2, ["0,1,2,3"] * 2)]
+)
+def test_workers_whose_trials_take_several_gpus_get_groups_of_them(
+    machine: Callable[[int, int], None], gpus: int, workers: int | None, devices: list[str]
+) -> None:
+    machine(gpus, 16)
+    assert _devices(plan_places(workers, 4)) == devices
+
+
+@pytest.mark.parametrize("gpus, have", [(1, "1 GPU"), (3, "3 GPUs")])
+def test_too_few_gpus_for_one_trial_is_one_clear_line(
+    machine: Callable[[int, int], None], gpus: int, have: str
+) -> None:
+    machine(gpus, 16)
+    with pytest.raises(HpoServiceError, match=f"gpus_per_trial is 4, but only {have} can be used here: lower it"):
+        plan_places(None, 4)
+
+
+@pytest.mark.parametrize("cores, workers, threads", [(8, None, ["2", "2"]), (2, None, ["1"]), (1, 2, ["1", "1"])])
+def test_without_a_gpu_the_processes_of_a_trial_divide_its_cores(
+    machine: Callable[[int, int], None], cores: int, workers: int | None, threads: list[str]
+) -> None:
+    machine(0, cores)
+    assert _threads(plan_places(workers, 2)) == threads
 
 
 @pytest.mark.parametrize(

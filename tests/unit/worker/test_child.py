@@ -15,7 +15,7 @@ import pytest
 
 from hpo_service.domain.messages import Continue, Failed, Heartbeat, Reported, Shutdown, Stop
 from hpo_service.errors import ChildError
-from hpo_service.worker.child import Child
+from hpo_service.worker.child import TRAINER, Child, training_command
 
 PATIENCE = 20.0
 """Seconds until a test gives up; all of this takes milliseconds on an idle machine."""
@@ -230,6 +230,29 @@ def test_a_child_whose_pipe_was_carried_out_of_its_session_is_noticed(
     assert _gone(child.pid)
     assert "exit status 9" in _words_at_the_end(child)
     os.kill(escaped, signal.SIGKILL)
+
+
+def test_processes_that_a_launcher_gave_sessions_of_their_own_end_with_the_child(start: Start) -> None:
+    inner = f"import subprocess, sys; p = subprocess.Popen({SLEEPER}); print(p.pid, flush=True); p.wait()"
+    child = start(
+        SAY
+        + f"p = subprocess.Popen([sys.executable, '-S', '-c', {inner!r}], start_new_session=True, stdout=-1)\n"
+        + "say(type='failed', trial='', reason=str(p.pid))\n"
+        + "say(type='failed', trial='', reason=p.stdout.readline().decode().strip())\n"
+        + "time.sleep(600)"
+    )
+    rank, grandchild = _pids(child, 2)
+    assert os.getsid(grandchild) == rank != child.pid
+    child.kill()
+    assert _gone(rank)
+    assert _gone(grandchild)
+
+
+def test_a_trainer_for_several_gpus_is_started_by_torchs_launcher_on_this_machine_alone() -> None:
+    assert training_command(1) == TRAINER
+    command = training_command(4)
+    assert command[1:4] == ("-m", "torch.distributed.run", "--standalone")
+    assert command[-4:] == ("--nproc-per-node", "4", "-m", "hpo_service.training")
 
 
 def test_a_child_that_is_asked_to_leave_may_clean_up(start: Start, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hpo_service.domain.messages import Admit, Continue, Failed, Finished, Heartbeat, Reported, Stop
 from hpo_service.domain.trial import Assignment, Decision, Outcome, OutcomeKind, Report
 from hpo_service.errors import ChildError, NotFoundError
-from hpo_service.worker.child import OBJECTIVE, TRAINER
+from hpo_service.worker.child import OBJECTIVE, TRAINER, training_command
 
 Trial = Callable[..., Assignment]
 
@@ -76,6 +76,11 @@ def test_another_kind_of_study_gets_another_kind_of_child(world: Any, trial: Tri
     world.run(trial(0), trial(1, objective="m:f"), trial(2))
     assert [child.command for child in world.children] == [TRAINER, OBJECTIVE, TRAINER]
     assert [child.killed for child in world.children] == [True, True, False]
+
+
+def test_a_trial_on_several_gpus_gets_a_child_with_a_process_for_each(world: Any, trial: Trial) -> None:
+    world.run(trial(0, gpus=2), trial(1, gpus=2), trial(2))
+    assert [child.command for child in world.children] == [training_command(2), TRAINER]
     assert world.queue.kinds() == [OutcomeKind.COMPLETE] * 3
 
 
