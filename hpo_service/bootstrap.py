@@ -7,16 +7,20 @@ import importlib.metadata
 import os
 import platform
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar
 
 from hpo_service.domain.states import StudyState
+from hpo_service.domain.trial import Stage
 from hpo_service.errors import DatabaseUnavailableError, NotFoundError
 from hpo_service.launch.devices import too_few_gpus
 from hpo_service.search.studies import OptunaStudies
-from hpo_service.service.evidence import Evidence, gather_evidence
+from hpo_service.service.evidence import Evidence, LoadScores, gather_evidence
 from hpo_service.service.queue import TrialQueue
 from hpo_service.service.reaper import Reaper
+from hpo_service.service.record import TrialRecord, read_record
 from hpo_service.service.snapshot import StudySnapshot, take_snapshot
 from hpo_service.service.stages import Stages
 from hpo_service.service.studies import Studies
@@ -26,10 +30,13 @@ from hpo_service.storage import migrations
 from hpo_service.storage.database import Database
 from hpo_service.storage.scores import ScoreStore
 from hpo_service.storage.studies import StudyStore
+from hpo_service.storage.trial_reader import AttemptRows
 from hpo_service.storage.trials import TrialStore
 from hpo_service.storage.workers import WorkerStore
 from hpo_service.worker.options import WorkerOptions
 from hpo_service.worker.supervisor import Supervisor
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -106,6 +113,20 @@ class Service:
             NotFoundError: there is no study of this name.
         """
         return take_snapshot(self.db, self.study_rows, self.trial_rows, study)
+
+    def record(self, study: str, stage: Stage, number: int) -> TrialRecord:
+        """Read everything that is kept of one trial.
+
+        Raises:
+            NotFoundError: there is no such study, stage or trial.
+        """
+        return read_record(self.db, self.study_rows, self.trial_rows, study, stage, number)
+
+    def export(self, snapshot: StudySnapshot, write: Callable[[AttemptRows, LoadScores], T]) -> T:
+        """Call `write` with the attempts of a study, and what loads the scores of its trials."""
+        with self.db.transaction(read_only=True):
+            attempts = self.trial_rows.attempts_in(self.study_rows.get(snapshot.name).id)
+            return write(attempts, self.score_rows.load)
 
     def require(self, study: str, gpus: int | None = None) -> None:
         """Make sure that a study exists, and that its trials fit a worker with this many GPUs; None fits all.

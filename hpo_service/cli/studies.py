@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,6 +15,13 @@ from hpo_service.domain.states import StudyState
 from hpo_service.errors import UnreadableStudyError
 
 __all__ = ["app"]
+
+
+class TableKind(StrEnum):
+    """What tables are written as."""
+
+    PARQUET = "parquet"
+    CSV = "csv"
 
 
 @app.command(epilog=examples("hpo-service study create mine.yaml --storage postgresql://hpo@db/hpo"))
@@ -69,6 +78,32 @@ def show(name: StudyName, storage: StorageUrl = None, as_json: AsJson = False) -
         return
     for part in study_tables(snapshot):
         console().print(part)
+
+
+@app.command(
+    epilog=examples(
+        "hpo-service study export mine --to tables", "hpo-service study export mine --to tables --format csv"
+    )
+)
+def export(
+    name: StudyName,
+    to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where the tables go; it is created.")],
+    kind: Annotated[TableKind, typer.Option("--format", help="Parquet needs pyarrow.")] = TableKind.PARQUET,
+    storage: StorageUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a study as tables for pandas: trials, curves, attempts, and the score of every row of every trial."""
+    from hpo_service.cli.console import print_json
+    from hpo_service.report import write_tables
+
+    service = open_service(storage)
+    snapshot = service.snapshot(name)
+    files = service.export(snapshot, lambda attempts, scores: write_tables(snapshot, attempts, scores, to, kind.value))
+    if as_json:
+        print_json({"study": name, "files": [str(file) for file in files]})
+        return
+    for file in files:
+        typer.echo(file)
 
 
 @app.command(epilog=examples('hpo-service study pause mine --reason "the nodes are needed elsewhere"'))

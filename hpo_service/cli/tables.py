@@ -16,7 +16,7 @@ from hpo_service.domain.states import TrialState
 from hpo_service.domain.study import StudySpec
 from hpo_service.report.account import account
 from hpo_service.report.effort import effort
-from hpo_service.report.wording import configuration, device_time, duration, measured, number
+from hpo_service.report.wording import configuration, device_time, duration, measured, number, perplexed
 from hpo_service.service.evidence import Configuration, Evidence, Verdict
 from hpo_service.service.snapshot import StageView, StudySnapshot, TrialView
 
@@ -43,10 +43,10 @@ STATE_STYLES = {
 def verdict_table(evidence: Evidence) -> RenderableType:
     """Return the verdict in words, default against winner in a table, and what to know besides."""
     sentence = evidence.sentence[:1].upper() + evidence.sentence[1:]
-    parts: list[RenderableType] = [_lines([Text(f"{sentence}.", style=VERDICT_STYLES[evidence.verdict])])]
+    parts: list[RenderableType] = [lines([Text(f"{sentence}.", style=VERDICT_STYLES[evidence.verdict])])]
     if evidence.winner is not None:
         parts.append(_comparison(evidence))
-    return Group(*parts, _lines([Text(f"Note: {remark}", style="yellow") for remark in evidence.remarks]))
+    return Group(*parts, lines([Text(f"Note: {remark}", style="yellow") for remark in evidence.remarks]))
 
 
 def _comparison(evidence: Evidence) -> Table:
@@ -58,6 +58,12 @@ def _comparison(evidence: Evidence) -> Table:
         table.add_row("test, mean of seeds", *(measured(side.test) for side in sides))
     validation = "mean of seeds" if evidence.selected_on == evidence.measure else "validation, mean of seeds"
     table.add_row(validation, *(measured(side.validation) for side in sides))
+    if evidence.is_loss:
+        on_test = all(side.test is not None for side in sides)
+        losses = [side.test if on_test else side.validation for side in sides]
+        table.add_row("perplexity, test" if on_test else "perplexity, validation", *map(perplexed, losses))
+    for name in dict.fromkeys(name for side in sides for name in side.metrics):
+        table.add_row(f"{name}, test", *(number(side.metrics.get(name, "–")) for side in sides))
     table.add_row("seeds", *(_seeds(side) for side in sides))
     comparison = evidence.comparison
     if comparison is not None:
@@ -114,11 +120,12 @@ def study_tables(snapshot: StudySnapshot) -> list[RenderableType]:
         Text.assemble((snapshot.name, "bold"), f"  {snapshot.state}: {snapshot.reason}"),
         Text(f"device time {device_time(spent.seconds)}, about {device_time(spent.saved)} saved by pruning"),
     ]
-    return [_lines(head), *(part for view in snapshot.stages for part in _stage(snapshot, view))]
+    return [lines(head), *(part for view in snapshot.stages for part in _stage(snapshot, view))]
 
 
 def _stage(snapshot: StudySnapshot, view: StageView) -> list[RenderableType]:
     told = account(snapshot, view)
+    is_loss = snapshot.spec.objective is None
     head = [
         Text.assemble((f"\n{view.stage}", "bold"), f"  {told.counts}"),
         Text(f"opened: {told.opened}"),
@@ -126,14 +133,21 @@ def _stage(snapshot: StudySnapshot, view: StageView) -> list[RenderableType]:
     ]
     reasons = [f"{line.trial}: {line.text}" for line in (*told.planned, *told.stopped, *told.endings)]
     reasons += [*([told.promoted] if told.promoted else []), *told.warnings]
-    return [_lines(head), _trials(view), _lines((Text(reason, style="dim") for reason in reasons), mark="·")]
+    return [
+        lines(head),
+        _trials(view, is_loss=is_loss),
+        lines((Text(reason, style="dim") for reason in reasons), mark="·"),
+    ]
 
 
-def _trials(view: StageView) -> Table:
+def _trials(view: StageView, *, is_loss: bool) -> Table:
+    metrics = list(dict.fromkeys(name for trial in view.trials for name in trial.metrics))
     table = Table(
         Column("#", justify="right", no_wrap=True),
         Column("state", no_wrap=True),
         Column("value", justify="right", no_wrap=True),
+        *([Column("ppl", justify="right", no_wrap=True)] if is_loss else []),
+        *(Column(name, justify="right", overflow="fold") for name in metrics),
         Column("device s", justify="right", no_wrap=True),
         Column("configuration", ratio=1, no_wrap=True, overflow="ellipsis"),
         expand=True,
@@ -146,6 +160,8 @@ def _trials(view: StageView) -> Table:
             "" if trial.number is None else str(trial.number),
             Text(trial.state, style=STATE_STYLES[trial.state]),
             measured(trial.value),
+            *([perplexed(trial.value)] if is_loss else []),
+            *(number(trial.metrics.get(name, "–")) for name in metrics),
             f"{trial.device_seconds:.1f}",
             Text(f"{trial.label}: {configuration(trial.parameters)}".removeprefix(": ")),
         )
@@ -180,7 +196,7 @@ def verdict_json(snapshot: StudySnapshot, evidence: Evidence) -> dict[str, Any]:
     """Return what was found as plain data; numbers that are not finite become null."""
     comparison = evidence.comparison
     spent = effort(snapshot)
-    document: dict[str, Any] = _plain(
+    document: dict[str, Any] = plain(
         {
             "study": snapshot.name,
             "state": snapshot.state,
@@ -224,7 +240,7 @@ def studies_json(snapshots: Iterable[StudySnapshot], unreadable: Mapping[str, st
 
 def study_json(snapshot: StudySnapshot) -> dict[str, Any]:
     """Return a study with its stages, trials and curves as plain data."""
-    document: dict[str, Any] = _plain(
+    document: dict[str, Any] = plain(
         {
             "name": snapshot.name,
             "state": snapshot.state,
@@ -266,12 +282,12 @@ def _counts(view: StageView) -> dict[str, int]:
     return {state: count for state in TrialState if (count := view.count(state))}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Turn enumerations into their text and numbers that JSON has no form for into null, all the way down."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return str(value) if isinstance(value, str) else value
@@ -283,7 +299,7 @@ def _models(spec: StudySpec) -> str:
     return f"{spec.model.base}\n→ {spec.model.target}" if spec.model.target else spec.model.base
 
 
-def _lines(texts: Iterable[Text], mark: str = "") -> Table:
+def lines(texts: Iterable[Text], mark: str = "") -> Table:
     """Stack texts so that they wrap at words, also on a console that does not wrap by itself."""
     marks = [Column(no_wrap=True)] if mark else []
     grid = Table.grid(*marks, Column(no_wrap=False), padding=(0, 1) if mark else 0)

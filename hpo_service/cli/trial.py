@@ -1,4 +1,4 @@
-"""`hpo-service trial`: steer single trials."""
+"""`hpo-service trial`: show and steer single trials."""
 
 from __future__ import annotations
 
@@ -7,13 +7,52 @@ from typing import Annotated
 import typer
 
 from hpo_service.cli.examples import examples
-from hpo_service.cli.options import Reason, StorageUrl, StudyName, open_service
+from hpo_service.cli.options import AsJson, OutputFolder, Reason, StorageUrl, StudyName, open_service
 from hpo_service.domain.trial import Stage
+from hpo_service.errors import UsageError
 
-app = typer.Typer(help="Stop and retry single trials.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Show, stop and retry single trials.", no_args_is_help=True, rich_markup_mode=None)
 
 Number = Annotated[int, typer.Argument(metavar="NUMBER", min=0, help="Number of the trial within its stage.")]
 StageOption = Annotated[Stage, typer.Option("--stage", help="Stage the trial belongs to.")]
+
+
+@app.command(epilog=examples("hpo-service trial show mine search/7", "hpo-service trial show mine confirm/0 --json"))
+def show(
+    name: StudyName,
+    trial: Annotated[
+        str, typer.Argument(metavar="STAGE/NUMBER", help="The trial, e.g. confirm/2; a number alone is of search.")
+    ],
+    storage: StorageUrl = None,
+    output: OutputFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show everything that is kept of one trial: parameters, curve, attempts, facts and files."""
+    from hpo_service.cli.console import console, print_json
+    from hpo_service.cli.trial_record import record_json, record_parts, trial_folders
+
+    service = open_service(storage, output)
+    record = service.record(name, *place_of(trial))
+    folders = trial_folders(service.settings.output, record)
+    if as_json:
+        print_json(record_json(record, folders))
+        return
+    for part in record_parts(record, folders):
+        console().print(part)
+
+
+def place_of(trial: str) -> tuple[Stage, int]:
+    """Read `verify/3`, or `3` for the search's.
+
+    Raises:
+        UsageError: it reads as neither.
+    """
+    stage, _, number = trial.rpartition("/")
+    try:
+        return Stage(stage or Stage.SEARCH), int(number.removeprefix("#"))
+    except ValueError:
+        stages = ", ".join(Stage)
+        raise UsageError(f"{trial} names no trial: write STAGE/NUMBER, e.g. confirm/2; stages are {stages}") from None
 
 
 @app.command(epilog=examples('hpo-service trial stop mine 7 --reason "diverging"'))

@@ -12,6 +12,7 @@ from hpo_service.domain.states import TrialState
 from hpo_service.domain.study import StudySpec
 from hpo_service.domain.trial import Stage
 from hpo_service.report.wording import measured
+from hpo_service.service.sameness import mixed_rows
 from hpo_service.service.snapshot import StageView, StudySnapshot, TrialView
 
 _FACTOR = re.compile(r"lr x ([0-9.e+-]+)$")
@@ -41,7 +42,7 @@ class Account:
         promoted: what was carried on to the next stage.
         stopped: trials that did not run to the end, each with its reason.
         endings: reasons why complete trials ended, with the trials they hold for.
-        warnings: where the best value lies at the edge of what was tried.
+        warnings: where the best value lies at the edge of what was tried, and which trials saw other rows.
     """
 
     stage: Stage
@@ -141,6 +142,11 @@ def lr_factor(trial: TrialView) -> float | None:
 
 
 def _warnings(spec: StudySpec, view: StageView) -> list[str]:
+    mixed = mixed_rows(view.trials)
+    return [*([mixed] if mixed else []), *_edges(spec, view)]
+
+
+def _edges(spec: StudySpec, view: StageView) -> list[str]:
     best = view.best(maximize=spec.search.direction == "maximize")
     if best is None:
         return []

@@ -15,7 +15,7 @@ from hpo_service.report.account import account
 from hpo_service.report.best import missing_adapter
 from hpo_service.report.effort import effort
 from hpo_service.report.study_text import study_text
-from hpo_service.report.wording import configuration, device_time, duration, measured, number, short_name
+from hpo_service.report.wording import configuration, device_time, duration, measured, number, perplexed, short_name
 from hpo_service.service.evidence import Evidence, resolved
 from hpo_service.service.snapshot import StudySnapshot
 
@@ -60,6 +60,7 @@ def render(snapshot: StudySnapshot, evidence: Evidence) -> str:
         "device_time": device_time,
         "configuration": configuration,
         "moment": moment,
+        "perplexed": perplexed,
         "short_name": short_name,
     }
     return environment.get_template("report.html.j2").render(
@@ -69,6 +70,7 @@ def render(snapshot: StudySnapshot, evidence: Evidence) -> str:
         accounts=[account(snapshot, view) for view in snapshot.stages],
         values=parameter_values(snapshot.spec, evidence),
         parameters=_parameter_names(snapshot),
+        metrics=_metric_names(snapshot),
         effort=effort(snapshot),
         versions=versions(snapshot),
         most_lines=MOST_LINES,
@@ -119,6 +121,10 @@ def _figures(snapshot: StudySnapshot, evidence: Evidence) -> dict[str, str | Non
         "rates": search_figures.learning_rates(snapshot, evidence.selected_on),
         "panels": search_figures.parameters(snapshot, evidence.selected_on),
     }
+
+
+def _metric_names(snapshot: StudySnapshot) -> list[str]:
+    return list(dict.fromkeys(name for view in snapshot.stages for trial in view.trials for name in trial.metrics))
 
 
 def _parameter_names(snapshot: StudySnapshot) -> list[str]:

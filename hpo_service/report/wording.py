@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from hpo_service.domain.perplexity import perplexity
+
 SHORT_NAMES = {
     "learning_rate": "lr",
     "lora_rank": "r",
@@ -37,6 +39,12 @@ def measured(value: float | None) -> str:
     if value is None:
         return "–"
     return f"{value:.4f}" if abs(value) < 1e5 else f"{value:.4g}"
+
+
+def perplexed(nll: float | None) -> str:
+    """Write the perplexity of a mean NLL with four digits, or a dash where there is none."""
+    value = perplexity(nll)
+    return "–" if value is None else f"{value:.4g}"
 
 
 def short_name(parameter: str) -> str:

@@ -14,6 +14,7 @@ from hpo_service.domain.states import TrialState
 from hpo_service.domain.statistics import Comparison, compare, compare_values
 from hpo_service.domain.study import StudySpec
 from hpo_service.domain.trial import Scores, Stage
+from hpo_service.service.sameness import mixed_rows
 from hpo_service.service.snapshot import StageView, StudySnapshot, TrialView
 
 LoadScores = Callable[[int, Literal["validation", "test"]], Scores | None]
@@ -44,6 +45,7 @@ class Run:
     test: float | None
     adapter: str | None
     reason: str
+    metrics: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,13 @@ class Configuration:
     def test(self) -> float | None:
         """Mean test value over the seeds that were scored on the test rows."""
         return _mean(run.test for run in self.runs)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Mean over the seeds of each task metric that was measured."""
+        names = dict.fromkeys(name for run in self.runs for name in run.metrics)
+        means = {name: _mean(run.metrics.get(name) for run in self.runs) for name in names}
+        return {name: mean for name, mean in means.items() if mean is not None}
 
 
 @dataclass(frozen=True)
@@ -106,6 +115,11 @@ class Evidence:
         return self.measure if self.measure == OWN_MEASURE else f"validation {self.measure}"
 
     @property
+    def is_loss(self) -> bool:
+        """Whether the values are mean NLLs per token, which have a perplexity."""
+        return self.measure != OWN_MEASURE
+
+    @property
     def default(self) -> Configuration | None:
         """The configuration to beat, where it was run."""
         return next((c for c in self.configurations if c.label == DEFAULT), None)
@@ -145,7 +159,10 @@ def _confirmed(snapshot: StudySnapshot, stage: StageView, scores: LoadScores, *,
     winner = _find(configurations, winners.chosen[0].group) if winners.chosen else None
     exported = next(run for run in recommended.runs if run.trial_id == choice.chosen[0].trial_id)
     remarks = _remarks(snapshot, stage, recommended)
+    mixed = mixed_rows(trial for trial in stage.trials if _ended_well(trial))
     comparisons, notes = _compare_all(snapshot.spec, configurations, tests, maximize=maximize)
+    if mixed:
+        comparisons = {}
     comparison = comparisons.get(winner.label) if winner else None
     return Evidence(
         stage=Stage.CONFIRM,
@@ -157,7 +174,7 @@ def _confirmed(snapshot: StudySnapshot, stage: StageView, scores: LoadScores, *,
         recommended=recommended,
         exported=exported,
         verdict=_verdict(comparison),
-        sentence=_sentence(comparison, configurations, winner, stage),
+        sentence=f"not compared: {mixed}" if mixed else _sentence(comparison, configurations, winner, stage),
         choice=choice.reason,
         export=f"seed {exported.seed} has the {'highest' if maximize else 'lowest'} validation value "
         f"of {len(choice.chosen)}: {choice.chosen[0].value:.4f}",
@@ -304,6 +321,7 @@ def _configuration(trials: Sequence[TrialView], tests: dict[int, Scores], label:
             test=tests[trial.id].mean if trial.id in tests else None,
             adapter=trial.adapter,
             reason=trial.reason,
+            metrics=trial.metrics,
         )
         for trial in sorted(trials, key=lambda trial: trial.seed)
     ]

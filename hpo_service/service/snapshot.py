@@ -14,6 +14,9 @@ from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StageRow, StudyStore
 from hpo_service.storage.trials import ReportRow, TrialRow, TrialStore
 
+METRIC = "metric:"
+"""What the names of facts that are task metrics start with."""
+
 
 @dataclass(frozen=True)
 class TrialView:
@@ -40,6 +43,12 @@ class TrialView:
     adapter: str | None
     facts: dict[str, float | int | str | None]
     curve: list[ReportRow]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Task metrics of the study file that were measured, by name."""
+        measured = {k.removeprefix(METRIC): v for k, v in self.facts.items() if k.startswith(METRIC)}
+        return {name: float(value) for name, value in measured.items() if isinstance(value, int | float)}
 
 
 @dataclass(frozen=True)
@@ -131,12 +140,13 @@ def _stage_view(stage: StageRow, rows: Sequence[TrialRow], curves: dict[int, lis
         reason=stage.reason or "",
         opened_at=stage.opened_at,
         closed_at=stage.closed_at,
-        trials=[_trial_view(row, curves.get(row.id, [])) for row in mine],
+        trials=[trial_view(row, curves.get(row.id, [])) for row in mine],
         plan=stage.plan,
     )
 
 
-def _trial_view(row: TrialRow, curve: list[ReportRow]) -> TrialView:
+def trial_view(row: TrialRow, curve: list[ReportRow]) -> TrialView:
+    """Return a trial and its reports as plain values."""
     return TrialView(
         id=row.id,
         number=row.number,

@@ -124,6 +124,17 @@ class TrialReader:
         )
         return [AttemptRow(**columns_of(table, row)) for row in rows]
 
+    def attempts_in(self, study_id: int) -> AttemptRows:
+        """Return the attempts of all trials of a study, by trial, first to last."""
+        table = schema.attempt
+        rows = self._database.connection.execute(
+            select(table)
+            .join(schema.trial, _trial.id == table.c.trial_id)
+            .where(_trial.study_id == study_id)
+            .order_by(table.c.trial_id, table.c.attempt)
+        )
+        return [AttemptRow(**columns_of(table, row)) for row in rows]
+
     def attempt_of(self, lease: Lease) -> AttemptRow | None:
         """Return the attempt that a lease was given for, or None where its trial is gone."""
         table = schema.attempt

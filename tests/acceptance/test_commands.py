@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import gc
 import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +18,9 @@ from sqlalchemy import make_url, text
 from hpo_service import cli
 from hpo_service.bootstrap import Service
 from hpo_service.domain.states import StudyState, TrialState
-from hpo_service.domain.trial import Outcome, OutcomeKind, Stage
+from hpo_service.domain.trial import Outcome, OutcomeKind, Report, Stage
 from hpo_service.settings import Settings
+from hpo_service.storage import schema
 from tests.acceptance.home import OBJECTIVE, OWN, Home
 
 NO_SERVER = "postgresql://hpo:secret@127.0.0.1:9/hpo?password=secret"
@@ -113,8 +116,8 @@ def test_the_commands_are_these():
         "worker list",
         "worker drain",
         *(f"db {name}" for name in ("upgrade", "current", "check")),
-        *(f"trial {name}" for name in ("stop", "retry")),
-        *(f"study {name}" for name in ("create", "list", "show", "validate", "schema")),
+        *(f"trial {name}" for name in ("show", "stop", "retry")),
+        *(f"study {name}" for name in ("create", "list", "show", "export", "validate", "schema")),
         *(f"study {name}" for name in ("pause", "resume", "drain", "cancel", "delete")),
     }
 
@@ -212,7 +215,51 @@ def test_resuming_a_failed_study_queues_its_failed_trials_again(mine, service, c
     assert not service.stages.advance_all()
 
 
+def test_a_study_of_another_version_is_one_line_in_the_list_and_one_line_alone(mine, service, command):
+    with service.db.transaction():
+        row = service.study_rows.get(mine)
+        values = {"spec": {**row.spec, "hyperdrive": True}}
+        service.db.connection.execute(schema.study.update().where(schema.study.c.id == row.id).values(values))
+    [study] = command("study", "list", "--json").json
+    assert study["state"] == "unreadable"
+    assert "unreadable" in command("study", "list").out
+    for alone in (("study", "show", mine), ("report", mine)):
+        refused = command(*alone)
+        assert refused.status == 6
+        assert "study mine was made by another version of hpo-service" in refusal(refused)
+
+
+def test_a_study_is_exported_as_tables(mine, held, service, command, tmp_path):
+    service.queue.finish(held.lease, Outcome(kind=OutcomeKind.COMPLETE, reason="done", value=1.0))
+    files = command("study", "export", mine, "--to", str(tmp_path / "to"), "--format", "csv", "--json").json["files"]
+    assert [Path(file).name for file in files] == ["trials.csv", "curves.csv", "attempts.csv", "scores.csv"]
+    with Path(files[0]).open(newline="") as table:
+        [trial] = csv.DictReader(table)
+    assert (trial["stage"], trial["number"], trial["value"]) == ("search", "0", "1.0")
+    assert command("study", "export", mine, "--to", str(tmp_path / "to")).out.split() == [
+        str(tmp_path / "to" / f"{name}.parquet") for name in ("trials", "curves", "attempts", "scores")
+    ]
+
+
 # trials
+
+
+def test_a_trial_is_shown_with_all_that_is_kept_of_it(mine, held, service, command):
+    service.queue.report(held.lease, Report(step=1, fraction=0.5, value=2.0, metrics={"train_loss": 2.5}))
+    facts = {"seed": 3, "versions": "torch 2"}
+    service.queue.finish(held.lease, Outcome(kind=OutcomeKind.COMPLETE, reason="all done", value=1.5, facts=facts))
+    shown = " ".join(command("trial", "show", mine, "search/0").out.split())
+    assert "mine/search #0 complete value 1.5000 reason all done" in shown
+    assert "step done value train loss" in shown
+    assert "1 50% 2.0000 2.5" in shown
+    assert "1 complete" in shown
+    assert "seed 3 versions torch 2" in shown
+    document = command("trial", "show", mine, "0", "--json").json
+    assert (document["value"], document["facts"], document["perplexity"]) == (1.5, facts, None)
+    assert document["attempts"][0]["outcome"] == "complete"
+    missing = command("trial", "show", mine, "verify/0")
+    assert (missing.status, "stage mine/verify has not been opened" in refusal(missing)) == (3, True)
+    assert command("trial", "show", mine, "verify").status == 2
 
 
 def test_a_running_trial_is_stopped_at_its_next_report(mine, held, command):
@@ -279,7 +326,9 @@ def test_a_worker_that_is_not_there_is_not_found_with_the_nearest(mine, held, co
     "arguments",
     [
         ("study", "show", "mime"),
+        ("study", "export", "mime", "--to", "tables"),
         ("study", "pause", "mime"),
+        ("trial", "show", "mime", "0"),
         ("study", "resume", "mime"),
         ("study", "drain", "mime"),
         ("study", "cancel", "mime"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 
 import pytest
@@ -51,8 +52,11 @@ def trial(world, optuna):
         optuna.create(world.stage.optuna_name, "minimize")
         handle = optuna.add_running(world.stage.optuna_name, parameters, space)
         world.trials.bind(trial.id, handle.optuna_id, handle.number)
-        world.trials.record(trial, Report(step=1, fraction=0.125, value=2.5))
-        return world.trials.settle(trial.id, TrialState.COMPLETE, reason="done", value=2.25)
+        world.trials.record(trial, Report(step=1, fraction=0.125, value=2.5, metrics={"grad_norm": 0.5, "own": 7.0}))
+        facts = {"seed": 7, "peak_memory_gb": 1.5, "device": "cpu", "metric:rouge_l": 0.25, "broken": math.nan}
+        return world.trials.settle(
+            trial.id, TrialState.COMPLETE, reason="done", value=2.25, adapter="/adapters/0", facts=facts
+        )
 
 
 def test_parameters_are_shown_as_they_were_trained(trial, rows):
@@ -82,11 +86,30 @@ def test_a_trial_is_shown_with_its_study_and_times(world, trial, rows):
     assert (shown["state"], shown["value"], shown["reason"]) == ("complete", 2.25, "done")
     assert abs((_as_time(shown["ended_at"]) - datetime.now(UTC)).total_seconds()) < 60
     assert list(shown)[:3] == ["study", "stage", "number"]
+    assert shown["adapter"] == "/adapters/0"
+
+
+def test_what_a_run_left_is_shown_by_name(world, trial, rows):
+    shown = {row["name"]: row for row in rows("v_facts")}
+    assert {name: row["number_value"] for name, row in shown.items()} == {
+        "seed": 7,
+        "peak_memory_gb": 1.5,
+        "device": None,
+        "metric:rouge_l": 0.25,
+        "broken": None,
+    }
+    assert {name: shown[name]["value"] for name in ("seed", "device", "broken")} == {
+        "seed": "7",
+        "device": "cpu",
+        "broken": None,
+    }
+    assert {(row["study"], row["stage"], row["number"]) for row in shown.values()} == {(world.study.name, "search", 0)}
 
 
 def test_curves_and_attempts_are_shown_by_trial(world, trial, rows):
     (curve,) = rows("v_curves")
     assert (curve["study"], curve["number"], curve["step"], curve["value"]) == (world.study.name, 0, 1, 2.5)
+    assert (curve["grad_norm"], curve["train_loss"]) == (0.5, None)
     (attempt,) = rows("v_attempts")
     assert (attempt["number"], attempt["attempt"], attempt["outcome"], attempt["worker"]) == (
         0,

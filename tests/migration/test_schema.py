@@ -18,7 +18,7 @@ from hpo_service.search.studies import OptunaStudies
 from hpo_service.storage import migrations, schema
 from hpo_service.storage.database import Database
 
-VIEWS = {"v_studies", "v_trials", "v_params", "v_curves", "v_attempts", "v_workers"}
+VIEWS = {"v_studies", "v_trials", "v_params", "v_curves", "v_attempts", "v_workers", "v_facts"}
 
 
 sqlite_only = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -96,7 +96,7 @@ def test_an_older_database_is_told_to_upgrade_and_can_be(upgraded):
         config = _config()
         config.attributes["database"] = upgraded
         command.downgrade(config, "-1")
-    with pytest.raises(SchemaError, match=r"revision 0001, .* 0002.*db upgrade"):
+    with pytest.raises(SchemaError, match=r"revision 0002, .* 0003.*db upgrade"):
         migrations.check(upgraded)
     migrations.upgrade(upgraded, lambda: OptunaStudies.create_tables(upgraded.url))
     migrations.check(upgraded)
@@ -176,7 +176,7 @@ def test_the_alembic_command_works_on_the_database_of_the_environment(upgraded, 
     config = Config(migrations.script_folder() / "alembic.ini", stdout=said)
     command.current(config)
     command.check(config)
-    assert "0002 (head)" in said.getvalue()
+    assert "0003 (head)" in said.getvalue()
 
 
 def _config():

@@ -21,6 +21,7 @@ from hpo_service.cli.tables import (
     worker_table,
 )
 from hpo_service.domain.study import StudySpec
+from hpo_service.report.page import render
 from hpo_service.service.evidence import Evidence, gather_evidence
 from hpo_service.service.snapshot import StudySnapshot
 from hpo_service.storage.workers import WorkerRow
@@ -173,3 +174,26 @@ def test_workers_are_listed_with_the_time_of_their_last_sign_of_life_the_latest_
     assert lines[2].split()[:6] == ["b-2-ee", "active", "5", "s", "ago", "0,1"]
     assert "1 min 30 s ago" in lines[3]
     assert "silent [for] 60 s" in lines[3]
+
+
+def test_losses_are_shown_with_their_perplexity_and_task_metrics_with_their_means() -> None:
+    view = story.confirm_stage()
+    scored = [replace(t, facts={"metric:rouge_l": 0.5 + 0.1 * (t.role == "winner")}) for t in view.trials]
+    snapshot = story.snapshot(story.search_stage(), story.verify_stage(), story.with_trials(view, scored))
+    evidence = found(snapshot)
+    assert evidence.default is not None
+    assert evidence.winner is not None
+    shown = rows(text(verdict_table(evidence)))
+    assert shown["rouge_l, test"] == ["0.5", "0.6"]
+    means = [side.test for side in (evidence.default, evidence.winner)]
+    assert shown["perplexity, test"] == [f"{math.exp(mean or 0.0):.4g}" for mean in means]
+    told = text(Group(*study_tables(snapshot)), width=120)
+    assert re.search(r"# +state +value +ppl +rouge_l +device s", told)
+    assert "rouge_l, test" in render(snapshot, evidence)
+
+
+def test_an_own_objective_has_no_perplexity() -> None:
+    own = STUDIES[1]
+    assert "ppl" not in text(Group(*study_tables(own)))
+    assert "perplexity" not in text(verdict_table(found(own)))
+    assert "perplexity" not in render(own, found(own))
