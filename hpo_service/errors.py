@@ -74,9 +74,11 @@ class TrialError(HpoServiceError):
 
     Attributes:
         retryable: whether another attempt may do better; False where it can only fail the same way.
+        fatal: whether the process that trained it must be replaced.
     """
 
     retryable = False
+    fatal = False
 
 
 class DataError(TrialError):

@@ -7,8 +7,13 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hpo_service.channel import Channel, Host, in_turn
+from hpo_service.training.follower import end_with_launcher, follow, stand_back
+
+if TYPE_CHECKING:
+    from hpo_service.training.solo import SoloEngine
 
 # What the supervisor reads on our standard error should be ours; none of this changes a number.
 QUIET = {
@@ -25,29 +30,48 @@ IMPORT_SECONDS = 600.0
 
 def main() -> int:
     """Serve trials until the supervisor shuts down or is gone; return the exit status."""
+    rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    if ranks > 1:
+        end_with_launcher()
+    if rank > 0:
+        stand_back()
+        engine = start(rank)
+        return follow(engine.ranks, engine.run)
     channel = Channel.over_stdio()
-    use_one_device()
+    with channel.busy("starting", IMPORT_SECONDS):
+        engine = start(rank)
+        from hpo_service.training.faults import is_fatal
+    status = Host(channel, in_turn(engine.run), is_fatal).serve()
+    if status == 0:
+        engine.ranks.call(None)
+    return status
+
+
+def start(rank: int) -> SoloEngine:
+    """Import the libraries and make an engine; where a launcher started several processes, meet the others."""
+    use_one_device(rank)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    with channel.busy("starting", IMPORT_SECONDS):
-        from hpo_service.training.faults import is_fatal, set_threads
-        from hpo_service.training.residents import Residents
-        from hpo_service.training.solo import SoloEngine
+    from hpo_service.training.faults import set_threads
+    from hpo_service.training.ranks import Ranks
+    from hpo_service.training.residents import Residents
+    from hpo_service.training.solo import SoloEngine
 
-        set_threads()
-        # What the imports left is never garbage; unfrozen, the Trainer's collection before each trial walks it all.
-        gc.freeze()
-    return Host(channel, in_turn(SoloEngine(Residents(cache_folder())).run), is_fatal).serve()
+    set_threads()
+    engine = SoloEngine(Residents(cache_folder()), Ranks.join())
+    # What the imports left is never garbage; unfrozen, the Trainer's collection before each trial walks it all.
+    gc.freeze()
+    return engine
 
 
-def use_one_device() -> None:
-    """Show torch one GPU: the first that this process was given, or the machine's first. Said before its import.
+def use_one_device(rank: int = 0) -> None:
+    """Show torch one GPU: the rank's of those that this process was given, or of the machine's. Said before its import.
 
     A Trainer that sees several would spread each batch over them, and the numbers would depend on the machine.
     """
-    given = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
-    os.environ["CUDA_VISIBLE_DEVICES"] = given.split(",")[0]
+    given = os.environ.get("CUDA_VISIBLE_DEVICES", str(rank)).split(",")
+    os.environ["CUDA_VISIBLE_DEVICES"] = given[rank % len(given)]
 
 
 def cache_folder() -> Path:

@@ -62,6 +62,7 @@ def run_facts(job: Job, watch: Watch, resumed_at: int, refused: str, trainable: 
         "steps_planned": job.plan.steps,
         "micro_batch": job.plan.micro_batch,
         "accumulation": job.plan.accumulation,
+        "ranks": job.plan.ranks,
         "evaluations": course.evaluations,
         "seed": job.config.seed,
         "trainable_parameters": trainable,

@@ -6,9 +6,13 @@ import os
 
 import torch
 
+from hpo_service.errors import TrialError
+
 
 def is_fatal(error: BaseException) -> bool:
     """Whether the process must be replaced: a device error poisons its context, and memory may stay taken."""
+    if isinstance(error, TrialError):
+        return error.fatal
     if isinstance(error, torch.cuda.OutOfMemoryError | torch.AcceleratorError | MemoryError):
         return True
     text = str(error)

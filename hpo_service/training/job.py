@@ -29,13 +29,14 @@ class Job:
     store: CheckpointStore
 
     @classmethod
-    def of(cls, link: TrialLink, residents: Residents, engine: str) -> Job:
+    def of(cls, link: TrialLink, residents: Residents, engine: str, ranks: int = 1) -> Job:
         """Load what a trial needs.
 
         Args:
             link: of the trial.
             residents: what is loaded already.
             engine: name of the engine; checkpoints of another one do not fit.
+            ranks: processes that share the trial.
 
         Raises:
             ModelError, DataError: the inputs cannot be used, or not together.
@@ -47,7 +48,7 @@ class Job:
         link.check()
         identity = Identity(base.facts.fingerprint, _digest(link.config), rows.fingerprint, engine)
         store = CheckpointStore(link.folder / "checkpoint", identity)
-        return cls(link, base, rows, Plan.of(link.config.training, len(rows.train)), store)
+        return cls(link, base, rows, Plan.of(link.config.training, len(rows.train), ranks), store)
 
     @property
     def config(self) -> TrialConfig:

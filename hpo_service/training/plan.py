@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from hpo_service.domain.training_spec import TrainingSpec
+from hpo_service.errors import TrialError
 
 # Rows per forward pass where the study file does not say.
 DEFAULT_MICRO_BATCH = 8
@@ -13,25 +14,39 @@ DEFAULT_MICRO_BATCH = 8
 
 @dataclass(frozen=True)
 class Plan:
-    """How a run is cut: `steps` optimizer steps in all, `evaluations` at equal fractions of them."""
+    """How a run is cut: `steps` optimizer steps in all, `evaluations` at equal fractions of them.
+
+    Each of `ranks` processes computes `micro_batch` rows at once, `accumulation` times per step.
+    """
 
     micro_batch: int
     accumulation: int
     steps: int
     warmup_steps: int
     evaluations: int
+    ranks: int = 1
 
     @classmethod
-    def of(cls, spec: TrainingSpec, rows: int) -> Plan:
-        """Plan the full schedule for this many training rows; the last, smaller batch of an epoch counts as a step."""
-        micro = micro_batch(spec.effective_batch, spec.micro_batch)
+    def of(cls, spec: TrainingSpec, rows: int, ranks: int = 1) -> Plan:
+        """Plan the full schedule for this many training rows; the last, smaller batch of an epoch counts as a step.
+
+        Raises:
+            TrialError: the ranks cannot share the effective batch equally.
+        """
+        if spec.effective_batch % ranks:
+            raise TrialError(
+                f"effective_batch {spec.effective_batch} cannot be shared equally by {ranks} GPUs: "
+                "choose a multiple of execution.gpus_per_trial"
+            )
+        micro = micro_batch(spec.effective_batch // ranks, spec.micro_batch)
         steps = spec.epochs * math.ceil(rows / spec.effective_batch)
         return cls(
             micro_batch=micro,
-            accumulation=spec.effective_batch // micro,
+            accumulation=spec.effective_batch // (micro * ranks),
             steps=steps,
             warmup_steps=math.ceil(spec.warmup_ratio * steps),
             evaluations=spec.epochs * spec.evaluations_per_epoch,
+            ranks=ranks,
         )
 
     def due(self, step: int) -> range:

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 from peft import PeftModel
 from transformers import PreTrainedModel
 
 from hpo_service.channel import Stopped, TrialLink
-from hpo_service.domain.trial import Outcome, Scores
+from hpo_service.domain.messages import Admit
+from hpo_service.domain.trial import Outcome, OutcomeKind, Scores
 from hpo_service.training.adapter import trainable
 from hpo_service.training.base import parameter_count
 from hpo_service.training.callback import WatchCallback
-from hpo_service.training.checkpoint import replace_folder, save_weights
+from hpo_service.training.checkpoint import Checkpoint, replace_folder, save_weights
 from hpo_service.training.course import Course
 from hpo_service.training.ending import conclude, run_facts
 from hpo_service.training.evaluation import evaluate
 from hpo_service.training.job import Job
+from hpo_service.training.ranks import Ranks
 from hpo_service.training.record import Facts
 from hpo_service.training.residents import Residents
+from hpo_service.training.shares import DONE, FollowCallback, LeadCallback, SharedScoring
 from hpo_service.training.tokens import TokenRow
 from hpo_service.training.trainer import build_trainer
 from hpo_service.training.watch import Watch
@@ -32,6 +36,7 @@ class SoloEngine:
     """Trains trials one after another: every method, and the numbers that other engines are measured by."""
 
     residents: Residents
+    ranks: Ranks = field(default_factory=Ranks)
     clock: Callable[[], float] = time.monotonic
 
     def run(self, link: TrialLink) -> Outcome:
@@ -42,13 +47,19 @@ class SoloEngine:
             Stopped: the trial was told to stop while there was nothing to save.
         """
         began = self.clock()
-        job = Job.of(link, self.residents, "solo")
+        if self.ranks.leads:
+            self.ranks.call(Admit(trial=link.trial, config=link.config, folder=str(link.folder)))
+        with self.ranks.together():
+            job = Job.of(link, self.residents, "solo", self.ranks.size)
         loaded = self.clock()
         spec = link.config.training
         clean = False
         try:
-            with trainable(job.base.model, spec.hyperparameters(), link.config.seed) as model:
-                outcome = self._train(job, model)
+            with (
+                self.ranks.together(),
+                trainable(job.base.model, spec.hyperparameters(), link.config.seed) as model,
+            ):
+                outcome = self._train(job, model) if self.ranks.leads else self._follow(job, model)
             clean = True
         except Stopped:
             clean = True
@@ -57,35 +68,67 @@ class SoloEngine:
             # Weights that were trained themselves, and a model that a strange error left somehow, serve no other trial.
             if spec.method == "full" or not clean:
                 self.residents.release()
-        facts: Facts = {"seconds_setup": loaded - began, "device_seconds": self.clock() - began}
+        spent = (self.clock() - began) * self.ranks.size
+        facts: Facts = {"seconds_setup": loaded - began, "device_seconds": spent}
         return outcome.model_copy(update={"facts": {**outcome.facts, **facts}})
 
     def _train(self, job: Job, model: PreTrainedModel | PeftModel) -> Outcome:
         link, plan = job.link, job.plan
         checkpoint, refused = job.store.newest()
+        self._agree(job, checkpoint)
+        score = self._scoring(job, model)
         watch = Watch(
             link=link,
             spec=link.config.training,
             plan=plan,
             course=checkpoint.course if checkpoint else Course(),
-            score=lambda: _score(job, model, job.rows.validation),
+            score=lambda: score(job.rows.validation),
             save=lambda: None,
             clock=self.clock,
         )
         callback = WatchCallback(watch, job.store, self.clock)
         models = self.residents.describe(link, job.base)
         with tempfile.TemporaryDirectory() as scratch:
-            trainer = build_trainer(job.config, plan, job.base, job.rows.train, model, callback, scratch)
+            trainer = build_trainer(job.config, plan, job.base, job.rows.train, model, callback, scratch, self.ranks)
+            if self.ranks.size > 1:
+                trainer.add_callback(LeadCallback(self.ranks, link.config.seed))
             callback.scaler = lambda: trainer.accelerator.scaler
             link.started(checkpoint.step / plan.steps if checkpoint else 0.0, models)
             trainer.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
         facts = run_facts(
             job, watch, checkpoint.step if checkpoint else 0, refused, parameter_count(model, trainable=True)
         )
-        return conclude(job, watch, facts, lambda rows: _score(job, model, rows), lambda: _keep(job, model))
+        outcome = conclude(job, watch, facts, score, lambda: _keep(job, model))
+        if self.ranks.size > 1:
+            self.ranks.meet({"do": DONE})
+        return outcome
+
+    def _follow(self, job: Job, model: PreTrainedModel | PeftModel) -> Outcome:
+        """As a rank that does not lead, train this share; what came of it is rank 0's to tell."""
+        checkpoint, _ = job.store.newest()
+        self._agree(job, checkpoint)
+        scoring = self._scoring(job, model)
+        callback = FollowCallback(self.ranks, job.config.seed, scoring.obey)
+        with tempfile.TemporaryDirectory() as scratch:
+            trainer = build_trainer(
+                job.config, job.plan, job.base, job.rows.train, model, callback, scratch, self.ranks
+            )
+            trainer.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
+        reason = scoring.obey()
+        return Outcome(kind=OutcomeKind.COMPLETE, reason=reason)
+
+    def _agree(self, job: Job, checkpoint: Checkpoint | None) -> None:
+        self.ranks.agree(
+            base=job.base.facts.fingerprint,
+            rows=job.rows.fingerprint,
+            checkpoint=checkpoint.folder.name if checkpoint else "",
+        )
+
+    def _scoring(self, job: Job, model: PreTrainedModel | PeftModel) -> SharedScoring:
+        return SharedScoring(self.ranks, job, partial(_score, job, model))
 
 
-def _score(job: Job, model: PreTrainedModel | PeftModel, rows: list[TokenRow]) -> Scores:
+def _score(job: Job, model: PreTrainedModel | PeftModel, rows: Sequence[TokenRow]) -> Scores:
     # The adapters sit inside the base's modules; the Trainer's wrapper would copy all logits to float32.
     inner = model.get_base_model() if isinstance(model, PeftModel) else model
     assert isinstance(inner, PreTrainedModel)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from peft import PeftModel
 from torch.utils.data import Dataset
@@ -10,6 +12,8 @@ from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallb
 from hpo_service.domain.trial import TrialConfig
 from hpo_service.training.base import Base
 from hpo_service.training.plan import Plan
+from hpo_service.training.ranks import Ranks
+from hpo_service.training.shares import ShareOfRows, SharingTrainer
 from hpo_service.training.tokens import IGNORED, TokenRow, collate
 
 
@@ -32,20 +36,24 @@ def build_trainer(
     model: PreTrainedModel | PeftModel,
     watch: TrainerCallback,
     scratch: str,
+    ranks: Ranks,
 ) -> Trainer:
     """The Trainer of one run: `model` on `rows` as the plan says, seen by `watch` at every step.
 
     `scratch` is a folder the Trainer may think its own; nothing is saved there.
     """
-    padding = base.padding
-    trainer = Trainer(
+    stack = partial(collate, padding=base.padding)
+    alone = ranks.size == 1
+    trainer = (Trainer if alone else SharingTrainer)(
         model=model,
         args=_arguments(config, plan, base, scratch),
         train_dataset=_Rows(rows),
-        data_collator=lambda rows: collate(rows, padding),
+        data_collator=stack if alone else ShareOfRows(ranks, stack),
         callbacks=[watch],
     )
     trainer.remove_callback(PrinterCallback)
+    if isinstance(trainer, SharingTrainer):
+        trainer.ranks = ranks
     if not trainer.model_accepts_loss_kwargs:
         # the model would average each micro-batch by itself; tokens of the whole effective batch weigh the same
         trainer.compute_loss_func = token_loss
@@ -57,7 +65,8 @@ def _arguments(config: TrialConfig, plan: Plan, base: Base, scratch: str) -> Tra
     return TrainingArguments(
         output_dir=scratch,
         num_train_epochs=spec.epochs,
-        per_device_train_batch_size=plan.micro_batch,
+        # with several ranks each takes its rows out of the batch of all
+        per_device_train_batch_size=plan.micro_batch * plan.ranks,
         gradient_accumulation_steps=plan.accumulation,
         learning_rate=spec.learning_rate,
         weight_decay=spec.weight_decay,

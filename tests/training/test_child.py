@@ -119,12 +119,15 @@ def test_threads_are_as_many_as_the_environment_says(monkeypatch):
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("given, used", [(None, "0"), ("3", "3"), ("2,3", "2"), ("", "")])
-def test_a_process_uses_one_device(monkeypatch, given, used):
+@pytest.mark.parametrize(
+    "given, rank, used",
+    [(None, 0, "0"), ("3", 0, "3"), ("2,3", 0, "2"), ("", 0, ""), (None, 1, "1"), ("2,3", 1, "3"), ("", 1, "")],
+)
+def test_a_process_uses_one_device(monkeypatch, given, rank, used):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given or "")
     if given is None:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    use_one_device()
+    use_one_device(rank)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == used
 
 

@@ -1,0 +1,57 @@
+"""The trainer with faults: a trial named `fault=rank,step,what` breaks on that rank in that optimizer step."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import sys
+
+from hpo_service.training import __main__ as trainer
+
+
+def add_faults() -> None:
+    import torch
+
+    from hpo_service.training.shares import SharingTrainer
+    from hpo_service.training.solo import SoloEngine
+
+    run, training_step = SoloEngine.run, SharingTrainer.training_step
+    trial = [""]
+
+    def named_run(engine, link):
+        trial[0] = link.trial
+        return run(engine, link)
+
+    def broken_step(self, *given, **named):
+        name, _, fault = trial[0].partition("=")
+        if name == "fault":
+            rank, step, what = fault.split(",")
+            if (self.ranks.rank, self.state.global_step) == (int(rank), int(step)):
+                happen(what, torch, self)
+        return training_step(self, *given, **named)
+
+    SoloEngine.run, SharingTrainer.training_step = named_run, broken_step
+
+
+def happen(what: str, torch, trainer) -> None:
+    if what == "nan":
+        trainer._local_loss += math.nan
+        return
+    if what == "memory":
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+    if what == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    raise RuntimeError("a strange error")
+
+
+if __name__ == "__main__":
+    start = trainer.start
+
+    def faulty_start(rank):
+        engine = start(rank)
+        add_faults()
+        return engine
+
+    trainer.start = faulty_start
+    sys.exit(trainer.main())
