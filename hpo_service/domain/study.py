@@ -11,12 +11,14 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from hpo_service.domain.data_spec import DataSpec
+from hpo_service.domain.evaluation_spec import EvaluationSpec
 from hpo_service.domain.hyperparameters import ALPHA_GIVEN_TWICE, SEARCHABLE, Hyperparameters
 from hpo_service.domain.misfit import Misfits, refusal
 from hpo_service.domain.model_spec import ModelSpec
 from hpo_service.domain.space import CategoricalParameter, IntParameter, ParameterValue
 from hpo_service.domain.space_spec import Section, SpaceSpec
 from hpo_service.domain.spelling import nearest
+from hpo_service.domain.tracking_spec import TrackingSpec
 from hpo_service.domain.training_spec import TrainingSpec
 
 COMMAND_PLACEHOLDERS = ("seed", "checkpoint")
@@ -169,6 +171,8 @@ class StudySpec(Section):
     training: TrainingSpec = Field(default_factory=TrainingSpec, description="How one run is trained.")
     transfer: TransferSpec = Field(default_factory=TransferSpec, description="From small to large.")
     confirm: ConfirmSpec = Field(default_factory=ConfirmSpec, description="The proof.")
+    evaluation: EvaluationSpec = Field(default_factory=EvaluationSpec, description="Task metrics.")
+    tracking: TrackingSpec = Field(default_factory=TrackingSpec, description="Other places runs are reported to.")
     execution: ExecutionSpec = Field(default_factory=ExecutionSpec, description="Leases and attempts.")
 
     @model_validator(mode="before")
@@ -188,6 +192,7 @@ class StudySpec(Section):
         else:
             self._check_own_objective(wrong)
         self._check_space(wrong)
+        self._check_evaluation(wrong)
         self._check_execution(wrong)
         wrong.settle("StudySpec")
         return self
@@ -222,6 +227,19 @@ class StudySpec(Section):
         for name in self.objective.placeholders() if self.objective else ():
             if name not in known:
                 wrong.add(f"{{{name}}} {_unknown('parameter of this space', name, known)}", "objective", "command")
+
+    def _check_evaluation(self, wrong: Misfits) -> None:
+        if self.objective is not None:
+            if self.evaluation.metrics:
+                wrong.add("an objective of your own measures what it likes: drop evaluation", "evaluation", "metrics")
+            if self.tracking.trackers:
+                wrong.add("an objective of your own tells trackers itself: drop tracking", "tracking", "trackers")
+            return
+        held = {"verify": self.verifies, "confirm": self.confirm.enabled}
+        if self.evaluation.metrics and not any(held[stage] for stage in self.evaluation.stages):
+            remedy = "switch confirm on, or name a model.target and evaluation.stages: [verify]"
+            reason = f"no trial would be measured, for this study has no {' or '.join(self.evaluation.stages)} stage"
+            wrong.add(f"{reason}: {remedy}", "evaluation", "stages")
 
     def _check_space(self, wrong: Misfits) -> None:
         space = self.space.resolve()

@@ -8,9 +8,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from hpo_service.domain.data_spec import DataSpec
+from hpo_service.domain.evaluation_spec import EvaluationSpec
 from hpo_service.domain.model_spec import ModelSpec
 from hpo_service.domain.space import ParameterValue
 from hpo_service.domain.study import ObjectiveSpec
+from hpo_service.domain.tracking_spec import TrackingSpec
 from hpo_service.domain.training_spec import TrainingSpec
 
 
@@ -45,6 +47,8 @@ class TrialConfig(_Record):
     training: TrainingSpec = Field(default_factory=TrainingSpec)
     score_test: bool = False
     keep_adapter: bool = False
+    evaluation: EvaluationSpec | None = Field(default=None, description="Task metrics to measure at the end.")
+    tracking: TrackingSpec | None = Field(default=None, description="Trackers to report to.")
 
 
 class Lease(_Record):

@@ -49,4 +49,6 @@ def trial_config(spec: StudySpec, stage: Stage, trial: TrialRow) -> TrialConfig:
         training=training,
         score_test=trial.score_test,
         keep_adapter=trial.keep_adapter,
+        evaluation=spec.evaluation if spec.evaluation.metrics and stage in spec.evaluation.stages else None,
+        tracking=spec.tracking if spec.tracking.trackers else None,
     )

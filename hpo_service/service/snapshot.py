@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hpo_service.domain.evaluation_spec import METRIC_FACT
 from hpo_service.domain.space import ParameterValue
 from hpo_service.domain.states import StudyState, TrialState
 from hpo_service.domain.study import StudySpec
@@ -13,9 +14,6 @@ from hpo_service.domain.trial import Stage
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StageRow, StudyStore
 from hpo_service.storage.trials import ReportRow, TrialRow, TrialStore
-
-METRIC = "metric:"
-"""What the names of facts that are task metrics start with."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class TrialView:
     @property
     def metrics(self) -> dict[str, float]:
         """Task metrics of the study file that were measured, by name."""
-        measured = {k.removeprefix(METRIC): v for k, v in self.facts.items() if k.startswith(METRIC)}
+        measured = {k.removeprefix(METRIC_FACT): v for k, v in self.facts.items() if k.startswith(METRIC_FACT)}
         return {name: float(value) for name, value in measured.items() if isinstance(value, int | float)}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hpo_service.domain.trial import Outcome, OutcomeKind, Scores
+from hpo_service.training.examination import Answer, examine
 from hpo_service.training.job import Job
 from hpo_service.training.record import Facts, machine_facts
 from hpo_service.training.tokens import TokenRow
@@ -13,7 +14,9 @@ from hpo_service.training.watch import Watch
 Score = Callable[[list[TokenRow]], Scores]
 
 
-def conclude(job: Job, watch: Watch, facts: Facts, score: Score, keep: Callable[[], str]) -> Outcome:
+def conclude(
+    job: Job, watch: Watch, facts: Facts, score: Score, keep: Callable[[], str], answer: Answer | None = None
+) -> Outcome:
     """The outcome of a run that was trained as far as its watch let it.
 
     Args:
@@ -22,6 +25,7 @@ def conclude(job: Job, watch: Watch, facts: Facts, score: Score, keep: Callable[
         facts: what stays behind.
         score: scores rows with the model as it is now.
         keep: saves the trained weights and returns their folder.
+        answer: continues prompts with the model as it is now, where the engine can.
     """
     link, ending = job.link, watch.ending
     if ending is not None and ending.kind is None:
@@ -30,14 +34,16 @@ def conclude(job: Job, watch: Watch, facts: Facts, score: Score, keep: Callable[
         return Outcome(kind=OutcomeKind.PRUNED, reason=ending.reason, value=watch.course.value, facts=facts)
     # A run resumed after its last evaluation has not scored the rows in this process.
     scores = watch.scores or score(job.rows.validation)
+    test = score(job.rows.test) if link.config.score_test else None
+    adapter = keep() if link.config.keep_adapter else None
     return Outcome(
         kind=OutcomeKind.COMPLETE,
         reason=ending.reason if ending is not None else "trained to the end",
         value=scores.mean,
         validation=scores,
-        test=score(job.rows.test) if link.config.score_test else None,
-        adapter=keep() if link.config.keep_adapter else None,
-        facts=facts,
+        test=test,
+        adapter=adapter,
+        facts={**facts, **examine(job, answer)},
     )
 
 

@@ -21,6 +21,7 @@ from hpo_service.training.checkpoint import Checkpoint, replace_folder, save_wei
 from hpo_service.training.course import Course
 from hpo_service.training.ending import conclude, run_facts
 from hpo_service.training.evaluation import evaluate
+from hpo_service.training.examination import write_answers
 from hpo_service.training.job import Job
 from hpo_service.training.ranks import Ranks
 from hpo_service.training.record import Facts
@@ -98,7 +99,7 @@ class SoloEngine:
         facts = run_facts(
             job, watch, checkpoint.step if checkpoint else 0, refused, parameter_count(model, trainable=True)
         )
-        outcome = conclude(job, watch, facts, score, lambda: _keep(job, model))
+        outcome = conclude(job, watch, facts, score, lambda: _keep(job, model), partial(write_answers, job, model))
         if self.ranks.size > 1:
             self.ranks.meet({"do": DONE})
         return outcome

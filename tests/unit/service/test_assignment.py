@@ -137,3 +137,12 @@ def test_an_objective_gets_its_parameters_and_how_often_its_study_expects_report
 def test_what_a_child_is_given_survives_the_pipe() -> None:
     given = assignment(spec(training={"lora_alpha": 24}, space={"preset": "minimal"}), stage(), row())
     assert type(given).model_validate_json(given.model_dump_json()) == given
+
+
+def test_metrics_reach_only_trials_of_their_stages_and_trackers_all() -> None:
+    sections = {"evaluation": {"metrics": ["rouge_l"]}, "tracking": {"trackers": ["mlflow"]}}
+    configs = {which: trial_config(spec(**sections), which, row()) for which in Stage}
+    assert [config.evaluation is not None for config in configs.values()] == [False, False, True]
+    assert all(config.tracking is not None for config in configs.values())
+    plain = trial_config(spec(), Stage.CONFIRM, row())
+    assert (plain.evaluation, plain.tracking) == (None, None)

@@ -1,0 +1,184 @@
+"""Answers to prompts: greedy, the same in any batch, and measured without costing a trial its result."""
+
+import json
+import sys
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from hpo_service.domain.evaluation_spec import EvaluationSpec
+from hpo_service.domain.messages import Stop
+from hpo_service.domain.trial import OutcomeKind
+from hpo_service.training import generation
+from hpo_service.training.examination import chosen
+from hpo_service.training.formats import Example
+from hpo_service.training.generation import Question, end_ids, generate, question_of
+from hpo_service.training.tokens import IGNORED, TokenRow, tokenise
+from tests.training.tiny import CHAT_TEMPLATE, byte_tokenizer, pairs, write_rows
+
+PROMPTS = [[0, 40, 41, 42], [0, 50], [0, 60, 61], [0, *range(70, 90)], [0, 33]]
+
+
+@pytest.fixture(scope="module")
+def model(llama):
+    return AutoModelForCausalLM.from_pretrained(llama)
+
+
+def by_hand(model, prompt, steps, ends=()):
+    ids = list(prompt)
+    for _ in range(steps):
+        with torch.no_grad():
+            token = int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax())
+        if token in ends:
+            break
+        ids.append(token)
+    return ids[len(prompt) :]
+
+
+def answers(model, prompts=PROMPTS, **more):
+    return generate(model, prompts, **{"padding": 2, "ends": [], "max_new_tokens": 6, **more})
+
+
+def test_the_likeliest_token_follows_whatever_the_batch(model):
+    expected = [by_hand(model, prompt, 6) for prompt in PROMPTS]
+    assert answers(model) == expected
+    assert answers(model, batch_rows=2) == expected
+    assert answers(model, padding=9) == expected
+
+
+def test_an_answer_ends_before_its_end(model):
+    free = by_hand(model, PROMPTS[0], 6)
+    end = free[3]
+    assert answers(model, ends=[end]) == [by_hand(model, prompt, 6, [end]) for prompt in PROMPTS]
+
+
+def test_neither_the_makers_taste_nor_missing_room_changes_what_is_greedy(model, monkeypatch):
+    expected = answers(model)
+    monkeypatch.setattr(model.generation_config, "do_sample", True)
+    monkeypatch.setattr(model.generation_config, "repetition_penalty", 5.0)
+    assert answers(model) == expected
+    long = [[0, *range(10, 135)]]
+    assert [len(answer) for answer in answers(model, long)] == [2]
+
+
+def test_every_token_is_a_sign_of_life(model):
+    touches = []
+    answers(model, touch=lambda: touches.append(1))
+    assert len(touches) == 6
+
+
+def test_a_batch_that_does_not_fit_is_halved(model, monkeypatch):
+    expected, sizes, plain = answers(model), [], generation._run
+
+    def tight(model, prompts, *rest):
+        sizes.append(len(prompts))
+        if len(prompts) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(model, prompts, *rest)
+
+    monkeypatch.setattr(generation, "_run", tight)
+    assert answers(model) == expected
+    assert sizes == [5, 2, 3, 1, 2]
+
+
+def test_ends_are_the_tokenizers_and_those_the_makers_name(model, monkeypatch):
+    assert end_ids(model, byte_tokenizer()) == [1]
+    monkeypatch.setattr(model.generation_config, "eos_token_id", [7, 1])
+    assert end_ids(model, byte_tokenizer()) == [1, 7]
+
+
+def test_a_prompt_is_what_comes_before_what_is_learned():
+    tokenizer = byte_tokenizer(CHAT_TEMPLATE)
+    (row,) = tokenise([Example("row", "what? ", "this")], tokenizer, 64).rows
+    question = question_of(row)
+    assert tokenizer.decode(question.prompt) == "<s>what? "
+    assert tokenizer.decode(question.reference) == "this</s>"
+    turns = [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]
+    messages = tuple({"role": role, "content": content} for role, content in turns)
+    (row,) = tokenise([Example("row", messages=messages)], tokenizer, 128).rows
+    question = question_of(row)
+    assert tokenizer.decode(question.prompt).endswith("<user>a</user>\n<assistant>")
+    assert tokenizer.decode(question.reference).startswith("b</assistant>")
+    assert "<user>c" not in tokenizer.decode(question.reference)
+
+
+def test_a_row_may_be_learned_to_its_end():
+    labels = np.array([IGNORED, 5, 6], dtype=np.int32)
+    assert question_of(TokenRow(np.array([4, 5, 6], dtype=np.int32), labels)) == Question([4], [5, 6])
+
+
+def test_rows_are_chosen_at_equal_distances():
+    rows = list(range(10))
+    assert chosen(rows, 4) == [0, 2, 5, 7]
+    assert chosen(rows, 20) == rows
+
+
+@pytest.fixture
+def own(monkeypatch):
+    module = ModuleType("metrics_of_the_test")
+    module.seen = []
+    module.count = lambda samples: module.seen.extend(samples) or float(len(samples))
+    module.broken = lambda samples: samples[0].nothing
+    monkeypatch.setitem(sys.modules, "metrics_of_the_test", module)
+    return module
+
+
+def examined(trainee, metrics, **more):
+    evaluation = EvaluationSpec(metrics=metrics, examples=2, max_new_tokens=4)
+    config = trainee.config(evaluations_per_epoch=1, **more)
+    return config.model_copy(update={"evaluation": evaluation})
+
+
+def test_a_finished_trial_answers_and_one_broken_metric_costs_nothing_else(trainee, own):
+    own_metrics = [f"python:metrics_of_the_test:{name}" for name in ("count", "broken")]
+    outcome = trainee.run(examined(trainee, ["exact_match", *own_metrics]))
+    facts = outcome.facts
+    assert outcome.kind is OutcomeKind.COMPLETE
+    assert (facts["metric_rows"], facts["metric:metrics_of_the_test:count"]) == (2, 2.0)
+    assert 0 <= facts["metric:exact_match"] <= 1
+    assert facts["seconds_metrics"] > 0
+    assert facts["metrics_warning"].startswith("metric python:metrics_of_the_test:broken raised AttributeError")
+    kept = [json.loads(line) for line in (trainee.folder / "trial" / "answers.jsonl").read_text().splitlines()]
+    assert [each["prompt"] for each in kept] == [each.prompt for each in own.seen]
+    prompts = {each["prompt"].strip(): each["completion"] for each in pairs(70)}
+    assert all(prompts[each["prompt"]] == each["reference"] for each in kept)
+
+
+def test_a_model_that_has_learned_its_rows_by_heart_is_told_from_one_that_has_not(trainee, tmp_path):
+    rows = [{"prompt": f"{'x' * (i % 7)}{i}?", "completion": "yes"} for i in range(60)]
+    source = write_rows(tmp_path / "yes.jsonl", rows)
+    config = examined(trainee, ["exact_match", "rouge_l"], data={"source": source}, epochs=3, learning_rate=2e-2)
+    assert trainee.run(config).facts["metric:exact_match"] == 1.0
+    hopeless = examined(trainee, ["exact_match", "rouge_l"], data={"source": source}, learning_rate=1e-9)
+    assert trainee.run(hopeless, "hopeless").facts["metric:exact_match"] == 0.0
+
+
+def test_plain_text_has_nothing_to_answer(trainee, tmp_path):
+    source = write_rows(tmp_path / "text.jsonl", [{"text": f"some text, number {i}"} for i in range(60)])
+    outcome = trainee.run(examined(trainee, ["rouge_l"], data={"source": source}))
+    assert outcome.kind is OutcomeKind.COMPLETE
+    assert (
+        outcome.facts["metrics_warning"]
+        == "no answers could be generated: rows of plain text have no prompts to answer"
+    )
+    assert "metric:rouge_l" not in outcome.facts
+
+
+def test_a_cancelled_trial_does_not_answer_on(trainee, monkeypatch):
+    def ask(job, model, prompts):
+        job.link.take(Stop(trial="t", reason="a person said so"))
+        return plain(job, model, prompts)
+
+    from hpo_service.training import solo
+
+    plain = solo.write_answers
+    monkeypatch.setattr(solo, "write_answers", ask)
+    outcome = trainee.run(examined(trainee, ["rouge_l"]))
+    assert (outcome.kind, outcome.reason) == (OutcomeKind.CANCELLED, "a person said so")
+
+
+def test_trials_that_are_not_to_be_examined_are_not(trainee):
+    assert not [name for name in trainee.run(trainee.config()).facts if name.startswith("metric")]
