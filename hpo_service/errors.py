@@ -89,6 +89,10 @@ class ModelError(TrialError):
     """The model or tokenizer cannot be loaded or is not a causal language model."""
 
 
+class UnfitError(TrialError):
+    """A configuration that cannot be trained, whatever the machine: it costs its own trial, as infeasible."""
+
+
 class AttemptError(TrialError):
     """This attempt failed for a reason that the next one may not meet: a command that was killed, a busy machine."""
 

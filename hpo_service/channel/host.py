@@ -10,8 +10,8 @@ from hpo_service.channel.link import Stopped, TrialLink
 from hpo_service.channel.pipe import Channel
 from hpo_service.channel.verdict import may_go_better, reason_of
 from hpo_service.domain.messages import Admit, Capacity, Continue, Failed, Finished, Shutdown, Stop
-from hpo_service.domain.trial import Outcome
-from hpo_service.errors import TrialError
+from hpo_service.domain.trial import Outcome, OutcomeKind
+from hpo_service.errors import TrialError, UnfitError
 
 ENDING = "the worker is shutting down"
 
@@ -90,7 +90,10 @@ class Host:
         self._end(Finished(trial=link.trial, outcome=outcome))
 
     def fail(self, link: TrialLink, error: BaseException) -> None:
-        """Tell that a trial ended in an error."""
+        """Tell that a trial ended in an error; one whose configuration cannot be trained is infeasible."""
+        if isinstance(error, UnfitError):
+            self.finish(link, Outcome(kind=OutcomeKind.INFEASIBLE, reason=reason_of(error)))
+            return
         if not isinstance(error, TrialError):
             log.error("trial %s failed", link.trial, exc_info=error)
         fatal = self._is_fatal(error)

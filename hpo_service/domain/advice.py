@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 
+from hpo_service.domain.combinations import MOST_LOOKED_AT, combinations
 from hpo_service.domain.document import KeyPath
 from hpo_service.domain.families import billions, family_of
 from hpo_service.domain.hyperparameters import SEARCHABLE
+from hpo_service.domain.methods import METHODS, ONLY_FOR
 from hpo_service.domain.pruning import longest_warmup, rung_step
 from hpo_service.domain.sources import Surroundings
+from hpo_service.domain.space import ParameterValue
 from hpo_service.domain.study import StudySpec
 
 FEW_TRIALS = 10
@@ -84,13 +88,55 @@ def _fixed_and_searched(spec: StudySpec) -> Advice:
         yield ("training", name), f"is searched too, so this value is not used in search; {remedy}"
 
 
-def _without_adapters(spec: StudySpec) -> Advice:
-    if spec.objective is not None or spec.values_of("method") != ["full"]:
+def _unread(spec: StudySpec) -> Advice:
+    """Parameters that are sampled where no run reads them: TPE would learn from noise."""
+    if spec.objective is not None:
         return
-    idle = sorted(name for name in spec.space.resolve().parameters if name.startswith("lora_"))
-    if idle:
-        reason = f"method full has no adapters, so searching {', '.join(idle)} wastes trials"
-        yield ("space",), f"{reason}; use preset full"
+    fixed, never = spec.training.hyperparameters(), dict[str, list[str]]()
+    for name in spec.space.resolve().parameters:
+        selector, read_by = ONLY_FOR.get(name, ("", frozenset()))
+        if not selector:
+            continue
+        found = {str(each.get(selector, getattr(fixed, selector))) for each in _sampled(spec, name, selector)}
+        if not found & read_by:
+            never.setdefault(f"{selector} {' and '.join(sorted(found))}", []).append(name)
+        elif found - read_by:
+            reason = (
+                f"{name} is sampled with {selector} {', '.join(sorted(found - read_by))} too, which does not read it"
+            )
+            listed = ", ".join(sorted(found & read_by))
+            yield ("space",), f"{reason}; add when: {{{selector}: [{listed}]}}"
+    for selected, names in never.items():
+        reason = f"{selected} does not read {', '.join(sorted(names))}, so searching that wastes trials"
+        method = METHODS.get(selected.removeprefix("method "))
+        yield ("space",), f"{reason}; {f'use preset {method.preset}' if method else 'take it out with null'}"
+
+
+def _sampled(spec: StudySpec, name: str, selector: str) -> list[dict[str, ParameterValue]]:
+    possible = combinations(spec.space.resolve(), {name, selector})
+    return [each for each in islice(possible, MOST_LOOKED_AT) if name in each]
+
+
+def _learning_rates(spec: StudySpec) -> Advice:
+    if spec.objective is not None:
+        return
+    fixed, seen = spec.training.hyperparameters(), dict[str, list[float]]()
+    for each in islice(combinations(spec.space.resolve(), {"method", "learning_rate"}), MOST_LOOKED_AT):
+        rate = each.get("learning_rate", fixed.learning_rate)
+        seen.setdefault(str(each.get("method", fixed.method)), []).append(float(rate))
+    for name, given in seen.items():
+        usual = METHODS[name].rates
+        if min(given) >= usual.high or max(given) <= usual.low:
+            which = "above" if min(given) >= usual.high else "below"
+            place = ("space" if "learning_rate" in spec.space.resolve().parameters else "training", "learning_rate")
+            advice = f"is {which} what guides give for method {name}, {usual.low:g} to {usual.high:g}"
+            yield _place(spec, *place), f"{advice}; start at {usual.start:g}"
+
+
+def _place(spec: StudySpec, section: str, name: str) -> KeyPath:
+    if section == "training":
+        return (section, name)
+    return (section, "parameters", name) if name in spec.space.parameters else (section,)
 
 
 def _transfer_without_target(spec: StudySpec) -> Advice:
@@ -103,7 +149,8 @@ RULES: tuple[Callable[[StudySpec], Advice], ...] = (
     _small_space,
     _rungs,
     _fixed_and_searched,
-    _without_adapters,
+    _unread,
+    _learning_rates,
     _transfer_without_target,
 )
 """Warnings that follow from the file alone."""

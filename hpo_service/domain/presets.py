@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hpo_service.domain.space import CategoricalParameter, FloatParameter, Parameter
+from hpo_service.domain.space import CategoricalParameter, FloatParameter, IntParameter, Parameter, ParameterValue
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ def _uniform(low: float, high: float) -> FloatParameter:
 def _one_of(*choices: bool | int | float | str) -> CategoricalParameter:
     return CategoricalParameter(choices=list(choices))
 
+
+_ADAPTERS: dict[str, ParameterValue | list[ParameterValue]] = {"method": ["lora", "rslora", "dora"]}
 
 PRESETS: dict[str, Preset] = {
     "lora": Preset(
@@ -73,6 +75,39 @@ PRESETS: dict[str, Preset] = {
             "weight_decay": _uniform(0.0, 0.1),
         },
         "full fine-tuning wants a learning rate an order of magnitude below LoRA's",
+    ),
+    "prefix": Preset(
+        {
+            "learning_rate": _log(1e-4, 1e-2),
+            "prefix_tokens": _one_of(10, 20, 50, 100),
+            "warmup_ratio": _uniform(0.01, 0.1),
+            "weight_decay": _uniform(0.0, 0.1),
+        },
+        "prefix tuning wants larger learning rates than LoRA, starting at 3e-4; long prefixes learn slower",
+    ),
+    "scratch": Preset(
+        {
+            "learning_rate": _log(1e-4, 1e-2),
+            "scratch_width": _one_of(64, 128, 256, 512),
+            "scratch_layers": IntParameter(low=2, high=8),
+            "scratch_heads": _one_of(2, 4, 8, 16),
+            "scratch_dropout": _uniform(0.0, 0.3),
+            "warmup_ratio": _uniform(0.01, 0.1),
+            "weight_decay": _uniform(0.0, 0.1),
+            "effective_batch": _one_of(8, 16, 32, 64),
+        },
+        "small transformers from scratch: widths and heads that divide each other, around a learning rate of 1e-3",
+    ),
+    "methods": Preset(
+        {
+            "method": _one_of("lora", "rslora", "dora", "prefix"),
+            "learning_rate": _log(5e-5, 1e-3),
+            "lora_rank": CategoricalParameter(choices=[8, 16, 32, 64], when=_ADAPTERS),
+            "lora_alpha_multiplier": CategoricalParameter(choices=[1, 2], when=_ADAPTERS),
+            "prefix_tokens": CategoricalParameter(choices=[10, 20, 50], when={"method": "prefix"}),
+            "warmup_ratio": _uniform(0.01, 0.1),
+        },
+        "which method? each with its own settings, sampled only where they are read; needs 30 trials or more",
     ),
     "none": Preset({}, "start from nothing: only the parameters listed under `space.parameters`"),
 }

@@ -6,11 +6,10 @@ import math
 from dataclasses import dataclass
 
 from hpo_service.domain.hyperparameters import Hyperparameters
+from hpo_service.domain.methods import LOW_RANK
 from hpo_service.domain.space import ParameterValue
 from hpo_service.domain.study import TransferSpec
 from hpo_service.domain.trial import ModelFacts
-
-LORA_METHODS = frozenset({"lora", "qlora", "rslora", "dora"})
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ def carry_over(
         f"learning rate {training.learning_rate:.3g} x ({small.hidden_size}/{large.hidden_size})"
         f"^{rule.width_exponent:g} = {learning_rate:.3g}"
     ]
-    if training.method in LORA_METHODS:
+    if training.method in LOW_RANK:
         carried["lora_rank"] = rank = scaled_rank(training.lora_rank, rule)
         reasons.insert(0, f"rank {training.lora_rank} x {rule.rank_factor:g}, at most {rule.rank_cap}, = {rank}")
     if small.family != large.family:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 BUILTIN = "builtin:"
 BUILTIN_MODELS = ("builtin:llama-tiny", "builtin:llama-small")
+BUILTIN_TOKENIZERS = ("builtin:bytes",)
 BUILTIN_DATA = ("builtin:stdlib-docstrings",)
 DATA_ENDINGS = (".jsonl", ".json", ".csv", ".parquet")
 

@@ -21,8 +21,8 @@ class Section(BaseModel):
 class SpaceSpec(Section):
     """What is searched: a preset plus overrides; null removes a parameter of the preset."""
 
-    preset: Literal["lora", "qlora", "lora-schedules", "minimal", "full", "none"] = Field(
-        default="lora", description="Named starting point; `none` starts empty."
+    preset: Literal["lora", "qlora", "lora-schedules", "minimal", "full", "prefix", "scratch", "methods", "none"] = (
+        Field(default="lora", description="Named starting point; `none` starts empty.")
     )
     parameters: dict[str, Parameter | None] = Field(
         default_factory=dict, description="Parameters added to or replacing those of the preset."

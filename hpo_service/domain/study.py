@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from string import Formatter
 from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from hpo_service.domain.combinations import conflict, conflicts, values_of
 from hpo_service.domain.data_spec import DataSpec
 from hpo_service.domain.evaluation_spec import EvaluationSpec
 from hpo_service.domain.hyperparameters import ALPHA_GIVEN_TWICE, SEARCHABLE, Hyperparameters
 from hpo_service.domain.misfit import Misfits, refusal
 from hpo_service.domain.model_spec import ModelSpec
-from hpo_service.domain.space import CategoricalParameter, IntParameter, ParameterValue
+from hpo_service.domain.sources import BUILTIN_TOKENIZERS
+from hpo_service.domain.space import CategoricalParameter, ParameterValue
 from hpo_service.domain.space_spec import Section, SpaceSpec
 from hpo_service.domain.spelling import nearest
 from hpo_service.domain.tracking_spec import TrackingSpec
@@ -213,6 +215,22 @@ class StudySpec(Section):
                 Hyperparameters.model_validate(self.confirm.default, strict=True)
             except ValidationError as error:
                 wrong.adopt(error, "confirm", "default")
+        self._check_default(wrong)
+
+    def _check_default(self, wrong: Misfits) -> None:
+        """The configuration to beat must be one that can be trained."""
+        if self.model is None or not self.confirm.enabled:
+            return
+        given = {name: value for name, value in (self.confirm.default or {}).items() if name in SEARCHABLE}
+        plain = {name: getattr(Hyperparameters(), name) for name in self.space.resolve().parameters.keys() & SEARCHABLE}
+        plain.pop("lora_alpha", None)
+        try:
+            default = self.training.hyperparameters().with_values({**plain, **given})
+        except ValidationError:
+            return
+        reason = conflict(default, self.model.quantisation)
+        if reason:
+            wrong.add(f"the default to compare with cannot be trained: {reason}", "confirm", "default")
 
     def _check_own_objective(self, wrong: Misfits) -> None:
         for section in ("model", "data"):
@@ -273,14 +291,26 @@ class StudySpec(Section):
             wrong.add(remedy.format("lora_alpha"), "training", "lora_alpha_multiplier")
 
     def _check_methods(self, wrong: Misfits) -> None:
-        quantised = self.model is not None and self.model.quantisation != "none"
-        if quantised and "full" in self.values_of("method"):
-            wrong.add(
-                "method full trains the base's own weights, which a quantised base does not allow: "
-                "use none, or method qlora",
-                "model",
-                "quantisation",
-            )
+        if self.model is None:
+            return
+        space, fixed = self.space.resolve(), self.training.hyperparameters()
+        for rule, reason, values in conflicts(space, fixed, self.model.quantisation):
+            if rule.about_base and self.model.quantisation != "none":
+                wrong.add(reason, "model", "quantisation")
+            elif rule.fields[0] in values:
+                wrong.add(f"{reason}{_way_out(rule.fields, values)}", "space", "parameters", rule.fields[0])
+            else:
+                wrong.add(reason, "training", rule.fields[0])
+        methods = self.values_of("method")
+        if "prefix" in methods and self.training.activation_checkpointing == "on":
+            reason = "method prefix keeps keys and values that checkpointing would throw away: use auto or off"
+            wrong.add(reason, "training", "activation_checkpointing")
+        if "scratch" in methods and self.model.target is not None:
+            reason = "method scratch builds its model from the scratch_ settings, so nothing is carried over: drop it"
+            wrong.add(reason, "model", "target")
+        if self.model.base in BUILTIN_TOKENIZERS and set(methods) != {"scratch"}:
+            reason = f"{self.model.base} is a tokenizer without a model: it needs training.method scratch"
+            wrong.add(reason, "model", "base")
 
     def _check_batches(self, wrong: Misfits) -> None:
         """Every effective batch must be whole micro-batches on every GPU: rows left over would weigh differently."""
@@ -313,20 +343,12 @@ class StudySpec(Section):
             wrong.add(reason, "execution", "trials_per_worker")
 
     def values_of(self, name: str) -> list[ParameterValue]:
-        """List what a hyper-parameter may be in search: choices, ends of its range, or the one fixed value.
-
-        Of a range of whole numbers the second value is listed too, which gives away its step.
-        """
+        """List what a hyper-parameter may be in search: choices, a short range, ends of a long one, or one value."""
         parameter = self.space.resolve().parameters.get(name)
         if parameter is None:
             value = getattr(self.training, name)
             return [value] if isinstance(value, ParameterValue) else []
-        if isinstance(parameter, CategoricalParameter):
-            return list(parameter.choices)
-        if isinstance(parameter, IntParameter):
-            values = range(parameter.low, parameter.high + 1, parameter.step or 1)
-            return [*values[:2], *values[2:][-1:]]
-        return [parameter.low, parameter.high]
+        return values_of(parameter)
 
     @property
     def verifies(self) -> bool:
@@ -340,6 +362,12 @@ def _check_value(wrong: Misfits, name: str, value: ParameterValue, place: tuple[
         Hyperparameters.model_validate({name: value}, strict=True)
     except ValidationError as error:
         wrong.adopt_value(error, *place)
+
+
+def _way_out(fields: tuple[str, ...], values: Mapping[str, ParameterValue]) -> str:
+    """Say how to keep a combination out of the space, where more than one of its parameters is searched."""
+    others = [f"{name} {values[name]}" for name in fields[1:] if name in values]
+    return f" (proposed with {', '.join(others)}; a `when` keeps it out)" if others else ""
 
 
 def _unknown(what: str, name: str, valid: Iterable[str]) -> str:

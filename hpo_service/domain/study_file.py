@@ -12,6 +12,7 @@ from hpo_service.domain.sources import (
     BUILTIN,
     BUILTIN_DATA,
     BUILTIN_MODELS,
+    BUILTIN_TOKENIZERS,
     Surroundings,
     is_local,
     looks_local,
@@ -58,7 +59,7 @@ def _missing_sources(spec: StudySpec, document: Document, around: Surroundings) 
     if spec.data is not None:
         named.append((("data", "source"), spec.data.source, BUILTIN_DATA))
     if spec.model is not None:
-        named.append((("model", "base"), spec.model.base, BUILTIN_MODELS))
+        named.append((("model", "base"), spec.model.base, BUILTIN_MODELS + BUILTIN_TOKENIZERS))
         if spec.model.target is not None:
             named.append((("model", "target"), spec.model.target, BUILTIN_MODELS))
     reasons = [(path, _missing(name, builtin, around)) for path, name, builtin in named]

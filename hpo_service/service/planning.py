@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hpo_service.domain.hyperparameters import Hyperparameters
+from hpo_service.domain.methods import METHODS
 from hpo_service.domain.scaling import bracket, carry_over
 from hpo_service.domain.selection import Choice, Measured, choose_top
 from hpo_service.domain.space import (
@@ -128,8 +129,9 @@ def default_parameters(spec: StudySpec, like: Mapping[str, ParameterValue]) -> d
     searched parameter. What `training` fixes stays fixed for both sides. None for an objective of the user's own
     without `confirm.default`: there is nothing to compare with.
     """
-    plain = Hyperparameters()
-    given = spec.confirm.default or {}
+    given, plain = spec.confirm.default or {}, Hyperparameters()
+    method = given.get("method", plain.method if "method" in like else spec.training.method)
+    plain = plain.with_values({"learning_rate": METHODS[str(method)].rates.start})
     if spec.objective is not None:
         return {**like, **given} if spec.confirm.default is not None else None
     base: dict[str, ParameterValue] = {}

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, PrefixTuningConfig, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from hpo_service.domain.hyperparameters import Hyperparameters
-from hpo_service.errors import ModelError
+from hpo_service.domain.methods import LOW_RANK, STARTS
+from hpo_service.errors import ModelError, UnfitError
 
 TARGETS: dict[str, tuple[str, ...]] = {
     # Names differ by family: Llama, Qwen, Mistral and Gemma; Phi-3; GPT-NeoX; GPT-2; MPT and Falcon.
@@ -26,6 +27,8 @@ TARGETS: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 """Modules of the named presets, all families together; a model has some of them."""
+
+HALF = (torch.float16, torch.bfloat16)
 
 
 def seed_everything(seed: int) -> None:
@@ -38,30 +41,67 @@ def seed_everything(seed: int) -> None:
 
 @contextmanager
 def trainable(base: PreTrainedModel, hyper: Hyperparameters, seed: int) -> Iterator[PreTrainedModel | PeftModel]:
-    """The model to train: the base with fresh adapters (taken off afterwards), or for `full` the base itself.
+    """The model to train: the base with fresh adapters (taken off afterwards), or the base itself.
 
-    Adapters are drawn from `seed` alone, so a base that has served other trials gives the same as a fresh one.
-    After `full` the base's weights have changed: the caller must load it again.
+    Adapters are drawn from `seed` alone, so a base that has served other trials gives the same as a fresh one,
+    where `hyper.leaves_base` says so; after anything else the caller must load it again.
 
     Raises:
         ModelError: the target modules are not in the model.
+        UnfitError: this model cannot carry these adapters.
     """
     seed_everything(seed)
-    if hyper.method == "full":
+    adapt = ADAPTERS.get(hyper.method)
+    if adapt is None:
         yield base.requires_grad_(True)
         return
-    config = lora_config(base, hyper)
-    try:
-        adapted = get_peft_model(base, config)
-    except ValueError as error:
-        raise ModelError(f"adapters do not fit the model: {' '.join(str(error).split())}") from error
+    adapted = _put_on(base, adapt(base, hyper), hyper)
     try:
         yield adapted
     finally:
+        _take_off(adapted)
+
+
+def _put_on(base: PreTrainedModel, config: PeftConfig, hyper: Hyperparameters) -> PeftModel:
+    try:
+        adapted = get_peft_model(base, config)
+        _check_start(adapted, hyper)
+    except torch.cuda.OutOfMemoryError:
+        raise
+    # PEFT's checks, decompositions that fail, and shapes that do not match come as several types.
+    except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:
+        raise UnfitError(f"adapters do not fit the model: {' '.join(str(error).split())}") from error
+    _train_in_full_precision(adapted)
+    return adapted
+
+
+def _train_in_full_precision(adapted: PeftModel) -> None:
+    """Raise what is trained of a half-precision base (its biases) to float32, or small steps would be lost."""
+    for module in adapted.modules():
+        own = [p for p in module.parameters(recurse=False) if p.requires_grad and p.dtype in HALF]
+        if own and not isinstance(module, nn.Linear | Conv1D):
+            module.float()  # norms compute with weight and bias at once, in one type
+        for parameter in own:
+            parameter.data = parameter.data.float()
+
+
+def _check_start(adapted: PeftModel, hyper: Hyperparameters) -> None:
+    """Embeddings that an adapter has taken its part out of cannot be told from it afterwards."""
+    moved = hyper.reads("init_lora_weights") and STARTS[hyper.init_lora_weights].moves_base
+    if moved and any("lora_embedding" in name for name, _ in adapted.named_parameters()):
+        raise UnfitError(f"init_lora_weights {hyper.init_lora_weights} does not fit embeddings: use default")
+
+
+def _take_off(adapted: PeftModel) -> None:
+    base = adapted.get_base_model()
+    assert isinstance(base, PreTrainedModel)
+    if not adapted.active_peft_config.is_prompt_learning:
         adapted.unload()
-        # PEFT leaves this mark behind, and warns of a second adapter when it meets it again.
-        if hasattr(base, "peft_config"):
-            del base.peft_config
+    # PEFT leaves this mark behind, and warns of a second adapter when it meets it again.
+    if hasattr(base, "peft_config"):
+        del base.peft_config
+    if base.is_activation_checkpointing:
+        base.activation_checkpointing_disable()
 
 
 def lora_config(base: PreTrainedModel, hyper: Hyperparameters) -> LoraConfig:
@@ -75,8 +115,22 @@ def lora_config(base: PreTrainedModel, hyper: Hyperparameters) -> LoraConfig:
         "target_modules": target_modules(base, hyper.target_modules),
         "use_rslora": hyper.method == "rslora",
         "use_dora": hyper.method == "dora",
+        "bias": hyper.lora_bias,
+        "init_lora_weights": hyper.init_lora_weights == "default" or hyper.init_lora_weights,
     }
     return LoraConfig(**fields)
+
+
+def prefix_config(_base: PreTrainedModel, hyper: Hyperparameters) -> PrefixTuningConfig:
+    """Translate hyper-parameters to PEFT's configuration; shapes of keys and values it reads off the model."""
+    return PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=hyper.prefix_tokens)
+
+
+ADAPTERS: dict[str, Callable[[PreTrainedModel, Hyperparameters], PeftConfig]] = {
+    **dict.fromkeys(LOW_RANK, lora_config),
+    "prefix": prefix_config,
+}
+"""How each method's adapters are configured; methods that are not here train the model's own weights."""
 
 
 def target_modules(base: PreTrainedModel, wanted: str | list[str]) -> str | list[str]:

@@ -23,10 +23,12 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from hpo_service.domain.methods import METHODS, held_in
 from hpo_service.domain.model_spec import ModelSpec
 from hpo_service.domain.trial import ModelFacts
 from hpo_service.errors import ModelError
-from hpo_service.training.family import FAMILY, PREFIX, is_builtin, resolve_model
+from hpo_service.training.architecture import Blueprint
+from hpo_service.training.family import BYTES, FAMILY, PREFIX, byte_tokenizer, is_builtin, resolve_model
 
 # Values of each weight that go into the fingerprint: fine-tuning moves nearly all of them.
 SAMPLED = 64
@@ -45,18 +47,35 @@ class BaseKey:
     weights: torch.dtype
     compute: torch.dtype
     trust_remote_code: bool
+    attention: str | None = None
+    revision: str | None = None
+    blueprint: Blueprint | None = None
 
     @classmethod
-    def of(cls, name: str, spec: ModelSpec, method: str) -> BaseKey:
-        """Choose precision: weights that are trained themselves are held in float32, or small steps are lost."""
-        quantisation = "nf4" if method == "qlora" and spec.quantisation == "none" else spec.quantisation
+    def of(cls, name: str, spec: ModelSpec, method: str, blueprint: Blueprint | None = None) -> BaseKey:
+        """Choose precision: weights that are trained themselves are held in float32, or small steps are lost.
+
+        With a blueprint the model is built and `name` gives its tokenizer alone.
+        """
+        quantisation = held_in(method, spec.quantisation)
         compute = compute_dtype(spec.dtype)
         if compute == torch.float16 and not torch.cuda.is_available():
             raise ModelError("model.dtype float16 needs a GPU: on a CPU use auto, float32 or bfloat16")
-        if method == "full" and quantisation != "none":
-            raise ModelError(f"method full cannot train {quantisation} weights: set model.quantisation to none")
-        weights = torch.float32 if method == "full" else compute
-        return cls(name, quantisation, weights, compute, spec.trust_remote_code)
+        if spec.attention == "flash_attention_2" and not torch.cuda.is_available():
+            raise ModelError("model.attention flash_attention_2 needs a GPU: on a CPU use auto, sdpa or eager")
+        frozen = METHODS[method].base == "frozen"
+        if not frozen and quantisation != "none":
+            raise ModelError(f"method {method} cannot train {quantisation} weights: set model.quantisation to none")
+        return cls(
+            name=name,
+            quantisation=quantisation,
+            weights=compute if frozen else torch.float32,
+            compute=compute,
+            trust_remote_code=spec.trust_remote_code,
+            attention=None if spec.attention == "auto" else spec.attention,
+            revision=spec.revision_of(name),
+            blueprint=blueprint,
+        )
 
 
 @dataclass(frozen=True)
@@ -88,9 +107,12 @@ def device() -> torch.device:
 
 
 def compute_dtype(name: str) -> torch.dtype:
-    """The type of matrix products; auto is bfloat16 on GPUs that have it, else float32."""
+    """The type of matrix products; auto is bfloat16 or float16 on GPUs, float32 on CPUs."""
     if name == "auto":
-        return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
+        if not torch.cuda.is_available():
+            return torch.float32
+        # older GPUs emulate bfloat16, slower than float32; their float16 is fast
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     return {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}[name]
 
 
@@ -102,10 +124,12 @@ def load_base(key: BaseKey, cache: Path, progress: Progress, wanted_later: str |
     Raises:
         ModelError: the model or its tokenizer cannot be loaded, or it is not a causal language model.
     """
+    if key.blueprint is not None:
+        return _built(key, key.blueprint, cache, progress)
     later = None if wanted_later is None else partial(resolve_model, wanted_later, cache, progress)
     path = resolve_model(key.name, cache, progress, meanwhile=later)
-    config = _config(key.name, path, key.trust_remote_code)
-    tokenizer = _tokenizer(key.name, path, key.trust_remote_code)
+    config = _config(key.name, path, key.trust_remote_code, key.revision)
+    tokenizer = _tokenizer(key.name, path, key.trust_remote_code, key.revision)
     quantised = _quantisation(key)
     where: dict[str, Any] = {"device_map": {"": device()}} if quantised else {}
     try:
@@ -115,6 +139,8 @@ def load_base(key: BaseKey, cache: Path, progress: Progress, wanted_later: str |
             dtype=key.weights,
             quantization_config=quantised,
             trust_remote_code=key.trust_remote_code,
+            revision=key.revision,
+            attn_implementation=key.attention,
             **where,
         )
     # Loading reaches into the hub, remote code and quantisation libraries, which raise what they like.
@@ -127,12 +153,23 @@ def load_base(key: BaseKey, cache: Path, progress: Progress, wanted_later: str |
 
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
         _keep_packing(model)
-    else:
+    return _ready(key, model, tokenizer)
+
+
+def _built(key: BaseKey, blueprint: Blueprint, cache: Path, progress: Progress) -> Base:
+    """A new model; only the tokenizer is what `key` names."""
+    path = key.name if key.name == BYTES else resolve_model(key.name, cache, progress)
+    tokenizer = _tokenizer(key.name, path, key.trust_remote_code, key.revision)
+    return _ready(key, blueprint.architecture.build(tokenizer, blueprint.seed, key.attention), tokenizer)
+
+
+def _ready(key: BaseKey, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Base:
+    if key.quantisation == "none":
         module: nn.Module = model
         module.to(device())
     facts = ModelFacts(
-        family=config.model_type,
-        hidden_size=config.get_text_config().hidden_size,
+        family=model.config.model_type,
+        hidden_size=model.config.get_text_config().hidden_size,
         parameters=parameter_count(model),
         fingerprint=fingerprint(model),
     )
@@ -176,9 +213,11 @@ def parameter_count(model: nn.Module, *, trainable: bool = False) -> int:
     return sum(p.numel() * (2 if type(p).__name__ == "Params4bit" else 1) for p in parameters)
 
 
-def _config(name: str, path: str, trust_remote_code: bool) -> PretrainedConfig:
+def _config(name: str, path: str, trust_remote_code: bool, revision: str | None = None) -> PretrainedConfig:
     try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+        config: PretrainedConfig = AutoConfig.from_pretrained(
+            path, trust_remote_code=trust_remote_code, revision=revision
+        )
     # Wrong names, no network and broken files come as many types.
     except Exception as error:
         raise ModelError(f"model {name} has no usable configuration: {_reason(error)}") from error
@@ -195,9 +234,13 @@ def _config(name: str, path: str, trust_remote_code: bool) -> PretrainedConfig:
     return config
 
 
-def _tokenizer(name: str, path: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+def _tokenizer(name: str, path: str, trust_remote_code: bool, revision: str | None) -> PreTrainedTokenizerBase:
+    if name == BYTES:
+        return byte_tokenizer()
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            path, trust_remote_code=trust_remote_code, revision=revision
+        )
     # As above.
     except Exception as error:
         raise ModelError(f"model {name} has no usable tokenizer: {_reason(error)}") from error

@@ -17,14 +17,17 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from hpo_service.errors import ModelError
+from hpo_service.training.architecture import Architecture
 from hpo_service.training.corpus import source_documents
-from hpo_service.training.pretraining import Architecture, Plan, Progress, pretrain
+from hpo_service.training.pretraining import Plan, Progress, pretrain
 
 PREFIX = "builtin:"
 # Part of every cache key: raise it when a change below, or in `corpus` or `pretraining`, changes the weights.
 REVISION = 1
 # Seconds between two looks at a lock that another process holds while it builds.
 LOCK_POLL_SECONDS = 1.0
+BYTES = "builtin:bytes"
+BYTE_VOCABULARY = 256 + 3
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 
 
@@ -118,6 +121,11 @@ def train_tokenizer(documents: list[str], vocabulary: int) -> PreTrainedTokenize
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=BOS, eos_token=EOS, pad_token=PAD, clean_up_tokenization_spaces=False
     )
+
+
+def byte_tokenizer() -> PreTrainedTokenizerBase:
+    """A tokenizer with one token for each byte beside BOS, EOS and padding: 259 in all."""
+    return train_tokenizer([], BYTE_VOCABULARY)
 
 
 def token_stream(tokenizer: PreTrainedTokenizerBase, documents: list[str]) -> torch.Tensor:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hpo_service.channel import TrialLink
+from hpo_service.domain.combinations import conflict
+from hpo_service.domain.methods import METHODS
 from hpo_service.domain.trial import TrialConfig
-from hpo_service.errors import DataError, ModelError
+from hpo_service.errors import DataError, ModelError, UnfitError
 from hpo_service.training.base import Base
 from hpo_service.training.checkpoint import CheckpointStore, Identity
+from hpo_service.training.pieces import pieces
 from hpo_service.training.plan import Plan
 from hpo_service.training.residents import Residents
 from hpo_service.training.rows import StudyRows
@@ -40,15 +43,22 @@ class Job:
 
         Raises:
             ModelError, DataError: the inputs cannot be used, or not together.
+            UnfitError: the hyper-parameters do not go together.
             Stopped: the trial was told to stop meanwhile.
         """
+        config = link.config
+        reason = conflict(config.training, config.model.quantisation if config.model else "none")
+        if reason:
+            raise UnfitError(reason)
         base = residents.base(link)
         rows = residents.rows(link, base)
-        _check_fit(base, rows)
+        if METHODS[config.training.method].base == "new":
+            rows = replace(rows, train=pieces(rows.train, config.training.scratch_length))
+        _check_fit(base, rows, config.training.prefix_tokens if config.training.reads("prefix_tokens") else 0)
         link.check()
-        identity = Identity(base.facts.fingerprint, _digest(link.config), rows.fingerprint, engine)
+        identity = Identity(base.facts.fingerprint, _digest(config), rows.fingerprint, engine)
         store = CheckpointStore(link.folder / "checkpoint", identity)
-        return cls(link, base, rows, Plan.of(link.config.training, len(rows.train), ranks), store)
+        return cls(link, base, rows, Plan.of(config.training, len(rows.train), ranks), store)
 
     @property
     def config(self) -> TrialConfig:
@@ -56,16 +66,17 @@ class Job:
         return self.link.config
 
 
-def _check_fit(base: Base, rows: StudyRows) -> None:
+def _check_fit(base: Base, rows: StudyRows, before: int) -> None:
     """Refuse rows that would read past the model's tables: on a GPU that ends the process."""
     config = base.model.config.get_text_config()
     if rows.largest_id >= config.vocab_size:
         raise ModelError(f"model {base.key.name} knows no token {rows.largest_id}: its tokenizer belongs to another")
     positions = getattr(config, "max_position_embeddings", None)
-    if positions and rows.longest > positions:
+    if positions and rows.longest + before > positions:
+        behind = f" behind a prefix of {before}" if before else ""
         raise DataError(
-            f"rows of up to {rows.longest} tokens do not fit the {positions} positions of model {base.key.name}: "
-            f"set data.max_length to {positions} or less"
+            f"rows of up to {rows.longest} tokens{behind} do not fit the {positions} positions of model "
+            f"{base.key.name}: set data.max_length to {max(1, positions - before)} or less"
         )
 
 

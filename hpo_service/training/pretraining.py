@@ -1,4 +1,4 @@
-"""Training a small causal language model from scratch: architecture and plan in, trained model out."""
+"""Training a small causal language model from scratch: model and plan in, trained model out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from hpo_service.errors import DataError
 
@@ -17,38 +17,6 @@ Progress = Callable[[str, float], None]
 
 # A report a second or so at the sizes this is meant for, whatever the number of steps.
 REPORTS = 50
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """A Llama's shape; head width is `hidden_size / heads`, input and output embeddings are shared."""
-
-    hidden_size: int
-    intermediate_size: int
-    layers: int
-    heads: int
-    positions: int = 512
-
-    def build(self, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
-        """An untrained model for the tokenizer's vocabulary; the same seed gives the same weights."""
-        config = LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=self.hidden_size,
-            intermediate_size=self.intermediate_size,
-            num_hidden_layers=self.layers,
-            num_attention_heads=self.heads,
-            num_key_value_heads=self.heads,
-            max_position_embeddings=self.positions,
-            # The usual 0.02 is far too small at these widths: 0.6 nats worse after 400,000 tokens.
-            initializer_range=self.hidden_size**-0.5,
-            tie_word_embeddings=True,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return LlamaForCausalLM(config)
 
 
 @dataclass(frozen=True)

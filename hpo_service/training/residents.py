@@ -10,8 +10,10 @@ import torch
 
 from hpo_service.channel import TrialLink
 from hpo_service.domain.data_spec import DataSpec
-from hpo_service.domain.trial import ModelFacts
+from hpo_service.domain.methods import METHODS
+from hpo_service.domain.trial import ModelFacts, TrialConfig
 from hpo_service.errors import TrialError
+from hpo_service.training.architecture import Architecture, Blueprint
 from hpo_service.training.base import Base, BaseKey, describe_model, load_base
 from hpo_service.training.rows import StudyRows, prepare_rows
 
@@ -41,7 +43,7 @@ class Residents:
         config = link.config
         if config.model is None or config.model_name is None:
             raise TrialError(f"trial {link.trial} names no model for the built-in trainer")
-        key = BaseKey.of(config.model_name, config.model, config.training.method)
+        key = BaseKey.of(config.model_name, config.model, config.training.method, _blueprint(config))
         if self._base is None or self._base.key != key:
             self.release()
 
@@ -49,7 +51,8 @@ class Residents:
                 link.touch(activity=f"{message} ({fraction:.0%})")
                 link.check()
 
-            with link.busy(f"loading {key.name}", LOADING_SECONDS):
+            what = "building a model" if key.blueprint else f"loading {key.name}"
+            with link.busy(what, LOADING_SECONDS):
                 self._base = load_base(key, self.cache, progress, wanted_later=config.model.target)
         return self._base
 
@@ -89,3 +92,10 @@ class Residents:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _blueprint(config: TrialConfig) -> Blueprint | None:
+    """What to build where the method starts from nothing: a shape for the study's rows, and the trial's seed."""
+    if METHODS[config.training.method].base != "new" or config.data is None:
+        return None
+    return Blueprint(Architecture.of(config.training, config.data.max_length), config.seed)

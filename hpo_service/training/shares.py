@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import Trainer, TrainerCallback
+from transformers import TrainerCallback
 
 from hpo_service.domain.trial import Scores
 from hpo_service.training.job import Job
+from hpo_service.training.learning import LearningTrainer
 from hpo_service.training.ranks import Ranks
 from hpo_service.training.tokens import IGNORED, TokenRow
 
@@ -49,7 +50,7 @@ class ShareOfRows:
         }
 
 
-class SharingTrainer(Trainer):
+class SharingTrainer(LearningTrainer):
     """The Trainer of one rank: its loss and gradients are of its own rows until, once per optimizer step, all add up.
 
     Attributes:

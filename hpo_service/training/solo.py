@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import cast
 
 from peft import PeftModel
 from transformers import PreTrainedModel
@@ -17,12 +18,13 @@ from hpo_service.domain.trial import Outcome, OutcomeKind, Scores
 from hpo_service.training.adapter import trainable
 from hpo_service.training.base import parameter_count
 from hpo_service.training.callback import WatchCallback
-from hpo_service.training.checkpoint import Checkpoint, replace_folder, save_weights
+from hpo_service.training.checkpoint import Checkpoint, replace_folder
 from hpo_service.training.course import Course
 from hpo_service.training.ending import conclude, run_facts
 from hpo_service.training.evaluation import evaluate
 from hpo_service.training.examination import write_answers
 from hpo_service.training.job import Job
+from hpo_service.training.kept import Save, keeper
 from hpo_service.training.ranks import Ranks
 from hpo_service.training.record import Facts
 from hpo_service.training.residents import Residents
@@ -58,22 +60,23 @@ class SoloEngine:
         try:
             with (
                 self.ranks.together(),
-                trainable(job.base.model, spec.hyperparameters(), link.config.seed) as model,
+                trainable(job.base.model, spec, link.config.seed) as model,
+                keeper(model, spec, job.base.tokenizer, wanted=link.config.keep_adapter) as save,
             ):
-                outcome = self._train(job, model) if self.ranks.leads else self._follow(job, model)
+                outcome = self._train(job, model, save) if self.ranks.leads else self._follow(job, model)
             clean = True
         except Stopped:
             clean = True
             raise
         finally:
-            # Weights that were trained themselves, and a model that a strange error left somehow, serve no other trial.
-            if spec.method == "full" or not clean:
+            # A base that was changed, or that a strange error left somehow, serves no other trial.
+            if not spec.leaves_base or not clean:
                 self.residents.release()
         spent = (self.clock() - began) * self.ranks.size
         facts: Facts = {"seconds_setup": loaded - began, "device_seconds": spent}
         return outcome.model_copy(update={"facts": {**outcome.facts, **facts}})
 
-    def _train(self, job: Job, model: PreTrainedModel | PeftModel) -> Outcome:
+    def _train(self, job: Job, model: PreTrainedModel | PeftModel, save: Save) -> Outcome:
         link, plan = job.link, job.plan
         checkpoint, refused = job.store.newest()
         self._agree(job, checkpoint)
@@ -99,7 +102,7 @@ class SoloEngine:
         facts = run_facts(
             job, watch, checkpoint.step if checkpoint else 0, refused, parameter_count(model, trainable=True)
         )
-        outcome = conclude(job, watch, facts, score, lambda: _keep(job, model), partial(write_answers, job, model))
+        outcome = conclude(job, watch, facts, score, lambda: _keep(job, save), partial(write_answers, job, model))
         if self.ranks.size > 1:
             self.ranks.meet({"do": DONE})
         return outcome
@@ -130,19 +133,21 @@ class SoloEngine:
 
 
 def _score(job: Job, model: PreTrainedModel | PeftModel, rows: Sequence[TokenRow]) -> Scores:
-    # The adapters sit inside the base's modules; the Trainer's wrapper would copy all logits to float32.
-    inner = model.get_base_model() if isinstance(model, PeftModel) else model
-    assert isinstance(inner, PreTrainedModel)
+    # Adapters sit inside the base's modules, and the Trainer's wrapper would copy all logits to float32; what is put
+    # before the sequence, PEFT's own forward puts there.
+    inner: object = model
+    if isinstance(model, PeftModel) and not model.active_peft_config.is_prompt_learning:
+        inner = model.get_base_model()
 
     def alive() -> None:
         job.link.touch()
         job.link.check_unless_saving()
 
-    return evaluate(inner, rows, job.base.padding, compute=job.base.key.compute, touch=alive)
+    return evaluate(cast(PreTrainedModel, inner), rows, job.base.padding, compute=job.base.key.compute, touch=alive)
 
 
-def _keep(job: Job, model: PreTrainedModel | PeftModel) -> str:
+def _keep(job: Job, save: Save) -> str:
     target = job.link.folder / "adapter"
     with job.link.busy("saving the adapter"):
-        replace_folder(target, lambda folder: save_weights(model, folder))
+        replace_folder(target, save)
     return str(target)

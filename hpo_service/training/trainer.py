@@ -11,8 +11,10 @@ from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallb
 
 from hpo_service.domain.trial import TrialConfig
 from hpo_service.training.base import Base
+from hpo_service.training.learning import LearningTrainer
 from hpo_service.training.plan import Plan
 from hpo_service.training.ranks import Ranks
+from hpo_service.training.schedules import SCHEDULES
 from hpo_service.training.shares import ShareOfRows, SharingTrainer
 from hpo_service.training.tokens import IGNORED, TokenRow, collate
 
@@ -44,13 +46,14 @@ def build_trainer(
     """
     stack = partial(collate, padding=base.padding)
     alone = ranks.size == 1
-    trainer = (Trainer if alone else SharingTrainer)(
+    trainer = (LearningTrainer if alone else SharingTrainer)(
         model=model,
         args=_arguments(config, plan, base, scratch),
         train_dataset=_Rows(rows),
         data_collator=stack if alone else ShareOfRows(ranks, stack),
         callbacks=[watch],
     )
+    trainer.hyper = config.training
     trainer.remove_callback(PrinterCallback)
     if isinstance(trainer, SharingTrainer):
         trainer.ranks = ranks
@@ -62,6 +65,7 @@ def build_trainer(
 
 def _arguments(config: TrialConfig, plan: Plan, base: Base, scratch: str) -> TrainingArguments:
     spec, cuda, compute = config.training, base.model.device.type == "cuda", base.key.compute
+    schedule = SCHEDULES[spec.scheduler]
     return TrainingArguments(
         output_dir=scratch,
         num_train_epochs=spec.epochs,
@@ -70,13 +74,17 @@ def _arguments(config: TrialConfig, plan: Plan, base: Base, scratch: str) -> Tra
         gradient_accumulation_steps=plan.accumulation,
         learning_rate=spec.learning_rate,
         weight_decay=spec.weight_decay,
-        lr_scheduler_type=spec.scheduler,
-        warmup_steps=plan.warmup_steps,
+        optim=spec.optimizer,
+        lr_scheduler_type="constant" if schedule.shape else spec.scheduler,
+        lr_scheduler_kwargs=schedule.arguments(spec, plan.steps) or None,
+        # a run of one step would otherwise be all warm-up, at a learning rate of 0
+        warmup_steps=min(plan.warmup_steps, plan.steps - 1),
         max_grad_norm=spec.max_grad_norm,
         seed=config.seed,
         data_seed=config.seed,
         bf16=compute == torch.bfloat16,
         fp16=compute == torch.float16,
+        activation_checkpointing=spec.checkpoints_activations(base.facts.parameters or 0, on_gpu=cuda),
         use_cpu=not cuda,
         dataloader_pin_memory=cuda,
         remove_unused_columns=False,

@@ -11,9 +11,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hpo_service.errors import ModelError
 from hpo_service.training import family
+from hpo_service.training.architecture import Architecture
 from hpo_service.training.corpus import source_documents
 from hpo_service.training.family import FAMILY, Recipe, is_builtin, resolve_model, token_stream, train_tokenizer
-from hpo_service.training.pretraining import Architecture, Plan
+from hpo_service.training.pretraining import Plan
 
 NAME = "builtin:llama-mini"
 MINI = Recipe(

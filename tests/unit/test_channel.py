@@ -11,7 +11,7 @@ import pytest
 from hpo_service.channel import Channel, Host, Stopped, TrialLink, in_turn, may_go_better, reason_of
 from hpo_service.domain.messages import FROM_CHILD, Admit, Continue, Finished, Heartbeat, Shutdown, Stop
 from hpo_service.domain.trial import Outcome, OutcomeKind, Report, Stage, TrialConfig
-from hpo_service.errors import DataError, TrialError
+from hpo_service.errors import DataError, TrialError, UnfitError
 
 CONFIG = TrialConfig(study="study", stage=Stage.SEARCH, parameters={}, seed=1)
 DONE = Outcome(kind=OutcomeKind.COMPLETE, reason="done", value=1.0)
@@ -313,6 +313,20 @@ def test_wrong_inputs_are_told_as_they_are_and_not_tried_again(supervisor):
     _, heard = serve(supervisor, run, admit("a"))
     assert heard[0].reason == "rows.jsonl, line 3: column 'completion' is missing"
     assert not heard[0].retryable
+
+
+def test_a_configuration_that_cannot_be_trained_is_infeasible_and_costs_one_trial(supervisor):
+    def run(link):
+        if link.trial == "a":
+            raise UnfitError("orthogonal adapters need an even rank, not 7: use 8")
+        return DONE
+
+    unfit, finished = converse(supervisor, run, ["a", "b"])
+    assert (unfit.outcome.kind, unfit.outcome.reason) == (
+        OutcomeKind.INFEASIBLE,
+        "orthogonal adapters need an even rank, not 7: use 8",
+    )
+    assert finished.outcome == DONE
 
 
 def test_an_objective_that_exits_fails_its_trial_only(supervisor):

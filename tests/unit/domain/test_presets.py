@@ -6,10 +6,14 @@ from typing import get_args
 
 import pytest
 
+from hpo_service.domain.advice import advise
 from hpo_service.domain.hyperparameters import SEARCHABLE, Hyperparameters
+from hpo_service.domain.methods import METHODS
 from hpo_service.domain.presets import PRESETS
+from hpo_service.domain.sources import Surroundings
 from hpo_service.domain.space import CategoricalParameter, FloatParameter, ParameterValue, SearchSpace
 from hpo_service.domain.space_spec import SpaceSpec
+from hpo_service.domain.study import StudySpec
 
 
 def ends(preset: str) -> list[dict[str, ParameterValue]]:
@@ -39,6 +43,24 @@ def test_each_preset_proposes_configurations_that_can_be_trained(preset: str) ->
     for values in ends(preset):
         trained = Hyperparameters().with_values(values)
         assert all(getattr(trained, name) == value for name, value in values.items())
+
+
+@pytest.mark.parametrize("preset", [name for name in PRESETS if name != "none"])
+def test_a_preset_for_its_method_draws_no_warning_and_no_refusal(preset: str) -> None:
+    method = next((name for name, each in METHODS.items() if each.preset == preset), "lora")
+    spec = StudySpec.model_validate(
+        {
+            "name": "x",
+            "model": {"base": "a/b"},
+            "data": {"source": "c/d"},
+            "space": {"preset": preset},
+            "training": {"method": method},
+            "search": {"budget": {"trials": 30}, "sampler": "random"},
+        }
+    )
+    nowhere = Surroundings(absolute=str, exists=lambda _: False, architecture=lambda _: None)
+    warnings = [text for path, text in advise(spec, nowhere) if path[-1] != "trials"]
+    assert [text for text in warnings if not text.startswith("is searched too")] == []
 
 
 @pytest.mark.parametrize("preset", [name for name in PRESETS if name != "none"])

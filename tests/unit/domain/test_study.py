@@ -73,7 +73,7 @@ def test_half_of_the_rows_at_least_are_trained_on():
 def test_a_searched_name_must_be_a_hyperparameter_unless_the_objective_is_ones_own():
     found = refusals(study, space={"parameters": {"learning_rat": {"choices": [1]}, "zzz": {"choices": [1]}}})
     assert found["space", "parameters", "learning_rat"] == "is no hyper-parameter; the nearest is learning_rate"
-    assert found["space", "parameters", "zzz"].startswith("is no hyper-parameter; those are effective_batch, ")
+    assert found["space", "parameters", "zzz"].startswith("is no hyper-parameter; those are decay_ratio, ")
     assert own().space.resolve().parameters.keys() == {"lr"}
 
 
@@ -201,7 +201,7 @@ def test_values_are_choices_ends_of_a_range_or_the_fixed_one():
         space={"parameters": {"effective_batch": {"low": 8, "high": 64, "step": 8}}},
         training={"target_modules": ["q_proj"]},
     )
-    assert spec.values_of("effective_batch") == [8, 16, 64]
+    assert spec.values_of("effective_batch") == [8, 16, 24, 32, 40, 48, 56, 64]
     assert spec.values_of("learning_rate") == [5e-5, 5e-4]
     assert spec.values_of("lora_rank") == [4, 8, 16, 32]
     assert spec.values_of("scheduler") == ["cosine"]

@@ -156,7 +156,7 @@ def test_a_bad_name_comes_with_a_good_one():
 
 
 def test_long_text_is_shown_short():
-    message = refused(GOOD + f"training: {{scheduler: {'x' * 500}}}")
+    message = refused(GOOD + f"search: {{sampler: {'x' * 500}}}")
     assert "..." in message
     assert len(message) < 200
 
@@ -248,7 +248,24 @@ def test_warnings_come_in_the_order_of_the_file():
         ),
         (
             "training: {method: full}",
-            "1: space: method full has no adapters, so searching lora_alpha_multiplier, lora_",
+            "1: space: method full does not read lora_alpha_multiplier, lora_",
+        ),
+        (
+            "training: {method: full}\nspace: {preset: full, parameters: {learning_rate: {low: 1e-3, high: 1e-2}}}",
+            "5: space.parameters.learning_rate: is above what guides give for method full, 1e-06 to 5e-05; start",
+        ),
+        (
+            "training: {method: prefix, learning_rate: 1e-5}\n"
+            "space: {preset: none, parameters: {prefix_tokens: {low: 5, high: 500}}}",
+            "4: training.learning_rate: is below what guides give for method prefix, 0.0001 to 0.01; start",
+        ),
+        (
+            "space: {preset: minimal, parameters: {method: {choices: [lora, prefix]}}}",
+            "4: space: lora_rank is sampled with method prefix too, which does not read it; add when: {method: [lora]}",
+        ),
+        (
+            "space: {preset: minimal, parameters: {scheduler_power: {low: 1, high: 3}}}",
+            "4: space: scheduler cosine does not read scheduler_power, so searching that wastes trials; take it out",
         ),
         ("transfer: {top: 2}", "4: transfer: has no effect without model.target"),
     ],
