@@ -64,12 +64,14 @@ def _model(spec: StudySpec, stage: Stage) -> CommentedMap:
 
 
 def _hyperparameters(spec: StudySpec, chosen: Configuration) -> CommentedMap:
-    """Every hyper-parameter with where its value is from; for an objective of the user's own just the values."""
+    """What the run read, each with where its value is from; for an objective of the user's own just the values."""
     settings = resolved(spec, chosen.parameters)
     if settings is None:
         return CommentedMap(chosen.parameters)
-    values: dict[str, Any] = settings.model_dump(mode="json", exclude_none=True)
-    values.setdefault("lora_alpha", settings.alpha)
+    dumped = settings.model_dump(mode="json", exclude_none=True)
+    values: dict[str, Any] = {name: value for name, value in dumped.items() if settings.reads(name)}
+    if settings.reads("lora_alpha"):
+        values.setdefault("lora_alpha", settings.alpha)
     origin = chosen.label.split()[0]
     written = CommentedMap()
     for name, value in values.items():

@@ -16,6 +16,11 @@ SHORT_NAMES = {
     "weight_decay": "decay",
     "effective_batch": "batch",
     "target_modules": "targets",
+    "prefix_tokens": "prefix",
+    "scratch_width": "width",
+    "scratch_layers": "layers",
+    "scratch_heads": "heads",
+    "scratch_dropout": "dropout",
     "max_grad_norm": "clip",
 }
 """What well-known hyper-parameters are called where space is short."""

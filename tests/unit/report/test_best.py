@@ -54,6 +54,7 @@ def test_the_configuration_is_complete_and_says_how_it_was_found(tmp_path: Path,
     assert settings["lora_rank"] == 64
     assert settings["lora_alpha"] == 64
     assert settings["scheduler"] == "cosine"
+    assert not {"scratch_width", "prefix_tokens", "scheduler_power"} & set(settings), "the run did not read these"
     assert settings["epochs"] == 1
     assert document["seed"] == 1042
     assert len(document["measured"]["default"]["runs"]) == 3
