@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Literal
 import typer
 
 from hpo_service.cli.options import AsJson, OutputFolder, StorageUrl, open_service
+from hpo_service.cli.study_source import is_installed
+from hpo_service.domain.tracking_spec import TRACKER_PACKAGES
 from hpo_service.errors import HpoServiceError
 
 if TYPE_CHECKING:
@@ -86,6 +88,8 @@ def _trainer() -> Iterator[Finding]:
         yield Finding("trainer", "warning", f"{', '.join(missing)} not installed; {remedy}")
         return
     yield Finding("trainer", "ok", ", ".join(f"{n} {importlib.metadata.version(n)}" for n in TRAINER_PACKAGES))
+    trackers = [name for name, package in TRACKER_PACKAGES.items() if is_installed(package)]
+    yield Finding("trackers", "ok", ", ".join(trackers) or "none installed: pip install 'hpo-service[trackers]'")
 
 
 def _devices() -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -62,7 +63,14 @@ def surroundings(folder: Path) -> Surroundings:
         except (OSError, ValueError):  # a name that no file can have
             return False
 
-    return Surroundings(absolute=absolute, exists=exists, architecture=_architecture)
+    return Surroundings(absolute=absolute, exists=exists, architecture=_architecture, installed=is_installed)
+
+
+def is_installed(package: str) -> bool:
+    """Whether a package can be imported on this machine; it is not."""
+    found = importlib.util.find_spec(package)
+    # a folder of that name, as some of them leave behind, is no package
+    return found is not None and found.origin is not None
 
 
 def _architecture(folder: str) -> str | None:

@@ -14,6 +14,7 @@ from hpo_service.domain.pruning import longest_warmup, rung_step
 from hpo_service.domain.sources import Surroundings
 from hpo_service.domain.space import ParameterValue
 from hpo_service.domain.study import StudySpec
+from hpo_service.domain.tracking_spec import TRACKER_PACKAGES
 
 FEW_TRIALS = 10
 """Below this many trials a model of the space learns too little to be better than chance."""
@@ -23,7 +24,7 @@ Advice = Iterator[tuple[KeyPath, str]]
 
 def advise(spec: StudySpec, around: Surroundings) -> list[tuple[KeyPath, str]]:
     """Collect the warnings about a study as it was written, each with the path of the key it is about."""
-    return [*_models(spec, around), *(found for rule in RULES for found in rule(spec))]
+    return [*_models(spec, around), *_trackers(spec, around), *(found for rule in RULES for found in rule(spec))]
 
 
 def _models(spec: StudySpec, around: Surroundings) -> Advice:
@@ -39,6 +40,14 @@ def _models(spec: StudySpec, around: Surroundings) -> Advice:
     sizes = billions(base), billions(target)
     if sizes[0] is not None and sizes[1] is not None and sizes[0] > sizes[1]:
         yield ("model", "target"), f"is smaller than the base ({base}): are the two swapped?"
+
+
+def _trackers(spec: StudySpec, around: Surroundings) -> Advice:
+    for index, name in enumerate(spec.tracking.trackers):
+        if not around.installed(TRACKER_PACKAGES[name]):
+            reason = f"{TRACKER_PACKAGES[name]} is not installed here; where trials are trained without it, they are"
+            remedy = "pip install 'hpo-service[trackers]'"
+            yield ("tracking", "trackers", index), f"{reason} not tracked by {name}: {remedy}"
 
 
 def _few_trials(spec: StudySpec) -> Advice:

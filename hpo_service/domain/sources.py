@@ -20,11 +20,13 @@ class Surroundings:
         absolute: makes a path absolute, relative ones starting at the folder of the study file.
         exists: whether a file or folder of this absolute path exists.
         architecture: `model_type` of the model in a local folder, None where it cannot be told.
+        installed: whether a package can be imported.
     """
 
     absolute: Callable[[str], str]
     exists: Callable[[str], bool]
     architecture: Callable[[str], str | None]
+    installed: Callable[[str], bool] = lambda _: True
 
 
 def is_local(name: str, around: Surroundings) -> bool:

@@ -30,6 +30,7 @@ from hpo_service.training.record import Facts
 from hpo_service.training.residents import Residents
 from hpo_service.training.shares import DONE, FollowCallback, LeadCallback, SharedScoring
 from hpo_service.training.tokens import TokenRow
+from hpo_service.training.trackers import Trackers, tracked
 from hpo_service.training.trainer import build_trainer
 from hpo_service.training.watch import Watch
 
@@ -41,6 +42,7 @@ class SoloEngine:
     residents: Residents
     ranks: Ranks = field(default_factory=Ranks)
     clock: Callable[[], float] = time.monotonic
+    _trackers: Trackers = field(default_factory=Trackers)
 
     def run(self, link: TrialLink) -> Outcome:
         """Run one trial to its end, resuming from its checkpoint where one fits.
@@ -49,6 +51,12 @@ class SoloEngine:
             ModelError, DataError: the inputs cannot be used.
             Stopped: the trial was told to stop while there was nothing to save.
         """
+        if not self.ranks.leads:
+            return self._run(link)
+        with tracked(link) as self._trackers:
+            return self._trackers.end(self._run(link))
+
+    def _run(self, link: TrialLink) -> Outcome:
         began = self.clock()
         if self.ranks.leads:
             self.ranks.call(Admit(trial=link.trial, config=link.config, folder=str(link.folder)))
@@ -89,6 +97,7 @@ class SoloEngine:
             score=lambda: score(job.rows.validation),
             save=lambda: None,
             clock=self.clock,
+            trackers=self._trackers,
         )
         callback = WatchCallback(watch, job.store, self.clock)
         models = self.residents.describe(link, job.base)

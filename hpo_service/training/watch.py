@@ -14,6 +14,7 @@ from hpo_service.domain.trial import OutcomeKind, Report, Scores
 from hpo_service.training.course import Course
 from hpo_service.training.plan import Plan
 from hpo_service.training.record import peak_memory_gb
+from hpo_service.training.trackers import Trackers
 
 # A checkpoint is written after every evaluation, unless one takes longer than this many seconds: then only as
 # often as keeps writing them under this share of the time.
@@ -61,7 +62,8 @@ class Seconds:
 class Watch:
     """Looks at every optimizer step of one run; `ending` says why it is to end early, if it is.
 
-    `score` evaluates the model as it is; `save` writes a checkpoint or raises OSError.
+    `score` evaluates the model as it is; `save` writes a checkpoint or raises OSError;
+    `trackers` are told of every report.
     """
 
     link: TrialLink
@@ -77,6 +79,7 @@ class Watch:
     seconds: Seconds = field(default_factory=Seconds)
     steps: int = 0
     tokens: int = 0
+    trackers: Trackers = field(default_factory=Trackers)
     _saved_at: float | None = None
     _save_seconds: float = 0.0
     _stretch_seconds: float = 0.0
@@ -122,6 +125,7 @@ class Watch:
         """Send one report and wait; tell whether the answer was to stop."""
         began = self.clock()
         stop = self.link.report(report)
+        self.trackers.log(report)
         self.seconds.wait += self.clock() - began
         if stop is not None:
             self.ending = Ending(None, stop.reason)
