@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import cast
 
 import torch
+from peft import PeftModel
 from transformers import PreTrainedModel
 
 from hpo_service.domain.trial import Scores
@@ -52,6 +54,18 @@ def evaluate(
                 nll[index] = value
             touch()
     return Scores(nll=nll, tokens=[row.supervised for row in rows])
+
+
+def called(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
+    """The part of a model to call without its gradients.
+
+    Adapters sit inside the base's modules, and the Trainer's wrapper would copy all logits to float32; what is put
+    before the sequence, PEFT's own forward puts there.
+    """
+    inner: object = model
+    if isinstance(model, PeftModel) and not model.active_peft_config.is_prompt_learning:
+        inner = model.get_base_model()
+    return cast(PreTrainedModel, inner)
 
 
 def autocast(where: torch.device, compute: torch.dtype) -> AbstractContextManager[object]:

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from hpo_service.channel import Stopped
 from hpo_service.domain.evaluation_spec import METRIC_FACT, EvaluationSpec
 from hpo_service.errors import TrialError
+from hpo_service.training.evaluation import called
 from hpo_service.training.faults import is_fatal
 from hpo_service.training.generation import Question, end_ids, generate, question_of
 from hpo_service.training.job import Job
@@ -70,8 +71,7 @@ def write_answers(job: Job, model: PreTrainedModel | PeftModel, prompts: list[li
     Raises:
         Stopped: the trial was told to stop where there is nothing to save.
     """
-    inner = model.get_base_model() if isinstance(model, PeftModel) else model
-    assert isinstance(inner, PreTrainedModel)
+    inner = called(model)
     assert job.config.evaluation is not None
 
     def alive() -> None:

@@ -137,7 +137,8 @@ def _greedy(limit: int, padding: int, ends: Sequence[int]) -> GenerationConfig:
 
 def _room(model: PreTrainedModel, prompts: Sequence[Sequence[int]], wanted: int) -> int:
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return min(wanted, max(1, positions - max(map(len, prompts)))) if positions else wanted
+    before = getattr(getattr(model, "active_peft_config", None), "num_virtual_tokens", None) or 0
+    return min(wanted, max(1, positions - before - max(map(len, prompts)))) if positions else wanted
 
 
 def _until_end(answer: list[int], ends: Sequence[int]) -> list[int]:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import cast
 
 from peft import PeftModel
 from transformers import PreTrainedModel
@@ -21,7 +20,7 @@ from hpo_service.training.callback import WatchCallback
 from hpo_service.training.checkpoint import Checkpoint, replace_folder
 from hpo_service.training.course import Course
 from hpo_service.training.ending import conclude, run_facts
-from hpo_service.training.evaluation import evaluate
+from hpo_service.training.evaluation import called, evaluate
 from hpo_service.training.examination import write_answers
 from hpo_service.training.job import Job
 from hpo_service.training.kept import Save, keeper
@@ -142,17 +141,11 @@ class SoloEngine:
 
 
 def _score(job: Job, model: PreTrainedModel | PeftModel, rows: Sequence[TokenRow]) -> Scores:
-    # Adapters sit inside the base's modules, and the Trainer's wrapper would copy all logits to float32; what is put
-    # before the sequence, PEFT's own forward puts there.
-    inner: object = model
-    if isinstance(model, PeftModel) and not model.active_peft_config.is_prompt_learning:
-        inner = model.get_base_model()
-
     def alive() -> None:
         job.link.touch()
         job.link.check_unless_saving()
 
-    return evaluate(cast(PreTrainedModel, inner), rows, job.base.padding, compute=job.base.key.compute, touch=alive)
+    return evaluate(called(model), rows, job.base.padding, compute=job.base.key.compute, touch=alive)
 
 
 def _keep(job: Job, save: Save) -> str:

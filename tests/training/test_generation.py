@@ -156,6 +156,17 @@ def test_a_model_that_has_learned_its_rows_by_heart_is_told_from_one_that_has_no
     assert trainee.run(hopeless, "hopeless").facts["metric:exact_match"] == 0.0
 
 
+@pytest.mark.parametrize("method", ["prefix", "full"])
+def test_models_of_other_methods_answer_too(trainee, tmp_path, method):
+    rows = [{"prompt": f"{i}?", "completion": "y"} for i in range(60)]
+    source = write_rows(tmp_path / "y.jsonl", rows)
+    outcome = trainee.run(
+        examined(trainee, ["exact_match"], data={"source": source}, method=method, learning_rate=2e-2)
+    )
+    assert "metrics_warning" not in outcome.facts
+    assert outcome.facts["metric:exact_match"] in (0.0, 1.0)
+
+
 def test_plain_text_has_nothing_to_answer(trainee, tmp_path):
     source = write_rows(tmp_path / "text.jsonl", [{"text": f"some text, number {i}"} for i in range(60)])
     outcome = trainee.run(examined(trainee, ["rouge_l"], data={"source": source}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.machinery
 import importlib.util
 import shutil
 from types import SimpleNamespace
@@ -47,6 +48,14 @@ def test_a_machine_without_the_trainer_s_libraries_can_still_manage(findings, mo
     assert trainer.level == "warning"
     assert trainer.detail.startswith("peft not installed")
     assert "pip install 'hpo-service[train]'" in trainer.detail
+
+
+def test_trackers_that_are_installed_are_named(findings, monkeypatch):
+    real = importlib.util.find_spec
+    folder = importlib.machinery.ModuleSpec("wandb", None)  # what a run folder of theirs looks like
+    others = {"wandb": folder, "mlflow": None}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: others[name] if name in others else real(name))
+    assert findings()["trackers"].detail == "tensorboard"
 
 
 def test_a_disk_that_is_nearly_full_is_warned_about(findings, monkeypatch):

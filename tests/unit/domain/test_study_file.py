@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from hpo_service.domain.sources import Surroundings, is_local, looks_local
@@ -317,3 +319,12 @@ def test_a_target_that_is_the_base_or_smaller_is_warned_about():
     assert models("Qwen/Qwen2.5-7B", "Qwen/Qwen2.5-0.5B") == [
         "is smaller than the base (Qwen/Qwen2.5-7B): are the two swapped?"
     ]
+
+
+def test_a_tracker_that_is_not_installed_here_is_doubtful():
+    tracked = "tracking: {trackers: [tensorboard, mlflow]}\n"
+    without = dataclasses.replace(NOWHERE, installed=lambda package: package != "mlflow")
+    assert warned(tracked) == []
+    (warning,) = warned(tracked, without)
+    assert warning.startswith("4: tracking.trackers[1]: mlflow is not installed here")
+    assert "pip install 'hpo-service[trackers]'" in warning
