@@ -132,6 +132,7 @@ def _stage(snapshot: StudySnapshot, view: StageView) -> list[RenderableType]:
         Text("still open" if view.open else f"closed: {told.closed}"),
     ]
     reasons = [f"{line.trial}: {line.text}" for line in (*told.planned, *told.stopped, *told.endings)]
+    reasons += [f"#{trial.number}: {configuration(trial.metrics)}" for trial in view.trials if trial.metrics]
     reasons += [*([told.promoted] if told.promoted else []), *told.warnings]
     return [
         lines(head),
@@ -141,13 +142,11 @@ def _stage(snapshot: StudySnapshot, view: StageView) -> list[RenderableType]:
 
 
 def _trials(view: StageView, *, is_loss: bool) -> Table:
-    metrics = list(dict.fromkeys(name for trial in view.trials for name in trial.metrics))
     table = Table(
         Column("#", justify="right", no_wrap=True),
         Column("state", no_wrap=True),
         Column("value", justify="right", no_wrap=True),
         *([Column("ppl", justify="right", no_wrap=True)] if is_loss else []),
-        *(Column(name, justify="right", overflow="fold") for name in metrics),
         Column("device s", justify="right", no_wrap=True),
         Column("configuration", ratio=1, no_wrap=True, overflow="ellipsis"),
         expand=True,
@@ -161,7 +160,6 @@ def _trials(view: StageView, *, is_loss: bool) -> Table:
             Text(trial.state, style=STATE_STYLES[trial.state]),
             measured(trial.value),
             *([perplexed(trial.value)] if is_loss else []),
-            *(number(trial.metrics.get(name, "–")) for name in metrics),
             f"{trial.device_seconds:.1f}",
             Text(f"{trial.label}: {configuration(trial.parameters)}".removeprefix(": ")),
         )

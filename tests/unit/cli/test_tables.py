@@ -188,7 +188,8 @@ def test_losses_are_shown_with_their_perplexity_and_task_metrics_with_their_mean
     means = [side.test for side in (evidence.default, evidence.winner)]
     assert shown["perplexity, test"] == [f"{math.exp(mean or 0.0):.4g}" for mean in means]
     told = text(Group(*study_tables(snapshot)), width=120)
-    assert re.search(r"# +state +value +ppl +rouge_l +device s", told)
+    assert re.search(r"# +state +value +ppl +device s", told)
+    assert "· #0: rouge_l 0.6" in told
     assert "rouge_l, test" in render(snapshot, evidence)
 
 
