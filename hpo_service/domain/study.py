@@ -13,9 +13,11 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from hpo_service.domain.combinations import conflict, conflicts, values_of
 from hpo_service.domain.data_spec import DataSpec
 from hpo_service.domain.evaluation_spec import EvaluationSpec
+from hpo_service.domain.execution_spec import ExecutionSpec
 from hpo_service.domain.hyperparameters import ALPHA_GIVEN_TWICE, SEARCHABLE, Hyperparameters
 from hpo_service.domain.misfit import Misfits, refusal
 from hpo_service.domain.model_spec import ModelSpec
+from hpo_service.domain.sharing import check_batches, check_sharing
 from hpo_service.domain.sources import BUILTIN_TOKENIZERS
 from hpo_service.domain.space import CategoricalParameter, ParameterValue
 from hpo_service.domain.space_spec import Section, SpaceSpec
@@ -140,26 +142,6 @@ def placeholders_in(command: str) -> list[str]:
     return [re.split(r"[.\[]", field)[0] for field in fields if field is not None]
 
 
-class ExecutionSpec(Section):
-    """How trials are held by workers."""
-
-    max_attempts: int = Field(default=3, ge=1, le=100, description="Attempts that may end in an error.")
-    max_losses: int = Field(default=20, ge=1, description="Attempts that may be lost with their worker or preempted.")
-    lease_seconds: float = Field(default=60.0, gt=0, le=86400, description="How long a silent worker keeps a trial.")
-    hang_seconds: float = Field(
-        default=600.0, gt=0, description="A trainer child silent for this long is killed and restarted."
-    )
-    trials_per_worker: int = Field(default=1, ge=1, le=64, description="Trials one trainer child serves at once.")
-    gpus_per_trial: int = Field(
-        default=1, ge=1, le=64, description="GPUs of one machine that share each trial's effective batch."
-    )
-
-    @property
-    def devices(self) -> float:
-        """Devices one trial occupies, for the account: a fraction where trials share one."""
-        return self.gpus_per_trial / self.trials_per_worker
-
-
 class StudySpec(Section):
     """Everything a study file says."""
 
@@ -195,7 +177,7 @@ class StudySpec(Section):
             self._check_own_objective(wrong)
         self._check_space(wrong)
         self._check_evaluation(wrong)
-        self._check_execution(wrong)
+        check_sharing(self, wrong)
         wrong.settle("StudySpec")
         return self
 
@@ -209,7 +191,7 @@ class StudySpec(Section):
         self._check_searched_hyperparameters(wrong)
         self._check_alpha(wrong)
         self._check_methods(wrong)
-        self._check_batches(wrong)
+        check_batches(self, wrong)
         if self.confirm.default is not None:
             try:
                 Hyperparameters.model_validate(self.confirm.default, strict=True)
@@ -311,36 +293,6 @@ class StudySpec(Section):
         if self.model.base in BUILTIN_TOKENIZERS and set(methods) != {"scratch"}:
             reason = f"{self.model.base} is a tokenizer without a model: it needs training.method scratch"
             wrong.add(reason, "model", "base")
-
-    def _check_batches(self, wrong: Misfits) -> None:
-        """Every effective batch must be whole micro-batches on every GPU: rows left over would weigh differently."""
-        micro, gpus = self.training.micro_batch, self.execution.gpus_per_trial
-        batches = [batch for batch in self.values_of("effective_batch") if isinstance(batch, int)]
-        for batch in [*batches, *self._batches_to_beat()]:
-            if batch % gpus:
-                reason = f"must divide the effective batch: {batch} rows cannot be shared equally by {gpus} GPUs"
-                remedy = "" if batch in batches else " (the default that confirm compares with: see confirm.default)"
-                wrong.add(reason + remedy, "execution", "gpus_per_trial")
-                return
-        for batch in batches:
-            if micro is not None and batch // gpus % micro:
-                share = f" / {gpus} GPUs" if gpus > 1 else ""
-                reason = f"must divide the effective batch{share}: {batch}{share} is no multiple of {micro}"
-                wrong.add(reason, "training", "micro_batch")
-                return
-
-    def _batches_to_beat(self) -> list[int]:
-        """The effective batch of the configuration that confirm compares with, where it has one of its own."""
-        given = (self.confirm.default or {}).get("effective_batch")
-        if not self.confirm.enabled or (given is None and "effective_batch" not in self.space.resolve().parameters):
-            return []
-        return [given if isinstance(given, int) else Hyperparameters().effective_batch]
-
-    def _check_execution(self, wrong: Misfits) -> None:
-        gpus, together = self.execution.gpus_per_trial, self.execution.trials_per_worker
-        if gpus > 1 and together > 1:
-            reason = f"a trial on {gpus} GPUs has them to itself: set trials_per_worker to 1, or gpus_per_trial to 1"
-            wrong.add(reason, "execution", "trials_per_worker")
 
     def values_of(self, name: str) -> list[ParameterValue]:
         """List what a hyper-parameter may be in search: choices, a short range, ends of a long one, or one value."""

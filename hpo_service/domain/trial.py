@@ -49,6 +49,7 @@ class TrialConfig(_Record):
     keep_adapter: bool = False
     evaluation: EvaluationSpec | None = Field(default=None, description="Task metrics to measure at the end.")
     tracking: TrackingSpec | None = Field(default=None, description="Trackers to report to.")
+    sharding: Literal["none", "fsdp"] = "none"
 
 
 class Lease(_Record):

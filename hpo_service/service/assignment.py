@@ -51,4 +51,5 @@ def trial_config(spec: StudySpec, stage: Stage, trial: TrialRow) -> TrialConfig:
         keep_adapter=trial.keep_adapter,
         evaluation=spec.evaluation if spec.evaluation.metrics and stage in spec.evaluation.stages else None,
         tracking=spec.tracking if spec.tracking.trackers else None,
+        sharding=spec.execution.sharding,
     )

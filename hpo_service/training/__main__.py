@@ -59,7 +59,7 @@ def start(rank: int) -> SoloEngine:
     from hpo_service.training.solo import SoloEngine
 
     set_threads()
-    engine = SoloEngine(Residents(cache_folder()), Ranks.join())
+    engine = SoloEngine(Residents(cache_folder(), Ranks.join()))
     # What the imports left is never garbage; unfrozen, the Trainer's collection before each trial walks it all.
     gc.freeze()
     return engine

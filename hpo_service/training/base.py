@@ -50,6 +50,7 @@ class BaseKey:
     attention: str | None = None
     revision: str | None = None
     blueprint: Blueprint | None = None
+    sharded: bool = False
 
     @classmethod
     def of(cls, name: str, spec: ModelSpec, method: str, blueprint: Blueprint | None = None) -> BaseKey:
@@ -119,6 +120,8 @@ def compute_dtype(name: str) -> torch.dtype:
 def load_base(key: BaseKey, cache: Path, progress: Progress, wanted_later: str | None = None) -> Base:
     """Load a model and its tokenizer; builtin models are made first where the cache does not hold them.
 
+    One that is to be sharded is left on the CPU.
+
     While another process makes it, this one makes the model that is `wanted_later` rather than wait.
 
     Raises:
@@ -164,7 +167,7 @@ def _built(key: BaseKey, blueprint: Blueprint, cache: Path, progress: Progress) 
 
 
 def _ready(key: BaseKey, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Base:
-    if key.quantisation == "none":
+    if key.quantisation == "none" and not key.sharded:
         module: nn.Module = model
         module.to(device())
     facts = ModelFacts(

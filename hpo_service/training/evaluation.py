@@ -44,10 +44,9 @@ def evaluate(
     where = model.device
     nll = [0.0] * len(rows)
     by_length = sorted(range(len(rows)), key=lambda index: len(rows[index].ids))
-    vocabulary = model.config.get_text_config().vocab_size
-    elements = LOGITS_CUDA if where.type == "cuda" else LOGITS_CPU
+    tokens = affordable_tokens(model)
     with torch.no_grad(), autocast(where, compute):
-        for indices in _batches(by_length, rows, elements // vocabulary, batch_rows):
+        for indices in _batches(by_length, rows, tokens, batch_rows):
             batch = {name: tensor.to(where) for name, tensor in collate([rows[i] for i in indices], padding).items()}
             logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
             for index, value in zip(indices, _row_nll(logits, batch["labels"]), strict=True):
@@ -66,6 +65,12 @@ def called(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
     if isinstance(model, PeftModel) and not model.active_peft_config.is_prompt_learning:
         inner = model.get_base_model()
     return cast(PreTrainedModel, inner)
+
+
+def affordable_tokens(model: PreTrainedModel) -> int:
+    """Padded tokens whose logits are of a bounded size on the model's device."""
+    elements = LOGITS_CUDA if model.device.type == "cuda" else LOGITS_CPU
+    return int(elements // model.config.get_text_config().vocab_size)
 
 
 def autocast(where: torch.device, compute: torch.dtype) -> AbstractContextManager[object]:

@@ -57,14 +57,15 @@ class Ranks:
     Attributes:
         rank: counted from 0, which leads.
         size: number of ranks.
+        tensors: the process group in which tensors on the ranks' devices are exchanged.
     """
 
     rank: int = 0
     size: int = 1
+    tensors: Any = None
     _idle: Any = None
-    _tensors: Any = None
     _heard: BaseException | None = None
-    _adding: bool = False
+    _bound: bool = False
 
     @classmethod
     def join(cls) -> Ranks:
@@ -82,7 +83,7 @@ class Ranks:
         tensors = dist.new_group(backend="nccl") if torch.cuda.is_available() else dist.group.WORLD
         for name in LAUNCHED:
             os.environ.pop(name, None)
-        return cls(rank, size, idle, tensors)
+        return cls(rank, size, tensors, idle)
 
     @property
     def leads(self) -> bool:
@@ -132,7 +133,7 @@ class Ranks:
                 raise
             if self._heard is not None and self._was_heard(error):
                 raise self._heard from error
-            if self._adding:
+            if self._bound:
                 raise RankError(f"rank {self.rank} of {self.size}: {reason_of(error)}", fatal=True) from error
             words = self._say(_confession(error))
             first = next(rank for rank, each in enumerate(words) if "failed" in each)
@@ -159,15 +160,25 @@ class Ranks:
     def add_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
         """Give every rank the sum of all ranks' gradients; a word must have been heard just before."""
         gradients = [each.grad for each in parameters if each.grad is not None]
-        # While it is set an error cannot be told: the others are in the addition, and end when this process does.
-        self._adding = True
-        for bucket in _buckets(gradients):
-            flat = torch.cat([each.reshape(-1) for each in bucket])
-            with self._connected():
-                dist.all_reduce(flat, group=self._tensors)
-            for gradient, total in zip(bucket, flat.split([each.numel() for each in bucket]), strict=True):
-                gradient.copy_(total.view_as(gradient))
-        self._adding = False
+        with self.bound():
+            for bucket in _buckets(gradients):
+                flat = torch.cat([each.reshape(-1) for each in bucket])
+                with self._connected():
+                    dist.all_reduce(flat, group=self.tensors)
+                for gradient, total in zip(bucket, flat.split([each.numel() for each in bucket]), strict=True):
+                    gradient.copy_(total.view_as(gradient))
+
+    @contextmanager
+    def bound(self) -> Iterator[None]:
+        """Work in which the others wait for this rank's tensors: an error cannot be told, and ends the processes."""
+        self._bound = True
+        try:
+            yield
+        except RuntimeError as error:
+            if isinstance(error, dist.DistError) or "gloo" in str(error):
+                raise self._lost() from error
+            raise
+        self._bound = False
 
     def _say(self, word: Word) -> list[Word]:
         return [json.loads(each) for each in self._exchange(json.dumps(word).encode(), None)]
@@ -189,12 +200,12 @@ class Ranks:
         try:
             yield
         except RuntimeError as error:
-            self._heard = RankError(
-                f"one of the {self.size} processes of the trial ended without a word (killed, or out of host memory?); "
-                "see the log of the trainer",
-                fatal=True,
-            )
-            raise self._heard from error
+            raise self._lost() from error
+
+    def _lost(self) -> RankError:
+        reason = f"one of the {self.size} processes of the trial ended without a word (killed, or out of host memory?)"
+        self._heard = lost = RankError(f"{reason}; see the log of the trainer", fatal=True)
+        return lost
 
     def _was_heard(self, error: BaseException | None) -> bool:
         while error is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -15,7 +15,9 @@ from hpo_service.domain.trial import ModelFacts, TrialConfig
 from hpo_service.errors import TrialError
 from hpo_service.training.architecture import Architecture, Blueprint
 from hpo_service.training.base import Base, BaseKey, describe_model, load_base
+from hpo_service.training.ranks import Ranks
 from hpo_service.training.rows import StudyRows, prepare_rows
+from hpo_service.training.sharding import shard
 
 # Seconds a model may take to come over the network, or a data set, before silence counts as a hang.
 LOADING_SECONDS = 3600.0
@@ -28,6 +30,7 @@ class Residents:
     """One base at a time, for two may not fit; the rows of a few studies."""
 
     cache: Path
+    ranks: Ranks = field(default_factory=Ranks)
     _base: Base | None = None
     _rows: dict[tuple[str, str], StudyRows] = field(default_factory=dict)
     _described: dict[str, ModelFacts] = field(default_factory=dict)
@@ -44,6 +47,7 @@ class Residents:
         if config.model is None or config.model_name is None:
             raise TrialError(f"trial {link.trial} names no model for the built-in trainer")
         key = BaseKey.of(config.model_name, config.model, config.training.method, _blueprint(config))
+        key = replace(key, sharded=config.sharding == "fsdp")
         if self._base is None or self._base.key != key:
             self.release()
 
@@ -53,7 +57,10 @@ class Residents:
 
             what = "building a model" if key.blueprint else f"loading {key.name}"
             with link.busy(what, LOADING_SECONDS):
-                self._base = load_base(key, self.cache, progress, wanted_later=config.model.target)
+                base = load_base(key, self.cache, progress, wanted_later=config.model.target)
+                if key.sharded:
+                    shard(base.model, self.ranks)
+                self._base = base
         return self._base
 
     def rows(self, link: TrialLink, base: Base) -> StudyRows:

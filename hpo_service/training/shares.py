@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,18 +54,24 @@ class ShareOfRows:
 class SharingTrainer(LearningTrainer):
     """The Trainer of one rank: its loss and gradients are of its own rows until, once per optimizer step, all add up.
 
+    With one rank it is the Trainer as it is.
+
     Attributes:
-        ranks: set before training begins.
+        ranks: the processes of the trial.
+        sharded: every forward pass gathers weights from all ranks.
     """
 
-    ranks: Ranks
+    ranks: Ranks = Ranks()
+    sharded: bool = False
     _local_loss: torch.Tensor
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
     ) -> tuple[list[Batch], torch.Tensor | int | None]:
         """The batches of one optimizer step, with the number of supervised tokens that all ranks have in it."""
-        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self.ranks.size == 1:
+            return batches, items
         supervised = sum(batch.pop(SUPERVISED) for batch in batches)
         self.state.num_input_tokens_seen += sum(batch.pop(ELSEWHERE) for batch in batches)
         self._local_loss = torch.zeros((), dtype=torch.float64, device=device)
@@ -72,7 +79,11 @@ class SharingTrainer(LearningTrainer):
 
     def training_step(self, model: torch.nn.Module, *given: Any, **named: Any) -> torch.Tensor:
         """One forward and backward pass; after the last of a step, loss and gradients are those of all ranks' rows."""
-        loss = super().training_step(model, *given, **named)
+        if self.ranks.size == 1:
+            return super().training_step(model, *given, **named)
+        self.ranks.meet({})
+        with self.ranks.bound() if self.sharded else nullcontext():
+            loss = super().training_step(model, *given, **named)
         self._local_loss += loss
         if not self.accelerator.sync_gradients:
             return loss
@@ -139,11 +150,14 @@ class SharedScoring:
         return order
 
     def _share(self, rows: Sequence[TokenRow]) -> Scores:
+        """Every rank scores as many rows, for they may have to gather weights together; what is too much is dropped."""
         size = self.ranks.size
-        mine = [rows[index] for index in range(self.ranks.rank, len(rows), size)]
-        nll = [0.0] * len(rows)
-        for rank, word in enumerate(self.ranks.meet({"nll": self.score(mine).nll if mine else []})):
+        each = -(-len(rows) // size)
+        mine = [rows[min(self.ranks.rank + size * number, len(rows) - 1)] for number in range(each)]
+        nll = [0.0] * (size * each)
+        for rank, word in enumerate(self.ranks.meet({"nll": self.score(mine).nll})):
             nll[rank::size] = word["nll"]
+        del nll[len(rows) :]
         return Scores(nll=nll, tokens=[row.supervised for row in rows])
 
 

@@ -20,13 +20,14 @@ from hpo_service.training.callback import WatchCallback
 from hpo_service.training.checkpoint import Checkpoint, replace_folder
 from hpo_service.training.course import Course
 from hpo_service.training.ending import conclude, run_facts
-from hpo_service.training.evaluation import called, evaluate
+from hpo_service.training.evaluation import affordable_tokens, called, evaluate
 from hpo_service.training.examination import write_answers
 from hpo_service.training.job import Job
 from hpo_service.training.kept import Save, keeper
 from hpo_service.training.ranks import Ranks
 from hpo_service.training.record import Facts
 from hpo_service.training.residents import Residents
+from hpo_service.training.sharding import share_held
 from hpo_service.training.shares import DONE, FollowCallback, LeadCallback, SharedScoring
 from hpo_service.training.tokens import TokenRow
 from hpo_service.training.trackers import Trackers, tracked
@@ -39,9 +40,13 @@ class SoloEngine:
     """Trains trials one after another: every method, and the numbers that other engines are measured by."""
 
     residents: Residents
-    ranks: Ranks = field(default_factory=Ranks)
     clock: Callable[[], float] = time.monotonic
     _trackers: Trackers = field(default_factory=Trackers)
+
+    @property
+    def ranks(self) -> Ranks:
+        """The processes that train every trial together."""
+        return self.residents.ranks
 
     def run(self, link: TrialLink) -> Outcome:
         """Run one trial to its end, resuming from its checkpoint where one fits.
@@ -110,6 +115,8 @@ class SoloEngine:
         facts = run_facts(
             job, watch, checkpoint.step if checkpoint else 0, refused, parameter_count(model, trainable=True)
         )
+        if job.base.key.sharded:
+            facts["base_share_held"] = share_held(job.base.model)
         outcome = conclude(job, watch, facts, score, lambda: _keep(job, save), partial(write_answers, job, model))
         if self.ranks.size > 1:
             self.ranks.meet({"do": DONE})
@@ -137,15 +144,22 @@ class SoloEngine:
         )
 
     def _scoring(self, job: Job, model: PreTrainedModel | PeftModel) -> SharedScoring:
-        return SharedScoring(self.ranks, job, partial(_score, job, model))
+        return SharedScoring(self.ranks, job, partial(_score, job, model, self.ranks))
 
 
-def _score(job: Job, model: PreTrainedModel | PeftModel, rows: Sequence[TokenRow]) -> Scores:
+def _score(job: Job, model: PreTrainedModel | PeftModel, ranks: Ranks, rows: Sequence[TokenRow]) -> Scores:
+    inner, compute, touch = called(model), job.base.key.compute, job.link.touch
+    if job.base.key.sharded:
+        # all ranks make as many passes, and nobody leaves between two
+        batch_rows = max(1, affordable_tokens(inner) // job.rows.longest)
+        with ranks.bound():
+            return evaluate(inner, rows, job.base.padding, compute=compute, batch_rows=batch_rows, touch=touch)
+
     def alive() -> None:
-        job.link.touch()
+        touch()
         job.link.check_unless_saving()
 
-    return evaluate(called(model), rows, job.base.padding, compute=job.base.key.compute, touch=alive)
+    return evaluate(inner, rows, job.base.padding, compute=compute, touch=alive)
 
 
 def _keep(job: Job, save: Save) -> str:

@@ -7,11 +7,10 @@ from functools import partial
 import torch
 from peft import PeftModel
 from torch.utils.data import Dataset
-from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PreTrainedModel, PrinterCallback, TrainerCallback, TrainingArguments
 
 from hpo_service.domain.trial import TrialConfig
 from hpo_service.training.base import Base
-from hpo_service.training.learning import LearningTrainer
 from hpo_service.training.plan import Plan
 from hpo_service.training.ranks import Ranks
 from hpo_service.training.schedules import SCHEDULES
@@ -39,24 +38,22 @@ def build_trainer(
     watch: TrainerCallback,
     scratch: str,
     ranks: Ranks,
-) -> Trainer:
+) -> SharingTrainer:
     """The Trainer of one run: `model` on `rows` as the plan says, seen by `watch` at every step.
 
     `scratch` is a folder the Trainer may think its own; nothing is saved there.
     """
     stack = partial(collate, padding=base.padding)
-    alone = ranks.size == 1
-    trainer = (LearningTrainer if alone else SharingTrainer)(
+    trainer = SharingTrainer(
         model=model,
         args=_arguments(config, plan, base, scratch),
         train_dataset=_Rows(rows),
-        data_collator=stack if alone else ShareOfRows(ranks, stack),
+        data_collator=stack if ranks.size == 1 else ShareOfRows(ranks, stack),
         callbacks=[watch],
     )
     trainer.hyper = config.training
     trainer.remove_callback(PrinterCallback)
-    if isinstance(trainer, SharingTrainer):
-        trainer.ranks = ranks
+    trainer.ranks, trainer.sharded = ranks, base.key.sharded
     if not trainer.model_accepts_loss_kwargs:
         # the model would average each micro-batch by itself; tokens of the whole effective batch weigh the same
         trainer.compute_loss_func = token_loss

@@ -16,22 +16,22 @@ def add_faults() -> None:
     from hpo_service.training.shares import SharingTrainer
     from hpo_service.training.solo import SoloEngine
 
-    run, training_step = SoloEngine.run, SharingTrainer.training_step
+    run, compute_loss = SoloEngine.run, SharingTrainer.compute_loss
     trial = [""]
 
     def named_run(engine, link):
         trial[0] = link.trial
         return run(engine, link)
 
-    def broken_step(self, *given, **named):
+    def broken_loss(self, *given, **named):
         name, _, fault = trial[0].partition("=")
         if name == "fault":
             rank, step, what = fault.split(",")
             if (self.ranks.rank, self.state.global_step) == (int(rank), int(step)):
                 happen(what, torch, self)
-        return training_step(self, *given, **named)
+        return compute_loss(self, *given, **named)
 
-    SoloEngine.run, SharingTrainer.training_step = named_run, broken_step
+    SoloEngine.run, SharingTrainer.compute_loss = named_run, broken_loss
 
 
 def happen(what: str, torch, trainer) -> None:

@@ -17,6 +17,7 @@ from hpo_service.domain.training_spec import TrainingSpec
 from hpo_service.domain.trial import OutcomeKind
 from hpo_service.errors import DataError, TrialError
 from hpo_service.training.faults import is_fatal
+from hpo_service.training.follower import follow
 from hpo_service.training.plan import Plan
 from hpo_service.training.ranks import BUCKET, RankError, Ranks, _buckets
 from hpo_service.training.shares import ELSEWHERE, SUPERVISED, ShareOfRows, stream
@@ -25,7 +26,7 @@ from hpo_service.worker.child import LAUNCHER, Child
 from tests.training.tiny import pairs, write_rows
 
 RANKS = 2
-SECONDS = 30.0
+SECONDS = 180.0
 """Until a test gives up on a start; all that follows takes less than a second on an idle machine."""
 SOON = 5.0
 
@@ -99,6 +100,21 @@ def test_two_ranks_give_the_losses_of_one_process(trainer, trainee, tmp_path):
     assert outcome.facts["device_seconds"] > 2 * outcome.facts["seconds_train"]
 
 
+def test_a_base_in_shares_gives_the_same_numbers(trainer, trainee, tmp_path):
+    config = trainee.config(evaluations_per_epoch=2, keep_adapter=True)
+    alone = trainee.run(config, "alone")
+    trainer.admit("t", config.model_copy(update={"sharding": "fsdp"}), tmp_path / "shares")
+    messages = trainer.until_end()
+    outcome = messages[-1].outcome
+    assert [each.value for each in reports(messages)] == pytest.approx(
+        [each.value for each in trainee.reports], abs=1e-5
+    )
+    assert outcome.facts["base_fingerprint"] == alone.facts["base_fingerprint"]
+    first, second = (load_file(f"{each.adapter}/adapter_model.safetensors") for each in (alone, outcome))
+    assert all((first[name] - second[name]).abs().max() < 1e-5 for name in first)
+    assert 0.4 < outcome.facts["base_share_held"] < 0.6
+
+
 def test_a_prune_decision_ends_both_ranks_at_once_and_the_next_trial_runs(trainer, trainee, tmp_path):
     stop = Stop(trial="pruned", reason="worse than the better half")
     trainer.admit("pruned", trainee.config(epochs=50), tmp_path / "pruned")
@@ -114,8 +130,9 @@ def test_a_prune_decision_ends_both_ranks_at_once_and_the_next_trial_runs(traine
     assert trainer.until_end()[-1].outcome.kind is OutcomeKind.COMPLETE
 
 
-def test_an_order_to_save_and_leave_is_resumed_with_the_very_same_numbers(trainer, trainee, tmp_path):
-    config = trainee.config(lora_dropout=0.2, effective_batch=4)
+@pytest.mark.parametrize("sharding", ["none", "fsdp"])
+def test_an_order_to_save_and_leave_is_resumed_with_the_very_same_numbers(trainer, trainee, tmp_path, sharding):
+    config = trainee.config(lora_dropout=0.2).model_copy(update={"sharding": sharding})
     trainer.admit("whole", config, tmp_path / "whole")
     whole = trainer.until_end()
     trainer.admit("part", config, tmp_path / "part")
@@ -160,7 +177,8 @@ def test_a_loss_that_is_not_a_number_on_one_rank_ends_both(trainer, trainee, tmp
 
 
 def test_a_rank_that_is_killed_ends_the_other_and_leaves_nothing_behind(trainer, trainee, tmp_path):
-    trainer.admit("fault=1,1,killed", trainee.config(), tmp_path / "t")
+    # in the middle of a step, while the other waits for its share of the weights
+    trainer.admit("fault=1,1,killed", trainee.config().model_copy(update={"sharding": "fsdp"}), tmp_path / "t")
     trainer.hear()
     ranks = trainer.processes()
     assert len(ranks) == RANKS
@@ -251,6 +269,28 @@ def test_ranks_that_would_train_unlike_things_do_not_begin():
     with pytest.raises(RankError, match="unlike base: a, b"), table.together():
         table.agree(base="a", rows="r")
     assert len(table.said) == 1
+
+
+def test_a_process_that_follows_goes_on_after_a_fault_and_ends_where_it_cannot_or_is_sent_home(trainee):
+    endings = {"stopped": Stopped(), "strange": RuntimeError("strange"), "fatal": RankError("gone", fatal=True)}
+    ran = []
+
+    def run(link):
+        ran.append(link.trial)
+        link.touch(0.5)
+        with link.busy("work"):
+            link.started()
+        raise endings[link.trial]
+
+    def follow_orders(*trials):
+        orders = [Admit(trial=trial, config=trainee.config(), folder="f").model_dump_json() for trial in trials]
+        home = Ranks(1, 2)
+        home._exchange = lambda data, group: [orders.pop(0).encode() if orders else b"", data]
+        return follow(home, run)
+
+    assert follow_orders("stopped", "strange") == 0
+    assert follow_orders("strange", "fatal", "stopped") == 1
+    assert ran == ["stopped", "strange", "strange", "fatal"]
 
 
 def test_a_process_alone_says_nothing():

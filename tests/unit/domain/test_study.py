@@ -341,6 +341,25 @@ def test_a_trial_on_several_gpus_shares_them_with_no_other():
     assert study(execution={"trials_per_worker": 4}).execution.devices == 0.25
 
 
+HELD_IN_SHARES = {"gpus_per_trial": 2, "sharding": "fsdp"}
+
+
+def test_a_base_in_shares_is_a_frozen_one_on_several_gpus():
+    assert study(execution=HELD_IN_SHARES).execution.sharding == "fsdp"
+    assert study(execution=HELD_IN_SHARES, training={"method": "rslora"}).training.method == "rslora"
+    place = ("execution", "sharding")
+    for words, changes in (
+        ("set gpus_per_trial above 1", {"execution": {"sharding": "fsdp"}}),
+        ("cannot hold the base for method full: use lora or rslora", {"training": {"method": "full"}}),
+        ("cannot hold the base for lora_bias all", {"confirm": {"default": {"lora_bias": "all"}}}),
+        ("no answers: drop evaluation.metrics", {"evaluation": {"metrics": ["rouge_l"]}}),
+        ("cannot hold the base for method dora", {"space": {"parameters": {"method": {"choices": ["lora", "dora"]}}}}),
+        ("does not hold nf4 weights", {"model": {"base": "b", "quantisation": "nf4"}}),
+    ):
+        assert words in refusals(study, **{"execution": HELD_IN_SHARES, **changes})[place]
+    assert "of your own shares out its model itself" in refusals(own, execution=HELD_IN_SHARES)[place]
+
+
 def test_true_and_one_are_different_choices():
     assert own(space={"parameters": {"lr": {"choices": [True, 1, "1"]}}}).space.resolve().size() == 3
 
