@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from hpo_service.cli import database, studies, trial, worker
+from hpo_service.cli import data, database, studies, trial, worker
 from hpo_service.cli.doctor import doctor
 from hpo_service.cli.examples import examples
 from hpo_service.cli.report import report
@@ -32,6 +32,7 @@ app.command(
     )
 )(run)
 app.add_typer(studies.app, name="study")
+app.add_typer(data.app, name="data")
 app.add_typer(trial.app, name="trial")
 app.add_typer(worker.app, name="worker")
 app.command(epilog=examples("hpo-service report quickstart", "hpo-service report quickstart --json"))(report)

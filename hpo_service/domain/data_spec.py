@@ -6,8 +6,12 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from hpo_service.domain.misfit import refusal
+from hpo_service.domain.misfit import Misfits, refusal
+from hpo_service.domain.sources import BUILTIN, looks_local
 from hpo_service.domain.space_spec import Section
+
+RowFormat = Literal["auto", "prompt-completion", "alpaca", "messages", "sharegpt", "tokenised", "text"]
+Learned = Literal["completions", "all"]
 
 
 class SplitSpec(Section):
@@ -30,9 +34,38 @@ class DataSpec(Section):
     """Where the rows come from and how they are cut."""
 
     source: str = Field(min_length=1, description="Local file or folder, hub dataset name, or `builtin:` name.")
-    format: Literal["auto", "prompt-completion", "alpaca", "messages", "text"] = Field(
-        default="auto", description="Shape of a row; auto looks at the column names."
+    subset: str | None = Field(
+        default=None, min_length=1, description="Configuration of a hub data set that has several."
+    )
+    hub_split: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Split of a hub data set whose rows are used; left out, `train` or else its first.",
+    )
+    format: RowFormat = Field(default="auto", description="Shape of a row; auto looks at the column names.")
+    learn: Learned = Field(
+        default="completions",
+        description="What the loss is taken on: completions and the assistant's turns only, or all tokens.",
     )
     split: SplitSpec = Field(default_factory=SplitSpec, description="Held-out shares.")
+    group: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Column whose equal values keep rows in one part, such as a document or an author.",
+    )
     max_length: int = Field(default=512, ge=8, le=131072, description="Tokens per row; longer rows are cut.")
     max_rows: int | None = Field(default=None, ge=10, description="Use at most this many rows, chosen by hash.")
+    pack_rows: bool = Field(
+        default=False,
+        description="Lay short training rows end to end in sequences of up to max_length; the loss stays the same.",
+    )
+
+    @model_validator(mode="after")
+    def _hub_choices_are_for_the_hub(self) -> Self:
+        wrong = Misfits()
+        if self.source.startswith(BUILTIN) or looks_local(self.source):
+            for key in ("subset", "hub_split"):
+                if getattr(self, key) is not None:
+                    wrong.add(f"is for data sets from the hub, and {self.source} is none: drop it", key)
+        wrong.settle("DataSpec")
+        return self

@@ -192,6 +192,7 @@ class StudySpec(Section):
         self._check_alpha(wrong)
         self._check_methods(wrong)
         check_batches(self, wrong)
+        self._check_packing(wrong)
         if self.confirm.default is not None:
             try:
                 Hyperparameters.model_validate(self.confirm.default, strict=True)
@@ -293,6 +294,16 @@ class StudySpec(Section):
         if self.model.base in BUILTIN_TOKENIZERS and set(methods) != {"scratch"}:
             reason = f"{self.model.base} is a tokenizer without a model: it needs training.method scratch"
             wrong.add(reason, "model", "base")
+
+    def _check_packing(self, wrong: Misfits) -> None:
+        if self.data is None or not self.data.pack_rows:
+            return
+        if self.training.group_by_length:
+            reason = "packed rows leave no padding to save: drop one of data.pack_rows and this"
+            wrong.add(reason, "training", "group_by_length")
+        if "prefix" in self.values_of("method"):
+            reason = "method prefix puts its tokens before a sequence, not before each packed row: set it to false"
+            wrong.add(reason, "data", "pack_rows")
 
     def values_of(self, name: str) -> list[ParameterValue]:
         """List what a hyper-parameter may be in search: choices, a short range, ends of a long one, or one value."""

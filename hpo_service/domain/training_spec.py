@@ -26,6 +26,9 @@ class TrainingSpec(Hyperparameters):
         ge=1,
         description="Rows per forward pass; left out, up to 8 that divide the effective batch.",
     )
+    group_by_length: bool = Field(
+        default=False, description="Put rows of like length into one batch: less padding, a less random order."
+    )
 
     activation_checkpointing: Literal["auto", "on", "off"] = Field(
         default="auto",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,7 +15,6 @@ from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     BitsAndBytesConfig,
     PretrainedConfig,
     PreTrainedModel,
@@ -28,14 +26,14 @@ from hpo_service.domain.model_spec import ModelSpec
 from hpo_service.domain.trial import ModelFacts
 from hpo_service.errors import ModelError
 from hpo_service.training.architecture import Blueprint
+from hpo_service.training.cache import Progress
 from hpo_service.training.family import BYTES, FAMILY, PREFIX, byte_tokenizer, is_builtin, resolve_model
+from hpo_service.training.tokenizer import load_tokenizer, tokenizer_fingerprint
 
 # Values of each weight that go into the fingerprint: fine-tuning moves nearly all of them.
 SAMPLED = 64
 REASON_CHARS = 300
 CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
-
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -96,10 +94,7 @@ class Base:
     @cached_property
     def tokenizer_fingerprint(self) -> str:
         """Hash of what decides how text becomes ids: models of one family often share it."""
-        fast = getattr(self.tokenizer, "backend_tokenizer", None)
-        what = fast.to_str() if fast is not None else self.key.name
-        also = f"{self.tokenizer.eos_token_id} {self.tokenizer.chat_template}"
-        return hashlib.sha256(f"{what}\n{also}".encode()).hexdigest()
+        return tokenizer_fingerprint(self.tokenizer, self.key.name)
 
 
 def device() -> torch.device:
@@ -132,7 +127,7 @@ def load_base(key: BaseKey, cache: Path, progress: Progress, wanted_later: str |
     later = None if wanted_later is None else partial(resolve_model, wanted_later, cache, progress)
     path = resolve_model(key.name, cache, progress, meanwhile=later)
     config = _config(key.name, path, key.trust_remote_code, key.revision)
-    tokenizer = _tokenizer(key.name, path, key.trust_remote_code, key.revision)
+    tokenizer = load_tokenizer(key.name, path, key.trust_remote_code, key.revision)
     quantised = _quantisation(key)
     where: dict[str, Any] = {"device_map": {"": device()}} if quantised else {}
     try:
@@ -161,8 +156,11 @@ def load_base(key: BaseKey, cache: Path, progress: Progress, wanted_later: str |
 
 def _built(key: BaseKey, blueprint: Blueprint, cache: Path, progress: Progress) -> Base:
     """A new model; only the tokenizer is what `key` names."""
-    path = key.name if key.name == BYTES else resolve_model(key.name, cache, progress)
-    tokenizer = _tokenizer(key.name, path, key.trust_remote_code, key.revision)
+    if key.name == BYTES:
+        tokenizer = byte_tokenizer()
+    else:
+        path = resolve_model(key.name, cache, progress)
+        tokenizer = load_tokenizer(key.name, path, key.trust_remote_code, key.revision)
     return _ready(key, blueprint.architecture.build(tokenizer, blueprint.seed, key.attention), tokenizer)
 
 
@@ -235,21 +233,6 @@ def _config(name: str, path: str, trust_remote_code: bool, revision: str | None 
             f"model {name} is not a causal language model (it is a {kind}); choose one that generates text"
         )
     return config
-
-
-def _tokenizer(name: str, path: str, trust_remote_code: bool, revision: str | None) -> PreTrainedTokenizerBase:
-    if name == BYTES:
-        return byte_tokenizer()
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            path, trust_remote_code=trust_remote_code, revision=revision
-        )
-    # As above.
-    except Exception as error:
-        raise ModelError(f"model {name} has no usable tokenizer: {_reason(error)}") from error
-    if not tokenizer("a b c", add_special_tokens=False).input_ids:
-        raise ModelError(f"model {name} has no usable tokenizer: its files are missing, so it turns text into nothing")
-    return tokenizer
 
 
 def _quantisation(key: BaseKey) -> BitsAndBytesConfig | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import uuid
@@ -22,6 +21,9 @@ from transformers.trainer import OPTIMIZER_NAME, SCALER_NAME, SCHEDULER_NAME, TR
 
 from hpo_service.failpoint import reach
 from hpo_service.training.course import Course
+from hpo_service.training.folder import replace_folder, sync, sync_folder
+
+__all__ = ["Checkpoint", "CheckpointStore", "Identity", "Running", "replace_folder", "save_weights"]
 
 FORMAT = 1
 MARKER = "complete.json"
@@ -99,7 +101,7 @@ class CheckpointStore:
                 **asdict(self._identity),
             }
             (unfinished / MARKER).write_text(json.dumps(marker))
-            _sync(unfinished)
+            sync(unfinished)
             unfinished.rename(self._folder / f"step-{step:08d}-{uuid.uuid4().hex[:8]}")
         except OSError:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -108,7 +110,7 @@ class CheckpointStore:
         except Exception as error:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise OSError(" ".join(str(error).split())) from error
-        _sync_folder(self._folder)
+        sync_folder(self._folder)
         reach("checkpoint.written")
         for older in self._steps():
             if _step_of(older) < step:
@@ -175,37 +177,6 @@ def _random_states() -> dict[str, Any]:
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state()
     return states
-
-
-def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
-    """Fill a new folder and put it in the place of `target`, which is never seen half written."""
-    unfinished = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
-    unfinished.mkdir(parents=True)
-    try:
-        write(unfinished)
-        _sync(unfinished)
-        shutil.rmtree(target, ignore_errors=True)
-        unfinished.rename(target)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
-    _sync_folder(target.parent)
-
-
-def _sync(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as stream:
-                os.fsync(stream.fileno())
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _step_of(folder: Path) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from hpo_service.domain.trial import Outcome, OutcomeKind, Scores
 from hpo_service.training.examination import Answer, examine
@@ -11,7 +11,7 @@ from hpo_service.training.record import Facts, machine_facts
 from hpo_service.training.tokens import TokenRow
 from hpo_service.training.watch import Watch
 
-Score = Callable[[list[TokenRow]], Scores]
+Score = Callable[[Sequence[TokenRow]], Scores]
 
 
 def conclude(

@@ -5,27 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from hpo_service.errors import ModelError
 from hpo_service.training.architecture import Architecture
+from hpo_service.training.cache import Progress, build_once
 from hpo_service.training.corpus import source_documents
-from hpo_service.training.pretraining import Plan, Progress, pretrain
+from hpo_service.training.pretraining import Plan, pretrain
 
 PREFIX = "builtin:"
 # Part of every cache key: raise it when a change below, or in `corpus` or `pretraining`, changes the weights.
 REVISION = 1
-# Seconds between two looks at a lock that another process holds while it builds.
-LOCK_POLL_SECONDS = 1.0
 BYTES = "builtin:bytes"
 BYTE_VOCABULARY = 256 + 3
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
@@ -93,7 +89,7 @@ def resolve_model(
     recipe = members[member]
     target = cache / "models" / f"{member}-{_key(recipe)}"
     try:
-        return str(_once(target, progress, lambda folder: _build(recipe, member, folder, progress), meanwhile))
+        return str(build_once(target, progress, lambda folder: _build(recipe, member, folder, progress), meanwhile))
     except OSError as error:
         raise ModelError(
             f"cannot build {name} under {cache}: {error}; free space there or set HPO_SERVICE_CACHE to another folder"
@@ -161,38 +157,3 @@ def _build(recipe: Recipe, member: str, folder: Path, progress: Progress) -> Non
     record = {"recipe": asdict(recipe), "python": platform.python_version(), "outcome": asdict(outcome)}
     (folder / "pretraining.json").write_text(json.dumps(record, indent=2) + "\n")
     progress(f"{told}: done, loss {outcome.loss:.2f}", 1.0)
-
-
-def _once(
-    target: Path, progress: Progress, build: Callable[[Path], None], meanwhile: Callable[[], object] | None = None
-) -> Path:
-    """`target`, built first where it is missing: by one process, in a folder beside it, renamed when complete."""
-    if target.exists():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with _held(FileLock(target.with_name(f"{target.name}.lock")), progress, target.name, meanwhile):
-        if not target.exists():
-            unfinished = target.with_name(f"{target.name}.unfinished")
-            shutil.rmtree(unfinished, ignore_errors=True)
-            unfinished.mkdir()
-            build(unfinished)
-            unfinished.replace(target)
-    return target
-
-
-@contextmanager
-def _held(lock: FileLock, progress: Progress, what: str, meanwhile: Callable[[], object] | None) -> Iterator[None]:
-    """The lock, saying once a second that another process is at work while it is not free."""
-    pending = [] if meanwhile is None else [meanwhile]
-    while True:
-        try:
-            lock.acquire(timeout=LOCK_POLL_SECONDS)
-            break
-        except Timeout:
-            progress(f"waiting for another process that builds {what}", 0.0)
-            while pending:
-                pending.pop()()
-    try:
-        yield
-    finally:
-        lock.release()

@@ -11,11 +11,13 @@ from hpo_service.domain.methods import METHODS
 from hpo_service.domain.trial import TrialConfig
 from hpo_service.errors import DataError, ModelError, UnfitError
 from hpo_service.training.base import Base
+from hpo_service.training.batches import check_rows_stay_apart
 from hpo_service.training.checkpoint import CheckpointStore, Identity
 from hpo_service.training.pieces import pieces
 from hpo_service.training.plan import Plan
 from hpo_service.training.residents import Residents
 from hpo_service.training.rows import StudyRows
+from hpo_service.training.tokens import TokenRows
 
 # What decides the numbers of a run; the rest of a configuration may change between attempts.
 DECISIVE = {"model", "model_name", "data", "training", "seed"}
@@ -52,9 +54,11 @@ class Job:
             raise UnfitError(reason)
         base = residents.base(link)
         rows = residents.rows(link, base)
-        if METHODS[config.training.method].base == "new":
-            rows = replace(rows, train=pieces(rows.train, config.training.scratch_length))
+        if config.training.scratch_length and METHODS[config.training.method].base == "new":
+            rows = replace(rows, train=TokenRows.of(pieces(rows.train, config.training.scratch_length)))
         _check_fit(base, rows, config.training.prefix_tokens if config.training.reads("prefix_tokens") else 0)
+        if config.data is not None and config.data.pack_rows:
+            check_rows_stay_apart(base)
         link.check()
         identity = Identity(base.facts.fingerprint, _digest(config), rows.fingerprint, engine)
         store = CheckpointStore(link.folder / "checkpoint", identity)

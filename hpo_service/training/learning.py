@@ -6,13 +6,13 @@ import torch
 from peft import PeftModel
 from peft.optimizers import create_loraplus_optimizer
 from torch import nn
-from transformers import Trainer
 
 from hpo_service.domain.hyperparameters import Hyperparameters
+from hpo_service.training.batches import RowTrainer
 from hpo_service.training.schedules import own_schedule
 
 
-class LearningTrainer(Trainer):
+class LearningTrainer(RowTrainer):
     """The Trainer with what it does not offer by name: LoRA+ and two more schedules.
 
     Attributes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -11,9 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from hpo_service.errors import DataError
-
-Progress = Callable[[str, float], None]
-"""Receives what is being done and the fraction of it that is done, 0 to 1."""
+from hpo_service.training.cache import Progress
 
 # A report a second or so at the sizes this is meant for, whatever the number of steps.
 REPORTS = 50

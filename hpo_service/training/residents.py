@@ -9,20 +9,19 @@ from pathlib import Path
 import torch
 
 from hpo_service.channel import TrialLink
-from hpo_service.domain.data_spec import DataSpec
 from hpo_service.domain.methods import METHODS
 from hpo_service.domain.trial import ModelFacts, TrialConfig
 from hpo_service.errors import TrialError
 from hpo_service.training.architecture import Architecture, Blueprint
 from hpo_service.training.base import Base, BaseKey, describe_model, load_base
+from hpo_service.training.cache import Progress
 from hpo_service.training.ranks import Ranks
-from hpo_service.training.rows import StudyRows, prepare_rows
+from hpo_service.training.row_cache import RowCache
+from hpo_service.training.rows import StudyRows
 from hpo_service.training.sharding import shard
 
 # Seconds a model may take to come over the network, or a data set, before silence counts as a hang.
 LOADING_SECONDS = 3600.0
-# Tokenised data sets kept at once: those of the studies a worker moves between.
-KEPT_ROWS = 4
 
 
 @dataclass
@@ -32,8 +31,11 @@ class Residents:
     cache: Path
     ranks: Ranks = field(default_factory=Ranks)
     _base: Base | None = None
-    _rows: dict[tuple[str, str], StudyRows] = field(default_factory=dict)
+    _rows: RowCache = field(init=False)
     _described: dict[str, ModelFacts] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._rows = RowCache(self.cache / "rows")
 
     def base(self, link: TrialLink) -> Base:
         """The base that a trial trains on, loaded if another one is resident.
@@ -50,14 +52,9 @@ class Residents:
         key = replace(key, sharded=config.sharding == "fsdp")
         if self._base is None or self._base.key != key:
             self.release()
-
-            def progress(message: str, fraction: float) -> None:
-                link.touch(activity=f"{message} ({fraction:.0%})")
-                link.check()
-
             what = "building a model" if key.blueprint else f"loading {key.name}"
             with link.busy(what, LOADING_SECONDS):
-                base = load_base(key, self.cache, progress, wanted_later=config.model.target)
+                base = load_base(key, self.cache, _progress(link), wanted_later=config.model.target)
                 if key.sharded:
                     shard(base.model, self.ranks)
                 self._base = base
@@ -73,16 +70,8 @@ class Residents:
         spec = link.config.data
         if spec is None:
             raise TrialError(f"trial {link.trial} names no data for the built-in trainer")
-        key = (base.tokenizer_fingerprint, spec.model_dump_json())
-        if key not in self._rows:
-            self._rows[key] = self._prepare(spec, base, link)
-        return self._rows[key]
-
-    def _prepare(self, spec: DataSpec, base: Base, link: TrialLink) -> StudyRows:
-        for oldest in list(self._rows)[: 1 - KEPT_ROWS]:
-            del self._rows[oldest]
         with link.busy(f"reading {spec.source}", LOADING_SECONDS):
-            return prepare_rows(spec, base.tokenizer)
+            return self._rows.rows(spec, base.tokenizer, base.tokenizer_fingerprint, _progress(link))
 
     def describe(self, link: TrialLink, base: Base) -> dict[str, ModelFacts]:
         """What is known of the base and of the models that the supervisor asks about."""
@@ -106,3 +95,13 @@ def _blueprint(config: TrialConfig) -> Blueprint | None:
     if METHODS[config.training.method].base != "new" or config.data is None:
         return None
     return Blueprint(Architecture.of(config.training, config.data.max_length), config.seed)
+
+
+def _progress(link: TrialLink) -> Progress:
+    """Say what is being done, and leave it where the trial is to stop."""
+
+    def tell(message: str, fraction: float) -> None:
+        link.touch(activity=f"{message} ({fraction:.0%})")
+        link.check()
+
+    return tell

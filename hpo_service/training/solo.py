@@ -117,6 +117,7 @@ class SoloEngine:
         )
         if job.base.key.sharded:
             facts["base_share_held"] = share_held(job.base.model)
+        facts |= trainer.batches.facts()
         outcome = conclude(job, watch, facts, score, lambda: _keep(job, save), partial(write_answers, job, model))
         if self.ranks.size > 1:
             self.ranks.meet({"do": DONE})

@@ -8,10 +8,14 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from hpo_service.domain.sources import BUILTIN, looks_local
 from hpo_service.errors import DataError
 from hpo_service.training.corpus import docstring_pairs
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 STDLIB_DOCSTRINGS = "builtin:stdlib-docstrings"
 
@@ -24,37 +28,76 @@ class RawRow:
     fields: dict[str, Any]
 
 
-def read_rows(source: str) -> list[RawRow]:
-    """Read every row of a local file, a folder of files, a hub data set's train split or builtin data.
+def read_rows(source: str, subset: str | None = None, split: str | None = None) -> list[RawRow]:
+    """Read every row of a local file, a folder of files, a hub data set or builtin data.
+
+    Args:
+        source: the name as a study file writes it.
+        subset: configuration of a hub data set that has several.
+        split: split of a hub data set; left out, `train`, or else its first.
 
     Raises:
         DataError: the source is missing, unreadable or empty; the message names it.
     """
-    rows = list(_rows(source))
+    rows = list(_rows(source, subset, split))
     if not rows:
         raise DataError(f"{source} holds no rows")
     return rows
 
 
-def _rows(source: str) -> Iterator[RawRow]:
-    if source == STDLIB_DOCSTRINGS:
-        return _numbered(source, iter(docstring_pairs()))
-    if source.startswith("builtin:"):
-        raise DataError(f"there is no builtin data {source}; the builtin data is {STDLIB_DOCSTRINGS}")
+def local_files(source: str) -> list[Path] | None:
+    """The data files that a source means, in the order in which they are read; None where it is not local.
+
+    Raises:
+        DataError: a path that is written like one does not exist, or its folder holds no data file.
+    """
+    if source.startswith(BUILTIN):
+        return None
     path = Path(source).expanduser()
     if path.is_dir():
-        return _read_folder(path)
+        files = sorted(each for each in path.rglob("*") if each.suffix in READERS and each.is_file())
+        if not files:
+            raise DataError(f"{path} holds no data file; files must end in {', '.join(READERS)}")
+        return files
     if path.is_file():
-        return _read_file(path)
-    if path.suffix in READERS or source.startswith(("/", ".", "~")):
+        return [path]
+    if looks_local(source):
         raise DataError(f"{source} does not exist (looked in {Path.cwd()})")
-    return _numbered(source, _read_hub(source))
+    return None
 
 
-def _read_folder(folder: Path) -> Iterator[RawRow]:
-    files = sorted(path for path in folder.rglob("*") if path.suffix in READERS and path.is_file())
-    if not files:
-        raise DataError(f"{folder} holds no data file; files must end in {', '.join(READERS)}")
+def load_from_hub(name: str, subset: str | None, split: str | None) -> Dataset:
+    """A hub data set, or the copy of it that this machine keeps.
+
+    Raises:
+        DataError: there is none, it is out of reach, or it has no such configuration or split.
+    """
+    from datasets import DatasetDict, load_dataset
+
+    try:
+        loaded = load_dataset(name, subset, split=split)
+    # The library raises many unrelated types for a name that is wrong, private, or out of reach.
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        remedy = "; name one of them as data.subset" if "Config name is missing" in reason else ""
+        raise DataError(
+            f"data set {name} cannot be loaded, neither locally nor from the hub: {reason}{remedy}"
+        ) from error
+    if isinstance(loaded, DatasetDict):
+        loaded = loaded["train"] if "train" in loaded else next(iter(loaded.values()))
+    return loaded
+
+
+def _rows(source: str, subset: str | None, split: str | None) -> Iterator[RawRow]:
+    if source == STDLIB_DOCSTRINGS:
+        yield from _numbered(source, iter(docstring_pairs()))
+        return
+    if source.startswith(BUILTIN):
+        raise DataError(f"there is no builtin data {source}; the builtin data is {STDLIB_DOCSTRINGS}")
+    files = local_files(source)
+    if files is None:
+        yield from _numbered(source, iter(load_from_hub(source, subset, split)))
+        return
     for path in files:
         yield from _read_file(path)
 
@@ -117,20 +160,6 @@ READERS: dict[str, Callable[[Path], Iterator[RawRow]]] = {
     ".parquet": _read_parquet,
 }
 """How each kind of file is read, by its ending."""
-
-
-def _read_hub(name: str) -> Iterator[dict[str, Any]]:
-    from datasets import DatasetDict, load_dataset
-
-    try:
-        loaded = load_dataset(name)
-    # The library raises many unrelated types for a name that is wrong, private, or out of reach.
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"data set {name} cannot be loaded, neither locally nor from the hub: {reason}") from error
-    if isinstance(loaded, DatasetDict):
-        loaded = loaded["train"] if "train" in loaded else next(iter(loaded.values()))
-    return iter(loaded)
 
 
 def _numbered(origin: str, rows: Iterator[dict[str, Any]]) -> Iterator[RawRow]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hpo_service.domain.data_spec import SplitSpec
 from hpo_service.errors import DataError
@@ -13,16 +13,34 @@ from hpo_service.training.formats import Example
 
 @dataclass(frozen=True)
 class Split:
-    """The three parts, each in an order that follows from content and seed alone; `dropped` rows leaked."""
+    """The three parts, each in an order that follows from content and seed alone, and what was found on the way.
+
+    Attributes:
+        train: rows that are trained on, repeats among them included.
+        validation: rows that pruning and selection look at; none of them is in `train`.
+        test: rows that are scored once; none of them is in `train` or `validation`.
+        leaked: held-out rows dropped because they stand in an earlier part too.
+        repeated: held-out rows dropped because they stand in their own part already.
+        duplicates: training rows that repeat an earlier one; they are kept.
+        groups: number of groups in each part, empty where rows have none.
+    """
 
     train: list[Example]
     validation: list[Example]
     test: list[Example]
-    dropped: int
+    leaked: int = 0
+    repeated: int = 0
+    duplicates: int = 0
+    groups: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> dict[str, list[Example]]:
+        """The parts by name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
 
 
 def split_examples(examples: list[Example], spec: SplitSpec, max_rows: int | None = None) -> Split:
-    """Cut by a hash of normalised content and seed; equal rows always fall into the same part.
+    """Cut by a hash of normalised content and seed; equal rows, and rows of one group, fall into the same part.
 
     A held-out row that differs from a training row (or from an earlier held-out row) only in case, spacing or
     punctuation is dropped. `max_rows` keeps the rows with the smallest hashes.
@@ -37,13 +55,22 @@ def split_examples(examples: list[Example], spec: SplitSpec, max_rows: int | Non
         ordered = sorted(chosen, key=lambda pair: pair[0])
     parts: dict[str, list[Example]] = {"train": [], "validation": [], "test": []}
     for digest, example in ordered:
-        parts[_part(digest, spec)].append(example)
+        decisive = digest if example.group is None else _digest(normalised(example.group), spec.seed)
+        parts[_part(decisive, spec)].append(example)
+    return _without_leaks(parts, len(ordered), spec)
+
+
+def _without_leaks(parts: dict[str, list[Example]], rows: int, spec: SplitSpec) -> Split:
     seen = {loose_key(example.content) for example in parts["train"]}
-    validation = _unseen(parts["validation"], seen)
-    test = _unseen(parts["test"], seen)
-    dropped = len(ordered) - len(parts["train"]) - len(validation) - len(test)
-    split = Split(parts["train"], validation, test, dropped)
-    _check_parts(split, len(ordered), spec)
+    duplicates = len(parts["train"]) - len(seen)
+    leaked = repeated = 0
+    for name in ("validation", "test"):
+        kept, again = _unseen(parts[name], seen)
+        leaked += len(parts[name]) - len(kept) - again
+        repeated += again
+        parts[name] = kept
+    split = Split(**parts, leaked=leaked, repeated=repeated, duplicates=duplicates, groups=_groups(parts))
+    _check_parts(split, rows, spec)
     return split
 
 
@@ -69,23 +96,35 @@ def _part(digest: str, spec: SplitSpec) -> str:
     return "validation" if share < spec.test + spec.validation else "train"
 
 
-def _unseen(examples: list[Example], seen: set[str]) -> list[Example]:
-    """The examples not seen before, in order; what is kept is added to `seen`."""
-    kept = []
+def _unseen(examples: list[Example], earlier: set[str]) -> tuple[list[Example], int]:
+    """The examples not in earlier parts, each once, in order; with them how many repeats there were among them.
+
+    What is kept is added to `earlier`.
+    """
+    kept: dict[str, Example] = {}
+    repeats = 0
     for example in examples:
         key = loose_key(example.content)
-        if key not in seen:
-            seen.add(key)
-            kept.append(example)
-    return kept
+        if key in kept:
+            repeats += 1
+        elif key not in earlier:
+            kept[key] = example
+    earlier.update(kept)
+    return list(kept.values()), repeats
+
+
+def _groups(parts: dict[str, list[Example]]) -> dict[str, int]:
+    named = {name: {e.group for e in rows if e.group is not None} for name, rows in parts.items()}
+    return {name: len(groups) for name, groups in named.items()} if any(named.values()) else {}
 
 
 def _check_parts(split: Split, rows: int, spec: SplitSpec) -> None:
-    for name in ("train", "validation", "test"):
-        if not getattr(split, name):
+    for name, part in split.parts.items():
+        if not part:
+            groups = " in groups that stay together" if split.groups else ""
             raise DataError(
-                f"the {name} part is empty: {rows} rows were cut into {len(split.train)} for training, "
+                f"the {name} part is empty: {rows} rows{groups} were cut into {len(split.train)} for training, "
                 f"{len(split.validation)} for validation and {len(split.test)} for testing "
-                f"({split.dropped} dropped as repeats); give more rows or other shares than "
+                f"({split.leaked + split.repeated} dropped as repeats); give more rows or other shares than "
                 f"validation {spec.validation:g} and test {spec.test:g}"
             )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from peft import PeftModel
 from torch.utils.data import Dataset
@@ -11,15 +9,16 @@ from transformers import PreTrainedModel, PrinterCallback, TrainerCallback, Trai
 
 from hpo_service.domain.trial import TrialConfig
 from hpo_service.training.base import Base
+from hpo_service.training.batches import Batches, LengthGrouped
 from hpo_service.training.plan import Plan
 from hpo_service.training.ranks import Ranks
 from hpo_service.training.schedules import SCHEDULES
 from hpo_service.training.shares import ShareOfRows, SharingTrainer
-from hpo_service.training.tokens import IGNORED, TokenRow, collate
+from hpo_service.training.tokens import IGNORED, TokenRow, TokenRows
 
 
 class _Rows(Dataset[TokenRow]):
-    def __init__(self, rows: list[TokenRow]) -> None:
+    def __init__(self, rows: TokenRows) -> None:
         self._rows = rows
 
     def __len__(self) -> int:
@@ -33,7 +32,7 @@ def build_trainer(
     config: TrialConfig,
     plan: Plan,
     base: Base,
-    rows: list[TokenRow],
+    rows: TokenRows,
     model: PreTrainedModel | PeftModel,
     watch: TrainerCallback,
     scratch: str,
@@ -43,21 +42,29 @@ def build_trainer(
 
     `scratch` is a folder the Trainer may think its own; nothing is saved there.
     """
-    stack = partial(collate, padding=base.padding)
+    batches = _batches(config, base.padding)
     trainer = SharingTrainer(
         model=model,
         args=_arguments(config, plan, base, scratch),
         train_dataset=_Rows(rows),
-        data_collator=stack if ranks.size == 1 else ShareOfRows(ranks, stack),
+        data_collator=batches if ranks.size == 1 else ShareOfRows(ranks, batches),
         callbacks=[watch],
     )
     trainer.hyper = config.training
+    trainer.batches = batches
+    if config.training.group_by_length:
+        trainer.order = LengthGrouped(rows.lengths.tolist(), config.training.effective_batch, config.seed)
     trainer.remove_callback(PrinterCallback)
     trainer.ranks, trainer.sharded = ranks, base.key.sharded
     if not trainer.model_accepts_loss_kwargs:
         # the model would average each micro-batch by itself; tokens of the whole effective batch weigh the same
         trainer.compute_loss_func = token_loss
     return trainer
+
+
+def _batches(config: TrialConfig, padding: int) -> Batches:
+    packed = config.data is not None and config.data.pack_rows
+    return Batches(padding, config.data.max_length if config.data and packed else None)
 
 
 def _arguments(config: TrialConfig, plan: Plan, base: Base, scratch: str) -> TrainingArguments:

@@ -111,6 +111,7 @@ def test_the_commands_are_these():
     assert {" ".join(path) for path in COMMANDS} >= {
         "run",
         "report",
+        "data report",
         "doctor",
         "worker",
         "worker list",

@@ -10,7 +10,7 @@ from filelock import FileLock
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hpo_service.errors import ModelError
-from hpo_service.training import family
+from hpo_service.training import cache as cache_module
 from hpo_service.training.architecture import Architecture
 from hpo_service.training.corpus import source_documents
 from hpo_service.training.family import FAMILY, Recipe, is_builtin, resolve_model, token_stream, train_tokenizer
@@ -126,7 +126,7 @@ def test_processes_that_ask_at_once_build_once_and_get_the_same_path(tmp_path: P
 def test_one_that_waits_says_so_and_then_takes_what_the_other_built(
     built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(family, "LOCK_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(cache_module, "LOCK_POLL_SECONDS", 0.01)
     target = tmp_path / "models" / built.name
     target.parent.mkdir()
     other = FileLock(f"{target}.lock", is_singleton=False)

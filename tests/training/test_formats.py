@@ -1,10 +1,13 @@
 """Row shapes: found by their columns, and every misfit named with row and column."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hpo_service.errors import DataError
 from hpo_service.training.formats import detect_format, read_examples
 from hpo_service.training.source import RawRow
+from hpo_service.training.split import loose_key
 
 
 def rows(*fields):
@@ -12,6 +15,13 @@ def rows(*fields):
 
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}
+SHAREGPT = {
+    "conversations": [
+        {"from": "system", "value": "be kind"},
+        {"from": "human", "value": "hi"},
+        {"from": "gpt", "value": "hello"},
+    ]
+}
 
 
 @pytest.mark.parametrize(
@@ -21,6 +31,8 @@ CHAT = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "c
         ({"instruction": "a", "output": "b"}, "alpaca"),
         ({"instruction": "a", "input": "c", "output": "b"}, "alpaca"),
         (CHAT, "messages"),
+        (SHAREGPT, "sharegpt"),
+        ({"input_ids": [1, 2], "attention_mask": [1, 1], "labels": [-100, 2]}, "tokenised"),
         ({"text": "a"}, "text"),
     ],
 )
@@ -55,12 +67,61 @@ def test_rows_are_recognised_by_all_their_text():
     assert "hello" in chat.content
 
 
+def test_sharegpt_is_a_conversation_with_other_names():
+    (chat,) = read_examples(rows(SHAREGPT))[1]
+    assert chat.messages == (
+        {"role": "system", "content": "be kind"},
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "hello"},
+    )
+
+
+def test_rows_that_are_tokenised_already_keep_their_ids_and_labels():
+    with_labels, without = read_examples(
+        rows({"input_ids": [5, 6, 7], "labels": [-100, 6, 7]}, {"input_ids": [5, 67], "labels": None})
+    )[1]
+    assert (with_labels.ids, with_labels.labels) == ([5, 6, 7], [-100, 6, 7])
+    assert (without.ids, without.labels) == ([5, 67], ())
+    assert loose_key(without.content) != loose_key(with_labels.content)
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"input_ids": "1 2"}, "column 'input_ids' must be a list of whole numbers, not a str"),
+        ({"input_ids": []}, "column 'input_ids' is empty, so there is nothing to learn"),
+        ({"input_ids": [1, 2.5]}, "column 'input_ids', number 2 must be a whole number, not 2.5"),
+        ({"input_ids": [1, True]}, "column 'input_ids', number 2 must be a whole number, not True"),
+        ({"input_ids": [1, 2], "labels": [1]}, "column 'labels' has 1 numbers for 2 in 'input_ids'"),
+        (
+            {"input_ids": [1, 2], "labels": [-100, 3]},
+            "column 'labels', number 2 is 3; it must be -100 or the token there, 2",
+        ),
+    ],
+)
+def test_ids_that_cannot_be_learned_are_named(fields, message):
+    with pytest.raises(DataError) as caught:
+        read_examples(rows(fields))
+    assert str(caught.value).startswith(f"rows.jsonl, line 1: {message}")
+
+
+def test_a_group_is_read_from_the_column_that_is_named_for_it():
+    fields = {"prompt": "a", "completion": "b"}
+    assert [e.group for e in read_examples(rows({**fields, "author": 7}), group="author")[1]] == ["7"]
+    assert [e.group for e in read_examples(rows(fields))[1]] == [None]
+    with pytest.raises(DataError, match=r"line 1: column 'author', which data\.group names, is missing"):
+        read_examples(rows(fields), group="author")
+    with pytest.raises(DataError, match=r"'author', which data\.group names, must be text or a number, not nothing"):
+        read_examples(rows({**fields, "author": None}), group="author")
+
+
 def test_columns_that_fit_nothing_are_listed_with_what_would_fit():
     with pytest.raises(DataError) as caught:
         read_examples(rows({"question": "a", "answer": "b"}))
     assert str(caught.value) == (
         "rows.jsonl, line 1: the columns question, answer fit no known format: messages (messages); "
-        "prompt-completion (prompt, completion); alpaca (instruction, output); text (text)"
+        "sharegpt (conversations); tokenised (input_ids); prompt-completion (prompt, completion); "
+        "alpaca (instruction, output); text (text)"
     )
 
 
@@ -93,3 +154,33 @@ def test_a_conversation_that_cannot_be_learned_from_is_named(turns, message):
     with pytest.raises(DataError) as caught:
         read_examples(rows({"messages": turns}))
     assert str(caught.value).startswith(f"rows.jsonl, line 1: {message}")
+
+
+def test_a_sharegpt_turn_from_nobody_known_is_named():
+    stranger = {"conversations": [{"from": "oracle", "value": "hi"}]}
+    with pytest.raises(DataError, match=r"'conversations', turn 1 is from 'oracle'; those known are human, user"):
+        read_examples(rows(stranger))
+    with pytest.raises(DataError, match="column 'conversations', turn 1 needs a from and a value, both text"):
+        read_examples(rows({"conversations": [{"from": "gpt"}]}))
+
+
+TEXTS = st.text(max_size=20)
+TURNS = st.lists(
+    st.fixed_dictionaries({"from": st.sampled_from(["human", "gpt", "system"]), "value": TEXTS}), min_size=1, max_size=4
+)
+VALUES = st.none() | st.integers() | TEXTS | st.lists(st.integers(-5, 9), max_size=4) | TURNS
+COLUMNS = ["prompt", "completion", "instruction", "output", "text", "messages", "conversations", "input_ids", "labels"]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.dictionaries(st.sampled_from(COLUMNS), VALUES, max_size=4), min_size=1, max_size=3))
+def test_any_rows_are_understood_or_refused_in_one_line_that_names_one(found):
+    try:
+        _, examples = read_examples(rows(*found))
+    except DataError as error:
+        refusal = str(error)
+    else:
+        assert [bool(example.content) for example in examples] == [True] * len(found)
+        return
+    assert refusal.startswith("rows.jsonl, line ")
+    assert "\n" not in refusal

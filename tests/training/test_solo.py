@@ -303,7 +303,7 @@ def test_rows_longer_than_the_model_has_positions_are_refused(trainee, tmp_path)
 def test_models_with_the_same_tokenizer_share_their_rows(trainee, tmp_path, monkeypatch):
     prepared = []
     monkeypatch.setattr(
-        "hpo_service.training.residents.prepare_rows", lambda *args: prepared.append(args) or prepare_rows(*args)
+        "hpo_service.training.row_cache.prepare_rows", lambda *args: prepared.append(args) or prepare_rows(*args)
     )
     trainee.run(trainee.config(), "small")
     trainee.run(trainee.config(model=save_tiny_llama(tmp_path / "other", seed=3)), "large")

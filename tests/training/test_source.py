@@ -127,7 +127,24 @@ def test_a_hub_data_set_gives_its_train_split(monkeypatch):
             "train": datasets.Dataset.from_list(ROWS),
         }
     )
-    monkeypatch.setattr(datasets, "load_dataset", lambda name: loaded)
+    asked = []
+
+    def load(name, subset, split):
+        asked.append((name, subset, split))
+        return loaded[split] if split else loaded
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
     assert [row.fields for row in read_rows("somebody/something")] == ROWS
-    monkeypatch.setattr(datasets, "load_dataset", lambda name: loaded["test"])
-    assert [row.origin for row in read_rows("somebody/else")] == ["somebody/else, row 1"]
+    assert [row.fields["prompt"] for row in read_rows("somebody/something", "french", "test")] == ["x"]
+    assert asked == [("somebody/something", None, None), ("somebody/something", "french", "test")]
+
+
+def test_a_hub_data_set_of_several_configurations_asks_for_one(monkeypatch):
+    import datasets
+
+    def load(name, subset, split):
+        raise ValueError("Config name is missing.\nPlease pick one among: ['en', 'fr']")
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    with pytest.raises(DataError, match=r"pick one among: \['en', 'fr'\]; name one of them as data\.subset$"):
+        read_rows("somebody/something")

@@ -3,6 +3,8 @@
 import random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hpo_service.domain.data_spec import SplitSpec
 from hpo_service.errors import DataError
@@ -56,10 +58,11 @@ def test_held_out_rows_that_are_repeats_are_dropped():
     shouted = [Example("copy", e.prompt.upper() + "!", e.completion) for e in rows]
     split = split_examples(rows + shouted, SplitSpec(validation=0.2, test=0.2))
     keys = [[loose_key(content) for content in part] for part in contents(split)]
-    assert split.dropped > 50
+    dropped = split.leaked + split.repeated
+    assert split.leaked > 50
     assert not set(keys[0]) & set(keys[1] + keys[2])
     assert len(set(keys[1] + keys[2])) == len(keys[1] + keys[2])
-    assert sum(map(len, keys)) + split.dropped == 800
+    assert sum(map(len, keys)) + dropped == 800
 
 
 def test_differences_that_nobody_sees_do_not_separate_rows():
@@ -81,3 +84,51 @@ def test_an_empty_part_is_one_clear_line():
         "the validation part is empty: 3 rows were cut into 3 for training, 0 for validation and 0 for testing "
         "(0 dropped as repeats); give more rows or other shares than validation 0.01 and test 0.01"
     )
+
+
+def test_repeats_are_told_by_where_they_stand():
+    rows = examples(100)
+    split = split_examples([*rows, *rows], SplitSpec(validation=0.2, test=0.2))
+    once = split_examples(rows, SplitSpec(validation=0.2, test=0.2))
+    assert (split.leaked, split.duplicates) == (0, len(once.train))
+    assert split.repeated == len(once.validation) + len(once.test)
+    assert len(split.train) == 2 * len(once.train)
+
+
+def grouped(groups):
+    return [Example(f"row {i}", f"question {i}", f"answer {i}", group=group) for i, group in enumerate(groups)]
+
+
+def test_an_empty_part_of_few_groups_says_that_they_stay_together():
+    with pytest.raises(DataError, match="part is empty: 100 rows in groups that stay together were cut into"):
+        split_examples(grouped(["one"] * 100), SplitSpec())
+
+
+def test_a_held_out_row_that_another_group_trains_on_is_dropped():
+    rows = grouped([f"group {i % 40}" for i in range(400)])
+    copies = [Example("copy", e.prompt, e.completion, group=f"copies of {e.origin}") for e in rows[::3]]
+    split = split_examples(rows + copies, SplitSpec(validation=0.25, test=0.25))
+    train = {e.content for e in split.train}
+    assert split.leaked > 20
+    assert not train & {e.content for e in [*split.validation, *split.test]}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.text("abAB ,", min_size=1, max_size=4), st.sampled_from("uvwxyz")), min_size=30, max_size=80),
+    st.integers(0, 1000),
+    st.booleans(),
+)
+def test_whatever_the_rows_no_group_and_no_content_stands_in_two_parts(found, seed, with_groups):
+    rows = [Example(f"row {i}", completion=text, group=g if with_groups else None) for i, (text, g) in enumerate(found)]
+    try:
+        split = split_examples(rows, SplitSpec(validation=0.25, test=0.25, seed=seed))
+    except DataError:
+        return  # all of a part were repeats, or fell into another
+    keys = [{loose_key(e.content) for e in part} for part in split.parts.values()]
+    groups = [{e.group for e in part} for part in split.parts.values()]
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert not keys[one] & keys[other]
+        assert not with_groups or not groups[one] & groups[other]
+    assert sum(map(len, split.parts.values())) + split.leaked + split.repeated == len(rows)
+    assert (sum(split.groups.values()) > 0) is with_groups

@@ -8,7 +8,7 @@ from hpo_service.domain.data_spec import DataSpec, SplitSpec
 from hpo_service.errors import DataError
 from hpo_service.training.formats import Example
 from hpo_service.training.rows import prepare_rows
-from hpo_service.training.tokens import IGNORED, Tokenised, collate, tokenise
+from hpo_service.training.tokens import IGNORED, Tokenised, TokenRows, collate, tokenise
 from tests.training.tiny import CHAT_TEMPLATE, byte_tokenizer, pairs, write_rows
 
 BOS, EOS, PAD = 0, 1, 2
@@ -80,6 +80,38 @@ def test_rows_are_stacked_with_padding_hidden_by_the_mask():
     assert all(tensor.dtype == torch.long for tensor in batch.values())
 
 
+def test_all_of_a_row_is_learned_where_that_is_asked_for():
+    (row,) = tokenise([Example("", "ask ", "answer")], byte_tokenizer(), 128, "all").rows
+    assert learned(row, byte_tokenizer()) == "ask answer</s>"
+    (chat,) = tokenise([Example("", messages=CONVERSATION)], byte_tokenizer(CHAT_TEMPLATE), 256, "all").rows
+    assert learned(chat, byte_tokenizer()).startswith("user>one</user>")
+
+
+def test_rows_of_ids_are_taken_as_they_are():
+    examples = [Example("", ids=[5, 6, 7, 8], labels=[-100, -100, 7, 8]), Example("", ids=[9, 10, 11])]
+    rows = tokenise(examples, byte_tokenizer(), 3).rows
+    assert [row.ids.tolist() for row in rows] == [[5, 6, 7], [9, 10, 11]]
+    assert [row.labels.tolist() for row in rows] == [[IGNORED, IGNORED, 7], [IGNORED, 10, 11]]
+    (every,) = tokenise(examples[:1], byte_tokenizer(), 9, "all").rows
+    assert every.labels.tolist() == [IGNORED, 6, 7, 8]
+
+
+def test_an_id_that_the_tokenizer_does_not_know_is_named():
+    with pytest.raises(DataError, match="row 7: the token 259 is not in the vocabulary of 259"):
+        tokenise([Example("row 7", ids=[1, 259])], byte_tokenizer(), 8)
+
+
+def test_rows_in_flat_arrays_are_read_like_a_list():
+    rows = tokenise([Example("", "a" * i, "b") for i in range(5)], byte_tokenizer(), 16).rows
+    as_list = list(rows)
+    assert len(rows) == len(as_list) == 5
+    assert rows.lengths.tolist() == [len(row.ids) for row in as_list] == [3, 4, 5, 6, 7]
+    assert rows[-1].ids.tolist() == as_list[4].ids.tolist()
+    assert [row.ids.tolist() for row in rows[1:3]] == [row.ids.tolist() for row in as_list[1:3]]
+    with pytest.raises(IndexError):
+        rows[5]
+
+
 CONVERSATION = (
     {"role": "user", "content": "one"},
     {"role": "assistant", "content": "two"},
@@ -121,7 +153,7 @@ def test_a_conversation_may_open_with_the_assistant():
 @pytest.mark.parametrize(
     "template, message",
     [
-        (None, "row 7: the model's tokenizer has no chat template, so 'messages' cannot be rendered"),
+        (None, "row 7: the model's tokenizer has no chat template, so conversations cannot be rendered"),
         ("{{ raise_exception('roles must alternate') }}", "row 7: the model's chat template refuses the conversation"),
         (
             "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}",
@@ -152,7 +184,7 @@ def test_the_rows_of_a_study_come_with_their_counts(tmp_path):
     rows = prepare_rows(spec(tmp_path, [*pairs(200), *shouted], max_length=24), byte_tokenizer())
     assert rows.facts["data_format"] == "prompt-completion"
     assert rows.facts["rows_train"] == len(rows.train) > 250
-    assert rows.facts["rows_repeated"] > 20
+    assert rows.facts["rows_leaked"] > 20
     assert rows.facts["rows_truncated"] > 50
     assert rows.facts["rows_unsupervised"] == 0
 
@@ -173,7 +205,7 @@ def test_data_that_is_mostly_cut_away_is_refused(tmp_path):
 def test_a_held_out_part_that_is_cut_away_is_refused(tmp_path, monkeypatch):
     def none_for_the_test_part(examples, *args):
         whole = tokenise(examples, *args)
-        return Tokenised([], 0, len(examples)) if len(examples) < 20 else whole
+        return Tokenised(TokenRows.of([]), whole.lengths, 0, len(examples)) if len(examples) < 20 else whole
 
     monkeypatch.setattr("hpo_service.training.rows.tokenise", none_for_the_test_part)
     split = SplitSpec(validation=0.3, test=0.05)

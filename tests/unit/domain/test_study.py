@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from hpo_service.domain.data_spec import DataSpec
 from hpo_service.domain.model_spec import ModelSpec
 from hpo_service.domain.space import FloatParameter, IntParameter
 from hpo_service.domain.study import ObjectiveSpec, StudySpec, placeholders_in
@@ -194,6 +195,29 @@ def test_the_micro_batch_divides_every_effective_batch():
         assert ("training", "micro_batch") in refusals(study, training={"micro_batch": 4}, space=space)
     stepped = {"parameters": {"effective_batch": {"low": 16, "high": 33, "step": 8}}}
     assert study(training={"micro_batch": 8}, space=stepped).values_of("effective_batch") == [16, 24, 32]
+
+
+def test_packed_rows_leave_no_padding_for_batches_by_length_to_save():
+    rows = {"source": "c/rows", "pack_rows": True}
+    assert ("training", "group_by_length") in refusals(study, data=rows, training={"group_by_length": True})
+    assert study(data=rows).data == DataSpec(source="c/rows", pack_rows=True)
+
+
+def test_a_prefix_cannot_stand_before_each_packed_row():
+    rows = {"source": "c/rows", "pack_rows": True}
+    searched = {"parameters": {"method": {"choices": ["lora", "prefix"]}}}
+    assert ("data", "pack_rows") in refusals(
+        study, data=rows, training={"method": "prefix"}, space={"preset": "prefix"}
+    )
+    assert ("data", "pack_rows") in refusals(study, data=rows, space=searched)
+
+
+@pytest.mark.parametrize("source", ["rows.jsonl", "./rows", "builtin:stdlib-docstrings"])
+def test_configurations_and_splits_belong_to_the_hub(source):
+    found = refusals(study, data={"source": source, "subset": "en", "hub_split": "train"})
+    assert set(found) == {("data", "subset"), ("data", "hub_split")}
+    assert found["data", "subset"] == f"is for data sets from the hub, and {source} is none: drop it"
+    assert study(data={"source": "c/rows", "subset": "en", "hub_split": "train[:10%]"}).data.subset == "en"
 
 
 def test_values_are_choices_ends_of_a_range_or_the_fixed_one():

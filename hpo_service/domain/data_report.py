@@ -1,0 +1,105 @@
+"""What the rows of a study are like, told before anything is trained on them."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MANY_TRUNCATED = 0.05
+MANY_UNSUPERVISED = 0.01
+MANY_DUPLICATES = 0.05
+MUCH_PADDING = 0.3
+FEW_HELD_OUT = 50
+"""Below this many held-out rows the noise of their choice is larger than most differences between configurations."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PartReport(_Record):
+    """Rows of one part, or of all; token counts are those of rows before they are cut to length."""
+
+    rows: int = Field(description="Rows that have something to learn: those that are used.")
+    tokens: int = Field(description="Tokens of the rows used, after the cut.")
+    supervised_tokens: int = Field(description="Tokens that are learned.")
+    p50: int = Field(description="Half of the rows have at most this many tokens.")
+    p90: int
+    p99: int
+    longest: int = Field(description="Tokens of the longest row.")
+    truncated: int = Field(description="Rows cut to `max_length`.")
+    unsupervised: int = Field(description="Rows dropped because no learned token is left after the cut.")
+    groups: int | None = Field(default=None, description="Groups, where `data.group` names them.")
+
+    @property
+    def truncated_share(self) -> float:
+        """Share of the rows that are cut."""
+        return self.truncated / max(1, self.rows + self.unsupervised)
+
+    @property
+    def unsupervised_share(self) -> float:
+        """Share of the rows that nothing can be learned from."""
+        return self.unsupervised / max(1, self.rows + self.unsupervised)
+
+
+class DataReport(_Record):
+    """The data of a study as the model will see them."""
+
+    source: str
+    format: str = Field(description="Shape of the rows, as found or as given.")
+    learn: str
+    max_length: int
+    rows_read: int
+    rows_split: int = Field(description="Rows cut into parts: fewer than read where `max_rows` is set.")
+    leaked: int = Field(description="Held-out rows removed because they stand in another part too.")
+    repeated: int = Field(description="Held-out rows removed because they stand in their part already.")
+    duplicates: int = Field(description="Training rows that repeat another; they are kept.")
+    longest_row: str = Field(description="Where the longest row stands.")
+    padding_share: float = Field(description="Share of a training batch of 8 random rows that is padding.")
+    parts: dict[str, PartReport]
+    whole: PartReport
+    fingerprint: str = Field(description="SHA-256 of all token ids and labels, in order.")
+
+    def of_source(self, source: str) -> DataReport:
+        """The same report of equal data that lie elsewhere."""
+        where = self.longest_row
+        if where.startswith(self.source):
+            where = source + where.removeprefix(self.source)
+        return self.model_copy(update={"source": source, "longest_row": where})
+
+    def facts(self) -> dict[str, int | str]:
+        """The short form that stands with every trial."""
+        facts: dict[str, int | str] = {"data_format": self.format}
+        facts |= {f"rows_{name}": part.rows for name, part in self.parts.items()}
+        facts |= {
+            "rows_truncated": self.whole.truncated,
+            "rows_unsupervised": self.whole.unsupervised,
+            "rows_leaked": self.leaked,
+            "rows_repeated": self.repeated,
+            "rows_duplicated": self.duplicates,
+            "row_tokens_p50": self.whole.p50,
+            "row_tokens_p90": self.whole.p90,
+            "row_tokens_p99": self.whole.p99,
+            "row_tokens_longest": self.whole.longest,
+        }
+        return facts if self.whole.groups is None else {**facts, "row_groups": self.whole.groups}
+
+    def warnings(self) -> list[str]:
+        """What is probably not meant, each with what to do about it."""
+        found = []
+        whole, train = self.whole, self.parts["train"]
+        if whole.truncated_share > MANY_TRUNCATED:
+            remedy = f"raise data.max_length (99% of the rows have at most {whole.p99})"
+            found.append(f"{whole.truncated_share:.0%} of the rows are cut to {self.max_length} tokens: {remedy}")
+        if whole.unsupervised_share > MANY_UNSUPERVISED:
+            remedy = "raise data.max_length, or shorten the prompts"
+            found.append(f"{whole.unsupervised_share:.0%} of the rows have nothing to learn and are dropped: {remedy}")
+        if self.duplicates > MANY_DUPLICATES * train.rows:
+            found.append(f"{self.duplicates} of {train.rows} training rows repeat another: remove them from the data")
+        for name in ("validation", "test"):
+            if self.parts[name].rows < FEW_HELD_OUT:
+                remedy = f"give more rows or a larger data.split.{name}"
+                found.append(f"{self.parts[name].rows} {name} rows tell configurations apart poorly: {remedy}")
+        if self.padding_share > MUCH_PADDING:
+            remedy = "data.pack_rows: true saves it"
+            found.append(f"{self.padding_share:.0%} of a training batch is padding: {remedy}")
+        return found

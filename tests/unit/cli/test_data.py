@@ -1,0 +1,112 @@
+"""`hpo-service data report`: a child looks at the rows; its answer, or what went wrong, is told in one place."""
+
+import json
+import subprocess
+
+import pytest
+
+from hpo_service.cli import data, main
+from hpo_service.domain.data_report import DataReport
+
+PART = {"rows": 80, "tokens": 900, "supervised_tokens": 500, "p50": 9, "p90": 12, "p99": 40, "longest": 99}
+PART |= {"truncated": 8, "unsupervised": 0, "groups": 7}
+REPORT = {
+    "source": "rows.jsonl",
+    "format": "sharegpt",
+    "learn": "completions",
+    "max_length": 32,
+    "rows_read": 123,
+    "rows_split": 100,
+    "leaked": 3,
+    "repeated": 2,
+    "duplicates": 1,
+    "longest_row": "rows.jsonl, line 5",
+    "padding_share": 0.1,
+    "parts": {"train": PART, "validation": PART, "test": PART},
+    "whole": PART,
+    "fingerprint": "abc",
+}
+
+
+@pytest.fixture
+def study(tmp_path):
+    (tmp_path / "rows.jsonl").write_text("{}")
+    path = tmp_path / "study.yaml"
+    path.write_text("name: mine\nmodel: {base: some/model}\ndata: {source: rows.jsonl, group: author}\n")
+    return path
+
+
+@pytest.fixture
+def child(monkeypatch):
+    """Stands in for the child process: what it was asked, and what it shall answer."""
+    asked, answers = [], []
+
+    def run(command, *, input, **_):
+        asked.append((command, json.loads(input)))
+        return subprocess.CompletedProcess(command, *answers[-1])
+
+    monkeypatch.setattr(data.subprocess, "run", run)
+    return asked, answers
+
+
+def call(*arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(["data", "report", *map(str, arguments)])
+    return ended.value.code
+
+
+def test_people_get_tables_and_warnings(study, child, capsys):
+    asked, answers = child
+    answers.append((0, json.dumps({"report": REPORT}), ""))
+    assert call(study) == 0
+    command, request = asked[0]
+    assert command[1:] == ["-m", "hpo_service.training.data_report"]
+    assert request["data"]["source"] == str(study.parent / "rows.jsonl")
+    assert request["model"]["base"] == "some/model"
+    shown = capsys.readouterr().out
+    for text in ("sharegpt; the loss is taken on completions", "123 read, 100 used", "groups", "10.0%", "line 5"):
+        assert text in shown
+    assert "warning: 10% of the rows are cut to 32 tokens" in shown
+
+
+def test_machines_get_one_document(study, child, capsys):
+    child[1].append((0, json.dumps({"report": REPORT}), ""))
+    assert call(study, "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert DataReport.model_validate({k: v for k, v in document.items() if k != "warnings"}).whole.p99 == 40
+    assert len(document["warnings"]) == 1
+
+
+@pytest.mark.parametrize(
+    "answer, code, message",
+    [
+        (
+            (1, '{"error": "rows.jsonl, line 3 is not valid JSON"}', ""),
+            1,
+            "error: rows.jsonl, line 3 is not valid JSON",
+        ),
+        ((137, "", ""), 1, "error: the data report ended with status 137: it wrote nothing"),
+        (
+            (1, "", "Traceback\nModuleNotFoundError: No module named 'torch'\n"),
+            1,
+            "error: the data report ended with status 1: ModuleNotFoundError: No module named 'torch'; "
+            "pip install 'hpo-service[train]'",
+        ),
+    ],
+    ids=["data", "killed", "no trainer"],
+)
+def test_what_went_wrong_is_one_line(study, child, capsys, answer, code, message):
+    child[1].append(answer)
+    assert call(study) == code
+    assert capsys.readouterr().err.strip() == message
+
+
+def test_an_objective_of_ones_own_has_no_data_to_report_on(tmp_path, child, capsys):
+    path = tmp_path / "study.yaml"
+    path.write_text(
+        "name: mine\nobjective: {python: 'a:b'}\nspace: {parameters: {x: {low: 0.0, high: 1.0}}}\n"
+        "search: {budget: {trials: 20}}\n"
+    )
+    assert call(path) == 2
+    assert "study mine has an objective of its own" in capsys.readouterr().err
+    assert child[0] == []
