@@ -93,6 +93,23 @@ class UnfitError(TrialError):
     """A configuration that cannot be trained, whatever the machine: it costs its own trial, as infeasible."""
 
 
+class DoesNotFitError(UnfitError):
+    """A configuration needs more memory than the device has; the message names sizes and remedies.
+
+    Attributes:
+        over_gb: by how much it is too large, in GB of 1e9 bytes, above 0.
+        estimate_gb: what its tensors were thought to take, or None where that could not be told.
+        ran_out: whether memory ran out in trying; False where it was refused beforehand.
+    """
+
+    def __init__(
+        self, message: str, *, over_gb: float, estimate_gb: float | None = None, ran_out: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.over_gb, self.estimate_gb, self.ran_out = over_gb, estimate_gb, ran_out
+        self.fatal = ran_out
+
+
 class AttemptError(TrialError):
     """This attempt failed for a reason that the next one may not meet: a command that was killed, a busy machine."""
 

@@ -92,7 +92,9 @@ class Host:
     def fail(self, link: TrialLink, error: BaseException) -> None:
         """Tell that a trial ended in an error; one whose configuration cannot be trained is infeasible."""
         if isinstance(error, UnfitError):
-            self.finish(link, Outcome(kind=OutcomeKind.INFEASIBLE, reason=reason_of(error)))
+            self.finish(
+                link, Outcome(kind=OutcomeKind.INFEASIBLE, reason=reason_of(error), restart=self._is_fatal(error))
+            )
             return
         if not isinstance(error, TrialError):
             log.error("trial %s failed", link.trial, exc_info=error)

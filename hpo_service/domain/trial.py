@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from hpo_service.domain.data_spec import DataSpec
 from hpo_service.domain.evaluation_spec import EvaluationSpec
+from hpo_service.domain.model_shape import ModelShape
 from hpo_service.domain.model_spec import ModelSpec
 from hpo_service.domain.space import ParameterValue
 from hpo_service.domain.study import ObjectiveSpec
@@ -50,6 +51,7 @@ class TrialConfig(_Record):
     evaluation: EvaluationSpec | None = Field(default=None, description="Task metrics to measure at the end.")
     tracking: TrackingSpec | None = Field(default=None, description="Trackers to report to.")
     sharding: Literal["none", "fsdp"] = "none"
+    memory_correction: float = Field(default=1.0, gt=0, description="Measured memory over estimate, so far.")
 
 
 class Lease(_Record):
@@ -130,6 +132,7 @@ class ModelFacts(_Record):
     hidden_size: int = Field(gt=0)
     parameters: int | None = Field(default=None, description="Number of weights, when loaded.")
     fingerprint: str = Field(default="", description="Hash of configuration and weights' identity.")
+    shape: ModelShape | None = Field(default=None, description="Sizes that decide its memory, where its config tells.")
 
 
 class OutcomeKind(StrEnum):

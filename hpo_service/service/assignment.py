@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
+from hpo_service.domain.room import measured_correction, memory_case
 from hpo_service.domain.study import StudySpec
 from hpo_service.domain.training_spec import TrainingSpec
 from hpo_service.domain.trial import Assignment, Lease, Stage, TrialConfig
@@ -9,8 +12,17 @@ from hpo_service.storage.studies import StageRow
 from hpo_service.storage.trials import TrialRow
 
 
-def assignment(spec: StudySpec, stage: StageRow, trial: TrialRow) -> Assignment:
-    """Resolve a claimed trial into an assignment; the trial must be bound to an Optuna trial."""
+def assignment(
+    spec: StudySpec, stage: StageRow, trial: TrialRow, measured: Iterable[Mapping[str, object]] = ()
+) -> Assignment:
+    """Resolve a claimed trial into an assignment; the trial must be bound to an Optuna trial.
+
+    Args:
+        spec: of the study.
+        stage: the trial's.
+        trial: as it was claimed.
+        measured: facts of trials that have ended; of those that tell of the same model and method, memory is learned.
+    """
     if trial.number is None:
         raise ValueError(f"trial {trial.id} of {stage.optuna_name} has no number: it was not bound")
     return Assignment(
@@ -19,12 +31,18 @@ def assignment(spec: StudySpec, stage: StageRow, trial: TrialRow) -> Assignment:
         stage=stage.stage,
         number=trial.number,
         attempt=trial.attempt,
-        config=trial_config(spec, stage.stage, trial),
+        config=_corrected(trial_config(spec, stage.stage, trial), measured),
         lease_seconds=spec.execution.lease_seconds,
         hang_seconds=spec.execution.hang_seconds,
         slots=spec.execution.trials_per_worker,
         gpus=spec.execution.gpus_per_trial,
     )
+
+
+def _corrected(config: TrialConfig, measured: Iterable[Mapping[str, object]]) -> TrialConfig:
+    alike = memory_case(config.model_name, config.training.method)
+    correction = measured_correction(facts for facts in measured if facts.get("memory_of") == alike)
+    return config.model_copy(update={"memory_correction": correction})
 
 
 def trial_config(spec: StudySpec, stage: Stage, trial: TrialRow) -> TrialConfig:

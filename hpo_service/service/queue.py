@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from hpo_service.domain.room import vram_over_gb
 from hpo_service.domain.states import StudyState, TrialState
 from hpo_service.domain.study import StudySpec
 from hpo_service.domain.trial import Assignment, Decision, Lease, ModelFacts, Outcome, OutcomeKind, Report, Stage
@@ -18,6 +19,7 @@ from hpo_service.service.unreadable import Unreadable
 from hpo_service.storage.database import Database
 from hpo_service.storage.scores import ScoreStore
 from hpo_service.storage.studies import StageRow, StudyRow, StudyStore
+from hpo_service.storage.trial_reader import Facts
 from hpo_service.storage.trials import GIVEN_BACK_BY, TrialRow, TrialStore
 from hpo_service.storage.workers import WorkerStore
 
@@ -108,8 +110,9 @@ class TrialQueue:
             reach("claim.taken")
             if trial.optuna_id is None:
                 trial = self._bind(stage, trial)
+            measured = self._measured(spec, stage, trial)
         reach("claim.committed")
-        return assignment(spec, stage, trial)
+        return assignment(spec, stage, trial, measured)
 
     def _claim_new(self, study: StudyRow, stage: StageRow, worker_id: str) -> Assignment | None:
         if stage.stage is not Stage.SEARCH:
@@ -138,9 +141,16 @@ class TrialQueue:
                 if trial is None:
                     collisions += 1
                     continue
+                measured = self._measured(spec, stage, trial)
             reach("claim.committed")
-            return assignment(spec, stage, trial)
+            return assignment(spec, stage, trial, measured)
         return None
+
+    def _measured(self, spec: StudySpec, stage: StageRow, trial: TrialRow) -> list[Facts]:
+        """What ended trials tell of their memory; those of later stages may share a model."""
+        if spec.model is None:
+            return []
+        return self.trials.complete_facts(trial.study_id, stage.id if stage.stage is Stage.SEARCH else None)
 
     def _suggest(self, spec: StudySpec, stage: StageRow, draw: int) -> Suggestion | None:
         suggestion = self.optuna.suggest(
@@ -328,7 +338,7 @@ class TrialQueue:
         value = value if _is_finite(value) else None
         if state is TrialState.COMPLETE and value is None:
             state, reason = TrialState.PRUNED, f"the final value is not a finite number ({outcome.value}): {reason}"
-        violation = 1.0 if state is TrialState.INFEASIBLE else None
+        violation = vram_over_gb(outcome.facts, infeasible=state is TrialState.INFEASIBLE)
         self.optuna.finish(_optuna_id(trial), state, value, violation)
         reach("finish.told")
         if outcome.validation is not None:

@@ -20,6 +20,12 @@ TrialRows: TypeAlias = list[TrialRow]
 ReportRows: TypeAlias = list[ReportRow]
 AttemptRows: TypeAlias = list[AttemptRow]
 
+Facts: TypeAlias = dict[str, float | int | str | None]
+FactRows: TypeAlias = list[Facts]
+
+# Trials that `complete_facts` returns: enough for a median.
+LATEST = 20
+
 _trial = schema.trial.c
 _attempt = schema.attempt.c
 
@@ -152,6 +158,17 @@ class TrialReader:
             .where(_trial.stage_id == stage_id)
         )
         return float(self._database.connection.scalar(statement) or 0.0)
+
+    def complete_facts(self, study_id: int, stage_id: int | None = None) -> FactRows:
+        """Return the facts of the latest complete trials of a study, or of one of its stages, latest first."""
+        wanted = _trial.study_id == study_id if stage_id is None else _trial.stage_id == stage_id
+        statement = (
+            select(_trial.facts)
+            .where(wanted, _trial.state == TrialState.COMPLETE)
+            .order_by(_trial.stage_id.desc(), _trial.ordinal.desc())
+            .limit(LATEST)
+        )
+        return list(self._database.connection.scalars(statement))
 
     def _locked(self, trial_id: int) -> TrialRow:
         row = self._find(select(schema.trial).where(_trial.id == trial_id).with_for_update(key_share=True))

@@ -22,12 +22,14 @@ from transformers import (
 )
 
 from hpo_service.domain.methods import METHODS, held_in
+from hpo_service.domain.model_shape import ModelShape
 from hpo_service.domain.model_spec import ModelSpec
 from hpo_service.domain.trial import ModelFacts
 from hpo_service.errors import ModelError
 from hpo_service.training.architecture import Blueprint
 from hpo_service.training.cache import Progress
 from hpo_service.training.family import BYTES, FAMILY, PREFIX, byte_tokenizer, is_builtin, resolve_model
+from hpo_service.training.faults import is_out_of_memory
 from hpo_service.training.tokenizer import load_tokenizer, tokenizer_fingerprint
 
 # Values of each weight that go into the fingerprint: fine-tuning moves nearly all of them.
@@ -142,9 +144,9 @@ def load_base(key: BaseKey, cache: Path, progress: Progress, wanted_later: str |
             **where,
         )
     # Loading reaches into the hub, remote code and quantisation libraries, which raise what they like.
-    except torch.cuda.OutOfMemoryError:
-        raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise ModelError(f"model {key.name} cannot be loaded: {_reason(error)}") from error
     if quantised:
         from peft import prepare_model_for_kbit_training
@@ -173,6 +175,7 @@ def _ready(key: BaseKey, model: PreTrainedModel, tokenizer: PreTrainedTokenizerB
         hidden_size=model.config.get_text_config().hidden_size,
         parameters=parameter_count(model),
         fingerprint=fingerprint(model),
+        shape=ModelShape.read(model.config.to_dict()),
     )
     return Base(key, model, tokenizer, facts)
 
@@ -189,7 +192,8 @@ def describe_model(name: str, trust_remote_code: bool = False) -> ModelFacts:
     if is_builtin(name):
         raise ModelError(f"there is no builtin model {name}; the builtin models are {', '.join(_builtin_names())}")
     config = _config(name, name, trust_remote_code)
-    return ModelFacts(family=config.model_type, hidden_size=config.get_text_config().hidden_size)
+    shape = ModelShape.read(config.to_dict())
+    return ModelFacts(family=config.model_type, hidden_size=config.get_text_config().hidden_size, shape=shape)
 
 
 def fingerprint(model: PreTrainedModel) -> str:

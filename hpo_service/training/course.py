@@ -11,6 +11,8 @@ DIVERGED = 3.0
 SMOOTHED_STEPS = 5
 # A base that already knows the data starts near 0, where three times is noise; in nats.
 LEAST_FIRST_LOSS = 0.1
+# Steps that float16's loss scaler may skip in a row: it starts at 2**16, and halves for each gradient that overflows.
+SCALER_TRIES = 20
 
 
 @dataclass
@@ -25,6 +27,7 @@ class Course:
     reference: float | None = None
     without_improvement: int = 0
     evaluations: int = 0
+    bad_norms: int = 0
     history: list[list[float]] = field(default_factory=list)
 
     def add_loss(self, loss: float) -> str:
@@ -36,6 +39,17 @@ class Course:
         self.since_report.append(loss)
         self.recent = [*self.recent, loss][-SMOOTHED_STEPS:]
         return self._too_high(sum(self.recent) / len(self.recent), "training")
+
+    def add_norm(self, norm: float, tries: int = 1) -> str:
+        """Take the gradient norm of a step; return why the run is lost, or nothing.
+
+        A step that is not finite leaves no weight finite, unless a loss scaler skips it: it is given some `tries`.
+        """
+        self.bad_norms = 0 if math.isfinite(norm) else self.bad_norms + 1
+        if self.bad_norms < tries:
+            return ""
+        in_a_row = f" in {tries} steps in a row" if tries > 1 else ""
+        return f"diverged: the gradient norm became {norm}{in_a_row}"
 
     def add_value(self, value: float, fraction: float, min_improvement: float) -> str:
         """Take an evaluation; return why the run is lost, or nothing."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from hpo_service.domain.room import memory_case
 from hpo_service.domain.trial import Outcome, OutcomeKind, Scores
 from hpo_service.training.examination import Answer, examine
 from hpo_service.training.job import Job
@@ -77,6 +78,7 @@ def run_facts(job: Job, watch: Watch, resumed_at: int, refused: str, trainable: 
         "compute": str(job.base.key.compute).removeprefix("torch."),
         "resumed_at_step": resumed_at,
         **machine_facts(),
+        **job.strain.facts(job.need, memory_case(job.base.key.name, job.config.training.method)),
         **job.rows.facts,
     }
     if course.best is not None:

@@ -26,6 +26,7 @@ def evaluate(
     *,
     compute: torch.dtype = torch.float32,
     batch_rows: int | None = None,
+    batch_tokens: int | None = None,
     touch: Callable[[], None] = lambda: None,
 ) -> Scores:
     """Score every row: sum of token NLL in nats and number of supervised tokens, in the order of `rows`.
@@ -37,14 +38,15 @@ def evaluate(
         rows: what to score.
         padding: an id to fill short rows with.
         compute: type of matrix products; other than float32 it is reached by autocast.
-        batch_rows: rows per forward pass; left out, as many as a bounded size of logits allows.
+        batch_rows: rows per forward pass; left out, as many as `batch_tokens` allow.
+        batch_tokens: padded tokens per forward pass; left out, as a bounded size of logits allows.
         touch: called after each batch.
     """
     model.eval()
     where = model.device
     nll = [0.0] * len(rows)
     by_length = sorted(range(len(rows)), key=lambda index: len(rows[index].ids))
-    tokens = affordable_tokens(model)
+    tokens = batch_tokens or affordable_tokens(model)
     with torch.no_grad(), autocast(where, compute):
         for indices in _batches(by_length, rows, tokens, batch_rows):
             batch = {name: tensor.to(where) for name, tensor in collate([rows[i] for i in indices], padding).items()}

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
@@ -15,7 +14,7 @@ from hpo_service.channel import Stopped
 from hpo_service.domain.evaluation_spec import METRIC_FACT, EvaluationSpec
 from hpo_service.errors import TrialError
 from hpo_service.training.evaluation import called
-from hpo_service.training.faults import is_fatal
+from hpo_service.training.faults import is_fatal, is_out_of_memory
 from hpo_service.training.generation import Question, end_ids, generate, question_of
 from hpo_service.training.job import Job
 from hpo_service.training.metrics import Sample, measure
@@ -49,7 +48,7 @@ def examine(job: Job, answer: Answer | None, clock: Callable[[], float] = time.m
         raise
     # Generation runs code of the model's own, which raises what it likes.
     except Exception as error:
-        if is_fatal(error) and not isinstance(error, torch.OutOfMemoryError):
+        if is_fatal(error) and not is_out_of_memory(error):
             raise
         return {"metrics_warning": f"no answers could be generated: {' '.join(str(error).split())}"}
     warnings = _write(samples, job.link.folder / SAMPLES)

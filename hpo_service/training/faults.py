@@ -8,15 +8,24 @@ import torch
 
 from hpo_service.errors import TrialError
 
+# How libraries say that there is no memory left, where they have no type of their own for it.
+NO_MEMORY = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on the GPU or on the host: with less of it the same work may go on."""
+    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+
 
 def is_fatal(error: BaseException) -> bool:
     """Whether the process must be replaced: a device error poisons its context, and memory may stay taken."""
     if isinstance(error, TrialError):
         return error.fatal
-    if isinstance(error, torch.cuda.OutOfMemoryError | torch.AcceleratorError | MemoryError):
+    if is_out_of_memory(error) or isinstance(error, torch.AcceleratorError):
         return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and ("CUDA" in text or "can't allocate memory" in text)
+    return isinstance(error, RuntimeError) and "CUDA" in str(error)
 
 
 def set_threads() -> None:

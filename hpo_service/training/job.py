@@ -13,6 +13,8 @@ from hpo_service.errors import DataError, ModelError, UnfitError
 from hpo_service.training.base import Base
 from hpo_service.training.batches import check_rows_stay_apart
 from hpo_service.training.checkpoint import CheckpointStore, Identity
+from hpo_service.training.memory import Need
+from hpo_service.training.oom import Strain
 from hpo_service.training.pieces import pieces
 from hpo_service.training.plan import Plan
 from hpo_service.training.residents import Residents
@@ -25,16 +27,20 @@ DECISIVE = {"model", "model_name", "data", "training", "seed"}
 
 @dataclass(frozen=True)
 class Job:
-    """A trial's link, base, rows, plan and checkpoints."""
+    """A trial's link, base, rows, plan and checkpoints; what it needs of memory, and what it had to give up."""
 
     link: TrialLink
     base: Base
     rows: StudyRows
     plan: Plan
     store: CheckpointStore
+    need: Need
+    strain: Strain
 
     @classmethod
-    def of(cls, link: TrialLink, residents: Residents, engine: str, ranks: int = 1) -> Job:
+    def of(
+        cls, link: TrialLink, residents: Residents, engine: str, ranks: int = 1, strain: Strain | None = None
+    ) -> Job:
         """Load what a trial needs.
 
         Args:
@@ -42,10 +48,12 @@ class Job:
             residents: what is loaded already.
             engine: name of the engine; checkpoints of another one do not fit.
             ranks: processes that share the trial.
+            strain: what limits its micro-batch; without it nothing does.
 
         Raises:
             ModelError, DataError: the inputs cannot be used, or not together.
             UnfitError: the hyper-parameters do not go together.
+            DoesNotFitError: the device has too little memory for a single row.
             Stopped: the trial was told to stop meanwhile.
         """
         config = link.config
@@ -62,7 +70,10 @@ class Job:
         link.check()
         identity = Identity(base.facts.fingerprint, _digest(config), rows.fingerprint, engine)
         store = CheckpointStore(link.folder / "checkpoint", identity)
-        return cls(link, base, rows, Plan.of(config.training, len(rows.train), ranks), store)
+        strain = strain or Strain()
+        need = Need.of(config, base, rows.longest, ranks, strain.capacity_gb, strain.limit)
+        plan = Plan.of(config.training, len(rows.train), ranks, need.limit)
+        return cls(link, base, rows, plan, store, need, strain)
 
     @property
     def config(self) -> TrialConfig:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from hpo_service.domain.batches import DEFAULT_MICRO_BATCH, micro_batch
 from hpo_service.domain.training_spec import TrainingSpec
 from hpo_service.errors import TrialError
-
-# Rows per forward pass where the study file does not say.
-DEFAULT_MICRO_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -27,8 +25,10 @@ class Plan:
     ranks: int = 1
 
     @classmethod
-    def of(cls, spec: TrainingSpec, rows: int, ranks: int = 1) -> Plan:
+    def of(cls, spec: TrainingSpec, rows: int, ranks: int = 1, limit: int | None = None) -> Plan:
         """Plan the full schedule for this many training rows; the last, smaller batch of an epoch counts as a step.
+
+        A micro-batch above `limit`, where memory allows no more, is cut; steps and schedule stay what they are.
 
         Raises:
             TrialError: the ranks cannot share the effective batch equally.
@@ -38,7 +38,8 @@ class Plan:
                 f"effective_batch {spec.effective_batch} cannot be shared equally by {ranks} GPUs: "
                 "choose a multiple of execution.gpus_per_trial"
             )
-        micro = micro_batch(spec.effective_batch // ranks, spec.micro_batch)
+        wanted = spec.micro_batch or DEFAULT_MICRO_BATCH
+        micro = micro_batch(spec.effective_batch // ranks, min(wanted, limit or wanted))
         steps = spec.epochs * math.ceil(rows / spec.effective_batch)
         return cls(
             micro_batch=micro,
@@ -56,9 +57,3 @@ class Plan:
     def fraction(self, evaluation: int) -> float:
         """The share of the run after which an evaluation is made, the same for every batch size."""
         return evaluation / self.evaluations
-
-
-def micro_batch(effective_batch: int, limit: int | None = None) -> int:
-    """The largest divisor of the effective batch up to `limit` (8 when left out): nothing is rounded away."""
-    top = min(limit or DEFAULT_MICRO_BATCH, effective_batch)
-    return next(rows for rows in range(top, 0, -1) if effective_batch % rows == 0)

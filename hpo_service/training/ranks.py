@@ -21,8 +21,9 @@ import torch.distributed as dist
 
 from hpo_service.channel import Stopped, may_go_better, reason_of
 from hpo_service.domain.messages import Admit
-from hpo_service.errors import TrialError
-from hpo_service.training.faults import is_fatal
+from hpo_service.domain.room import LEAST_OVER_GB
+from hpo_service.errors import DoesNotFitError, TrialError
+from hpo_service.training.faults import is_fatal, is_out_of_memory
 
 # Seconds that ranks wait for each other within a trial; a hang is noticed earlier, by the supervisor's hang_seconds.
 MEETING_SECONDS = 3600.0
@@ -110,6 +111,7 @@ class Ranks:
         Raises:
             Stopped: rank 0 was told to stop.
             torch.OutOfMemoryError: a rank ran out of memory.
+            DoesNotFitError: a rank has too little memory for a single row.
             RankError: a rank failed otherwise, or is gone.
         """
         words = self._say(dict(word))
@@ -156,6 +158,13 @@ class Ranks:
             if len(set(found)) > 1:
                 self._heard = RankError(f"the processes of the trial have unlike {name}: {', '.join(found)}")
                 raise self._heard
+
+    def least(self, number: float | None) -> float | None:
+        """The smallest number that any rank has, or None where one has none."""
+        if self.size == 1:
+            return number
+        found = [word["number"] for word in self.meet({"number": number})]
+        return None if None in found else min(found)
 
     def add_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
         """Give every rank the sum of all ranks' gradients; a word must have been heard just before."""
@@ -217,8 +226,10 @@ class Ranks:
 
 def _confession(error: BaseException) -> Word:
     kind = "stopped" if isinstance(error, Stopped) else "error"
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    if is_out_of_memory(error):
         kind = "memory"
+    if isinstance(error, DoesNotFitError):
+        kind = "fit"
     return {
         "failed": kind,
         "reason": reason_of(error),
@@ -233,6 +244,8 @@ def _failure(rank: int, size: int, word: Word) -> BaseException:
         return Stopped()
     if word["failed"] == "memory":
         return torch.OutOfMemoryError(reason)
+    if word["failed"] == "fit":
+        return DoesNotFitError(reason, over_gb=LEAST_OVER_GB, ran_out=True)
     return RankError(reason, retryable=word["retryable"], fatal=word["fatal"])
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-
-import torch
 
 from hpo_service.channel import TrialLink
 from hpo_service.domain.methods import METHODS
@@ -15,6 +13,8 @@ from hpo_service.errors import TrialError
 from hpo_service.training.architecture import Architecture, Blueprint
 from hpo_service.training.base import Base, BaseKey, describe_model, load_base
 from hpo_service.training.cache import Progress
+from hpo_service.training.memory import capacity_gb, check_before_loading, release_memory
+from hpo_service.training.oom import too_large, until_full
 from hpo_service.training.ranks import Ranks
 from hpo_service.training.row_cache import RowCache
 from hpo_service.training.rows import StudyRows
@@ -43,6 +43,7 @@ class Residents:
         Raises:
             TrialError: the trial names no model.
             ModelError: it cannot be loaded.
+            DoesNotFitError: the device has too little memory for it.
             Stopped: the trial was told to stop meanwhile.
         """
         config = link.config
@@ -52,9 +53,13 @@ class Residents:
         key = replace(key, sharded=config.sharding == "fsdp")
         if self._base is None or self._base.key != key:
             self.release()
+            check_before_loading(config, key, self.ranks.size, capacity_gb())
             what = "building a model" if key.blueprint else f"loading {key.name}"
             with link.busy(what, LOADING_SECONDS):
-                base = load_base(key, self.cache, _progress(link), wanted_later=config.model.target)
+                loading = partial(load_base, key, self.cache, _progress(link), wanted_later=config.model.target)
+                base, error = until_full(loading)
+                if base is None:
+                    raise too_large(None, capacity_gb(), f"{what} ({' '.join(str(error).split())})")
                 if key.sharded:
                     shard(base.model, self.ranks)
                 self._base = base
@@ -85,9 +90,7 @@ class Residents:
     def release(self) -> None:
         """Forget the base and give its memory back."""
         self._base = None
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        release_memory()
 
 
 def _blueprint(config: TrialConfig) -> Blueprint | None:

@@ -8,22 +8,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
 from hpo_service.channel import Stopped, TrialLink
 from hpo_service.domain.messages import Admit
 from hpo_service.domain.trial import Outcome, OutcomeKind, Scores
+from hpo_service.errors import DoesNotFitError
 from hpo_service.training.adapter import trainable
 from hpo_service.training.base import parameter_count
 from hpo_service.training.callback import WatchCallback
 from hpo_service.training.checkpoint import Checkpoint, replace_folder
-from hpo_service.training.course import Course
+from hpo_service.training.course import SCALER_TRIES, Course
 from hpo_service.training.ending import conclude, run_facts
 from hpo_service.training.evaluation import affordable_tokens, called, evaluate
 from hpo_service.training.examination import write_answers
+from hpo_service.training.faults import is_out_of_memory
 from hpo_service.training.job import Job
 from hpo_service.training.kept import Save, keeper
+from hpo_service.training.memory import capacity_gb, release_memory
+from hpo_service.training.oom import LastStep, Strain, until_full
 from hpo_service.training.ranks import Ranks
 from hpo_service.training.record import Facts
 from hpo_service.training.residents import Residents
@@ -51,6 +56,8 @@ class SoloEngine:
     def run(self, link: TrialLink) -> Outcome:
         """Run one trial to its end, resuming from its checkpoint where one fits.
 
+        Where memory runs out it goes on with a smaller micro-batch; what does not fit at all is infeasible.
+
         Raises:
             ModelError, DataError: the inputs cannot be used.
             Stopped: the trial was told to stop while there was nothing to save.
@@ -64,32 +71,52 @@ class SoloEngine:
         began = self.clock()
         if self.ranks.leads:
             self.ranks.call(Admit(trial=link.trial, config=link.config, folder=str(link.folder)))
-        with self.ranks.together():
-            job = Job.of(link, self.residents, "solo", self.ranks.size)
-        loaded = self.clock()
-        spec = link.config.training
-        clean = False
+        strain = Strain()
+        try:
+            outcome = self._persist(link, strain)
+        except DoesNotFitError as error:
+            outcome = strain.infeasible(error)
+        spent = (self.clock() - began) * self.ranks.size
+        facts: Facts = {"seconds_setup": strain.seconds_setup, "device_seconds": spent}
+        return outcome.model_copy(update={"facts": {**outcome.facts, **facts}, "restart": strain.suffered})
+
+    def _persist(self, link: TrialLink, strain: Strain) -> Outcome:
+        """Begin again with half the micro-batch, from where the last beginning got to, while memory runs out."""
+        while True:
+            began = self.clock()
+            with self.ranks.together():
+                strain.capacity_gb = self.ranks.least(capacity_gb())
+                job = Job.of(link, self.residents, "solo", self.ranks.size, strain)
+            strain.seconds_setup += self.clock() - began
+            outcome, error = until_full(partial(self._begin, job))
+            if outcome is not None:
+                return outcome
+            strain.halve(job.plan.micro_batch, job.need, error)
+            # a base that was trained itself is loaded again, and two may not fit
+            del job
+            release_memory()
+
+    def _begin(self, job: Job) -> Outcome:
+        spec, clean = job.config.training, False
         try:
             with (
                 self.ranks.together(),
-                trainable(job.base.model, spec, link.config.seed) as model,
-                keeper(model, spec, job.base.tokenizer, wanted=link.config.keep_adapter) as save,
+                trainable(job.base.model, spec, job.config.seed) as model,
+                keeper(model, spec, job.base.tokenizer, wanted=job.config.keep_adapter) as save,
             ):
                 outcome = self._train(job, model, save) if self.ranks.leads else self._follow(job, model)
             clean = True
-        except Stopped:
-            clean = True
+        except Exception as error:
+            clean = isinstance(error, Stopped) or is_out_of_memory(error)
             raise
         finally:
             # A base that was changed, or that a strange error left somehow, serves no other trial.
             if not spec.leaves_base or not clean:
                 self.residents.release()
-        spent = (self.clock() - began) * self.ranks.size
-        facts: Facts = {"seconds_setup": loaded - began, "device_seconds": spent}
-        return outcome.model_copy(update={"facts": {**outcome.facts, **facts}})
+        return outcome
 
     def _train(self, job: Job, model: PreTrainedModel | PeftModel, save: Save) -> Outcome:
-        link, plan = job.link, job.plan
+        link, plan, strain = job.link, job.plan, job.strain
         checkpoint, refused = job.store.newest()
         self._agree(job, checkpoint)
         score = self._scoring(job, model)
@@ -102,6 +129,8 @@ class SoloEngine:
             save=lambda: None,
             clock=self.clock,
             trackers=self._trackers,
+            seconds=strain.seconds,
+            bad_norms=SCALER_TRIES if job.base.key.compute == torch.float16 else 1,
         )
         callback = WatchCallback(watch, job.store, self.clock)
         models = self.residents.describe(link, job.base)
@@ -110,11 +139,16 @@ class SoloEngine:
             if self.ranks.size > 1:
                 trainer.add_callback(LeadCallback(self.ranks, link.config.seed))
             callback.scaler = lambda: trainer.accelerator.scaler
-            link.started(checkpoint.step / plan.steps if checkpoint else 0.0, models)
-            trainer.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
-        facts = run_facts(
-            job, watch, checkpoint.step if checkpoint else 0, refused, parameter_count(model, trainable=True)
-        )
+            last = LastStep()
+            trainer.add_callback(last)
+            if strain.begins_at(checkpoint.step if checkpoint else 0):
+                link.started(checkpoint.step / plan.steps if checkpoint else 0.0, models)
+            folder = str(checkpoint.folder) if checkpoint else None
+            _, ran_out = until_full(partial(trainer.train, resume_from_checkpoint=folder))
+        if ran_out is not None:
+            last.save(job.store, watch.course)
+            raise ran_out
+        facts = run_facts(job, watch, strain.resumed_at or 0, refused, parameter_count(model, trainable=True))
         if job.base.key.sharded:
             facts["base_share_held"] = share_held(job.base.model)
         facts |= trainer.batches.facts()
@@ -160,7 +194,10 @@ def _score(job: Job, model: PreTrainedModel | PeftModel, ranks: Ranks, rows: Seq
         touch()
         job.link.check_unless_saving()
 
-    return evaluate(inner, rows, job.base.padding, compute=compute, touch=alive)
+    def within(tokens: int) -> Scores:
+        return evaluate(inner, rows, job.base.padding, compute=compute, batch_tokens=tokens, touch=alive)
+
+    return job.strain.score(within, affordable_tokens(inner), job.need)
 
 
 def _keep(job: Job, save: Save) -> str:

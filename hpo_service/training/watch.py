@@ -62,8 +62,8 @@ class Seconds:
 class Watch:
     """Looks at every optimizer step of one run; `ending` says why it is to end early, if it is.
 
-    `score` evaluates the model as it is; `save` writes a checkpoint or raises OSError;
-    `trackers` are told of every report.
+    `score` evaluates the model as it is; `save` writes a checkpoint or raises OSError; `trackers` are told of every
+    report. So many gradients in a row as `bad_norms` says that are not finite end the run.
     """
 
     link: TrialLink
@@ -73,6 +73,7 @@ class Watch:
     score: Callable[[], Scores]
     save: Callable[[], object]
     clock: Callable[[], float] = time.monotonic
+    bad_norms: int = 1
     ending: Ending | None = None
     scores: Scores | None = None
     checkpoint_warning: str = ""
@@ -97,7 +98,7 @@ class Watch:
         self.seconds.train += step.seconds
         self._stretch_seconds += step.seconds
         self.link.touch(step.number / self.plan.steps, "training")
-        lost = self.course.add_loss(step.loss)
+        lost = self.course.add_loss(step.loss) or self.course.add_norm(step.grad_norm, self.bad_norms)
         if lost:
             self.ending = Ending(OutcomeKind.PRUNED, lost)
         elif due := self.plan.due(step.number):

@@ -1,12 +1,14 @@
 """The arithmetic of a run: nothing rounded away, evaluations at the same fractions whatever the batch."""
 
 import math
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hpo_service.domain.batches import micro_batch
 from hpo_service.domain.training_spec import TrainingSpec
-from hpo_service.training.plan import Plan, micro_batch
+from hpo_service.training.plan import Plan
 
 SPECS = st.builds(
     TrainingSpec,
@@ -41,6 +43,14 @@ def test_the_micro_batch_is_the_largest_divisor_up_to_its_limit():
     assert [micro_batch(16), micro_batch(12), micro_batch(7), micro_batch(11), micro_batch(4)] == [8, 6, 7, 1, 4]
     assert micro_batch(16, 3) == 2
     assert micro_batch(16, 64) == 16
+
+
+@given(SPECS, st.integers(1, 5000), st.integers(1, 64))
+def test_a_limit_cuts_the_micro_batch_and_nothing_else(spec, rows, limit):
+    free, cut = Plan.of(spec, rows), Plan.of(spec, rows, limit)
+    assert cut.micro_batch <= min(limit, free.micro_batch)
+    assert cut.micro_batch * cut.accumulation == spec.effective_batch
+    assert replace(cut, micro_batch=free.micro_batch, accumulation=free.accumulation) == free
 
 
 def test_warm_up_is_a_share_of_the_steps_rounded_up():
