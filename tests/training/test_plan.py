@@ -47,7 +47,7 @@ def test_the_micro_batch_is_the_largest_divisor_up_to_its_limit():
 
 @given(SPECS, st.integers(1, 5000), st.integers(1, 64))
 def test_a_limit_cuts_the_micro_batch_and_nothing_else(spec, rows, limit):
-    free, cut = Plan.of(spec, rows), Plan.of(spec, rows, limit)
+    free, cut = Plan.of(spec, rows), Plan.of(spec, rows, limit=limit)
     assert cut.micro_batch <= min(limit, free.micro_batch)
     assert cut.micro_batch * cut.accumulation == spec.effective_batch
     assert replace(cut, micro_batch=free.micro_batch, accumulation=free.accumulation) == free

@@ -176,6 +176,20 @@ def test_a_loss_that_is_not_a_number_on_one_rank_ends_both(trainer, trainee, tmp
     assert outcome.facts["steps"] == 3
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_runs_out_of_memory_has_both_go_on_with_less(trainer, trainee, tmp_path, rank):
+    config = trainee.config(effective_batch=8)
+    trainee.run(config, "alone")
+    trainer.admit(f"fault={rank},3,memory", config, tmp_path / "t")
+    messages = trainer.until_end()
+    outcome = messages[-1].outcome
+    assert outcome.kind is OutcomeKind.COMPLETE
+    # each rank has 4 of the 8 rows, and room for one at a time
+    assert (outcome.facts["micro_batch"], outcome.facts["accumulation"], outcome.facts["oom_halvings"]) == (1, 4, 2)
+    assert [r.value for r in reports(messages)] == pytest.approx([r.value for r in trainee.reports], abs=1e-5)
+    assert sum(message.type == "started" for message in messages) == 1
+
+
 def test_a_rank_that_is_killed_ends_the_other_and_leaves_nothing_behind(trainer, trainee, tmp_path):
     # in the middle of a step, while the other waits for its share of the weights
     trainer.admit("fault=1,1,killed", trainee.config().model_copy(update={"sharding": "fsdp"}), tmp_path / "t")
