@@ -141,7 +141,7 @@ def test_a_base_that_does_not_fit_is_infeasible(trainee, monkeypatch):
         outcome = trainee.run(trainee.config(), "bad")
     assert outcome.kind is OutcomeKind.INFEASIBLE
     assert outcome.restart
-    assert outcome.reason.startswith(f"out of memory loading model {trainee.llama} (CUDA out of memory.")
+    assert outcome.reason.startswith(f"out of memory loading {trainee.llama} (CUDA out of memory.")
     assert trainee.run(trainee.config(), "good").kind is OutcomeKind.COMPLETE
 
 
