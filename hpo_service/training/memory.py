@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from hpo_service.domain.batches import DEFAULT_MICRO_BATCH, micro_batch
 from hpo_service.domain.memory import CONTEXT_GB, GB, Demand
+from hpo_service.domain.micro_batches import DEFAULT_MICRO_BATCH, micro_batch
 from hpo_service.domain.model_shape import ModelShape
 from hpo_service.domain.room import check_at_rest, largest_fit
 from hpo_service.domain.trial import TrialConfig

@@ -11,9 +11,9 @@ from transformers import PreTrainedTokenizerBase
 
 from hpo_service.domain.data_report import DataReport, PartReport
 from hpo_service.domain.data_spec import DataSpec
+from hpo_service.domain.micro_batches import DEFAULT_MICRO_BATCH
 from hpo_service.errors import DataError
 from hpo_service.training.formats import Example, read_examples
-from hpo_service.training.plan import DEFAULT_MICRO_BATCH
 from hpo_service.training.source import read_rows
 from hpo_service.training.split import split_examples
 from hpo_service.training.tokens import IGNORED, Bounds, Tokenised, TokenRows, tokenise
