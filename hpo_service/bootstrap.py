@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from hpo_service.domain.states import StudyState
 from hpo_service.domain.trial import Stage
-from hpo_service.errors import DatabaseUnavailableError, NotFoundError
+from hpo_service.errors import DatabaseUnavailableError, NotFoundError, ServedStudyFailedError
 from hpo_service.launch.devices import too_few_gpus
 from hpo_service.search.studies import OptunaStudies
 from hpo_service.service.evidence import Evidence, LoadScores, gather_evidence
@@ -139,6 +139,19 @@ class Service:
             row = self.study_rows.get(study)
         if gpus is not None and (needed := row.specification().execution.gpus_per_trial) > gpus:
             raise too_few_gpus(needed, gpus)
+
+    def require_success(self, study: str) -> None:
+        """Make sure that a study did not fail; one that was deleted, or a database that is away, says nothing.
+
+        Raises:
+            ServedStudyFailedError: it failed.
+        """
+        with contextlib.suppress(DatabaseUnavailableError, NotFoundError), self.db.transaction():
+            row = self.study_rows.get(study)
+            if row.state is StudyState.FAILED:
+                raise ServedStudyFailedError(
+                    f"study {study} failed: {row.reason}; mend the cause, then `hpo-service study resume {study}`"
+                )
 
     def evidence(self, snapshot: StudySnapshot) -> Evidence:
         """Compare what the confirm stage measured."""

@@ -122,3 +122,9 @@ class ChildError(HpoServiceError):
 
 class StudyFailedError(HpoServiceError):
     """A study ended without a result; the message says at which stage and why."""
+
+
+class ServedStudyFailedError(StudyFailedError):
+    """The study that a worker was to serve until its end has failed: nothing is left to do for the worker."""
+
+    exit_code = 7

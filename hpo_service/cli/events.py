@@ -60,6 +60,6 @@ def _trial_events(view: StageView, trial: TrialView, before: TrialView | None, *
 
 
 def trial_name(view: StageView, trial: TrialView) -> str:
-    """Name a trial as people refer to it, e.g. `search #7` or `confirm #2 (winner 1)`."""
+    """Name a trial as people refer to it, e.g. `search #7` or `confirm #2 (winner 1)`; a planned one has no number."""
     label = f" ({trial.label})" if trial.label else ""
-    return f"{view.stage} #{'?' if trial.number is None else trial.number}{label}"
+    return f"{view.stage} {'planned' if trial.number is None else f'#{trial.number}'}{label}"

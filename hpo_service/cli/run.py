@@ -91,6 +91,8 @@ def run_study(service: Service, file: Path, workers: int | None, *, as_json: boo
     if study.state is StudyState.ACTIVE:
         snapshot = _work(service, spec, workers, as_json=as_json)
         if snapshot is None:
+            if as_json:
+                _print_where_it_stands(service, spec.name)
             return INTERRUPTED
         if not snapshot.state.final:
             logs = service.settings.output / "logs"
@@ -99,6 +101,14 @@ def run_study(service: Service, file: Path, workers: int | None, *, as_json: boo
                 "then run the same command again"
             )
     return conclude(service, spec.name, as_json=as_json)
+
+
+def _print_where_it_stands(service: Service, name: str) -> None:
+    """Print a study that was interrupted; nothing where the database is away."""
+    from hpo_service.cli.tables import study_json
+
+    with contextlib.suppress(DatabaseUnavailableError):
+        print_json(study_json(service.snapshot(name)))
 
 
 def _check_open(name: str, state: StudyState, reason: str | None) -> None:

@@ -137,9 +137,11 @@ def delete(
     storage: StorageUrl = None,
 ) -> None:
     """Delete a study and everything measured in it from the database; files of its trials stay."""
+    service = open_service(storage)
+    service.require(name)
     if not yes:
         typer.confirm(f"Delete study {name} and all its trials from the database?", abort=True)
-    open_service(storage).studies.delete(name)
+    service.studies.delete(name)
     typer.echo(f"study {name} is deleted")
 
 

@@ -33,6 +33,9 @@ def read_study_file(path: Path) -> StudyFile:
         StudyFileError: the file cannot be read or is wrong; one line with file, line and key.
     """
     try:
+        # reading a pipe may never end
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise StudyFileError(f"{path}: is no regular file but a pipe or a device; save it first", file=str(path))
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = bytes(error.object[: error.start]).count(b"\n") + 1

@@ -39,7 +39,8 @@ def worker(
     """Pull trials and run them until told to stop.
 
     SIGTERM or Ctrl-C: save checkpoints, give the trials back, exit within --drain-seconds; a second one aborts.
-    A worker may be killed at any moment: its trials are taken up by others.
+    A worker may be killed at any moment: its trials are taken up by others. Exit status: 0 done or told to leave, 7 the
+    study of --study --until-finished failed.
     """
     if context.invoked_subcommand is not None:
         return
@@ -65,6 +66,8 @@ def worker(
     )
     service.supervisor(options).run()
     service.retire(options.id)
+    if study is not None and until_finished:
+        service.require_success(study)
 
 
 @app.command("list", epilog=examples("hpo-service worker list", "hpo-service worker list --json"))

@@ -12,12 +12,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hpo_service.errors import ServedStudyFailedError
 from hpo_service.launch.devices import list_gpus, too_few_gpus
 
 MAX_RESTARTS = 5
 """A worker that dies is started again this often; a worker's death loses no trial."""
 RESTART_SECONDS = 1.0
 """Pause before the first restart, doubled with each further one: what killed a worker may take a while to pass."""
+DONE = (0, ServedStudyFailedError.exit_code)
+"""Statuses of workers that have nothing left to do."""
 POLL_SECONDS = 0.2
 """How often `wait` looks around."""
 CPU_WORKERS = 2
@@ -138,9 +141,9 @@ class LocalWorkers:
                 worker.place, self._spawn(worker.place), restarts=worker.restarts
             )
             return f"{name} was started again"
-        if code == 0 or worker.restarts >= MAX_RESTARTS:
+        if code in DONE or worker.restarts >= MAX_RESTARTS:
             worker.ended = True
-            return f"{name} ended for good, see {self.log_of(worker.place)}" if code else None
+            return f"{name} ended for good, see {self.log_of(worker.place)}" if code not in DONE else None
         pause = RESTART_SECONDS * 2**worker.restarts
         worker.restarts += 1
         worker.restart_at = self.clock() + pause

@@ -334,6 +334,7 @@ def test_a_worker_that_is_not_there_is_not_found_with_the_nearest(mine, held, co
         ("study", "drain", "mime"),
         ("study", "cancel", "mime"),
         ("study", "delete", "mime", "--yes"),
+        ("study", "delete", "mime"),
         ("trial", "stop", "mime", "0"),
         ("trial", "retry", "mime", "0"),
         ("worker", "--study", "mime"),
@@ -512,6 +513,17 @@ def test_a_worker_on_a_finished_study_leaves_at_once_and_adds_nothing(worked):
     before = worked.snapshot("mine").stages
     assert worked.run("worker", "--study", "mine", "--until-finished").returncode == 0
     assert worked.snapshot("mine").stages == before
+
+
+def test_a_worker_for_a_study_that_fails_says_so_with_a_status_of_its_own(mine, service, command):
+    with service.db.transaction():
+        service.study_rows.set_state(service.study_rows.get(mine).id, StudyState.FAILED, "3 of 3 trials failed")
+    ended = command("worker", "--study", mine, "--until-finished")
+    assert ended.status == 7
+    assert "study mine failed: 3 of 3 trials failed; mend the cause, then `hpo-service study resume mine`" in ended.err
+    with service.db.transaction():
+        service.study_rows.set_state(service.study_rows.get(mine).id, StudyState.CANCELLED, "enough")
+    assert command("worker", "--study", mine, "--until-finished").status == 0
 
 
 def test_report_writes_and_says_what_was_found(worked, tmp_path, command):

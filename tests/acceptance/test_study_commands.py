@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -106,6 +107,12 @@ def test_a_file_that_is_not_utf8_names_the_line(tmp_path, capsys):
     file.write_bytes(b"name: x\ndescription: caf\xe9\n")
     assert run("study", "validate", str(file)) == 2
     assert capsys.readouterr().err == f"error: {file}:2: is not UTF-8 text; save it as UTF-8\n"
+
+
+def test_a_pipe_is_refused_for_reading_it_may_never_end(tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    assert run("study", "validate", str(tmp_path / "pipe.yaml")) == 2
+    assert "pipe.yaml: is no regular file but a pipe or a device; save it first" in capsys.readouterr().err
 
 
 def test_local_paths_start_at_the_study_files_folder(tmp_path, capsys, monkeypatch):

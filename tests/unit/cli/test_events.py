@@ -92,4 +92,4 @@ def test_a_change_of_the_study_itself_is_told() -> None:
 def test_trials_are_named_by_stage_number_and_label() -> None:
     stage = story.confirm_stage(1)
     assert trial_name(stage, stage.trials[0]) == "confirm #0 (winner 1)"
-    assert trial_name(stage, stage.trials[1]) == "confirm #? (default)"
+    assert trial_name(stage, stage.trials[1]) == "confirm planned (default)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import signal
 from dataclasses import dataclass, field
 
@@ -132,6 +133,15 @@ def test_a_signal_is_passed_on_as_the_order_to_leave(crew, ran, number):
     assert crew.waited == run.DRAIN_SECONDS
     assert "stopping: running trials save a checkpoint" in out
     assert err == "Interrupted: 0 trials of search are done and kept. Run the same command again to go on.\n"
+
+
+def test_with_json_an_interrupted_study_is_printed_as_it_stands(crew, ran):
+    crew.at_look = {1: lambda: signal.raise_signal(signal.SIGINT)}
+    status, out, _ = ran("--json")
+    assert status == 130
+    document = json.loads(out)
+    assert (document["name"], document["state"]) == ("mine", "active")
+    assert document["stages"][0]["counts"] == {}
 
 
 def test_the_second_signal_leaves_workers_little_time(crew, ran):

@@ -16,7 +16,7 @@ import pytest
 from hpo_service.errors import HpoServiceError
 from hpo_service.launch import local
 from hpo_service.launch.devices import Gpu
-from hpo_service.launch.local import MAX_RESTARTS, LocalWorkers, Place, plan_places
+from hpo_service.launch.local import DONE, MAX_RESTARTS, LocalWorkers, Place, plan_places
 
 PATIENCE = 20.0
 """Seconds until a test gives up."""
@@ -207,8 +207,9 @@ def test_a_worker_that_dies_is_started_again_after_growing_pauses_and_then_left_
     assert (workers.alive, workers.watch()) == (0, [])
 
 
-def test_a_worker_that_is_done_is_not_started_again(crew: Crew) -> None:
-    workers = crew("")
+@pytest.mark.parametrize("status", DONE)
+def test_a_worker_that_is_done_is_not_started_again(crew: Crew, status: int) -> None:
+    workers = crew(f"sys.exit({status})")
     workers.start()
     assert _eventually(lambda: not workers._processes())
     assert workers.watch() == []
