@@ -187,7 +187,9 @@ def _rendered(example: Example, tokenizer: PreTrainedTokenizerBase) -> tuple[str
         through = _render(example, tokenizer, messages[: index + 1], prompt=False)
         # Some templates rewrite earlier turns (drop their reasoning): such turns are context, not learned.
         if text.startswith(through):
-            spans.append((_turn_start(example, tokenizer, index, through), len(through)))
+            start = _turn_start(example, tokenizer, index, through)
+            # others leave the assistant out altogether
+            spans += [(start, len(through))] if start < len(through) else []
     if not spans:
         raise DataError(
             f"{example.origin}: the model's chat template shows no turn of the assistant as it was written; "

@@ -100,6 +100,20 @@ def test_two_ranks_give_the_losses_of_one_process(trainer, trainee, tmp_path):
     assert outcome.facts["device_seconds"] > 2 * outcome.facts["seconds_train"]
 
 
+@pytest.mark.parametrize(
+    "changes", [{"data": {"pack_rows": True}}, {"group_by_length": True}], ids=["packed", "grouped"]
+)
+def test_what_saves_padding_gives_the_losses_of_one_process(trainer, trainee, tmp_path, changes):
+    config = trainee.config(evaluations_per_epoch=2, effective_batch=16, **changes)
+    trainee.run(config, "alone")
+    trainer.admit("t", config, tmp_path / "together")
+    messages = trainer.until_end()
+    assert messages[-1].outcome.kind is OutcomeKind.COMPLETE
+    assert [each.value for each in reports(messages)] == pytest.approx(
+        [each.value for each in trainee.reports], abs=1e-5
+    )
+
+
 def test_a_base_in_shares_gives_the_same_numbers(trainer, trainee, tmp_path):
     config = trainee.config(evaluations_per_epoch=2, keep_adapter=True)
     alone = trainee.run(config, "alone")
