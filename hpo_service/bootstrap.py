@@ -172,7 +172,8 @@ class Service:
 
     def supervisor(self, options: WorkerOptions) -> Supervisor:
         """Register a worker and return its loop."""
-        devices = os.environ.get("CUDA_VISIBLE_DEVICES", "cpu")
+        given = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(str(number) for number in range(options.gpus or 0))
+        devices = given if options.gpus else "cpu"
         with self.db.transaction():
             self.worker_rows.register(
                 options.id, platform.node(), os.getpid(), importlib.metadata.version("hpo-service"), devices

@@ -81,7 +81,9 @@ class SharingTrainer(LearningTrainer):
         """One forward and backward pass; after the last of a step, loss and gradients are those of all ranks' rows."""
         if self.ranks.size == 1:
             return super().training_step(model, *given, **named)
-        self.ranks.meet({})
+        if self.sharded:
+            # who has left must be heard of before weights are gathered
+            self.ranks.meet({})
         with self.ranks.bound() if self.sharded else nullcontext():
             loss = super().training_step(model, *given, **named)
         self._local_loss += loss

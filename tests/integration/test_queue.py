@@ -11,6 +11,7 @@ import pytest
 from hpo_service.domain.states import StudyState, TrialState
 from hpo_service.domain.trial import Outcome, OutcomeKind, Scores, Stage
 from hpo_service.errors import ConflictError, HpoServiceError, StaleLeaseError
+from hpo_service.worker.options import WorkerOptions
 
 
 def optuna_trials(bench, name="s/search"):
@@ -342,6 +343,19 @@ def test_a_worker_is_given_no_trial_that_needs_more_gpus_than_it_has(bench):
     assert replace(queue, gpus=1).claim("w1") is None
     assert replace(queue, gpus=2).claim("w1").gpus == 2
     assert queue.claim("w1").gpus == 2
+
+
+@pytest.mark.parametrize(
+    "given, gpus, shown", [(None, None, "cpu"), (None, 2, "0,1"), ("3,5", 2, "3,5"), ("", None, "cpu")]
+)
+def test_a_worker_is_listed_with_its_devices(bench, tmp_path, monkeypatch, given, gpus, shown):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if given is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    bench.service.supervisor(WorkerOptions(id="w9", output=tmp_path, gpus=gpus))
+    with bench.service.db.transaction():
+        [row] = [row for row in bench.service.worker_rows.list() if row.id == "w9"]
+    assert row.devices == shown
 
 
 def test_a_worker_started_for_a_study_that_needs_more_gpus_says_so(bench):
