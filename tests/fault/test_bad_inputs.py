@@ -97,6 +97,7 @@ def spec(name: str, llama: str, rows: str, changes: dict[str, Any]) -> StudySpec
     return StudySpec.model_validate(sections)
 
 
+@pytest.mark.slow
 def test_studies_that_cannot_be_trained_end_with_one_clear_line_and_the_good_one_runs(
     service: Service, tmp_path: Path, fleet_of: Any
 ) -> None:

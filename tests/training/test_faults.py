@@ -22,9 +22,9 @@ def clean(llama, data_file, tmp_path_factory):
 @pytest.mark.parametrize(
     "place, at, reason, reports",
     [
-        *[("loss", at, "diverged: the training loss became nan", (at - 1) // 2) for at in (1, 2, 5, 7)],
-        *[("gradient", at, "diverged: the gradient norm became ", (at - 1) // 2) for at in (1, 4, 7)],
-        *[("evaluation", at, "diverged: the validation loss became nan", at - 1) for at in (1, 3, 4)],
+        *[("loss", at, "diverged: the training loss became nan", (at - 1) // 2) for at in (1, 2, 7)],
+        *[("gradient", at, "diverged: the gradient norm became ", (at - 1) // 2) for at in (1, 4)],
+        *[("evaluation", at, "diverged: the validation loss became nan", at - 1) for at in (1, 4)],
     ],
 )
 def test_a_number_that_is_none_prunes_at_its_step_and_spoils_no_other_trial(trainee, clean, place, at, reason, reports):
