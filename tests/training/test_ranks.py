@@ -190,15 +190,6 @@ def test_a_loss_that_is_not_a_number_on_one_rank_ends_both(trainer, trainee, tmp
     assert outcome.facts["steps"] == 3
 
 
-def test_packed_and_length_grouped_rows_give_the_losses_of_one_process_too(trainer, trainee, tmp_path):
-    config = trainee.config(data={"pack_rows": True}, group_by_length=True, evaluations_per_epoch=2)
-    alone = trainee.run(config, "alone")
-    trainer.admit("t", config, tmp_path / "together")
-    messages = trainer.until_end()
-    assert [r.value for r in reports(messages)] == pytest.approx([r.value for r in trainee.reports], abs=1e-5)
-    assert messages[-1].outcome.facts["tokens"] == alone.facts["tokens"]
-
-
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_rank_that_runs_out_of_memory_has_both_go_on_with_less(trainer, trainee, tmp_path, rank):
     config = trainee.config(effective_batch=8)
