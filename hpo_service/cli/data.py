@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from subprocess import PIPE
 from typing import TYPE_CHECKING
 
 import typer
@@ -50,16 +52,25 @@ def report(file: StudyPath, as_json: AsJson = False) -> None:
         found = ask_for_report(spec)
         print_json({**found.model_dump(), "warnings": found.warnings()})
         return
-    with console(stderr=True).status("reading and tokenising the rows"):
-        found = ask_for_report(spec)
+    from rich.markup import escape
+
+    with console(stderr=True).status("reading the rows") as status:
+        found = ask_for_report(spec, tell=lambda line: status.update(escape(line)))
     for table in report_tables(found):
         console().print(table)
     for warning in found.warnings():
         typer.echo(f"warning: {warning}")
 
 
-def ask_for_report(spec: StudySpec, settings: Settings | None = None) -> DataReport:
+def ask_for_report(
+    spec: StudySpec, settings: Settings | None = None, tell: Callable[[str], object] = lambda _: None
+) -> DataReport:
     """Let a child process look at the rows of a study: this one never loads what trains models.
+
+    Args:
+        spec: the study.
+        settings: where the cache is; this process's own by default.
+        tell: given each line that the child writes about what it is doing.
 
     Raises:
         UsageError: the study has no rows.
@@ -73,17 +84,32 @@ def ask_for_report(spec: StudySpec, settings: Settings | None = None) -> DataRep
         "model": spec.model.model_dump(mode="json"),
         "cache": str((settings or Settings.read()).cache),
     }
-    child = subprocess.run(
-        [sys.executable, "-m", MODULE], input=json.dumps(request), capture_output=True, text=True, check=False
-    )
+    status, said, last = _ask(json.dumps(request), tell)
     try:
-        answer = json.loads(child.stdout)
+        answer = json.loads(said)
     except ValueError:
-        last = (child.stderr.strip().splitlines() or ["it wrote nothing"])[-1]
-        raise ChildError(f"the data report ended with status {child.returncode}: {last}{_remedy(last)}") from None
+        raise ChildError(f"the data report ended with status {status}: {last}{_remedy(last)}") from None
     if "error" in answer:
         raise DataError(answer["error"])
     return DataReport.model_validate(answer["report"])
+
+
+def _ask(request: str, tell: Callable[[str], object]) -> tuple[int, str, str]:
+    """Run the child; return its status, its answer, and the last line that it wrote beside it."""
+    last = "it wrote nothing"
+    command = [sys.executable, "-m", MODULE]
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stderr is not None
+        with suppress(BrokenPipeError), child.stdin as requests:  # a child that has died says why on its way out
+            requests.write(request)
+        # the answer is written last and fits into the pipe, so nobody waits for the other
+        for line in child.stderr:
+            last = line.strip() or last
+            tell(last)
+        answer = child.stdout.read()
+    return child.returncode, answer, last
 
 
 def _remedy(reason: str) -> str:

@@ -1,11 +1,12 @@
 """`hpo-service data report`: a child looks at the rows; its answer, or what went wrong, is told in one place."""
 
+import io
 import json
-import subprocess
 
 import pytest
 
 from hpo_service.cli import data, main
+from hpo_service.cli.study_source import load_study
 from hpo_service.domain.data_report import DataReport
 
 PART = {"rows": 80, "tokens": 900, "supervised_tokens": 500, "p50": 9, "p90": 12, "p99": 40, "longest": 99}
@@ -36,16 +37,26 @@ def study(tmp_path):
     return path
 
 
+class Process:
+    """Stands in for the child process."""
+
+    def __init__(self, asked, command, status, answer, told):
+        self.stdout, self.stderr = io.StringIO(answer), io.StringIO(told)
+        self.returncode, self.stdin = status, io.StringIO()
+        self.stdin.close = lambda: asked.append((command, json.loads(self.stdin.getvalue())))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
 @pytest.fixture
 def child(monkeypatch):
-    """Stands in for the child process: what it was asked, and what it shall answer."""
+    """What the child was asked, and what it shall answer."""
     asked, answers = [], []
-
-    def run(command, *, input, **_):
-        asked.append((command, json.loads(input)))
-        return subprocess.CompletedProcess(command, *answers[-1])
-
-    monkeypatch.setattr(data.subprocess, "run", run)
+    monkeypatch.setattr(data.subprocess, "Popen", lambda command, **_: Process(asked, command, *answers[-1]))
     return asked, answers
 
 
@@ -67,6 +78,13 @@ def test_people_get_tables_and_warnings(study, child, capsys):
     for text in ("sharegpt; the loss is taken on completions", "123 read, 100 used", "groups", "10.0%", "line 5"):
         assert text in shown
     assert "warning: 10% of the rows are cut to 32 tokens" in shown
+
+
+def test_the_child_is_heard_while_it_is_at_work(study, child):
+    told = []
+    child[1].append((0, json.dumps({"report": REPORT}), "pre-training (20%)\n\ntokenising (50%)\n"))
+    data.ask_for_report(load_study(study, warn=False), tell=told.append)
+    assert told == ["pre-training (20%)", "pre-training (20%)", "tokenising (50%)"]
 
 
 def test_machines_get_one_document(study, child, capsys):
