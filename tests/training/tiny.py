@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from hpo_service.channel import Stopped, TrialLink
 from hpo_service.domain.data_spec import DataSpec
-from hpo_service.domain.messages import Admit, Continue, Reported, Started, Stop
+from hpo_service.domain.messages import Admit, Continue, Failed, Finished, Reported, Shutdown, Started, Stop
 from hpo_service.domain.model_spec import ModelSpec
 from hpo_service.domain.training_spec import TrainingSpec
 from hpo_service.domain.trial import Outcome, Report, Stage, TrialConfig
@@ -162,3 +163,50 @@ class Trainee:
     @property
     def started(self) -> Started:
         return next(message for message in self.messages if isinstance(message, Started))
+
+
+DecideFor = Callable[[str, Report], Stop | None]
+
+
+class Crowd:
+    """Stands in for the pipe to a supervisor of several trials; answers reports as told, then shuts down.
+
+    `later` holds trials that are admitted when that many reports were heard.
+    """
+
+    def __init__(self, decide: DecideFor, later: dict[int, list[Admit]] | None = None) -> None:
+        self.decide, self.later = decide, later or {}
+        self.inbox: deque[Any] = deque()
+        self.sent: list[Any] = []
+
+    def send(self, message: Any) -> None:
+        self.sent.append(message)
+        if isinstance(message, Reported):
+            self.inbox.append(self.decide(message.trial, message.report) or Continue(trial=message.trial))
+            self.inbox.extend(self.later.pop(len(self.of(Reported)), []))
+
+    def of(self, kind: type) -> list[Any]:
+        return [message for message in self.sent if isinstance(message, kind)]
+
+    def receive(self, timeout: float | None = None) -> Any:
+        if self.inbox:
+            return self.inbox.popleft()
+        return None if timeout is not None else Shutdown()
+
+    def touch(self, progress: Mapping[str, float] | None = None, activity: str = "") -> None: ...
+
+    def forget(self, trial: str) -> None: ...
+
+    def close(self) -> None: ...
+
+    @contextmanager
+    def busy(self, activity: str, limit: float = 0.0) -> Iterator[None]:
+        yield
+
+    def curve(self, trial: str) -> list[float]:
+        return [message.report.value for message in self.of(Reported) if message.trial == trial]
+
+    def outcome(self, trial: str) -> Outcome:
+        for message in self.sent:
+            assert not isinstance(message, Failed), message
+        return next(m.outcome for m in self.of(Finished) if m.trial == trial)

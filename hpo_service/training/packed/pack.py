@@ -1,0 +1,299 @@
+"""A pack: trials side by side on one frozen base, admitted and evicted at tick boundaries."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from peft import PeftModel, set_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
+from torch import nn
+
+from hpo_service.domain.trial import Scores
+from hpo_service.training.adapter import trainable
+from hpo_service.training.base import Base
+from hpo_service.training.checkpoint import replace_folder, save_weights
+from hpo_service.training.course import Course
+from hpo_service.training.evaluation import autocast
+from hpo_service.training.job import Job
+from hpo_service.training.packed.head import Head
+from hpo_service.training.packed.passes import Cutter, Pass, RowTable, Share
+from hpo_service.training.packed.slot import KEPT, Slot, adamw, read_state, schedule, write_state
+from hpo_service.training.packed.stack import Adapter, Factors, Stack, Target
+from hpo_service.training.rows import StudyRows
+from hpo_service.training.watch import Watch
+
+PREFIX = "base_model.model."
+# Tokens of one pass, padding included: on a CPU its activations should stay in the caches, a GPU wants them many.
+TOKENS_CUDA, TOKENS_CPU = 32_768, 1_024
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    adapter: Adapter
+    weights: Factors
+    targets: dict[str, Target]
+    trainable: int
+
+
+class Pack:
+    """Trials that share a base and a study's rows. What happens to one changes no number of another."""
+
+    def __init__(self, base: Base, rows: StudyRows, clock: Callable[[], float] = time.monotonic) -> None:
+        """Make an empty pack.
+
+        Raises:
+            ModelError: the model cannot be packed.
+        """
+        self.base, self.rows = base, rows
+        self.slots: list[Slot] = []
+        self._clock = clock
+        self._tables = {id(part): RowTable(part) for part in (rows.train, rows.validation, rows.test)}
+        self._head = Head(base.model)
+        self._stack: Stack | None = None
+        base.model.requires_grad_(False)
+
+    @property
+    def room(self) -> int:
+        """Trials that there is room for without growing."""
+        return 0 if self._stack is None else self._stack.slots
+
+    @property
+    def stack(self) -> Stack:
+        """The adapters; there are some as soon as a trial was admitted."""
+        assert self._stack is not None
+        return self._stack
+
+    def admit(self, job: Job, capacity: int) -> Slot:
+        """Take in a trial, from its checkpoint where one fits.
+
+        Args:
+            job: the trial.
+            capacity: trials to make room for, if room must be made.
+        """
+        drawn = self._draw(job)
+        index = self._place(drawn, capacity)
+        checkpoint, refused = job.store.newest()
+        state, tokens = ({"weight": drawn.weights}, 0) if checkpoint is None else read_state(checkpoint.folder)
+        self.stack.put(index, drawn.adapter, state)
+        step = checkpoint.step if checkpoint is not None else 0
+        watch = Watch(
+            link=job.link,
+            spec=job.config.training,
+            plan=job.plan,
+            course=checkpoint.course if checkpoint is not None else Course(),
+            score=lambda: Scores(nll=[], tokens=[]),
+            save=lambda: None,
+            clock=self._clock,
+        )
+        optimizer = adamw(job.config.training)
+        self._attach(optimizer, index, step)
+        slot = Slot(
+            job=job,
+            watch=watch,
+            adapter=drawn.adapter,
+            table=self._tables[id(self.rows.train)],
+            index=index,
+            optimizer=optimizer,
+            scheduler=schedule(job, optimizer, step),
+            trainable=drawn.trainable,
+            resumed_at=step,
+            refused=refused,
+            step=step,
+            tokens=tokens,
+        )
+        watch.save = lambda: job.store.save(slot.step, watch.course, lambda folder: self._write(slot, folder))
+        watch.begin(step, tokens)
+        self.slots.append(slot)
+        self.slots.sort(key=lambda each: each.index)
+        return slot
+
+    def evict(self, slot: Slot) -> None:
+        """Let a trial go and scrub its place."""
+        self.slots.remove(slot)
+        self.stack.scrub(slot.index)
+
+    def close(self) -> None:
+        """Leave the base as it was."""
+        if self._stack is not None:
+            self._stack.close()
+            self._stack = None
+
+    def forward_backward(self, shares: Sequence[Share]) -> list[float]:
+        """Run micro-batches through the base and add their gradients; return each share's sum of token NLLs."""
+        model = self.base.model
+        model.train()
+        sums = torch.zeros(self.stack.slots, dtype=torch.float64, device=model.device)
+        for now in self._cutter(self._tables[id(self.rows.train)]).cut(shares):
+            with self._through(now):
+                hidden = self._head.hidden(now)
+                nll = self._head.backward(hidden, now)
+            sums.index_add_(0, now.owners, nll.double())
+        return [float(sum_) for sum_ in sums[[share.slot for share in shares]].tolist()]
+
+    def step(self, slots: Sequence[Slot]) -> list[float]:
+        """Clip, make an optimizer step and clear the gradient of each slot; return gradient norms before clipping."""
+        stack = self.stack
+        rows = torch.tensor([slot.index for slot in slots], device=stack.device)
+        every = len(slots) == stack.slots
+        grad = stack.grad if every else stack.grad.index_select(0, rows)
+        norms = torch.linalg.vector_norm(grad, dim=1)
+        limits = torch.tensor([slot.job.config.training.max_grad_norm for slot in slots], device=stack.device)
+        grad.mul_((limits / (norms + 1e-6)).clamp(max=1.0).unsqueeze(1))
+        if not every:
+            stack.grad.index_copy_(0, rows, grad)
+        for slot in slots:
+            # one fused kernel over the whole adapter; a stacked AdamW in plain operations reads memory twelve times
+            slot.optimizer.step()
+            slot.scheduler.step()
+            slot.step += 1
+        if every:
+            stack.grad.zero_()
+        else:
+            stack.grad.index_fill_(0, rows, 0.0)
+        return [float(norm) for norm in norms.tolist()]
+
+    def rewind(self) -> None:
+        """Go back to every trial's last optimizer step: forget gradients of effective batches under way."""
+        for slot in self.slots:
+            slot.rewind()
+        self.stack.grad.zero_()
+
+    def evaluate(self, slots: Sequence[Slot], part: str, touch: Callable[[], object] = lambda: None) -> list[Scores]:
+        """Score the rows of a part ("validation" or "test") with each slot's adapter, all slots in the same passes."""
+        rows = self.rows.validation if part == "validation" else self.rows.test
+        table, number = self._tables[id(rows)], len(rows)
+        model = self.base.model
+        model.eval()
+        sums = torch.zeros(len(slots) * number, dtype=torch.float64, device=model.device)
+        everything = np.arange(number)
+        shares = [Share(slot.index, everything, everything + k * number) for k, slot in enumerate(slots)]
+        with torch.no_grad():
+            for now in self._cutter(table).cut(shares):
+                with self._through(now):
+                    nll = self._head.nll(self._head.hidden(now), now.targets)
+                sums.index_add_(0, now.owners, nll.double())
+                touch()
+        tokens = [int(count) for count in table.supervised]
+        return [Scores(nll=nll.tolist(), tokens=tokens) for nll in sums.view(len(slots), number).cpu()]
+
+    def keep(self, slot: Slot) -> str:
+        """Save a slot's adapter in PEFT's own format; return its folder."""
+        job, target = slot.job, slot.job.link.folder / "adapter"
+        weights = {
+            f"{PREFIX}{name}.lora_{letter}.weight": tensor
+            for name, pair in self.stack.take(slot.index, slot.adapter).items()
+            for letter, tensor in zip("AB", pair, strict=True)
+        }
+        with (
+            job.link.busy("saving the adapter"),
+            trainable(self.base.model, job.config.training.hyperparameters(), job.config.seed) as model,
+        ):
+            assert isinstance(model, PeftModel)
+            set_peft_model_state_dict(model, weights)
+            replace_folder(target, lambda folder: save_weights(model, folder))
+        self.base.model.requires_grad_(False)
+        return str(target)
+
+    def _write(self, slot: Slot, folder: Path) -> None:
+        write_state(folder, {kind: self.stack.take(slot.index, slot.adapter, kind) for kind in KEPT}, slot.tokens)
+
+    @contextmanager
+    def _through(self, now: Pass) -> Iterator[None]:
+        """A pass under way: the hooks know it, and products are made in the base's compute type."""
+        self.stack.enter(now)
+        try:
+            with autocast(self.base.model.device, self.base.key.compute):
+                yield
+        finally:
+            self.stack.enter(None)
+
+    def _cutter(self, table: RowTable) -> Cutter:
+        cuda = self.stack.device.type == "cuda"
+        return Cutter(
+            table, self.base.padding, self.stack.slots, TOKENS_CUDA if cuda else TOKENS_CPU, self.stack.device
+        )
+
+    def _draw(self, job: Job) -> _Drawn:
+        """Have PEFT draw a trial's adapter exactly as for the solo engine, and take it off again."""
+        weights: Factors = {}
+        scaling: dict[str, float] = {}
+        targets: dict[str, Target] = {}
+        hyper = job.config.training.hyperparameters()
+        with trainable(self.base.model, hyper, job.config.seed) as model:
+            for path, module in model.named_modules():
+                if isinstance(module, LoraLayer):
+                    name = path.removeprefix(PREFIX)
+                    weights[name] = (_weight(module.lora_A), _weight(module.lora_B))
+                    scaling[name] = float(module.scaling["default"])
+                    targets[name] = Target(
+                        module.get_base_layer(), weights[name][0].shape[1], weights[name][1].shape[0]
+                    )
+        self.base.model.requires_grad_(False)
+        count = sum(a.numel() + b.numel() for a, b in weights.values())
+        return _Drawn(Adapter(hyper.lora_rank, scaling, hyper.lora_dropout), weights, targets, count)
+
+    def _place(self, drawn: _Drawn, capacity: int) -> int:
+        """A free slot that the adapter fits, in a larger stack where there is none."""
+        taken = {slot.index for slot in self.slots}
+        if self._stack is None:
+            self._stack = Stack(drawn.targets, capacity, drawn.adapter.rank, self.base.model.device)
+        elif not self._stack.holds(drawn.adapter) or len(taken) >= self._stack.slots:
+            rank = max(drawn.adapter.rank, self._stack.rank)
+            self._rebuild({**self._stack.targets, **drawn.targets}, max(capacity, len(taken) + 1), rank)
+            taken = set(range(len(self.slots)))
+        return next(index for index in range(self.stack.slots) if index not in taken)
+
+    def shrink(self) -> None:
+        """Give back the room of slots that nobody is in."""
+        if self.slots and len(self.slots) < self.stack.slots:
+            rank = max(slot.adapter.rank for slot in self.slots)
+            used = {name for slot in self.slots for name in slot.adapter.scaling}
+            targets = {name: target for name, target in self.stack.targets.items() if name in used}
+            self._rebuild(targets, len(self.slots), rank)
+
+    def _rebuild(self, targets: Mapping[str, Target], slots: int, rank: int) -> None:
+        """Move everyone into a new stack; by way of the host's memory, for a GPU need not hold both.
+
+        Gradients of effective batches under way move too.
+        """
+        old = self.stack
+        states = [
+            {kind: _on_host(old.take(slot.index, slot.adapter, kind)) for kind in (*KEPT, "grad")}
+            for slot in self.slots
+        ]
+        old.close()
+        self._stack = None
+        del old
+        new = self._stack = Stack(dict(targets), slots, rank, self.base.model.device)
+        for index, (slot, state) in enumerate(zip(self.slots, states, strict=True)):
+            slot.index = index
+            new.put(index, slot.adapter, state)
+            self._attach(slot.optimizer, index, slot.step)
+
+    def _attach(self, optimizer: torch.optim.Optimizer, index: int, step: int) -> None:
+        """Let an optimizer work on a row of the stack: weights, gradient and moments are that row's own memory."""
+        stack = self.stack
+        (parameter,) = optimizer.param_groups[0]["params"]
+        parameter.data = stack.weight[index]
+        parameter.grad = stack.grad[index]
+        where = stack.device if stack.device.type == "cuda" else None
+        optimizer.state[parameter] = {
+            "step": torch.tensor(float(step), device=where),
+            "exp_avg": stack.first[index],
+            "exp_avg_sq": stack.second[index],
+        }
+
+
+def _weight(factors: nn.ModuleDict) -> torch.Tensor:
+    weight = factors["default"].get_parameter("weight")
+    return weight.detach().clone()
+
+
+def _on_host(factors: Factors) -> Factors:
+    return {name: (a.cpu(), b.cpu()) for name, (a, b) in factors.items()}
