@@ -102,6 +102,11 @@ class Host:
         self._usable = self._usable and not fatal
         self._end(Failed(trial=link.trial, reason=reason_of(error), fatal=fatal, retryable=may_go_better(error)))
 
+    def put_back(self, link: TrialLink) -> None:
+        """Let a trial wait again, before all others: nothing of it was told, or what was may be told again."""
+        del self._links[link.trial]
+        self._waiting.appendleft(link.admit)
+
     def offer(self, slots: int, reason: str) -> None:
         """Tell how many trials are served at once from now on, and why."""
         self._channel.send(Capacity(slots=slots, reason=reason))

@@ -22,6 +22,7 @@ class TrialLink:
     """What one running trial says to its supervisor, and what it is told."""
 
     def __init__(self, admit: Admit, channel: Channel, hear: Callable[[float | None], bool]) -> None:
+        self.admit = admit
         self.trial, self.config, self.folder = admit.trial, admit.config, Path(admit.folder)
         self.describe = admit.describe
         self._channel, self._hear = channel, hear

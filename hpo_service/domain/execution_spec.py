@@ -18,7 +18,6 @@ class ExecutionSpec(Section):
     hang_seconds: float = Field(
         default=600.0, gt=0, description="A trainer child silent for this long is killed and restarted."
     )
-    trials_per_worker: int = Field(default=1, ge=1, le=64, description="Trials one trainer child serves at once.")
     gpus_per_trial: int = Field(
         default=1, ge=1, le=64, description="GPUs of one machine that share each trial's effective batch."
     )
@@ -26,8 +25,3 @@ class ExecutionSpec(Section):
         default="none",
         description="fsdp: a trial's GPUs hold the frozen base in shares, for what does not fit on one; slower.",
     )
-
-    @property
-    def devices(self) -> float:
-        """Devices one trial occupies, for the account: a fraction where trials share one."""
-        return self.gpus_per_trial / self.trials_per_worker

@@ -46,10 +46,13 @@ def _batches_to_beat(spec: StudySpec) -> list[int]:
 
 def check_sharing(spec: StudySpec, wrong: Misfits) -> None:
     """Note what does not go with several GPUs for one trial, and with a base in shares."""
-    gpus, together = spec.execution.gpus_per_trial, spec.execution.trials_per_worker
-    if gpus > 1 and together > 1:
-        reason = f"a trial on {gpus} GPUs has them to itself: set trials_per_worker to 1, or gpus_per_trial to 1"
-        wrong.add(reason, "execution", "trials_per_worker")
+    gpus, together = spec.execution.gpus_per_trial, spec.search.parallel_per_gpu
+    if together not in ("auto", 1):
+        if gpus > 1:
+            reason = f"a trial on {gpus} GPUs has them to itself: set parallel_per_gpu to 1, or gpus_per_trial to 1"
+            wrong.add(reason, "search", "parallel_per_gpu")
+        if spec.objective is not None:
+            wrong.add("trials of an objective of your own run one at a time on a worker", "search", "parallel_per_gpu")
     if spec.execution.sharding == "none":
         return
     place = ("execution", "sharding")

@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping
 from string import Formatter
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -49,6 +49,11 @@ class SearchSpec(Section):
     )
     startup_trials: int = Field(default=5, ge=0, description="Random trials before the model-based sampler.")
     seed: int = Field(default=42, ge=0, description="Seed of the sampler and of every search trial.")
+    parallel_per_gpu: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = Field(
+        default="auto",
+        description="LoRA trials trained side by side on one device; auto measures how many are worth it, up to 8 and "
+        "to a quarter of the search budget. 1 is one after another.",
+    )
     direction: Literal["minimize", "maximize"] = Field(
         default="minimize", description="maximize is for objectives of your own; losses are minimised."
     )

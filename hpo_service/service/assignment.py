@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from hpo_service.domain.parallel import parallel
 from hpo_service.domain.room import measured_correction, memory_case
 from hpo_service.domain.study import StudySpec
 from hpo_service.domain.training_spec import TrainingSpec
@@ -25,6 +26,7 @@ def assignment(
     """
     if trial.number is None:
         raise ValueError(f"trial {trial.id} of {stage.optuna_name} has no number: it was not bound")
+    together = parallel(spec, stage.stage, stage.trials)
     return Assignment(
         lease=Lease(trial_id=trial.id, token=trial.token),
         study=spec.name,
@@ -34,7 +36,8 @@ def assignment(
         config=_corrected(trial_config(spec, stage.stage, trial), measured),
         lease_seconds=spec.execution.lease_seconds,
         hang_seconds=spec.execution.hang_seconds,
-        slots=spec.execution.trials_per_worker,
+        slots=together.slots,
+        measure=together.measured,
         gpus=spec.execution.gpus_per_trial,
     )
 

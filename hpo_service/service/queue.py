@@ -70,12 +70,13 @@ class TrialQueue:
     gpus: int | None = None
     """GPUs of the worker that asks, which is given no trial that needs more; None where nothing limits it."""
 
-    def claim(self, worker_id: str, study: str | None = None) -> Assignment | None:
+    def claim(self, worker_id: str, study: str | None = None, together: int = 1) -> Assignment | None:
         """Take one trial for this worker: a waiting one first, else a new one while the budget lasts.
 
         Args:
             worker_id: a registered worker.
             study: only this study; by default any active one, oldest first.
+            together: trials that its device is divided among, for the account of device time.
 
         Returns:
             The assignment, or None where there is nothing to do at present.
@@ -87,23 +88,25 @@ class TrialQueue:
             open_stages = [(s, g) for s, g in self.studies.claimable() if study is None or s.name == study]
         for row, stage in open_stages:
             if study is not None:
-                return self._claim_from(row, stage, worker_id)
+                return self._claim_from(row, stage, worker_id, together)
             with self.unreadable.passed_over():
-                found = self._claim_from(row, stage, worker_id)
+                found = self._claim_from(row, stage, worker_id, together)
                 if found is not None:
                     return found
         return None
 
-    def _claim_from(self, study: StudyRow, stage: StageRow, worker_id: str) -> Assignment | None:
+    def _claim_from(self, study: StudyRow, stage: StageRow, worker_id: str, together: int) -> Assignment | None:
         if self.gpus is not None and study.specification().execution.gpus_per_trial > self.gpus:
             return None
-        return self._claim_waiting(study, stage, worker_id) or self._claim_new(study, stage, worker_id)
+        return self._claim_waiting(study, stage, worker_id, together) or self._claim_new(
+            study, stage, worker_id, together
+        )
 
-    def _claim_waiting(self, study: StudyRow, stage: StageRow, worker_id: str) -> Assignment | None:
+    def _claim_waiting(self, study: StudyRow, stage: StageRow, worker_id: str, together: int) -> Assignment | None:
         spec = study.specification()
         with self.db.transaction():
             trial = self.trials.claim_waiting(
-                stage.id, worker_id, spec.execution.lease_seconds, devices=spec.execution.devices
+                stage.id, worker_id, spec.execution.lease_seconds, devices=spec.execution.gpus_per_trial / together
             )
             if trial is None:
                 return None
@@ -114,7 +117,7 @@ class TrialQueue:
         reach("claim.committed")
         return assignment(spec, stage, trial, measured)
 
-    def _claim_new(self, study: StudyRow, stage: StageRow, worker_id: str) -> Assignment | None:
+    def _claim_new(self, study: StudyRow, stage: StageRow, worker_id: str, together: int) -> Assignment | None:
         if stage.stage is not Stage.SEARCH:
             return None
         spec = study.specification()
@@ -137,7 +140,7 @@ class TrialQueue:
                 if twin is not None and twin.value is not None:
                     self._copy(stage, suggestion, twin)
                     continue
-                trial = self._admit(spec, stage, suggestion, worker_id, distinct=twin is None)
+                trial = self._admit(spec, stage, suggestion, worker_id, together, distinct=twin is None)
                 if trial is None:
                     collisions += 1
                     continue
@@ -172,7 +175,7 @@ class TrialQueue:
         return admission(stage, self.trials.total(stage.id), self.trials).open
 
     def _admit(
-        self, spec: StudySpec, stage: StageRow, suggestion: Suggestion, worker_id: str, *, distinct: bool
+        self, spec: StudySpec, stage: StageRow, suggestion: Suggestion, worker_id: str, together: int, *, distinct: bool
     ) -> TrialRow | None:
         trial = self.trials.admit(
             stage,
@@ -182,7 +185,7 @@ class TrialQueue:
             seed=spec.search.seed,
             worker_id=worker_id,
             lease_seconds=spec.execution.lease_seconds,
-            devices=spec.execution.devices,
+            devices=spec.execution.gpus_per_trial / together,
         )
         if trial is None:
             return None

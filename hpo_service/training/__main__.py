@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpo_service.channel import Channel, Host, in_turn
+from hpo_service.channel import Channel, Host
 from hpo_service.training.follower import end_with_launcher, follow, stand_back
 
 if TYPE_CHECKING:
@@ -40,8 +40,11 @@ def main() -> int:
     channel = Channel.over_stdio()
     with channel.busy("starting", IMPORT_SECONDS):
         engine = start(rank)
+        from hpo_service.training.engines import Engines
         from hpo_service.training.faults import is_fatal
-    status = Host(channel, in_turn(engine.run), is_fatal).serve()
+        from hpo_service.training.packed.engine import PackedEngine
+    engines = Engines(engine, PackedEngine(engine.residents, engine.run))
+    status = Host(channel, engines.work, is_fatal).serve()
     if status == 0:
         engine.ranks.call(None)
     return status

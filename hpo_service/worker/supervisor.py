@@ -154,7 +154,8 @@ class Supervisor:
     def _claim(self) -> None:
         while self._may_claim():
             serving = next((h.assignment.study for h in self._held), self._options.study)
-            assignment = self._ask(functools.partial(self._queue.claim, self._options.id, serving), default=None)
+            claim = functools.partial(self._queue.claim, self._options.id, serving, self._keeper.slots)
+            assignment = self._ask(claim, default=None)
             if assignment is None:
                 self._nothing_to_do()
                 return

@@ -322,8 +322,8 @@ def test_a_trial_that_was_told_to_end_is_not_queued_again_when_its_holder_dies(b
 
 
 def test_trials_that_share_a_device_share_its_time(bench):
-    bench.create(execution={"trials_per_worker": 4})
-    assignment = bench.must_claim()
+    bench.create()
+    assignment = bench.service.queue.claim("w1", together=4)
     with bench.service.db.transaction():
         [attempt] = bench.service.trial_rows.attempts(assignment.lease.trial_id)
     assert attempt.devices == 0.25

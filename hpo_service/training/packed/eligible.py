@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 
 from hpo_service.domain.trial import TrialConfig
+from hpo_service.training.base import compute_dtype
 
 METHODS = frozenset({"lora", "qlora", "rslora"})
-OPTIMIZERS = frozenset({"adamw_torch_fused", "adamw_torch"})
-SEEDED = frozenset({"default", "gaussian", "orthogonal"})
+PLAIN: dict[str, frozenset[object]] = {
+    "lora_bias": frozenset({"none"}),
+    "init_lora_weights": frozenset({"default", "gaussian", "orthogonal"}),
+    "optimizer": frozenset({"adamw_torch_fused", "adamw_torch"}),
+    "lora_plus_ratio": frozenset({1.0}),
+    "group_by_length": frozenset({False}),
+}
+"""Settings of a run, and the values with which it can be packed."""
 
 
 def refusal(config: TrialConfig) -> str:
@@ -19,6 +27,11 @@ def refusal(config: TrialConfig) -> str:
         return f"method {spec.method} is not a plain low-rank adapter"
     if spec.target_modules == "full":
         return "adapters on embeddings are not packed"
+    for name, allowed in PLAIN.items():
+        if getattr(spec, name, None) not in allowed | {None}:
+            return f"{name} {getattr(spec, name)} is not packed"
+    if config.model is not None and compute_dtype(config.model.dtype) == torch.float16:
+        return "float16 needs a loss scale of each trial's own"
     return ""
 
 

@@ -20,6 +20,7 @@ from hpo_service.training.base import Base
 from hpo_service.training.checkpoint import replace_folder, save_weights
 from hpo_service.training.course import Course
 from hpo_service.training.evaluation import autocast
+from hpo_service.training.examination import write_answers
 from hpo_service.training.job import Job
 from hpo_service.training.packed.head import Head
 from hpo_service.training.packed.passes import Cutter, Pass, RowTable, Share
@@ -31,6 +32,8 @@ from hpo_service.training.watch import Watch
 PREFIX = "base_model.model."
 # Tokens of one pass, padding included: on a CPU its activations should stay in the caches, a GPU wants them many.
 TOKENS_CUDA, TOKENS_CPU = 32_768, 1_024
+# Where memory runs out, passes are halved down to this before trials have to leave.
+LEAST_TOKENS = 512
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class Pack:
         self._tables = {id(part): RowTable(part) for part in (rows.train, rows.validation, rows.test)}
         self._head = Head(base.model)
         self._stack: Stack | None = None
+        self.tokens = TOKENS_CUDA if base.model.device.type == "cuda" else TOKENS_CPU
         base.model.requires_grad_(False)
 
     @property
@@ -184,21 +188,33 @@ class Pack:
 
     def keep(self, slot: Slot) -> str:
         """Save a slot's adapter in PEFT's own format; return its folder."""
-        job, target = slot.job, slot.job.link.folder / "adapter"
-        weights = {
+        link = slot.job.link
+        target = link.folder / "adapter"
+        with link.busy("saving the adapter"), self._apart(slot) as model:
+            replace_folder(target, lambda folder: save_weights(model, folder))
+        return str(target)
+
+    def answer(self, slot: Slot, prompts: list[list[int]]) -> list[list[int]]:
+        """Continue prompts of token ids with a slot's adapter."""
+        with self._apart(slot) as model:
+            return write_answers(slot.job, model, prompts)
+
+    @contextmanager
+    def _apart(self, slot: Slot) -> Iterator[PeftModel]:
+        """The base with a slot's adapter as PEFT puts it on; no pass may be under way."""
+        job = slot.job
+        with trainable(self.base.model, job.config.training, job.config.seed) as model:
+            assert isinstance(model, PeftModel)
+            set_peft_model_state_dict(model, self._peft_weights(slot))
+            yield model
+        self.base.model.requires_grad_(False)
+
+    def _peft_weights(self, slot: Slot) -> dict[str, torch.Tensor]:
+        return {
             f"{PREFIX}{name}.lora_{letter}.weight": tensor
             for name, pair in self.stack.take(slot.index, slot.adapter).items()
             for letter, tensor in zip("AB", pair, strict=True)
         }
-        with (
-            job.link.busy("saving the adapter"),
-            trainable(self.base.model, job.config.training.hyperparameters(), job.config.seed) as model,
-        ):
-            assert isinstance(model, PeftModel)
-            set_peft_model_state_dict(model, weights)
-            replace_folder(target, lambda folder: save_weights(model, folder))
-        self.base.model.requires_grad_(False)
-        return str(target)
 
     def _write(self, slot: Slot, folder: Path) -> None:
         write_state(folder, {kind: self.stack.take(slot.index, slot.adapter, kind) for kind in KEPT}, slot.tokens)
@@ -213,18 +229,22 @@ class Pack:
         finally:
             self.stack.enter(None)
 
+    def halve_passes(self) -> bool:
+        """Send half as many tokens through the base at once; tell whether that is possible."""
+        if self.tokens < 2 * LEAST_TOKENS:
+            return False
+        self.tokens //= 2
+        return True
+
     def _cutter(self, table: RowTable) -> Cutter:
-        cuda = self.stack.device.type == "cuda"
-        return Cutter(
-            table, self.base.padding, self.stack.slots, TOKENS_CUDA if cuda else TOKENS_CPU, self.stack.device
-        )
+        return Cutter(table, self.base.padding, self.stack.slots, self.tokens, self.stack.device)
 
     def _draw(self, job: Job) -> _Drawn:
         """Have PEFT draw a trial's adapter exactly as for the solo engine, and take it off again."""
         weights: Factors = {}
         scaling: dict[str, float] = {}
         targets: dict[str, Target] = {}
-        hyper = job.config.training.hyperparameters()
+        hyper = job.config.training
         with trainable(self.base.model, hyper, job.config.seed) as model:
             for path, module in model.named_modules():
                 if isinstance(module, LoraLayer):

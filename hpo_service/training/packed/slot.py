@@ -16,6 +16,8 @@ from hpo_service.training.job import Job
 from hpo_service.training.packed.dropout import row_keys
 from hpo_service.training.packed.passes import Index, RowTable, Share
 from hpo_service.training.packed.stack import Adapter, Factors
+from hpo_service.training.plan import Plan
+from hpo_service.training.schedules import SCHEDULES, own_schedule
 from hpo_service.training.watch import Watch
 
 STATE_NAME = "slot.safetensors"
@@ -114,15 +116,27 @@ def adamw(spec: TrainingSpec) -> torch.optim.AdamW:
 
 def schedule(job: Job, optimizer: torch.optim.Optimizer, step: int) -> torch.optim.lr_scheduler.LRScheduler:
     """The Trainer's schedule over a trial's full run, as it stands after so many steps."""
-    plan = job.plan
-    made: torch.optim.lr_scheduler.LRScheduler = get_scheduler(
-        job.config.training.scheduler, optimizer, plan.warmup_steps, plan.steps
-    )
+    made = build_schedule(job.config.training, optimizer, job.plan)
     with warnings.catch_warnings():
         # it asks for an optimizer step before; those were made by an earlier attempt
         warnings.simplefilter("ignore", UserWarning)
         for _ in range(step):
             made.step()
+    return made
+
+
+def build_schedule(
+    spec: TrainingSpec, optimizer: torch.optim.Optimizer, plan: Plan
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """The schedule that the Trainer would make."""
+    warmup = min(plan.warmup_steps, plan.steps - 1)
+    own = own_schedule(spec, optimizer, warmup, plan.steps)
+    if own is not None:
+        return own
+    arguments = SCHEDULES[spec.scheduler].arguments(spec, plan.steps) or None
+    made: torch.optim.lr_scheduler.LRScheduler = get_scheduler(
+        spec.scheduler, optimizer, warmup, plan.steps, scheduler_specific_kwargs=arguments
+    )
     return made
 
 

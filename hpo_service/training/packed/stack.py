@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -74,6 +75,8 @@ class Stack:
             )
             for name, target, begin in self._layout()
         }
+        # a gradient that is a view is what is wanted here
+        warnings.filterwarnings("ignore", message="grad and param do not obey the gradient layout contract")
         self._buffers = {"weight": self.weight, "first": self.first, "second": self.second, "grad": self.grad}
         self._now: Pass | None = None
         self._handles = [

@@ -360,9 +360,9 @@ def test_the_default_to_beat_has_to_be_shared_equally_too():
 
 
 def test_a_trial_on_several_gpus_shares_them_with_no_other():
-    path = ("execution", "trials_per_worker")
-    assert path in refusals(study, execution={"gpus_per_trial": 2, "trials_per_worker": 2})
-    assert study(execution={"trials_per_worker": 4}).execution.devices == 0.25
+    path = ("search", "parallel_per_gpu")
+    assert path in refusals(study, execution={"gpus_per_trial": 2}, search={"parallel_per_gpu": 2})
+    assert study(search={"parallel_per_gpu": 4}).search.parallel_per_gpu == 4
 
 
 HELD_IN_SHARES = {"gpus_per_trial": 2, "sharding": "fsdp"}

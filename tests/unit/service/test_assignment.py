@@ -54,7 +54,7 @@ def config(study: StudySpec, which: Stage = Stage.SEARCH, **parameters: Paramete
 
 
 def test_an_assignment_names_the_trial_its_lease_and_the_studys_limits() -> None:
-    study = spec(execution={"lease_seconds": 33, "hang_seconds": 44, "trials_per_worker": 5})
+    study = spec(execution={"lease_seconds": 33, "hang_seconds": 44}, search={"parallel_per_gpu": 5})
     given = assignment(study, stage(Stage.VERIFY), row())
     assert given.lease == Lease(trial_id=11, token=4)
     assert (given.study, given.stage, given.number, given.attempt) == ("s", Stage.VERIFY, 3, 2)

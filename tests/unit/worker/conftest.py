@@ -113,7 +113,7 @@ class FakeQueue:
     on_claim: Callable[[], object] = lambda: None
     on_renew: Callable[[], object] = lambda: None
 
-    def claim(self, worker_id: str, study: str | None) -> Assignment | None:
+    def claim(self, worker_id: str, study: str | None, together: int = 1) -> Assignment | None:
         self._reach("claim", study)
         self.on_claim()
         return self.waiting.popleft() if self.waiting else None

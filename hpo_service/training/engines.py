@@ -1,0 +1,28 @@
+"""Which engine runs what: trials that may share the device are packed, all others run alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hpo_service.channel import Host
+from hpo_service.training.packed.eligible import refusal
+from hpo_service.training.packed.engine import PackedEngine
+from hpo_service.training.solo import SoloEngine
+
+
+@dataclass
+class Engines:
+    """The two engines of a process, on the same residents."""
+
+    solo: SoloEngine
+    packed: PackedEngine
+
+    def work(self, host: Host) -> None:
+        """Run what waits: one trial, or a pack for as long as trials like its first come."""
+        waiting = host.waiting()
+        if waiting is None:
+            return
+        if waiting.slots > 1 and self.solo.ranks.size == 1 and not refusal(waiting.config):
+            self.packed.serve(host)
+        else:
+            host.attend(host.take(), self.solo.run)

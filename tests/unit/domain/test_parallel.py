@@ -1,0 +1,40 @@
+"""How many trials may share a device."""
+
+from typing import Any
+
+import pytest
+
+from hpo_service.domain.parallel import Parallel, parallel
+from hpo_service.domain.study import StudySpec
+from hpo_service.domain.trial import Stage
+
+
+def spec(**sections: Any) -> StudySpec:
+    built_in = {"model": {"base": "m"}, "data": {"source": "d"}}
+    return StudySpec.model_validate({"name": "s", **(built_in if "objective" not in sections else {}), **sections})
+
+
+@pytest.mark.parametrize("trials, slots", [(3, 1), (7, 1), (8, 2), (20, 5), (1000, 8)])
+def test_auto_leaves_the_sampler_most_of_a_search_budget_to_learn_from(trials: int, slots: int) -> None:
+    assert parallel(spec(), Stage.SEARCH, trials) == Parallel(slots, measured=slots > 1)
+
+
+@pytest.mark.parametrize("stage", [Stage.VERIFY, Stage.CONFIRM])
+def test_trials_that_are_planned_may_all_share_a_device(stage: Stage) -> None:
+    assert parallel(spec(), stage, 6) == Parallel(6, measured=True)
+    assert parallel(spec(), stage, 60) == Parallel(8, measured=True)
+
+
+def test_a_number_that_was_asked_for_is_taken_as_it_is() -> None:
+    assert parallel(spec(search={"parallel_per_gpu": 12}), Stage.SEARCH, 3) == Parallel(12, measured=False)
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"execution": {"gpus_per_trial": 2}},
+        {"objective": {"command": "run"}, "space": {"parameters": {"x": {"low": 0, "high": 1}}}},
+    ],
+)
+def test_what_cannot_share_a_device_does_not(sections: dict[str, Any]) -> None:
+    assert parallel(spec(**sections), Stage.SEARCH, 100) == Parallel(1, measured=False)
