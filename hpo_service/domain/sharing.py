@@ -44,15 +44,21 @@ def _batches_to_beat(spec: StudySpec) -> list[int]:
     return [given if isinstance(given, int) else Hyperparameters().effective_batch]
 
 
+def _check_parallel(spec: StudySpec, wrong: Misfits) -> None:
+    place, gpus = ("search", "parallel_per_gpu"), spec.execution.gpus_per_trial
+    if gpus > 1:
+        wrong.add(
+            f"a trial on {gpus} GPUs has them to itself: set parallel_per_gpu to 1, or gpus_per_trial to 1", *place
+        )
+    if spec.objective is not None:
+        wrong.add("trials of an objective of your own run one at a time on a worker: set it to 1", *place)
+
+
 def check_sharing(spec: StudySpec, wrong: Misfits) -> None:
     """Note what does not go with several GPUs for one trial, and with a base in shares."""
-    gpus, together = spec.execution.gpus_per_trial, spec.search.parallel_per_gpu
-    if together not in ("auto", 1):
-        if gpus > 1:
-            reason = f"a trial on {gpus} GPUs has them to itself: set parallel_per_gpu to 1, or gpus_per_trial to 1"
-            wrong.add(reason, "search", "parallel_per_gpu")
-        if spec.objective is not None:
-            wrong.add("trials of an objective of your own run one at a time on a worker", "search", "parallel_per_gpu")
+    gpus = spec.execution.gpus_per_trial
+    if spec.search.parallel_per_gpu not in ("auto", 1):
+        _check_parallel(spec, wrong)
     if spec.execution.sharding == "none":
         return
     place = ("execution", "sharding")

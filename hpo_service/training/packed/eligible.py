@@ -28,8 +28,10 @@ def refusal(config: TrialConfig) -> str:
     if spec.target_modules == "full":
         return "adapters on embeddings are not packed"
     for name, allowed in PLAIN.items():
-        if getattr(spec, name, None) not in allowed | {None}:
+        if getattr(spec, name) not in allowed:
             return f"{name} {getattr(spec, name)} is not packed"
+    if config.data is not None and config.data.pack_rows:
+        return "rows that share a sequence are not cut into passes"
     if config.model is not None and compute_dtype(config.model.dtype) == torch.float16:
         return "float16 needs a loss scale of each trial's own"
     return ""

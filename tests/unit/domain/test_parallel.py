@@ -29,12 +29,9 @@ def test_a_number_that_was_asked_for_is_taken_as_it_is() -> None:
     assert parallel(spec(search={"parallel_per_gpu": 12}), Stage.SEARCH, 3) == Parallel(12, measured=False)
 
 
-@pytest.mark.parametrize(
-    "sections",
-    [
-        {"execution": {"gpus_per_trial": 2}},
-        {"objective": {"command": "run"}, "space": {"parameters": {"x": {"low": 0, "high": 1}}}},
-    ],
-)
+OWN = {"objective": {"command": "run"}, "space": {"parameters": {"x": {"low": 0, "high": 1}}}}
+
+
+@pytest.mark.parametrize("sections", [{"execution": {"gpus_per_trial": 2}}, OWN])
 def test_what_cannot_share_a_device_does_not(sections: dict[str, Any]) -> None:
     assert parallel(spec(**sections), Stage.SEARCH, 100) == Parallel(1, measured=False)

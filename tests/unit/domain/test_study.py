@@ -339,7 +339,7 @@ SHARES = ("execution", "gpus_per_trial")
 
 
 def test_the_gpus_of_a_trial_share_every_effective_batch_equally():
-    assert study(execution={"gpus_per_trial": 4}).execution.devices == 4.0
+    assert study(execution={"gpus_per_trial": 4}).execution.gpus_per_trial == 4
     ((path, message),) = refusals(study, execution={"gpus_per_trial": 3}).items()
     assert (path, "16 rows cannot be shared equally by 3 GPUs" in message) == (SHARES, True)
     space = {"parameters": {"effective_batch": {"choices": [8, 12]}}}
@@ -353,7 +353,9 @@ def test_the_default_to_beat_has_to_be_shared_equally_too():
     assert "confirm.default" in refusals(study, execution={"gpus_per_trial": 3}, space=twelve)[SHARES]
     given = study(execution={"gpus_per_trial": 3}, space=twelve, confirm={"default": {"effective_batch": 6}})
     assert given.execution.gpus_per_trial == 3
-    assert study(execution={"gpus_per_trial": 3}, space=twelve, confirm={"enabled": False}).execution.devices == 3.0
+    assert (
+        study(execution={"gpus_per_trial": 3}, space=twelve, confirm={"enabled": False}).execution.gpus_per_trial == 3
+    )
     fixed = {"training": {"effective_batch": 9}, "execution": {"gpus_per_trial": 3}}
     assert study(**fixed, confirm={"default": {"lora_rank": 8}}).training.effective_batch == 9
     assert SHARES in refusals(study, **fixed, confirm={"default": {"effective_batch": 16}})
