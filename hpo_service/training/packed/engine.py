@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 
 from hpo_service.channel import Host, RunTrial, Stopped, TrialLink
 from hpo_service.domain.trial import Outcome, OutcomeKind, Scores, TrialConfig
-from hpo_service.errors import ModelError
+from hpo_service.errors import DoesNotFitError, ModelError
 from hpo_service.training.ending import conclude, run_facts
 from hpo_service.training.faults import is_fatal, is_out_of_memory
 from hpo_service.training.job import Job
+from hpo_service.training.oom import Strain
 from hpo_service.training.packed.eligible import base_refusal, refusal
 from hpo_service.training.packed.pack import Pack
 from hpo_service.training.packed.probe import Verdict, measure
@@ -261,6 +262,8 @@ def fail(host: Host, link: TrialLink, error: BaseException) -> None:
     """Tell how a trial ended that met an exception: an order to stop is one of them."""
     if isinstance(error, Stopped):
         host.finish(link, link.stopped())
+    elif isinstance(error, DoesNotFitError):
+        host.finish(link, Strain().infeasible(error))
     else:
         host.fail(link, error)
 
