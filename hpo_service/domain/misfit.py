@@ -19,6 +19,9 @@ class Misfits:
     def __init__(self) -> None:
         self._found: list[InitErrorDetails] = []
 
+    def __len__(self) -> int:
+        return len(self._found)
+
     def add(self, message: str, *path: str | int) -> None:
         """Note that what stands at `path` is wrong; the message says why and what to do instead."""
         self._found.append(_noted(message, path))

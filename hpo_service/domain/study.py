@@ -203,7 +203,8 @@ class StudySpec(Section):
                 Hyperparameters.model_validate(self.confirm.default, strict=True)
             except ValidationError as error:
                 wrong.adopt(error, "confirm", "default")
-        self._check_default(wrong)
+        if not len(wrong):  # what is wrong with the study is wrong with its default too
+            self._check_default(wrong)
 
     def _check_default(self, wrong: Misfits) -> None:
         """The configuration to beat must be one that can be trained."""
