@@ -13,6 +13,7 @@ import typer
 from hpo_service.cli import data, database, studies, trial, worker
 from hpo_service.cli.doctor import doctor
 from hpo_service.cli.examples import examples
+from hpo_service.cli.memory import memory
 from hpo_service.cli.report import report
 from hpo_service.cli.run import run
 from hpo_service.errors import HpoServiceError, StudyFileError
@@ -33,6 +34,9 @@ app.command(
 )(run)
 app.add_typer(studies.app, name="study")
 app.add_typer(data.app, name="data")
+app.command(epilog=examples("hpo-service memory mine.yaml", "hpo-service memory mine.yaml --gpu 24 --gpu 80 --json"))(
+    memory
+)
 app.add_typer(trial.app, name="trial")
 app.add_typer(worker.app, name="worker")
 app.command(epilog=examples("hpo-service report quickstart", "hpo-service report quickstart --json"))(report)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from hpo_service.domain.methods import METHODS
-from hpo_service.domain.model_shape import Matrix, ModelShape
+from hpo_service.domain.demand import Demand
+from hpo_service.domain.model_shape import Matrix
 
 GB = 1e9
 # CUDA's context with the libraries' own buffers; nvidia-smi shows it, torch does not count it.
@@ -35,64 +35,6 @@ OPTIMIZER_BYTES = {
     "rmsprop": 4.0,
     "sgd": 0.0,
 }
-
-
-@dataclass(frozen=True)
-class Demand:
-    """What decides a trial's memory.
-
-    Attributes:
-        shape: sizes of the model.
-        shards: devices over which the frozen base is spread.
-        method: as in `Hyperparameters`.
-        quantisation: how the frozen base is held: none, nf4 or int8.
-        weight_bytes: bytes of a base weight that is not quantised.
-        table_bytes: bytes of a weight of embeddings and head; left out, as this package holds them.
-        compute_bytes: bytes of a number in matrix products.
-        rank: of the adapters.
-        targets: preset or names of the modules with adapters.
-        dropout: whether adapters drop their inputs out, which keeps a mask.
-        virtual_tokens: of prefix tuning.
-        optimizer: as in `Hyperparameters`.
-        micro_batch: rows per forward pass.
-        length: tokens of the longest row.
-        checkpointing: whether only layers' inputs are kept and the rest is computed again.
-        correction: measured peak over estimate of trials like this; 1 where none has been measured.
-    """
-
-    shape: ModelShape
-    shards: int = 1
-    method: str = "lora"
-    quantisation: str = "none"
-    weight_bytes: int = 2
-    table_bytes: int | None = None
-    compute_bytes: int = 2
-    rank: int = 16
-    targets: str | tuple[str, ...] = "all-linear"
-    dropout: bool = False
-    virtual_tokens: int = 0
-    optimizer: str = "adamw_torch_fused"
-    micro_batch: int = 1
-    length: int = 512
-    checkpointing: bool = False
-    correction: float = 1.0
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of one forward pass, padding included."""
-        return self.micro_batch * self.length
-
-    @property
-    def whole(self) -> bool:
-        """Whether the model's own weights are trained."""
-        return METHODS[self.method].base != "frozen"
-
-    @property
-    def stream_bytes(self) -> int:
-        """Bytes of a number between layers, and of embeddings: float32 in quantised bases and where trained."""
-        if self.table_bytes is not None:
-            return self.table_bytes
-        return 4 if self.whole or self.quantisation != "none" else self.weight_bytes
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from hpo_service.domain.memory import OPTIMIZER_BYTES, Demand, Estimate, at_rest_gb, estimate
+from hpo_service.domain.demand import Demand
+from hpo_service.domain.memory import OPTIMIZER_BYTES, Estimate, at_rest_gb, estimate
 from hpo_service.domain.micro_batches import smaller_micro_batches
 from hpo_service.errors import DoesNotFitError
 

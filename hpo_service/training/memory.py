@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from hpo_service.domain.memory import CONTEXT_GB, GB, Demand
-from hpo_service.domain.micro_batches import DEFAULT_MICRO_BATCH, micro_batch
+from hpo_service.domain.demand import Demand
+from hpo_service.domain.memory import CONTEXT_GB, GB
 from hpo_service.domain.model_shape import ModelShape
 from hpo_service.domain.room import check_at_rest, largest_fit
 from hpo_service.domain.trial import TrialConfig
@@ -100,25 +100,16 @@ def demand_of(
         ranks: processes that share each batch, and the base's weights where it is held in shares.
         limit: rows of a micro-batch, where memory has run out before.
     """
-    spec = config.training
-    wanted = spec.micro_batch or DEFAULT_MICRO_BATCH
-    return Demand(
-        shape=shape,
-        shards=ranks if key.sharded else 1,
-        method=spec.method,
-        quantisation=key.quantisation,
-        weight_bytes=key.weights.itemsize,
-        compute_bytes=key.compute.itemsize,
-        rank=spec.lora_rank,
-        targets=spec.target_modules if isinstance(spec.target_modules, str) else tuple(spec.target_modules),
-        dropout=spec.lora_dropout > 0,
-        virtual_tokens=spec.prefix_tokens,
-        optimizer=spec.optimizer,
-        checkpointing=spec.checkpoints_activations(
-            shape.linear_weights + shape.table_weights, on_gpu=torch.cuda.is_available()
-        ),
-        micro_batch=micro_batch(max(1, spec.effective_batch // ranks), min(wanted, limit or wanted)),
+    return Demand.of(
+        config.training,
+        shape,
         length=length,
+        compute_bytes=key.compute.itemsize,
+        quantisation=config.model.quantisation if config.model else "none",
+        ranks=ranks,
+        shards=ranks if key.sharded else 1,
+        limit=limit,
+        on_gpu=torch.cuda.is_available(),
         correction=config.memory_correction,
     )
 

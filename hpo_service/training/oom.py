@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from transformers import TrainerCallback, TrainerState
 
-from hpo_service.domain.memory import Demand, estimate
+from hpo_service.domain.demand import Demand
+from hpo_service.domain.memory import estimate
 from hpo_service.domain.room import LEAST_OVER_GB, remedies
 from hpo_service.domain.trial import Outcome, OutcomeKind, Scores
 from hpo_service.errors import DoesNotFitError

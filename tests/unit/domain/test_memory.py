@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hpo_service.domain.demand import Demand
 from hpo_service.domain.hyperparameters import Optimizer
 from hpo_service.domain.memory import (
     CONTEXT_GB,
     OPTIMIZER_BYTES,
     PASSING,
-    Demand,
     Estimate,
     at_rest_gb,
     estimate,

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpo_service.domain.memory import Demand, at_rest_gb, estimate
+from hpo_service.domain.demand import Demand
+from hpo_service.domain.memory import at_rest_gb, estimate
 from hpo_service.domain.micro_batches import micro_batch, smaller_micro_batches
 from hpo_service.domain.room import (
     PLANNED_SHARE,
