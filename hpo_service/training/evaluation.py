@@ -14,7 +14,7 @@ from hpo_service.domain.trial import Scores
 from hpo_service.training.tokens import IGNORED, TokenRow, collate
 
 # Logits of one batch, in elements: 2^28 are 0.5 GiB in bfloat16; on a CPU small batches stay in its caches.
-LOGITS_CUDA, LOGITS_CPU = 2**28, 2**23
+LOGITS_CUDA, LOGITS_CPU = 2**28, 2**21
 # Supervised positions whose logits are raised to float32 at once.
 CHUNK = 1024
 
