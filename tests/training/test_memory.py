@@ -97,3 +97,23 @@ def test_a_models_sizes_are_known_before_and_after_it_is_loaded(trainee):
     after = trainee.started.models[trainee.llama]
     assert before == after.shape
     assert before.linear_weights + before.table_weights == pytest.approx(after.parameters, rel=0.01)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+def test_with_checkpointing_only_what_goes_from_layer_to_layer_is_kept(family):
+    torch.manual_seed(0)
+    config = CONFIGS[family]
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    adapted = get_peft_model(model, lora_config(model, Hyperparameters(lora_rank=4)))
+    adapted.train()
+    adapted.enable_input_require_grads()
+    adapted.gradient_checkpointing_enable({"use_reentrant": False})
+    demand = Demand(ModelShape.read(config.to_dict()), rank=4, micro_batch=4, length=64, checkpointing=True)
+    parts = estimate(demand).parts
+    log_softmax = 4 * 4 * 64 * 1000
+    # besides the layers' inputs the last norm keeps its own, in float32
+    kept = kept_bytes(adapted, (4, 64)) - log_softmax - 4 * 64 * 256 * 4
+    # of the estimate, what the layer computed last keeps beyond the logits is not there before the backward pass
+    at_forward = 4 * 64 * 3 * 256 * 2
+    assert at_forward == pytest.approx(kept, rel=0.25)
+    assert parts["activations"] * 1e9 >= at_forward
