@@ -92,6 +92,18 @@ def test_weights_that_are_trained_themselves_survive_a_halving(trainee, faults, 
     assert curve_of(trainee) == pytest.approx(small(method="full", learning_rate=1e-3), abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"init_lora_weights": "pissa"}, {"data": {"pack_rows": True}, "group_by_length": True}],
+    ids=["a base that was moved", "packed rows in order of length"],
+)
+def test_a_halving_changes_nothing_else_about_a_run(trainee, faults, small, changes):
+    faults.backward(lambda count: count == 4)
+    outcome = trainee.run(trainee.config(effective_batch=16, **changes))
+    assert outcome.facts["oom_halvings"] == 1
+    assert curve_of(trainee) == pytest.approx(small(**changes), abs=1e-5)
+
+
 def test_what_does_not_fit_row_by_row_is_infeasible_and_the_next_trial_runs(trainee, faults, small):
     with pytest.MonkeyPatch.context() as patch:
         Faults(patch).forward(lambda count, rows: True)
