@@ -33,7 +33,7 @@ IDLE_SECONDS = (0.3, 3.0)
 RENEWALS_PER_LEASE = 4
 """Leases are renewed this often within their length, so that three lost renewals do no harm."""
 REAP_SECONDS = 10.0
-"""Pause between two runs of the reaper, before jitter."""
+"""Longest pause between two runs of the reaper, before jitter; a worker without work runs it as often as it asks."""
 BEAT_SECONDS = 20.0
 """Pause between two signs of life of a worker that holds nothing."""
 
@@ -182,6 +182,8 @@ class Supervisor:
             return
         self._claim_at = self._clock() + self._idle * self._jitter.uniform(0.5, 1.0)
         self._idle = min(IDLE_SECONDS[1], 1.5 * self._idle)
+        # whoever has nothing to do looks for what dead workers left whenever it looks for work
+        self._reap_at = min(self._reap_at, self._claim_at)
 
     def _admit(self, assignment: Assignment) -> None:
         self._idle = IDLE_SECONDS[0]

@@ -2,17 +2,80 @@
 
 from __future__ import annotations
 
+import importlib
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import psutil
 
+from hpo_service import failpoint
+from hpo_service.cli import main
+
 HERE = Path(__file__).parent
+# Dozens of processes are started here for what they do: unit and acceptance tests measure their lines.
+UNMEASURED = ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
+
+
+def _nursery() -> ForkServerContext:
+    """Processes are forked off one that has imported everything: sixty-four of them would import for a minute."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["hpo_service.cli", "hpo_service.bootstrap", "psycopg"])
+    return context
+
+
+NURSERY = _nursery()
+
+
+def _be_worker(arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+    """Become what `hpo-service worker` is when it is started in a session, with variables and a log, of its own."""
+    os.setsid()
+    os.environ.update(environment)
+    written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(written, 1)
+    os.dup2(written, 2)
+    # a label to die at is read when the module is imported, which was in the nursery
+    importlib.reload(failpoint)
+    main(arguments)
+
+
+class Worker:
+    """A worker process, spoken to as to a Popen."""
+
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+        kept = {name: os.environ.pop(name) for name in UNMEASURED if name in os.environ}
+        try:
+            self._process = NURSERY.Process(target=_be_worker, args=(arguments, dict(environment), log))
+            self._process.start()
+        finally:
+            os.environ.update(kept)
+
+    @property
+    def pid(self) -> int:
+        """Number of the process."""
+        assert self._process.pid is not None
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        """Exit status, negative for a signal; None while it runs."""
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait for its end."""
+        self._process.join(timeout)
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal."""
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End it."""
+        self._process.kill()
 
 
 @dataclass
@@ -23,38 +86,31 @@ class Fleet:
     output: Path
     study: str
     environment: Mapping[str, str] = field(default_factory=dict)
-    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    workers: list[Worker] = field(default_factory=list)
     started: int = 0
 
-    def start(self, count: int, failpoint: str = "", extra: tuple[str, ...] = ()) -> list[subprocess.Popen[bytes]]:
+    def start(self, count: int, failpoint: str = "", extra: tuple[str, ...] = ()) -> list[Worker]:
         """Start workers; with a failpoint they kill themselves when they reach it."""
         new = [self._spawn(failpoint, extra) for _ in range(count)]
         self.workers += new
         return new
 
-    def _spawn(self, failpoint: str, extra: tuple[str, ...]) -> subprocess.Popen[bytes]:
+    def _spawn(self, failpoint: str, extra: tuple[str, ...]) -> Worker:
         self.started += 1
         environment = {
-            **os.environ,
             "PYTHONPATH": str(HERE),
             "OMP_NUM_THREADS": "1",
             "HPO_SERVICE_STORAGE": self.storage,
             "HPO_SERVICE_OUTPUT": str(self.output),
+            "HPO_SERVICE_FAILPOINT": failpoint,
             **self.environment,
         }
-        # Dozens of processes are started here for what they do: unit and acceptance tests measure their lines.
-        for name in ("HPO_SERVICE_FAILPOINT", "COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"):
-            environment.pop(name, None)
-        if failpoint:
-            environment["HPO_SERVICE_FAILPOINT"] = failpoint
         study = ["--study", self.study] if self.study else []
-        command = [sys.executable, "-m", "hpo_service", "worker", *study, "--until-finished", *extra]
         self.output.mkdir(parents=True, exist_ok=True)
-        with (self.output / "workers.log").open("ab") as log:
-            return subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        return Worker(["worker", *study, "--until-finished", *extra], environment, self.output / "workers.log")
 
     @property
-    def alive(self) -> list[subprocess.Popen[bytes]]:
+    def alive(self) -> list[Worker]:
         """Workers that have not ended."""
         return [worker for worker in self.workers if worker.poll() is None]
 
