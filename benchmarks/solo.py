@@ -27,7 +27,8 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +64,13 @@ def clock() -> float:
     return time.perf_counter() if torch.cuda.is_available() else time.process_time()
 
 
-def plain_run(model: str, train: list[Any], validation: list[Any], folder: str, config: TrialConfig) -> dict[str, Any]:
+def plain_run(
+    load: Callable[[], Any], train: list[Any], validation: list[Any], folder: str, config: TrialConfig, **more: Any
+) -> dict[str, Any]:
     """A script as people write it: PEFT, Trainer, and an evaluation loop that weighs tokens alike."""
     import torch
     from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments, set_seed
+    from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
     def stack(rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
         pad = max(len(row["input_ids"]) for row in rows)
@@ -78,7 +81,7 @@ def plain_run(model: str, train: list[Any], validation: list[Any], folder: str, 
     micro = spec.micro_batch or 8
     set_seed(seed)
     lora = LoraConfig(r=spec.lora_rank, lora_alpha=spec.lora_rank, target_modules="all-linear", task_type="CAUSAL_LM")
-    adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(model), lora)
+    adapted = get_peft_model(load(), lora)
     steps = math.ceil(len(train) / spec.effective_batch)
     due = {math.ceil(k * steps / spec.evaluations_per_epoch) for k in range(1, spec.evaluations_per_epoch + 1)}
     seen: dict[str, Any] = {"evaluate": 0.0, "curve": []}
@@ -91,9 +94,10 @@ def plain_run(model: str, train: list[Any], validation: list[Any], folder: str, 
             if given[1].global_step in due:
                 began, total, count = clock(), 0.0, 0
                 adapted.eval()
-                with torch.no_grad():
+                where = adapted.device
+                with torch.no_grad(), torch.autocast(where.type, torch.bfloat16, enabled=bool(more.get("bf16"))):
                     for at in range(0, len(validation), 8):
-                        batch = stack(validation[at : at + 8])
+                        batch = {k: v.to(where) for k, v in stack(validation[at : at + 8]).items()}
                         tokens = int((batch["labels"][:, 1:] != -100).sum())
                         total, count = total + float(adapted(**batch).loss) * tokens, count + tokens
                 seen["curve"].append(total / count)
@@ -118,6 +122,7 @@ def plain_run(model: str, train: list[Any], validation: list[Any], folder: str, 
         log_level="error",
         remove_unused_columns=False,
         use_cpu=not torch.cuda.is_available(),
+        **more,
     )
     Trainer(adapted, args, stack, train, callbacks=[Evaluate()]).train()
     return seen
@@ -188,16 +193,19 @@ def trial(model: str, rows: int) -> TrialConfig:
 
 def throughput(model: str, folder: Path, repeats: int, rows: int) -> dict[str, float]:
     """Run both sides in turn; the first pair warms up and is not counted."""
+    from transformers import AutoModelForCausalLM
+
     from hpo_service.training.residents import Residents
     from hpo_service.training.solo import SoloEngine
 
     residents, config = Residents(folder), trial(model, rows)
+    load = partial(AutoModelForCausalLM.from_pretrained, model)
     engine = SoloEngine(residents, clock=clock)
     pairs: dict[str, list[float]] = {"training": [], "whole": [], "ours": [], "plain": []}
     rows_of: list[list[dict[str, list[int]]]] = []
 
     def plain(number: int) -> dict[str, Any]:
-        return plain_run(model, rows_of[0], rows_of[1], str(folder / f"plain-{number}"), config)
+        return plain_run(load, rows_of[0], rows_of[1], str(folder / f"plain-{number}"), config)
 
     for number in range(repeats + 1):
         # in turn who goes first; the very first pair needs our rows, warms up, and is not counted
