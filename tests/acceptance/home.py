@@ -25,7 +25,7 @@ LORA = """\
 name: {name}
 model: {{base: ./small, target: ./large}}
 data: {{source: rows.jsonl, max_length: 64, split: {{validation: 0.15, test: 0.15}}}}
-space: {{parameters: {{learning_rate: {{low: 1e-3, high: 5e-2, log: true}}}}}}
+space: {{parameters: {{learning_rate: {{low: 9e-4, high: 5e-2, log: true}}}}}}
 search: {{sampler: {sampler}, budget: {{trials: {trials}}}}}
 training: {{evaluations_per_epoch: 4, effective_batch: 8}}
 transfer: {{top: {top}}}
