@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hpo_service.channel import Host
-from hpo_service.training.packed.eligible import refusal
 from hpo_service.training.packed.engine import PackedEngine
 from hpo_service.training.solo import SoloEngine
 
@@ -22,7 +21,7 @@ class Engines:
         waiting = host.waiting()
         if waiting is None:
             return
-        if waiting.slots > 1 and self.solo.ranks.size == 1 and not refusal(waiting.config):
+        if waiting.slots > 1 and self.solo.ranks.size == 1 and not self.packed.refusal(waiting.config):
             self.packed.serve(host)
         else:
             host.attend(host.take(), self.solo.run)

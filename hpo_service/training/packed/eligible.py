@@ -5,9 +5,17 @@ from __future__ import annotations
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
+from hpo_service.domain.methods import held_in
 from hpo_service.domain.trial import TrialConfig
+from hpo_service.errors import TrialError
 from hpo_service.training.base import compute_dtype
+
+
+class NotPackedError(TrialError):
+    """A trial whose adapters have to be trained by the solo engine; the message says why."""
+
 
 METHODS = frozenset({"lora", "qlora", "rslora"})
 PLAIN: dict[str, frozenset[object]] = {
@@ -34,6 +42,18 @@ def refusal(config: TrialConfig) -> str:
         return "rows that share a sequence are not cut into passes"
     if config.model is not None and compute_dtype(config.model.dtype) == torch.float16:
         return "float16 needs a loss scale of each trial's own"
+    if config.model is not None and held_in(spec.method, config.model.quantisation) == "int8":
+        # measured: co-tenants moved a trial's validation loss by 1e-4 of it where activations exceed the threshold
+        return "8-bit layers choose their outlier columns over all rows of a pass, so that trials would mix"
+    return ""
+
+
+def module_refusal(name: str, module: nn.Module, output: nn.Module | None) -> str:
+    """Why adapters on a module cannot be stacked, or nothing; `output` is the model's output embedding."""
+    if not isinstance(module, nn.Linear | Conv1D):
+        return f"adapters on {name} ({type(module).__name__}) are not packed: it is no linear layer"
+    if module is output:
+        return f"adapters on the output embedding {name} are not packed: it is computed in chunks"
     return ""
 
 

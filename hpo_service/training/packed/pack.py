@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,9 @@ from hpo_service.training.course import Course
 from hpo_service.training.evaluation import autocast
 from hpo_service.training.examination import write_answers
 from hpo_service.training.job import Job
+from hpo_service.training.memory import release_memory
+from hpo_service.training.oom import until_full
+from hpo_service.training.packed.eligible import NotPackedError, module_refusal
 from hpo_service.training.packed.head import Head
 from hpo_service.training.packed.passes import Cutter, Pass, RowTable, Share
 from hpo_service.training.packed.slot import KEPT, Slot, adamw, read_state, schedule, write_state
@@ -79,6 +83,9 @@ class Pack:
         Args:
             job: the trial.
             capacity: trials to make room for, if room must be made.
+
+        Raises:
+            NotPackedError: its adapters cannot be stacked.
         """
         drawn = self._draw(job)
         index = self._place(drawn, capacity)
@@ -245,10 +252,14 @@ class Pack:
         scaling: dict[str, float] = {}
         targets: dict[str, Target] = {}
         hyper = job.config.training
+        output = self.base.model.get_output_embeddings()
         with trainable(self.base.model, hyper, job.config.seed) as model:
             for path, module in model.named_modules():
                 if isinstance(module, LoraLayer):
                     name = path.removeprefix(PREFIX)
+                    refused = module_refusal(name, module.get_base_layer(), output)
+                    if refused:
+                        raise NotPackedError(refused)
                     weights[name] = (_weight(module.lora_A), _weight(module.lora_B))
                     scaling[name] = float(module.scaling["default"])
                     targets[name] = Target(
@@ -280,9 +291,10 @@ class Pack:
     def _rebuild(self, targets: Mapping[str, Target], slots: int, rank: int) -> None:
         """Move everyone into a new stack; by way of the host's memory, for a GPU need not hold both.
 
-        Gradients of effective batches under way move too.
+        Gradients of effective batches under way move too. Where memory runs out everyone is back in a stack as it was.
         """
         old = self.stack
+        before = partial(Stack, old.targets, old.slots, old.rank, old.device)
         states = [
             {kind: _on_host(old.take(slot.index, slot.adapter, kind)) for kind in (*KEPT, "grad")}
             for slot in self.slots
@@ -290,11 +302,19 @@ class Pack:
         old.close()
         self._stack = None
         del old
-        new = self._stack = Stack(dict(targets), slots, rank, self.base.model.device)
+        for slot in self.slots:
+            _detach(slot.optimizer)
+        new, ran_out = until_full(partial(Stack, dict(targets), slots, rank, self.base.model.device))
+        if new is None:
+            release_memory()
+            new = before()
+        self._stack = new
         for index, (slot, state) in enumerate(zip(self.slots, states, strict=True)):
             slot.index = index
             new.put(index, slot.adapter, state)
             self._attach(slot.optimizer, index, slot.step)
+        if ran_out is not None:
+            raise ran_out
 
     def _attach(self, optimizer: torch.optim.Optimizer, index: int, step: int) -> None:
         """Let an optimizer work on a row of the stack: weights, gradient and moments are that row's own memory."""
@@ -308,6 +328,13 @@ class Pack:
             "exp_avg": stack.first[index],
             "exp_avg_sq": stack.second[index],
         }
+
+
+def _detach(optimizer: torch.optim.Optimizer) -> None:
+    """Take an optimizer off its row, whose memory is held by nothing else once the stack is gone."""
+    (parameter,) = optimizer.param_groups[0]["params"]
+    parameter.data, parameter.grad = torch.zeros(0), None
+    optimizer.state.clear()
 
 
 def _weight(factors: nn.ModuleDict) -> torch.Tensor:

@@ -24,10 +24,11 @@ WORTH = 1.05
 
 @dataclass(frozen=True)
 class Verdict:
-    """How many trials to serve at once, and why."""
+    """How many trials to serve at once, and why; with `as_asked` no more were asked for, and more might do."""
 
     slots: int
     reason: str
+    as_asked: bool = False
 
 
 def measure(job: Job, limit: int, clock: Callable[[], float] = time.perf_counter) -> Verdict:
@@ -55,8 +56,8 @@ def measure(job: Job, limit: int, clock: Callable[[], float] = time.perf_counter
         slots = limit if slots < limit < 2 * slots else 2 * slots
     found = f"against one trial after another, {', '.join(ratios)}"
     if best[0] == 1:
-        return Verdict(1, f"packing is not faster here: {found}")
-    return Verdict(best[0], f"measured on this device, {found}")
+        return Verdict(1, f"packing does not pay here: {found}")
+    return Verdict(best[0], f"measured on this device, {found}", as_asked=best[0] == limit)
 
 
 def _alone(job: Job, clock: Callable[[], float]) -> float:

@@ -34,8 +34,8 @@ class Slot:
         nll: sum of their supervised tokens' NLL over the tokens of the whole effective batch.
         tokens: seen so far, padding left out.
         seconds: of training since the last step; a tick's are shared equally by who takes part.
-        began: when it was admitted.
-        device_seconds: its share of the pack's time.
+        device_seconds: its share of the time of the packs it was in.
+        setup_seconds: that it took to be admitted.
     """
 
     job: Job
@@ -90,7 +90,6 @@ class Slot:
         self.nll += nll * share.weight
         self.tokens += int(self.table.lengths[share.rows].sum())
         self.seconds += seconds
-        self.device_seconds += seconds
         return self.taken >= len(self.batch)
 
     def rewind(self) -> None:

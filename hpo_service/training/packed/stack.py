@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from hpo_service.training.packed.dropout import keep_mask, module_salt
+from hpo_service.training.packed.eligible import NotPackedError
 from hpo_service.training.packed.passes import Pass
 
 Factors = dict[str, tuple[torch.Tensor, torch.Tensor]]
@@ -36,6 +37,7 @@ class Target:
 
 @dataclass(frozen=True)
 class _Part:
+    name: str
     a: torch.Tensor
     b: torch.Tensor
     scale: torch.Tensor
@@ -70,6 +72,7 @@ class Stack:
             name: _Part(
                 a=self._leaf(begin, (self.rank, target.d_in)),
                 b=self._leaf(begin + self.rank * target.d_in, (target.d_out, self.rank)),
+                name=name,
                 scale=torch.zeros(self.slots, device=self.device),
                 salt=module_salt(name),
             )
@@ -148,7 +151,15 @@ class Stack:
 
 
 def _update(part: _Part, x: torch.Tensor, now: Pass) -> torch.Tensor:
-    """B_k A_k x s_k for every row's own slot k; x is [rows, length, d_in]."""
+    """B_k A_k x s_k for every row's own slot k; x is [rows, length, d_in].
+
+    Raises:
+        NotPackedError: the model gives its module something else, so that rows cannot be told apart.
+    """
+    if x.shape[:-1] != now.ids.shape:
+        raise NotPackedError(
+            f"{part.name} is given {tuple(x.shape)} for rows {tuple(now.ids.shape)}: its rows are mixed"
+        )
     rows, length, _ = x.shape
     if not torch.is_autocast_enabled(x.device.type):
         x = x.to(part.a.dtype)
