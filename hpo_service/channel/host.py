@@ -103,7 +103,13 @@ class Host:
         self._end(Failed(trial=link.trial, reason=reason_of(error), fatal=fatal, retryable=may_go_better(error)))
 
     def put_back(self, link: TrialLink) -> None:
-        """Let a trial wait again, before all others: nothing of it was told, or what was may be told again."""
+        """Let a trial wait again, before all others: nothing of it was told, or what was may be told again.
+
+        One that was told to stop meanwhile has ended.
+        """
+        if link.stop() is not None:
+            self.finish(link, link.stopped())
+            return
         del self._links[link.trial]
         self._waiting.appendleft(link.admit)
 

@@ -21,7 +21,12 @@ class Engines:
         waiting = host.waiting()
         if waiting is None:
             return
-        if waiting.slots > 1 and self.solo.ranks.size == 1 and not self.packed.refusal(waiting.config):
+        shared = waiting.slots > 1 and self.solo.ranks.size == 1
+        reason = self.packed.refusal(waiting.config) if shared else ""
+        if shared and not reason:
             self.packed.serve(host)
-        else:
-            host.attend(host.take(), self.solo.run)
+            return
+        if reason:
+            # others would only wait beside it
+            host.offer(1, reason)
+        host.attend(host.take(), self.solo.run)

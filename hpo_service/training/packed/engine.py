@@ -46,7 +46,6 @@ class PackedEngine:
 
     def refuse(self, config: TrialConfig, reason: str) -> None:
         """Remember that trials with such adapters on such a base have to be run alone."""
-        log.warning("run alone: %s", reason)
         self._refused[_shape(config)] = reason
 
     def serve(self, host: Host) -> None:
@@ -57,7 +56,7 @@ class PackedEngine:
             verdict = self._verdict(job)
         except NotPackedError as error:
             self.refuse(first.config, str(error))
-            host.attend(first, self.alone)
+            host.put_back(first)
             return
         except Exception as error:
             fail(host, first, error)

@@ -70,6 +70,8 @@ def test_trials_that_cannot_be_packed_wait_their_turn_and_run_alone(workshop):
     assert order(crowd) == ["a", "b", "dora", "c", "biases", "d"]
     assert order(crowd, Finished)[2:] == ["dora", "c", "biases", "d"]
     assert engines_of(crowd) == {k: "solo" if k in ("dora", "biases") else "packed" for k in configs}
+    assert capacities(crowd) == [4, 1, 4, 1, 4]
+    assert reasons(crowd)[1::2] == ["method dora is not a plain low-rank adapter", "lora_bias lora_only is not packed"]
 
 
 @pytest.mark.parametrize("names", [["q_proj", "lm_head"], ["embed_tokens", "v_proj"]])
@@ -297,6 +299,22 @@ def test_a_strange_exception_has_all_run_alone_and_loses_none(workshop, passage,
         assert workshop.status == 0
 
 
+@pytest.mark.parametrize("checkpoint", [True, False])
+def test_an_order_to_stop_is_not_forgotten_when_a_pack_breaks_up(workshop, passage, checkpoint):
+    ticks = []
+
+    def told(crowd, message):
+        if message.type == "report" and message.trial == "a" and not ticks:
+            crowd.inbox.append(stop("b", checkpoint=checkpoint))
+            ticks.append(len(passage.sizes))
+
+    passage.before = fail_when(lambda number, pack: bool(ticks), lambda: ZeroDivisionError("what is this"))
+    crowd = workshop.run({"a": quick(workshop), "b": longer(workshop, effective_batch=54)}, told=told)
+    assert crowd.outcome("a").kind is OutcomeKind.COMPLETE
+    assert crowd.outcome("b").kind is (OutcomeKind.RELEASED if checkpoint else OutcomeKind.CANCELLED)
+    assert order(crowd) == ["a", "b", "a"]
+
+
 def test_an_error_of_the_device_fails_all_trials_and_the_process(workshop, passage, diary):
     cuda = RuntimeError("CUDA error: an illegal memory access was encountered")
     passage.before = fail_when(lambda number, pack: number == 2, lambda: cuda)
@@ -364,7 +382,8 @@ def test_a_trial_that_there_is_no_room_for_waits_and_costs_those_in_the_pack_not
     crowd = workshop.run(four(workshop), later={2: {"wide": quick(workshop, lora_rank=16)}}, slots=5)
     assert_undisturbed(crowd, calm)
     assert engines_of(crowd) == {**dict.fromkeys(FOUR, "packed"), "wide": "solo"}
-    assert capacities(crowd) == [5, 5]
+    assert capacities(crowd) == [5, 5, 1]
+    assert reasons(crowd)[-1] == "no room for 5 trials of rank 16 side by side"
     assert order(crowd, Finished)[-1] == "wide"
     # that there was none for it says nothing about others
     again = workshop.run({"wide": quick(workshop, lora_rank=16), "narrow": quick(workshop, lora_rank=8)})

@@ -123,7 +123,7 @@ def test_bfloat16_stays_within_its_own_rounding_of_the_solo_engine(workshop):
     for name, config in configs.items():
         outcome, expected = workshop.alone(config)
         assert outcome.facts["compute"] == crowd.outcome(name).facts["compute"] == "bfloat16"
-        assert crowd.curve(name) == pytest.approx([r.value for r in expected], rel=2e-3)
+        assert crowd.curve(name) == pytest.approx([r.value for r in expected], rel=5e-4)
 
 
 def test_adapters_from_a_pack_load_in_plain_peft_and_the_base_is_left_as_it_was(workshop):
