@@ -9,6 +9,7 @@ from hpo_service.domain.evaluation_spec import EvaluationSpec
 from hpo_service.domain.messages import Failed, Finished, Shutdown, Started
 from hpo_service.domain.tracking_spec import TrackingSpec
 from hpo_service.domain.trial import OutcomeKind
+from hpo_service.errors import DoesNotFitError
 from hpo_service.training.packed import engine as engine_module
 from hpo_service.training.packed.engine import PackedEngine
 from hpo_service.training.packed.pack import Pack
@@ -114,6 +115,45 @@ def test_a_probe_that_fails_speaks_for_running_alone(workshop, monkeypatch):
     crowd = workshop.run({"a": quick(workshop), "b": quick(workshop)}, measure=True)
     assert engines_of(crowd) == {"a": "solo", "b": "solo"}
     assert reasons(crowd)[0] == "packing was tried and failed (nothing to divide)"
+
+
+def test_a_trial_that_cannot_be_measured_in_a_pack_says_nothing_about_others(workshop):
+    odd = quick(workshop, target_modules=["embed_tokens", "v_proj"])
+    crowd = workshop.run({"odd": odd, "a": quick(workshop, lora_rank=2)}, measure=True)
+    assert engines_of(crowd)["odd"] == "solo"
+    assert reasons(crowd)[0] == "adapters on model.embed_tokens (Embedding) are not packed: it is no linear layer"
+    assert "against one trial after another" in reasons(crowd)[1]
+
+
+def test_a_trial_that_is_told_to_stop_while_it_is_measured_stops(workshop, monkeypatch):
+    def interrupted(job, limit):
+        job.link.take(stop("a"))
+        job.link.check()
+
+    monkeypatch.setattr(engine_module, "measure", interrupted)
+    crowd = workshop.run({"a": quick(workshop)}, measure=True)
+    assert crowd.outcome("a").kind is OutcomeKind.CANCELLED
+    assert order(crowd) == []
+
+
+def test_an_error_of_the_device_in_a_probe_fails_its_trial_and_the_process(workshop, monkeypatch):
+    def broken(job, limit):
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(engine_module, "measure", broken)
+    crowd = workshop.run({"a": quick(workshop)}, measure=True)
+    assert [(message.trial, message.fatal) for message in crowd.of(Failed)] == [("a", True)]
+    assert workshop.status == 1
+
+
+def test_a_trial_on_a_base_that_does_not_fit_is_infeasible_and_tells_by_how_much(workshop, monkeypatch):
+    def too_large(link):
+        raise DoesNotFitError("needs 90 GB", over_gb=10.0)
+
+    monkeypatch.setattr(workshop.solo.residents, "base", too_large)
+    crowd = workshop.run({"a": quick(workshop)})
+    assert crowd.outcome("a").kind is OutcomeKind.INFEASIBLE
+    assert crowd.outcome("a").facts["vram_over_gb"] == 10.0
 
 
 def test_a_model_whose_logits_are_made_otherwise_is_trained_alone_and_told_why(workshop, monkeypatch):
