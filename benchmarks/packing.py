@@ -201,6 +201,8 @@ def table(bench: Bench, options: argparse.Namespace) -> list[dict[str, float]]:
         row = {"slots": float(count)} | {way: statistics.median(speeds) for way, speeds in runs.items() if speeds}
         row["ratio"] = statistics.median(p / s for p, s in zip(runs["packed"], runs["solo"], strict=True))
         rows.append(row)
+        if not options.json:
+            _print_row(row)
     return rows
 
 
@@ -272,10 +274,10 @@ def main() -> int:
     cache = Path(os.environ.get("HPO_SERVICE_CACHE") or user_cache_dir("hpo-service"))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="builtin:llama-tiny")
-    parser.add_argument("--rows", type=int, default=400, help="rows of the data set, training and held out (400)")
+    parser.add_argument("--rows", type=int, default=300, help="rows of the data set, training and held out (300)")
     parser.add_argument("--slots", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     parser.add_argument("--most-processes", type=int, default=8, help="do not start more processes than this (8)")
-    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--repeat", type=int, default=3, help="times each way is run (3)")
     parser.add_argument("--no-search", action="store_true", help="leave out the quickstart's search stage")
     parser.add_argument("--cache", type=Path, default=cache)
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -289,6 +291,9 @@ def main() -> int:
     os.environ["OMP_NUM_THREADS"] = str(os.cpu_count() or 1)
     bench = Bench(options.cache)
     bench.seconds(configs(options.model, 1, options.rows), 1)
+    if not options.json:
+        print("tokens per second, medians")
+        print(f"{'trials':>7}{'one after another':>19}{'processes':>11}{'packed':>9}{'packed / one after another':>28}")
     rows = table(bench, options)
     os.environ.pop("OMP_NUM_THREADS")
     stage = None if options.no_search else search(options)
@@ -296,24 +301,24 @@ def main() -> int:
     if options.json:
         print(json.dumps({"rows": rows, "search": stage, "failed": failed}, indent=2))
     else:
-        _print(rows, stage)
+        if stage is not None:
+            _print_search(stage)
         for line in failed:
             print(f"not met: {line}")
     return 1 if options.check and failed else 0
 
 
-def _print(rows: list[dict[str, float]], stage: dict[str, float] | None) -> None:
-    print("tokens per second, medians")
-    print(f"{'trials':>7}{'one after another':>19}{'processes':>11}{'packed':>9}{'packed / one after another':>28}")
-    for row in rows:
-        apart = f"{row['processes']:.0f}" if "processes" in row else "-"
-        print(f"{row['slots']:>7.0f}{row['solo']:>19.0f}{apart:>11}{row['packed']:>9.0f}{row['ratio']:>27.2f}x")
-    if stage is not None:
-        print(
-            f"the quickstart's search stage: {stage['seconds']:.1f} s, packed {stage['packed_seconds']:.1f} s "
-            f"({stage['ratio']:.2f}x); {stage['compared']:.0f} trials complete on both sides differ by at most "
-            f"{stage['difference']:.1e}"
-        )
+def _print_row(row: dict[str, float]) -> None:
+    apart = f"{row['processes']:.0f}" if "processes" in row else "-"
+    print(f"{row['slots']:>7.0f}{row['solo']:>19.0f}{apart:>11}{row['packed']:>9.0f}{row['ratio']:>27.2f}x", flush=True)
+
+
+def _print_search(stage: dict[str, float]) -> None:
+    print(
+        f"the quickstart's search stage: {stage['seconds']:.1f} s, packed {stage['packed_seconds']:.1f} s "
+        f"({stage['ratio']:.2f}x); {stage['compared']:.0f} trials complete on both sides differ by at most "
+        f"{stage['difference']:.1e}"
+    )
 
 
 if __name__ == "__main__":
