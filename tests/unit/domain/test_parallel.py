@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from hpo_service.domain.parallel import Parallel, parallel
 from hpo_service.domain.study import StudySpec
@@ -35,3 +36,9 @@ OWN = {"objective": {"command": "run"}, "space": {"parameters": {"x": {"low": 0,
 @pytest.mark.parametrize("sections", [{"execution": {"gpus_per_trial": 2}}, OWN])
 def test_what_cannot_share_a_device_does_not(sections: dict[str, Any]) -> None:
     assert parallel(spec(**sections), Stage.SEARCH, 100) == Parallel(1, measured=False)
+
+
+@pytest.mark.parametrize("sections", [{"execution": {"gpus_per_trial": 2}}, OWN])
+def test_asking_for_it_there_is_refused(sections: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="parallel_per_gpu"):
+        spec(**sections, search={"parallel_per_gpu": 4})
