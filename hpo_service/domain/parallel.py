@@ -22,13 +22,14 @@ class Parallel:
     measured: bool
 
 
-def parallel(spec: StudySpec, stage: Stage, trials: int) -> Parallel:
-    """Decide for a stage of so many trials."""
+def parallel(spec: StudySpec, stage: Stage, trials: int, workers: int = 1) -> Parallel:
+    """Decide for a stage of so many trials and so many workers: no device packs what another could take idle."""
     if spec.objective is not None or spec.execution.gpus_per_trial > 1:
         return Parallel(1, measured=False)
     wanted = spec.search.parallel_per_gpu
     if wanted != "auto":
         return Parallel(wanted, measured=False)
-    room = trials // LEARNING_SHARE if stage is Stage.SEARCH else trials
+    workers = max(1, workers)
+    room = trials // LEARNING_SHARE // workers if stage is Stage.SEARCH else -(-trials // workers)
     slots = max(1, min(MOST, room))
     return Parallel(slots, measured=slots > 1)

@@ -51,8 +51,8 @@ class SearchSpec(Section):
     seed: int = Field(default=42, ge=0, description="Seed of the sampler and of every search trial.")
     parallel_per_gpu: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = Field(
         default="auto",
-        description="LoRA trials trained side by side on one device; auto measures how many are worth it, up to 8 and "
-        "to a quarter of the search budget. 1 is one after another.",
+        description="LoRA trials trained side by side on one device; auto measures how many are worth it, up to 8, "
+        "and all workers together a quarter of the search budget. 1 is one after another.",
     )
     direction: Literal["minimize", "maximize"] = Field(
         default="minimize", description="maximize is for objectives of your own; losses are minimised."

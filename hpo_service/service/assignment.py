@@ -14,7 +14,11 @@ from hpo_service.storage.trials import TrialRow
 
 
 def assignment(
-    spec: StudySpec, stage: StageRow, trial: TrialRow, measured: Iterable[Mapping[str, object]] = ()
+    spec: StudySpec,
+    stage: StageRow,
+    trial: TrialRow,
+    measured: Iterable[Mapping[str, object]] = (),
+    workers: int = 1,
 ) -> Assignment:
     """Resolve a claimed trial into an assignment; the trial must be bound to an Optuna trial.
 
@@ -23,10 +27,11 @@ def assignment(
         stage: the trial's.
         trial: as it was claimed.
         measured: facts of trials that have ended; of those that tell of the same model and method, memory is learned.
+        workers: that are there to take trials.
     """
     if trial.number is None:
         raise ValueError(f"trial {trial.id} of {stage.optuna_name} has no number: it was not bound")
-    together = parallel(spec, stage.stage, stage.trials)
+    together = parallel(spec, stage.stage, stage.trials, workers)
     return Assignment(
         lease=Lease(trial_id=trial.id, token=trial.token),
         study=spec.name,

@@ -113,9 +113,9 @@ class TrialQueue:
             reach("claim.taken")
             if trial.optuna_id is None:
                 trial = self._bind(stage, trial)
-            measured = self._measured(spec, stage, trial)
+            measured, workers = self._measured(spec, stage, trial), self.workers.active()
         reach("claim.committed")
-        return assignment(spec, stage, trial, measured)
+        return assignment(spec, stage, trial, measured, workers)
 
     def _claim_new(self, study: StudyRow, stage: StageRow, worker_id: str, together: int) -> Assignment | None:
         if stage.stage is not Stage.SEARCH:
@@ -144,9 +144,9 @@ class TrialQueue:
                 if trial is None:
                     collisions += 1
                     continue
-                measured = self._measured(spec, stage, trial)
+                measured, workers = self._measured(spec, stage, trial), self.workers.active()
             reach("claim.committed")
-            return assignment(spec, stage, trial, measured)
+            return assignment(spec, stage, trial, measured, workers)
         return None
 
     def _measured(self, spec: StudySpec, stage: StageRow, trial: TrialRow) -> list[Facts]:

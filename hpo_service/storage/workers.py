@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeAlias
 
-from sqlalchemy import Row, case, select, update
+from sqlalchemy import Row, case, func, select, update
 
 from hpo_service.errors import NotFoundError
 from hpo_service.storage import schema
@@ -115,6 +115,11 @@ class WorkerStore:
         """Return all workers, in the order they started."""
         statement = select(schema.worker).order_by(schema.worker.c.started_at, schema.worker.c.id)
         return [_worker(row) for row in self._database.connection.execute(statement)]
+
+    def active(self) -> int:
+        """Count the workers that take trials."""
+        of_them = select(func.count()).select_from(schema.worker).where(schema.worker.c.state == WorkerState.ACTIVE)
+        return int(self._database.connection.scalar(of_them) or 0)
 
     def mark_lost(self, older_than_seconds: float) -> Names:
         """Give up workers that have been silent for longer than that; return their ids.

@@ -217,6 +217,14 @@ class TestWorkers:
             assert workers.register("w1", "host", 124, "0.1.0", "cpu").state is WorkerState.ACTIVE
             assert [row.pid for row in workers.list()] == [124]
 
+    def test_only_workers_that_take_trials_are_counted(self, world, workers):
+        with world.db.transaction():
+            before = workers.active()
+            workers.register("w9", "host", 1, "0.1.0", "cpu")
+            assert workers.active() == before + 1
+            workers.drain("w9", "maintenance")
+            assert workers.active() == before
+
     def test_a_missing_worker_is_answered_with_the_nearest_names(self, world, workers):
         with pytest.raises(NotFoundError, match=r"'w2'.*w1.*worker list"), world.db.transaction():
             workers.drain("w2", "?")

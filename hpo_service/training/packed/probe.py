@@ -20,6 +20,8 @@ from hpo_service.training.tokens import collate
 TIMED = 3
 # A pack has to be faster by this factor than one trial after another, and a larger one than a smaller.
 WORTH = 1.05
+# Two may gain little where four gain much; a pack that is slower than the best so far by this factor ends the search.
+HOPELESS = 0.8
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,10 @@ def measure(job: Job, limit: int, clock: Callable[[], float] = time.perf_counter
             break
         job.link.check()
         ratios.append(f"{slots}: {ratio:.2f}x")
-        if ratio < best[1] * WORTH:
+        if ratio >= best[1] * WORTH:
+            best = (slots, ratio)
+        elif ratio < best[1] * HOPELESS:
             break
-        best = (slots, ratio)
         slots = limit if slots < limit < 2 * slots else 2 * slots
     found = f"against one trial after another, {', '.join(ratios)}"
     if best[0] == 1:

@@ -35,9 +35,14 @@ def times(monkeypatch, workshop):
     [
         (8, {2: 1.2, 4: 1.6, 8: 2.4}, 8, [2, 4, 8], "measured on this device, {}2: 1.67x, 4: 2.50x, 8: 3.33x"),
         # a larger pack that is hardly faster than a smaller one is not worth what it costs the sampler
-        (8, {2: 1.2, 4: 2.35, 8: 4.0}, 2, [2, 4], "measured on this device, {}2: 1.67x, 4: 1.70x"),
+        (8, {2: 1.2, 4: 2.35, 8: 5.0}, 2, [2, 4, 8], "measured on this device, {}2: 1.67x, 4: 1.70x, 8: 1.60x"),
+        # nor is one that is far slower than a smaller one a reason to look further
+        (8, {2: 1.2, 4: 4.0}, 2, [2, 4], "measured on this device, {}2: 1.67x, 4: 1.00x"),
+        # two that gain little say nothing of four
+        (4, {2: 1.95, 4: 2.5}, 4, [2, 4], "measured on this device, {}2: 1.03x, 4: 1.60x"),
         (8, {2: 1.2, 4: None}, 2, [2, 4], "measured on this device, {}2: 1.67x, 4: out of memory"),
-        (8, {2: 1.95}, 1, [2], "packing does not pay here: {}2: 1.03x"),
+        (8, {2: 2.6}, 1, [2], "packing does not pay here: {}2: 0.77x"),
+        (4, {2: 2.0, 4: 4.1}, 1, [2, 4], "packing does not pay here: {}2: 1.00x, 4: 0.98x"),
         (8, {2: None}, 1, [2], "packing does not pay here: {}2: out of memory"),
         (3, {2: 1.0, 3: 1.0}, 3, [2, 3], "measured on this device, {}2: 2.00x, 3: 3.00x"),
         (6, {2: 1.0, 4: 1.0, 6: 1.0}, 6, [2, 4, 6], "measured on this device, {}2: 2.00x, 4: 4.00x, 6: 6.00x"),

@@ -26,6 +26,14 @@ def test_trials_that_are_planned_may_all_share_a_device(stage: Stage) -> None:
     assert parallel(spec(), stage, 60) == Parallel(8, measured=True)
 
 
+def test_no_device_packs_what_another_could_take() -> None:
+    assert parallel(spec(), Stage.CONFIRM, 6, workers=2) == Parallel(3, measured=True)
+    assert parallel(spec(), Stage.CONFIRM, 6, workers=4) == Parallel(2, measured=True)
+    assert parallel(spec(), Stage.CONFIRM, 6, workers=8) == Parallel(1, measured=False)
+    assert parallel(spec(), Stage.SEARCH, 100, workers=5) == Parallel(5, measured=True)
+    assert parallel(spec(), Stage.SEARCH, 14, workers=2) == Parallel(1, measured=False)
+
+
 def test_a_number_that_was_asked_for_is_taken_as_it_is() -> None:
     assert parallel(spec(search={"parallel_per_gpu": 12}), Stage.SEARCH, 3) == Parallel(12, measured=False)
 
