@@ -154,18 +154,24 @@ class Supervisor:
     def _claim(self) -> None:
         while self._may_claim():
             serving = next((h.assignment.study for h in self._held), self._options.study)
-            claim = functools.partial(self._queue.claim, self._options.id, serving, self._keeper.slots)
+            together = self._room if self._held.live else 1
+            claim = functools.partial(self._queue.claim, self._options.id, serving, together)
             assignment = self._ask(claim, default=None)
             if assignment is None:
                 self._nothing_to_do()
                 return
             self._admit(assignment)
 
+    @property
+    def _room(self) -> int:
+        """Trials that may be held: what the child offers, but no more than the study of those that it has allows."""
+        return min([self._keeper.slots, *(held.assignment.slots for held in self._held.live)])
+
     def _may_claim(self) -> bool:
         limit = self._options.max_trials
         return (
             not self._leaving.reason
-            and len(self._held.live) < self._keeper.slots
+            and len(self._held.live) < self._room
             and self._clock() >= self._claim_at
             and not len(self._outbox)
             and (limit is None or self._claimed < limit)

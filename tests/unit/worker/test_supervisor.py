@@ -66,6 +66,15 @@ def test_as_many_trials_run_at_once_as_the_study_allows(world: Any, trial: Trial
     assert world.queue.kinds() == [OutcomeKind.COMPLETE] * 3
 
 
+def test_a_study_that_allows_one_at_a_time_gets_no_more_from_a_child_that_served_more_before(
+    world: Any, trial: Trial
+) -> None:
+    world.run(trial(0, slots=2), trial(1, slots=2), trial(2), trial(3))
+    *_, last = (time for time, _ in world.child.orders(Admit))
+    ended = {number: time for (number, _), time in zip(world.queue.outcomes, world.queue.times("finish"), strict=True)}
+    assert last >= ended[2]
+
+
 def test_while_it_holds_trials_a_worker_claims_from_the_same_study_only(world: Any, trial: Trial) -> None:
     world.run(trial(0, slots=2), trial(1, slots=2))
     asked_for = [about for _, call, about in world.queue.log if call == "claim"]
