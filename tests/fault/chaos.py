@@ -228,7 +228,7 @@ def main() -> int:
     """Run the attack and print its table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faults", type=int, default=300)
-    parser.add_argument("--trials", type=int, default=400)
+    parser.add_argument("--trials", type=int, default=700)
     parser.add_argument("--seconds", type=float, default=540.0, help="give up after this long")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
