@@ -1,7 +1,7 @@
 """The attack: a fleet on PostgreSQL is killed, frozen, cut off and restarted at work; then every trial is audited.
 
     python tests/fault/chaos.py                        # the full attack: 300 faults, up to ten minutes
-    python tests/fault/chaos.py --faults 60 --trials 60    # a short one
+    python tests/fault/chaos.py --faults 60 --trials 160   # a short one
 
 Exit status 0 only if every trial of the budget ended exactly once with the value it must have.
 """
