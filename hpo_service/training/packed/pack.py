@@ -28,6 +28,7 @@ from hpo_service.training.oom import until_full
 from hpo_service.training.packed.eligible import NotPackedError, module_refusal
 from hpo_service.training.packed.head import Head
 from hpo_service.training.packed.passes import Cutter, Pass, RowTable, Share
+from hpo_service.training.packed.products import quick, quicker_layers
 from hpo_service.training.packed.slot import KEPT, Slot, adamw, read_state, schedule, write_state
 from hpo_service.training.packed.stack import Adapter, Factors, Stack, Target
 from hpo_service.training.rows import StudyRows
@@ -35,7 +36,7 @@ from hpo_service.training.watch import Watch
 
 PREFIX = "base_model.model."
 # Tokens of one pass, padding included: on a CPU its activations should stay in the caches, a GPU wants them many.
-TOKENS_CUDA, TOKENS_CPU = 32_768, 1_024
+TOKENS_CUDA, TOKENS_CPU = 32_768, 1_536
 # Where memory runs out, passes are halved down to this before trials have to leave.
 LEAST_TOKENS = 512
 
@@ -62,6 +63,7 @@ class Pack:
         self._clock = clock
         self._tables = {id(part): RowTable(part) for part in (rows.train, rows.validation, rows.test)}
         self._head = Head(base.model)
+        self._quicker = quicker_layers(base.model, base.key.compute)
         self._stack: Stack | None = None
         self.tokens = TOKENS_CUDA if base.model.device.type == "cuda" else TOKENS_CPU
         base.model.requires_grad_(False)
@@ -231,16 +233,16 @@ class Pack:
         """A pass under way: the hooks know it, and products are made in the base's compute type."""
         self.stack.enter(now)
         try:
-            with autocast(self.base.model.device, self.base.key.compute):
+            with autocast(self.base.model.device, self.base.key.compute), quick(self._quicker):
                 yield
         finally:
             self.stack.enter(None)
 
     def halve_passes(self) -> bool:
         """Send half as many tokens through the base at once; tell whether that is possible."""
-        if self.tokens < 2 * LEAST_TOKENS:
+        if self.tokens <= LEAST_TOKENS:
             return False
-        self.tokens //= 2
+        self.tokens = max(LEAST_TOKENS, self.tokens // 2)
         return True
 
     def _cutter(self, table: RowTable) -> Cutter:

@@ -145,13 +145,13 @@ class Stack:
 
     def _hook(self, part: _Part) -> Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Tensor], torch.Tensor]:
         def add(_module: nn.Module, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
-            return output if self._now is None else output + _update(part, given[0], self._now).to(output.dtype)
+            return output if self._now is None else _updated(output, part, given[0], self._now)
 
         return add
 
 
-def _update(part: _Part, x: torch.Tensor, now: Pass) -> torch.Tensor:
-    """B_k A_k x s_k for every row's own slot k; x is [rows, length, d_in].
+def _updated(output: torch.Tensor, part: _Part, x: torch.Tensor, now: Pass) -> torch.Tensor:
+    """The module's output + s_k B_k A_k x for every row's own slot k; x is [rows, length, d_in].
 
     Raises:
         NotPackedError: the model gives its module something else, so that rows cannot be told apart.
@@ -171,5 +171,8 @@ def _update(part: _Part, x: torch.Tensor, now: Pass) -> torch.Tensor:
     )
     groups = len(scale)
     inner = torch.bmm(x.reshape(groups, rows // groups * length, -1), a.transpose(1, 2))
-    inner = inner * scale.view(-1, 1, 1).to(inner.dtype)
-    return torch.bmm(inner, b.transpose(1, 2)).view(rows, length, -1)
+    inner = (inner * scale.view(-1, 1, 1).to(inner.dtype)).to(output.dtype)
+    apart, outer = output.reshape(groups, rows // groups * length, -1), b.transpose(1, 2).to(output.dtype)
+    # nobody else holds the output yet; with gradients, a product that adds costs one pass over memory less than a sum
+    sum_ = torch.baddbmm(apart, inner, outer) if torch.is_grad_enabled() else apart.baddbmm_(inner, outer)
+    return sum_.view(rows, length, -1)
