@@ -186,12 +186,21 @@ class Pack:
         sums = torch.zeros(len(slots) * number, dtype=torch.float64, device=model.device)
         everything = np.arange(number)
         shares = [Share(slot.index, everything, everything + k * number) for k, slot in enumerate(slots)]
-        with torch.no_grad():
-            for now in self._cutter(table).cut(shares):
-                with self._through(now):
+
+        def score(some: Sequence[Share], *, merged: bool) -> None:
+            for now in self._cutter(table).cut(some):
+                with self._through(now, merged=merged):
                     nll = self._head.nll(self._head.hidden(now), now.targets)
                 sums.index_add_(0, now.owners, nll.double())
                 touch()
+
+        with torch.no_grad():
+            if self.base.key.compute is torch.float32 and self.stack.worth_merging(int(table.lengths.sum())):
+                for share in shares:
+                    with self.stack.merged(share.slot):
+                        score([share], merged=True)
+            else:
+                score(shares, merged=False)
         tokens = [int(count) for count in table.supervised]
         return [Scores(nll=nll.tolist(), tokens=tokens) for nll in sums.view(len(slots), number).cpu()]
 
@@ -229,9 +238,9 @@ class Pack:
         write_state(folder, {kind: self.stack.take(slot.index, slot.adapter, kind) for kind in KEPT}, slot.tokens)
 
     @contextmanager
-    def _through(self, now: Pass) -> Iterator[None]:
-        """A pass under way: the hooks know it, and products are made in the base's compute type."""
-        self.stack.enter(now)
+    def _through(self, now: Pass, *, merged: bool = False) -> Iterator[None]:
+        """A pass under way: the hooks know it if they are to add, and products are made in the base's compute type."""
+        self.stack.enter(None if merged else now)
         try:
             with autocast(self.base.model.device, self.base.key.compute), quick(self._quicker):
                 yield

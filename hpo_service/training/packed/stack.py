@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -33,6 +34,12 @@ class Target:
     module: nn.Module
     d_in: int
     d_out: int
+
+
+# Adding an adapter to a weight costs as much as its products do on this many tokens per width of the module.
+MERGE_TOKENS = 4
+# Largest copy of the adapted weights that is worth it, in elements (256 MiB).
+MERGE_ELEMENTS = 2**26
 
 
 @dataclass(frozen=True)
@@ -128,6 +135,35 @@ class Stack:
     def holds(self, adapter: Adapter) -> bool:
         """Whether an adapter fits without growing."""
         return adapter.rank <= self.rank and adapter.scaling.keys() <= self.targets.keys()
+
+    def worth_merging(self, tokens: int) -> bool:
+        """Whether to add an adapter to the weights for so many tokens: on a CPU in float32, if that is cheap."""
+        plain = all(
+            type(target.module) is nn.Linear
+            and target.module.weight.dtype is torch.float32
+            and target.module.weight.device.type == "cpu"
+            for target in self.targets.values()
+        )
+        widest = max(max(target.d_in, target.d_out) for target in self.targets.values())
+        elements = sum(target.d_in * target.d_out for target in self.targets.values())
+        return plain and tokens >= MERGE_TOKENS * widest and elements <= MERGE_ELEMENTS
+
+    @contextmanager
+    def merged(self, slot: int) -> Iterator[None]:
+        """Have the base multiply with W + s B A of one slot; its own weights come back as they were."""
+        kept = []
+        try:
+            for name, target in self.targets.items():
+                part, parameters = self._parts[name], target.module._parameters
+                weight = parameters["weight"]
+                assert weight is not None
+                kept.append((parameters, weight))
+                sum_ = torch.addmm(weight.detach(), part.b.detach()[slot] * part.scale[slot], part.a.detach()[slot])
+                parameters["weight"] = nn.Parameter(sum_, requires_grad=False)
+            yield
+        finally:
+            for parameters, weight in kept:
+                parameters["weight"] = weight
 
     def close(self) -> None:
         """Take the hooks off the base, which is then as it was."""
