@@ -36,7 +36,7 @@ INTERRUPTED = 130
 def run(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The study file (YAML).")],
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Workers; by default one per GPU, or two on the CPU.")
+        int | None, typer.Option("--workers", min=1, help="Workers; by default one per GPU; on the CPU one or two.")
     ] = None,
     storage: StorageUrl = None,
     output: OutputFolder = None,
@@ -127,9 +127,12 @@ def _work(service: Service, spec: StudySpec, workers: int | None, *, as_json: bo
         ConflictError: somebody paused, drained or cancelled the study meanwhile.
     """
     from hpo_service.cli.live import LiveView
+    from hpo_service.domain.parallel import parallel
+    from hpo_service.domain.trial import Stage
     from hpo_service.launch.local import LocalWorkers, plan_places
 
-    places = plan_places(workers, spec.execution.gpus_per_trial)
+    side_by_side = parallel(spec, Stage.SEARCH, spec.search.budget.trials).slots > 1
+    places = plan_places(workers, spec.execution.gpus_per_trial, side_by_side=side_by_side)
     crew = LocalWorkers(spec.name, service.settings.storage, service.settings.output, places)
     with Interrupts() as interrupts, LiveView(console(stderr=as_json), quiet=as_json) as view:
         interrupts.forward = crew.signal

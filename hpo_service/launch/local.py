@@ -24,7 +24,7 @@ DONE = (0, ServedStudyFailedError.exit_code)
 POLL_SECONDS = 0.2
 """How often `wait` looks around."""
 CPU_WORKERS = 2
-"""Workers on a machine without a GPU, if it has that many cores."""
+"""Workers on a machine without a GPU whose trials run one at a time, if it has that many cores."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,13 @@ class Place:
     environment: dict[str, str]
 
 
-def plan_places(workers: int | None, gpus_per_trial: int = 1) -> list[Place]:
-    """Plan one worker per GPU or group of GPUs, or up to two on the CPU with the cores divided among them.
+def plan_places(workers: int | None, gpus_per_trial: int = 1, *, side_by_side: bool = False) -> list[Place]:
+    """Plan one worker per GPU or group of GPUs, or one or two on the CPU with the cores divided among them.
 
     Args:
         workers: a number asked for; more workers than GPUs share them in turn.
         gpus_per_trial: GPUs of one worker, neighbours in the listing; on the CPU its processes, which share cores.
+        side_by_side: one worker may train several trials at once: on the CPU it is faster with all cores than two are.
 
     Raises:
         HpoServiceError: this machine has GPUs, but not as many as one trial needs.
@@ -54,7 +55,7 @@ def plan_places(workers: int | None, gpus_per_trial: int = 1) -> list[Place]:
         count = workers or len(groups)
         return [Place(f"gpu{i}", {"CUDA_VISIBLE_DEVICES": groups[i % len(groups)]}) for i in range(count)]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = workers or max(1, min(CPU_WORKERS, cores // gpus_per_trial))
+    count = workers or (1 if side_by_side else max(1, min(CPU_WORKERS, cores // gpus_per_trial)))
     threads = str(max(1, cores // (count * gpus_per_trial)))
     return [Place(f"cpu{i}", {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}) for i in range(count)]
 

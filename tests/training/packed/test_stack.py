@@ -211,3 +211,52 @@ def test_a_module_that_sees_rows_mixed_is_refused():
     with pytest.raises(NotPackedError, match=r"a is given \(4, 5\) for rows \(2, 2\): its rows are mixed"):
         model(torch.randn(4, 5))
     stack.close()
+
+
+def one_slot(model, adapter):
+    stack = Stack(targets(model), 2, adapter.rank, torch.device("cpu"))
+    stack.put(1, adapter, {"weight": drawn(adapter, 3)})
+    return stack
+
+
+def test_merged_weights_give_what_the_adapter_adds_and_the_base_comes_back_bit_for_bit():
+    model, adapter = Three(), Adapter(2, {"a": 1.5, "c": 0.5})
+    stack = one_slot(model, adapter)
+    before = {name: (parameter, parameter.clone()) for name, parameter in model.named_parameters()}
+    x = torch.randn(3, 2, 5)
+    with torch.no_grad():
+        stack.enter(passing(3, slots=torch.tensor([1])))
+        apart = model(x)
+        stack.enter(None)
+        with stack.merged(1):
+            together = model(x)
+    assert not torch.allclose(together[0], model(x)[0])
+    for one, other in zip(apart, together, strict=True):
+        torch.testing.assert_close(one, other)
+    for name, parameter in model.named_parameters():
+        assert parameter is before[name][0]
+        assert torch.equal(parameter, before[name][1])
+    stack.close()
+
+
+def test_the_base_comes_back_when_a_pass_through_merged_weights_fails():
+    model = Three()
+    stack = one_slot(model, Adapter(1, {"b": 1.0}))
+    weight = model.b.weight
+    with pytest.raises(RuntimeError, match="shapes"), stack.merged(1):
+        model.b(torch.zeros(2, 3))
+    assert model.b.weight is weight
+    stack.close()
+
+
+def test_merging_is_worth_it_for_many_tokens_and_small_float32_layers_only(monkeypatch):
+    model = Three()
+    stack = one_slot(model, Adapter(1, {"b": 1.0}))
+    assert stack.worth_merging(4 * 5)
+    assert not stack.worth_merging(4 * 5 - 1)
+    monkeypatch.setattr("hpo_service.training.packed.stack.MERGE_ELEMENTS", 46)
+    assert not stack.worth_merging(100)
+    monkeypatch.undo()
+    model.b.to(torch.bfloat16)
+    assert not stack.worth_merging(100)
+    stack.close()

@@ -101,6 +101,14 @@ def test_without_a_gpu_workers_divide_the_cores(
     assert [place.name for place in places] == [f"cpu{i}" for i in range(len(threads))]
 
 
+@pytest.mark.parametrize("cores, workers, threads", [(1, None, ["1"]), (8, None, ["8"]), (8, 2, ["4", "4"])])
+def test_without_a_gpu_one_worker_that_trains_trials_side_by_side_has_all_cores(
+    machine: Callable[[int, int], None], cores: int, workers: int | None, threads: list[str]
+) -> None:
+    machine(0, cores)
+    assert _threads(plan_places(workers, side_by_side=True)) == threads
+
+
 def test_a_number_of_threads_that_was_given_stands(
     machine: Callable[[int, int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
