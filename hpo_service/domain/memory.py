@@ -101,14 +101,23 @@ def estimate(demand: Demand) -> Estimate:
     return Estimate({name: size / GB for name, size in sizes.items()}, demand.correction)
 
 
-def per_trial_gb(demand: Demand) -> float:
-    """What one more trial over a base that is there already takes: adapter, gradient, moments, activations, logits."""
-    own = {name: size for name, size in estimate(demand).parts.items() if name not in SHARED}
-    return Estimate(own | {"workspace": 0.0}, demand.correction).total_gb - CONTEXT_GB
+def side_by_side(demand: Demand, trials: int, pass_tokens: int, head_tokens: int) -> Estimate:
+    """Estimate the peak of a step of several trials like this one over one base.
+
+    Args:
+        demand: of one of them.
+        trials: how many there are, each with its adapter, gradient and moments.
+        pass_tokens: most tokens that go through the base at once.
+        head_tokens: most tokens whose logits exist at once.
+    """
+    together = min(trials * demand.tokens, pass_tokens)
+    parts = dict(estimate(replace(demand, micro_batch=1, length=together)).parts)
+    parts["logits"] = estimate(replace(demand, micro_batch=1, length=min(together, head_tokens))).parts["logits"]
+    return Estimate({name: size * (trials if name in OWN else 1) for name, size in parts.items()}, demand.correction)
 
 
-SHARED = ("base weights", "embeddings and head", "workspace")
-"""Parts that trials over one base have in common."""
+OWN = ("trained weights", "gradients", "optimizer")
+"""Parts that each of several trials over one base has for itself, whatever is under way."""
 
 
 def at_rest_gb(demand: Demand) -> float:

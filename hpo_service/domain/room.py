@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from hpo_service.domain.demand import Demand
-from hpo_service.domain.memory import OPTIMIZER_BYTES, Estimate, at_rest_gb, estimate
+from hpo_service.domain.memory import OPTIMIZER_BYTES, Estimate, at_rest_gb, estimate, side_by_side
 from hpo_service.domain.micro_batches import smaller_micro_batches
 from hpo_service.errors import DoesNotFitError
 
@@ -49,6 +49,30 @@ def largest_fit(demand: Demand, effective_batch: int, capacity_gb: float | None)
     if least.estimate.total_gb > REFUSED_ABOVE * capacity_gb:
         raise refusal(demand, least.estimate, capacity_gb)
     return next((fit for fit in fits if fit.estimate.total_gb <= PLANNED_SHARE * capacity_gb), least)
+
+
+def trials_that_fit(
+    demand: Demand, most: int, capacity_gb: float | None, pass_tokens: int, head_tokens: int
+) -> tuple[int, str]:
+    """How many trials like this one fit beside each other, and why no more; `most` where nothing is in the way.
+
+    Args:
+        demand: of one of them.
+        most: trials that are wanted.
+        capacity_gb: what the device has for this process, in GB; None where that is not known.
+        pass_tokens: most tokens that go through the base at once.
+        head_tokens: most tokens whose logits exist at once.
+    """
+    if capacity_gb is None:
+        return most, ""
+
+    def needed(trials: int) -> float:
+        return side_by_side(demand, trials, pass_tokens, head_tokens).total_gb
+
+    fit = next((n for n in range(most, 1, -1) if needed(n) <= PLANNED_SHARE * capacity_gb), 1)
+    if fit == most:
+        return most, ""
+    return fit, f"{fit + 1} trials would need about {needed(fit + 1):.2f} GB of {capacity_gb:.2f}"
 
 
 def check_at_rest(demand: Demand, capacity_gb: float | None) -> None:

@@ -85,13 +85,17 @@ class PackedEngine:
         if reason:
             return Verdict(1, reason)
         try:
-            Pack(job.base, job.rows).close()
+            pack = Pack(job.base, job.rows)
         except ModelError as error:
             return Verdict(1, str(error))
         if not admit.measure:
             return Verdict(admit.slots, f"the study asks for {admit.slots}", as_asked=True)
+        fitting, short = pack.fitting(job, admit.slots)
+        if fitting == 1:
+            return Verdict(1, f"there is memory for one trial: {short}")
         with job.link.busy("measuring how many trials to train side by side"):
-            return self._measured(job, admit.slots)
+            verdict = self._measured(job, fitting)
+        return verdict if not short else Verdict(verdict.slots, f"{verdict.reason}; {short}")
 
     def _measured(self, job: Job, limit: int) -> Verdict:
         """The probe's verdict; one that fails by no fault of the trial's says that trials run alone."""

@@ -28,7 +28,7 @@ FINISHES: dict[str, Finish] = {
 
 
 class Head:
-    """The decoder and the output embedding of a causal language model, apart."""
+    """The decoder and the output embedding of a causal language model, apart; logits of `chunk` tokens at a time."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         """Take a model apart.
@@ -42,7 +42,7 @@ class Head:
         config = model.config.get_text_config()
         self._finishes = [(finish, getattr(config, name, None)) for name, finish in FINISHES.items()]
         vocabulary = int(config.vocab_size)
-        self._chunk = max(1, (CHUNK_CUDA if model.device.type == "cuda" else CHUNK_CPU) // vocabulary)
+        self.chunk = max(1, (CHUNK_CUDA if model.device.type == "cuda" else CHUNK_CPU) // vocabulary)
         reason = self._difference(vocabulary)
         if reason:
             name = type(model).__name__
@@ -60,9 +60,7 @@ class Head:
     def nll(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """-log p(target) in nats, float32, of each hidden state; no gradient."""
         with torch.no_grad():
-            parts = [
-                self._nll(h, t) for h, t in zip(hidden.split(self._chunk), targets.split(self._chunk), strict=True)
-            ]
+            parts = [self._nll(h, t) for h, t in zip(hidden.split(self.chunk), targets.split(self.chunk), strict=True)]
         return torch.cat(parts)
 
     def backward(self, hidden: torch.Tensor, now: Pass) -> torch.Tensor:
@@ -73,8 +71,8 @@ class Head:
         """
         gradient = torch.empty_like(hidden)
         nlls = []
-        for begin in range(0, len(hidden), self._chunk):
-            part = slice(begin, begin + self._chunk)
+        for begin in range(0, len(hidden), self.chunk):
+            part = slice(begin, begin + self.chunk)
             with torch.enable_grad():
                 states = hidden[part].detach().requires_grad_()
                 nll = self._nll(states, now.targets[part])

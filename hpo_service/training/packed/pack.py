@@ -15,6 +15,7 @@ from peft import PeftModel, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
+from hpo_service.domain.room import trials_that_fit
 from hpo_service.domain.trial import Scores
 from hpo_service.training.adapter import trainable
 from hpo_service.training.base import Base
@@ -23,7 +24,7 @@ from hpo_service.training.course import Course
 from hpo_service.training.evaluation import autocast
 from hpo_service.training.examination import write_answers
 from hpo_service.training.job import Job
-from hpo_service.training.memory import release_memory
+from hpo_service.training.memory import capacity_gb, release_memory
 from hpo_service.training.oom import until_full
 from hpo_service.training.packed.eligible import NotPackedError, module_refusal
 from hpo_service.training.packed.head import Head
@@ -67,6 +68,16 @@ class Pack:
         self._stack: Stack | None = None
         self.tokens = TOKENS_CUDA if base.model.device.type == "cuda" else TOKENS_CPU
         base.model.requires_grad_(False)
+
+    def fitting(self, job: Job, most: int) -> tuple[int, str]:
+        """How many trials like this one the device's memory is thought to hold, up to `most`, and why no more.
+
+        Raises:
+            TrialError: what was said of the device's memory is no number.
+        """
+        if job.need.demand is None:
+            return most, ""
+        return trials_that_fit(job.need.demand, most, capacity_gb(), self.tokens, self._head.chunk)
 
     @property
     def room(self) -> int:

@@ -5,7 +5,11 @@ import itertools
 import pytest
 import torch
 
+from hpo_service.domain.memory import side_by_side
+from hpo_service.domain.room import PLANNED_SHARE
 from hpo_service.training.packed import probe
+from hpo_service.training.packed.head import Head
+from hpo_service.training.packed.pack import TOKENS_CPU
 from hpo_service.training.packed.probe import Verdict, measure
 from tests.training.packed.packs import OOM, capacities, reasons
 
@@ -87,3 +91,31 @@ def test_the_verdict_is_offered_once_for_trials_that_are_alike(workshop, times):
     assert asked == [2, 4]
     assert capacities(crowd) == [4]
     assert reasons(crowd) == ["measured on this device, against one trial after another, 2: 2.00x, 4: 4.00x"]
+
+
+def needed_gb(workshop, trials):
+    job = workshop.job()
+    chunk = Head(job.base.model).chunk
+    return side_by_side(job.need.demand, trials, TOKENS_CPU, chunk).total_gb / PLANNED_SHARE
+
+
+def test_no_more_trials_are_tried_than_memory_is_thought_to_hold(workshop, times, monkeypatch):
+    asked = times(1.0, {2: 1.0, 3: 1.0})
+    capacity = needed_gb(workshop, 3) * 1.0001
+    monkeypatch.setenv("HPO_SERVICE_MEMORY_GB", str(capacity))
+    configs = {k: workshop.config(effective_batch=64, evaluations_per_epoch=1, seed=n) for n, k in enumerate("abcd")}
+    crowd = workshop.run(configs, slots=8, measure=True)
+    assert asked == [2, 3]
+    assert capacities(crowd) == [3]
+    needs = f"4 trials would need about {needed_gb(workshop, 4) * PLANNED_SHARE:.2f} GB of {capacity:.2f}"
+    assert reasons(crowd) == [f"measured on this device, against one trial after another, 2: 2.00x, 3: 3.00x; {needs}"]
+
+
+def test_where_two_do_not_fit_trials_run_alone_and_nothing_is_measured(workshop, times, monkeypatch):
+    asked = times(1.0, {})
+    monkeypatch.setenv("HPO_SERVICE_MEMORY_GB", str(needed_gb(workshop, 1) * 1.0001))
+    crowd = workshop.run({"a": workshop.config(effective_batch=64, evaluations_per_epoch=1)}, slots=8, measure=True)
+    assert asked == []
+    assert capacities(crowd) == [1]
+    assert reasons(crowd)[0].startswith("there is memory for one trial: 2 trials would need about ")
+    assert crowd.outcome("a").facts.get("engine") != "packed"

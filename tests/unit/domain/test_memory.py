@@ -16,7 +16,7 @@ from hpo_service.domain.memory import (
     Estimate,
     at_rest_gb,
     estimate,
-    per_trial_gb,
+    side_by_side,
     trained_weights,
 )
 from hpo_service.domain.model_shape import ModelShape
@@ -82,10 +82,20 @@ def test_a_total_is_its_parts_and_the_reserve(demand):
     assert set(PASSING) <= set(needed.parts)
 
 
-@given(DEMANDS)
-def test_trials_over_one_base_add_up(demand):
-    # each further trial over a base that is there costs less than one on its own
-    assert 0 < per_trial_gb(demand) < estimate(demand).total_gb
+@given(DEMANDS, st.integers(2, 8))
+def test_each_further_trial_over_one_base_costs_less_than_one_on_its_own(demand, trials):
+    def needed(number):
+        return side_by_side(demand, number, 10**9, 10**9).total_gb
+
+    assert needed(trials - 1) < needed(trials) < needed(trials - 1) + estimate(demand).total_gb
+
+
+@given(DEMANDS, st.integers(1, 8))
+def test_what_passes_through_the_base_is_bounded_by_the_size_of_a_pass(demand, trials):
+    few, many = (side_by_side(demand, number, demand.tokens, demand.tokens) for number in (1, trials))
+    assert [few.parts[name] for name in PASSING] == [many.parts[name] for name in PASSING]
+    assert many.parts["optimizer"] == pytest.approx(trials * few.parts["optimizer"])
+    assert side_by_side(demand, trials, demand.tokens, 0).parts["logits"] == 0
 
 
 def test_what_is_trained_is_counted_exactly():

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpo_service.domain.demand import Demand
-from hpo_service.domain.memory import at_rest_gb, estimate
+from hpo_service.domain.memory import at_rest_gb, estimate, side_by_side
 from hpo_service.domain.micro_batches import micro_batch, smaller_micro_batches
 from hpo_service.domain.room import (
     PLANNED_SHARE,
@@ -19,6 +19,7 @@ from hpo_service.domain.room import (
     measured_correction,
     memory_case,
     remedies,
+    trials_that_fit,
     vram_over_gb,
 )
 from hpo_service.errors import DoesNotFitError
@@ -56,6 +57,27 @@ def test_the_largest_micro_batch_that_fits_is_taken(capacity):
 def test_nothing_is_cut_or_refused_where_the_device_is_not_known():
     assert largest_fit(DEMAND, 16, None).micro_batch == 8
     check_at_rest(DEMAND, None)
+
+
+@given(st.floats(1, 400), st.integers(1, 8))
+def test_as_many_trials_fit_side_by_side_as_the_estimate_has_room_for(capacity, most):
+    fit, reason = trials_that_fit(DEMAND, most, capacity, 32_768, 4_096)
+
+    def fits(trials):
+        return side_by_side(DEMAND, trials, 32_768, 4_096).total_gb <= PLANNED_SHARE * capacity
+
+    assert 1 <= fit <= most
+    assert fit == 1 or fits(fit)
+    if fit < most:
+        assert not fits(fit + 1)
+        assert reason.startswith(f"{fit + 1} trials would need about ")
+        assert reason.endswith(f" GB of {capacity:.2f}")
+    else:
+        assert reason == ""
+
+
+def test_where_the_device_is_not_known_all_trials_fit():
+    assert trials_that_fit(DEMAND, 8, None, 32_768, 4_096) == (8, "")
 
 
 def test_a_correction_learned_from_peaks_plans_smaller():
