@@ -102,17 +102,18 @@ def estimate(demand: Demand) -> Estimate:
 
 
 def side_by_side(demand: Demand, trials: int, pass_tokens: int, head_tokens: int) -> Estimate:
-    """Estimate the peak of a step of several trials like this one over one base.
+    """Estimate the peak of a step of several trials like this one over one base, whose activations are all kept.
 
     Args:
         demand: of one of them.
         trials: how many there are, each with its adapter, gradient and moments.
-        pass_tokens: most tokens that go through the base at once.
+        pass_tokens: most tokens that go through the base at once, unless one row is longer.
         head_tokens: most tokens whose logits exist at once.
     """
-    together = min(trials * demand.tokens, pass_tokens)
-    parts = dict(estimate(replace(demand, micro_batch=1, length=together)).parts)
-    parts["logits"] = estimate(replace(demand, micro_batch=1, length=min(together, head_tokens))).parts["logits"]
+    together = min(trials * demand.tokens, max(pass_tokens, demand.length))
+    one = replace(demand, micro_batch=1, length=together, checkpointing=False)
+    parts = dict(estimate(one).parts)
+    parts["logits"] = estimate(replace(one, length=min(together, head_tokens))).parts["logits"]
     return Estimate({name: size * (trials if name in OWN else 1) for name, size in parts.items()}, demand.correction)
 
 

@@ -66,6 +66,10 @@ def _worded(path: KeyPath, details: list[ErrorDetails]) -> tuple[KeyPath, str]:
     if kind == "union_tag_invalid":
         options = list(_KINDS)
         return (*path, "type"), _one_of(options, detail["input"].get("type"))
+    if kind == "literal_error" and details[-1]["type"] in _NUMBERS:
+        # a word, or else a number: what is wrong with the number says what a number may be
+        number = _WORDS.get(details[-1]["type"], _in_pydantics_words)(details[-1], path)
+        return path, f"must be {detail['ctx']['expected'].replace(chr(39), '')} or {number.removeprefix('must be ')}"
     if len(details) > 1 and "string_type" in {other["type"] for other in details}:
         return path, f"must be a number, text, true or false, not {shown(detail['input'])}"
     if path[:-1] == _PARAMETERS and kind in ("union_tag_not_found", "model_attributes_type"):
@@ -231,3 +235,6 @@ _WORDS: dict[str, Callable[[ErrorDetails, KeyPath], str]] = {
     "model_attributes_type": _keys,
 }
 """Words for each kind of refusal; what is not listed says it in pydantic's."""
+
+_NUMBERS = frozenset({"int_type", "int_from_float", "greater_than_equal", "less_than_equal"})
+"""Kinds that say what is wrong with a number."""

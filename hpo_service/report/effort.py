@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass
 
 from hpo_service.domain.states import TrialState
@@ -40,7 +41,8 @@ class Effort:
 def effort(snapshot: StudySnapshot) -> Effort:
     """Add up what was spent.
 
-    What a pruned trial saved is estimated as the mean of the stage's complete trials less what it took itself.
+    What a pruned trial saved is estimated as the median of the stage's complete trials less what it took itself: the
+    first trial of a process may have loaded a model, and says nothing of the others.
     """
     return Effort([_stage_effort(view) for view in snapshot.stages])
 
@@ -48,7 +50,7 @@ def effort(snapshot: StudySnapshot) -> Effort:
 def _stage_effort(view: StageView) -> StageEffort:
     complete = [t.device_seconds for t in view.trials if t.state is TrialState.COMPLETE and t.device_seconds > 0]
     pruned = [t.device_seconds for t in view.trials if t.state is TrialState.PRUNED]
-    whole = sum(complete) / len(complete) if complete else 0.0
+    whole = statistics.median(complete) if complete else 0.0
     return StageEffort(
         stage=view.stage,
         trials=len(view.trials),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -23,7 +24,7 @@ def admission(stage: StageRow, total: int, trials: TrialStore) -> Admission:
 
     Every trial that was ever admitted counts, whatever became of it, retried ones once. A device-hour budget counts
     what finished attempts took, what running ones took so far, and what the unfinished trials and the new one are
-    expected to take still: the mean of the complete trials that were run.
+    expected to take still: the median of the complete trials that were run.
     """
     if total >= stage.trials:
         return Admission(False, f"all {stage.trials} trials of the budget have been admitted")
@@ -44,6 +45,6 @@ def _expected_hours(rows: Iterable[TrialRow]) -> float:
     durations = [row.device_seconds for row in ran]
     if not durations:
         return 0.0
-    mean = sum(durations) / len(durations)
+    typical = statistics.median(durations)
     remaining = sum(1.0 - (row.progress or 0.0) for row in everyone if not row.state.final)
-    return mean * (remaining + 1.0) / 3600
+    return typical * (remaining + 1.0) / 3600

@@ -349,7 +349,13 @@ class TrialQueue:
         if outcome.test is not None:
             self.scores.save(trial.id, "test", outcome.test)
         self.trials.settle(
-            trial.id, state, reason=reason, value=value, adapter=outcome.adapter, facts=dict(outcome.facts)
+            trial.id,
+            state,
+            reason=reason,
+            value=value,
+            adapter=outcome.adapter,
+            facts=dict(outcome.facts),
+            device_seconds=_shared_seconds(outcome),
         )
         return state
 
@@ -373,6 +379,14 @@ class TrialQueue:
         self.optuna.finish(_optuna_id(trial), TrialState.FAILED, None, None)
         self.trials.settle(trial.id, TrialState.FAILED, reason=f"{last}{outcome.reason}", facts=dict(outcome.facts))
         return TrialState.FAILED
+
+
+def _shared_seconds(outcome: Outcome) -> float | None:
+    """What a trial had of a device that it shared: its holder knows who was there when, the books do not."""
+    spent = outcome.facts.get("device_seconds")
+    if outcome.facts.get("engine") != "packed" or not isinstance(spent, int | float):
+        return None
+    return float(spent) if math.isfinite(spent) and spent >= 0 else None
 
 
 def asked_from_outside(study: StudyRow, trial: TrialRow) -> Decision | None:

@@ -211,6 +211,7 @@ class TrialStore(TrialReader):
         adapter: str | None = None,
         facts: Mapping[str, float | int | str] | None = None,
         copied_from: int | None = None,
+        device_seconds: float | None = None,
     ) -> TrialRow:
         """End a trial: write how, close its attempt, and account for its time.
 
@@ -222,6 +223,8 @@ class TrialStore(TrialReader):
             adapter: folder of the adapter, where one is kept.
             facts: what the holder measured.
             copied_from: the trial whose value this one repeats instead of measuring it.
+            device_seconds: what this attempt had of devices that it shared, where its holder measured that; by
+                default the time since its claim on the devices that it was given.
 
         Raises:
             ConflictError: the trial's present state does not lead there.
@@ -241,6 +244,7 @@ class TrialStore(TrialReader):
             facts=plain(facts or {}),
             copied_from=copied_from,
             ended_at=Now(),
+            measured=device_seconds,
         )
 
     def requeue(self, trial_id: int, *, reason: str, kind: GivingBack) -> TrialRow:
@@ -340,7 +344,9 @@ class TrialStore(TrialReader):
         }
         self._database.connection.execute(insert(schema.attempt).values(values))
 
-    def _end_attempt(self, trial: TrialRow, *, outcome: str, reason: str, **values: Any) -> TrialRow:
+    def _end_attempt(
+        self, trial: TrialRow, *, outcome: str, reason: str, measured: float | None = None, **values: Any
+    ) -> TrialRow:
         # silence after the lease is not counted: nobody knows whether anything ran
         limited = outcome == "loss" and trial.lease_until is not None
         end = earlier(literal(trial.lease_until), Now()) if limited else Now()
@@ -351,7 +357,7 @@ class TrialStore(TrialReader):
                 ended_at=end,
                 outcome=outcome,
                 reason=reason,
-                device_seconds=(end - _attempt.started_at) * _attempt.devices,
+                device_seconds=(end - _attempt.started_at) * _attempt.devices if measured is None else measured,
             )
             .returning(_attempt.device_seconds)
         )

@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,6 +60,9 @@ def start(rank: int) -> SoloEngine:
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    # libraries speak to each other's authors; neither line is about anything that a user could change
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     from hpo_service.training.faults import set_threads
     from hpo_service.training.ranks import Ranks
     from hpo_service.training.residents import Residents

@@ -82,6 +82,7 @@ class Supervisor:
         self._leaving = Leaving(clock, options.drain_seconds)
         self._claimed = 0
         self._aborted = False
+        self._told = ""
         self._idle = IDLE_SECONDS[0]
         self._claim_at = self._renew_at = self._reap_at = 0.0
 
@@ -246,8 +247,10 @@ class Supervisor:
             self._keeper.activity = message.activity
             self._held.progress(message.progress)
         elif isinstance(message, Capacity):
-            log.info("up to %d trials at once: %s", message.slots, message.reason)
-            self._keeper.slots = message.slots
+            line = f"up to {message.slots} trial{'s' * (message.slots > 1)} at once: {message.reason}"
+            if line != self._told:
+                log.info(line)
+            self._told, self._keeper.slots = line, message.slots
         else:
             self._hear_about(message)
 

@@ -16,7 +16,7 @@ from hpo_service.errors import DoesNotFitError, ModelError, TrialError
 from hpo_service.training.ending import conclude, run_facts
 from hpo_service.training.faults import is_fatal, is_out_of_memory
 from hpo_service.training.job import Job
-from hpo_service.training.memory import release_memory
+from hpo_service.training.memory import capacity_gb, release_memory
 from hpo_service.training.oom import Strain, until_full
 from hpo_service.training.packed.eligible import NotPackedError, base_refusal, refusal
 from hpo_service.training.packed.pack import Pack
@@ -52,7 +52,7 @@ class PackedEngine:
         """Take the trial that waits, and others like it as they come, until all of them have ended."""
         first, began = host.take(), self.clock()
         try:
-            job = Job.of(first, self.residents, "packed")
+            job = self.job(first)
             verdict = self._verdict(job)
         except NotPackedError as error:
             self.refuse(first.config, str(error))
@@ -66,6 +66,10 @@ class PackedEngine:
             host.attend(first, self.alone)
             return
         Crew(self, host, Pack(job.base, job.rows, self.clock), verdict.slots, first, began).work()
+
+    def job(self, link: TrialLink) -> Job:
+        """What a trial needs, checked against the device's memory as if it were alone on it; raises as `Job.of`."""
+        return Job.of(link, self.residents, "packed", strain=Strain(capacity_gb=capacity_gb()))
 
     def give_up(self, config: TrialConfig, slots: int, reason: str) -> None:
         """Serve no more than so many trials like this one from now on."""
@@ -155,7 +159,7 @@ class Crew:
         began = self._clock()
         trackers = Trackers.start(link)
         try:
-            job = Job.of(link, self._engine.residents, "packed")
+            job = self._engine.job(link)
             models = self._engine.residents.describe(link, job.base)
             with link.busy("setting up"):
                 slot = self._pack.admit(job, self._capacity)

@@ -66,6 +66,7 @@ class Pack:
         self._head = Head(base.model)
         self._quicker = quicker_layers(base.model, base.key.compute)
         self._stack: Stack | None = None
+        self._merges = True
         self.tokens = TOKENS_CUDA if base.model.device.type == "cuda" else TOKENS_CPU
         base.model.requires_grad_(False)
 
@@ -206,7 +207,8 @@ class Pack:
                 touch()
 
         with torch.no_grad():
-            if self.base.key.compute is torch.float32 and self.stack.worth_merging(int(table.lengths.sum())):
+            merges = self._merges and self.base.key.compute is torch.float32
+            if merges and self.stack.worth_merging(int(table.lengths.sum())):
                 for share in shares:
                     with self.stack.merged(share.slot):
                         score([share], merged=True)
@@ -259,7 +261,8 @@ class Pack:
             self.stack.enter(None)
 
     def halve_passes(self) -> bool:
-        """Send half as many tokens through the base at once; tell whether that is possible."""
+        """Send half as many tokens through the base at once, without copies of its weights; tell whether that helps."""
+        self._merges = False
         if self.tokens <= LEAST_TOKENS:
             return False
         self.tokens = max(LEAST_TOKENS, self.tokens // 2)

@@ -97,13 +97,35 @@ class Cutter:
         """Deal every share's rows out over the passes by length: one holds the short rows of all, another the long.
 
         Passes with few rows of unlike length are mostly padding, and a pass whose groups are alike in size needs no
-        more than one batched product per module.
+        more than one batched product per module. A row that is longer than a pass may be goes through by itself.
         """
-        total = sum(int(self.table.lengths[share.rows].sum()) for share in shares)
-        number = min(max(1, round(total / self.tokens)), max(len(share.rows) for share in shares))
-        dealt = [np.array_split(np.argsort(self.table.lengths[share.rows], kind="stable"), number) for share in shares]
-        for chunks in zip(*dealt, strict=True):
-            yield self._pass([(share, chunk) for share, chunk in zip(shares, chunks, strict=True) if len(chunk)])
+        parts: list[tuple[Share, Index]] = []
+        for step in self._steps(shares):
+            joined = _joined(parts, step)
+            if parts and self._size(joined) > self.tokens:
+                yield self._pass(parts)
+                joined = step
+            parts = joined
+            while len(parts) > 1 and self._size(parts) > self.tokens:
+                # one row of every share is too much already
+                fit = max((n for n in range(1, len(parts)) if self._size(parts[:n]) <= self.tokens), default=1)
+                yield self._pass(parts[:fit])
+                parts = parts[fit:]
+        yield self._pass(parts)
+
+    def _steps(self, shares: Sequence[Share]) -> Iterator[list[tuple[Share, Index]]]:
+        """From the shortest rows to the longest, a row of the share that has most, and of the others in proportion."""
+        orders = [np.argsort(self.table.lengths[share.rows], kind="stable") for share in shares]
+        number = max(len(order) for order in orders)
+        edges = [np.arange(number + 1) * len(order) // number for order in orders]
+        for k in range(number):
+            dealt = [(share, order[at[k] : at[k + 1]]) for share, order, at in zip(shares, orders, edges, strict=True)]
+            yield [(share, chunk) for share, chunk in dealt if len(chunk)]
+
+    def _size(self, parts: Sequence[tuple[Share, Index]]) -> int:
+        """Tokens of a pass, padding included."""
+        longest = max(int(self.table.lengths[share.rows[chunk[-1]]]) for share, chunk in parts)
+        return longest * sum(len(chunk) for _, chunk in parts)
 
     def _pass(self, parts: Sequence[tuple[Share, Index]]) -> Pass:
         size = int(np.gcd.reduce([len(chunk) for _, chunk in parts]))
@@ -138,3 +160,12 @@ class Cutter:
 
     def _on_device(self, array: npt.NDArray[Any]) -> torch.Tensor:
         return torch.from_numpy(array).to(self.device, non_blocking=True)
+
+
+def _joined(parts: Sequence[tuple[Share, Index]], more: Sequence[tuple[Share, Index]]) -> list[tuple[Share, Index]]:
+    """Both, each share's rows together, in the order of slots."""
+    chunks = {share.slot: (share, chunk) for share, chunk in parts}
+    for share, chunk in more:
+        before = chunks.get(share.slot)
+        chunks[share.slot] = (share, chunk if before is None else np.concatenate([before[1], chunk]))
+    return [chunks[slot] for slot in sorted(chunks)]

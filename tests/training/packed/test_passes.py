@@ -45,6 +45,8 @@ def test_every_row_goes_through_once_in_a_group_of_its_own_slot(given_):
     table = RowTable(rows)
     seen, nll_of = [], {}
     for now in Cutter(table, PADDING, CAPACITY, tokens, torch.device("cpu")).cut(shares):
+        # padding included; a row that is longer than that goes alone
+        assert now.ids.numel() <= tokens or len(now.ids) == 1
         slots = torch.arange(CAPACITY) if now.slots is None else now.slots
         each = len(now.ids) // len(slots)
         assert each * len(slots) == len(now.ids)
@@ -90,6 +92,16 @@ def test_rows_alike_in_length_go_together_so_that_little_is_padding():
     assert all(now.slots is None for now in passes)
 
 
+def test_a_few_long_rows_do_not_make_a_pass_of_many_times_its_tokens():
+    lengths = [50] * 300 + [2048] * 3
+    table = RowTable([row(length, 1, k) for k, length in enumerate(lengths)])
+    shares = [Share(slot, np.arange(303), np.full(303, slot)) for slot in range(8)]
+    sizes = [now.ids.numel() for now in Cutter(table, PADDING, 8, 32_768, torch.device("cpu")).cut(shares)]
+    assert max(sizes) <= 32_768
+    assert sum(sizes) == 8 * sum(lengths)
+    assert len(sizes) == 6
+
+
 def test_dropout_of_a_slot_goes_with_its_rows_only():
     table = RowTable([row(length, 1, 100 * length) for length in (9, 3, 5, 7)])
     keys = np.asarray([11, 12, 13, 14], dtype=np.uint32)
@@ -97,7 +109,7 @@ def test_dropout_of_a_slot_goes_with_its_rows_only():
         Share(0, np.arange(4), np.zeros(4, dtype=np.int64)),
         Share(1, np.arange(4), np.ones(4, dtype=np.int64), keys=keys, dropout=0.25),
     ]
-    passes = list(Cutter(table, PADDING, 2, 12, torch.device("cpu")).cut(shares))
+    passes = list(Cutter(table, PADDING, 2, 18, torch.device("cpu")).cut(shares))
     found = {}
     for now in passes:
         slots = torch.tensor([0, 1]) if now.slots is None else now.slots
@@ -112,4 +124,4 @@ def test_dropout_of_a_slot_goes_with_its_rows_only():
     for number, length in enumerate((9, 3, 5, 7)):
         assert found[0, length][1:] == (1.0, -32768)
         assert found[1, length] == (int(keys[number]), float(np.float32(1 / 0.75)), -16384)
-    assert all(now.noise is None for now in Cutter(table, PADDING, 2, 12, torch.device("cpu")).cut(shares[:1]))
+    assert all(now.noise is None for now in Cutter(table, PADDING, 2, 18, torch.device("cpu")).cut(shares[:1]))

@@ -87,7 +87,9 @@ def test_each_further_trial_over_one_base_costs_less_than_one_on_its_own(demand,
     def needed(number):
         return side_by_side(demand, number, 10**9, 10**9).total_gb
 
-    assert needed(trials - 1) < needed(trials) < needed(trials - 1) + estimate(demand).total_gb
+    # a pack keeps all activations, whatever the study says
+    alone = estimate(replace(demand, checkpointing=False)).total_gb
+    assert needed(trials - 1) < needed(trials) < needed(trials - 1) + alone
 
 
 @given(DEMANDS, st.integers(1, 8))
