@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 import uuid
 import warnings
@@ -19,6 +20,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Under nohup a hang-up is ignored, by whatever is started too; tests send it and look for what it does.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 SERVER_FOR_TESTS = ("fsync = off", "synchronous_commit = off", "full_page_writes = off")
 """PostgreSQL settings that give up surviving a power cut, which no test is about, for speed."""

@@ -283,6 +283,13 @@ class TestEnds:
         assert (attempt.outcome, attempt.reason) == (state.value, "because")
         assert attempt.device_seconds == row.device_seconds
 
+    def test_time_on_a_shared_device_is_what_its_holder_measured(self, world):
+        trial = world.admit()
+        with world.db.transaction():
+            world.trials.settle(trial.id, TrialState.COMPLETE, reason="done", value=1.0, device_seconds=2.5)
+            (attempt,) = world.trials.attempts(trial.id)
+        assert attempt.device_seconds == world.get(trial.id).device_seconds == 2.5
+
     def test_a_value_that_is_not_finite_is_dropped_and_the_reason_says_so(self, world):
         trial = world.admit()
         with world.db.transaction():

@@ -436,3 +436,20 @@ def test_a_trial_of_a_paused_study_may_be_retried_and_waits(bench):
     bench.end(assignment, OutcomeKind.ERROR, retryable=False)
     bench.service.studies.steer("s", StudyState.PAUSED, "later")
     assert bench.service.studies.retry_trial("s", Stage.SEARCH, assignment.number).state is TrialState.WAITING
+
+
+@pytest.mark.parametrize(
+    "facts, measured",
+    [
+        ({"engine": "packed", "device_seconds": 1234.5}, True),
+        ({"engine": "packed", "device_seconds": float("nan")}, False),
+        ({"engine": "packed"}, False),
+        # a trial that had its device to itself had it from its claim on, the start of the process included
+        ({"device_seconds": 1234.5}, False),
+    ],
+)
+def test_a_trial_that_shared_a_device_is_charged_what_it_had_of_it(bench, facts, measured):
+    bench.create()
+    assignment = bench.must_claim()
+    bench.complete(assignment, facts=facts)
+    assert (bench.trial(assignment).device_seconds == 1234.5) is measured

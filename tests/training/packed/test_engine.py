@@ -296,6 +296,33 @@ def test_memory_that_runs_out_halves_the_passes_and_costs_no_number(workshop, pa
     assert_undisturbed(crowd, calm)
 
 
+def test_copies_of_weights_are_given_up_where_memory_runs_out_and_cost_no_number(workshop, monkeypatch, calm):
+    merged = []
+
+    def runs_out(self, slot):
+        merged.append(slot)
+        raise torch.cuda.OutOfMemoryError(OOM)
+
+    monkeypatch.setattr("hpo_service.training.packed.stack.MERGE_TOKENS", 0)
+    monkeypatch.setattr(Stack, "merged", runs_out)
+    crowd = workshop.run(four(workshop), slots=4)
+    assert len(merged) == 1
+    assert capacities(crowd) == [4]
+    assert_undisturbed(crowd, calm)
+
+
+def test_a_trial_that_could_not_be_alone_on_the_device_is_infeasible_in_a_pack_too(workshop, monkeypatch):
+    monkeypatch.setenv("HPO_SERVICE_MEMORY_GB", "0.001")
+    outcome = workshop.run({"a": quick(workshop)}, slots=2).outcome("a")
+    assert outcome.kind is OutcomeKind.INFEASIBLE
+    assert "0.00 GB are there" in outcome.reason
+    assert outcome.facts["vram_over_gb"] > 0
+    monkeypatch.setenv("HPO_SERVICE_MEMORY_GB", "50")
+    roomy = Workshop(workshop.trainee, workshop.folder / "roomy").run({"a": quick(workshop)}, slots=2).outcome("a")
+    assert roomy.kind is OutcomeKind.COMPLETE
+    assert roomy.facts["vram_over_gb"] < 0
+
+
 def test_trials_that_have_no_room_leave_with_a_checkpoint_and_the_others_go_on(workshop, passage, calm):
     passage.before = fail_when(lambda number, pack: number > 5 and len(pack.slots) > 2)
     crowd = workshop.run(four(workshop), slots=4)

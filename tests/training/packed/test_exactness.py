@@ -58,6 +58,17 @@ def test_eight_unlike_trials_have_the_losses_norms_rates_and_scores_they_have_al
         assert outcome.facts["engine"] == "packed"
 
 
+def test_evaluation_through_merged_weights_gives_the_values_of_training_alone(workshop, monkeypatch):
+    monkeypatch.setattr("hpo_service.training.packed.stack.MERGE_TOKENS", 0)
+    configs = {
+        "a": workshop.config(evaluations_per_epoch=3, lora_rank=3, target_modules="attention"),
+        "b": workshop.config(evaluations_per_epoch=2, lora_rank=9, learning_rate=1e-2, method="rslora"),
+    }
+    crowd = workshop.run(configs)
+    for name, config in configs.items():
+        assert crowd.curve(name) == pytest.approx([r.value for r in workshop.alone(config)[1]], rel=1e-6)
+
+
 def test_a_trial_with_dropout_is_the_same_alone_in_a_pack_and_beside_seven_others(workshop):
     config = workshop.config(lora_dropout=0.3, evaluations_per_epoch=3)
     others = {

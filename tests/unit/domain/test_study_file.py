@@ -102,6 +102,9 @@ def test_a_good_file_is_read_without_warnings():
         ),
         ("training: {target_modules: [1]}", "4: training.target_modules[0]: must be text, not 1"),
         ("search: {pruner: asha}", "4: search.pruner: must be one of halving, percentile, median, none, not the text "),
+        ("search: {parallel_per_gpu: 0}", "4: search.parallel_per_gpu: must be auto or at least 1, not 0"),
+        ("search: {parallel_per_gpu: 65}", "4: search.parallel_per_gpu: must be auto or at most 64, not 65"),
+        ("search: {parallel_per_gpu: x}", "4: search.parallel_per_gpu: must be auto or a whole number, not the text "),
         ("search: {sampler: 3}", "4: search.sampler: must be one of tpe, random, grid, qmc, not 3"),
         # the space
         ("space: {parameters: {lora_rank: 8}}", "4: space.parameters.lora_rank: must say what to search, not 8; write"),

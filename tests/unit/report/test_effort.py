@@ -32,6 +32,15 @@ def test_a_pruned_trial_saves_what_a_complete_one_would_have_taken_more() -> Non
     assert stage.saved == 120.0, "a slow pruned trial saves nothing, and takes nothing back"
 
 
+def test_a_first_trial_that_loaded_a_model_does_not_make_pruning_look_better() -> None:
+    times = {TrialState.COMPLETE: (900.0, 10.0, 12.0), TrialState.PRUNED: (3.0,)}
+    trials = [
+        story.trial(number, number, state, {"learning_rate": 1e-4}, device_seconds=seconds)
+        for number, (state, seconds) in enumerate((state, each) for state, many in times.items() for each in many)
+    ]
+    assert effort(story.snapshot(story.with_trials(story.search_stage(), trials))).saved == 9.0
+
+
 def test_nothing_is_claimed_to_be_saved_before_a_trial_is_complete() -> None:
     trials = [story.trial(1, 0, TrialState.PRUNED, {"learning_rate": 1e-4})]
     assert effort(story.snapshot(story.with_trials(story.search_stage(), trials))).saved == 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -64,6 +65,16 @@ def test_as_many_trials_run_at_once_as_the_study_allows(world: Any, trial: Trial
     assert second - first < 1.0
     assert third >= world.queue.times("finish")[0]
     assert world.queue.kinds() == [OutcomeKind.COMPLETE] * 3
+
+
+def test_how_many_trials_run_at_once_is_told_once_and_again_when_it_changes(
+    world: Any, trial: Trial, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    world.run(trial(0, slots=2), trial(1, slots=2), trial(2, slots=2), trial(3, slots=3))
+    told = [record.getMessage() for record in caplog.records if "at once" in record.getMessage()]
+    assert told[0] == "up to 2 trials at once: they fit"
+    assert all(before != after for before, after in itertools.pairwise(told))
 
 
 def test_a_study_that_allows_one_at_a_time_gets_no_more_from_a_child_that_served_more_before(
