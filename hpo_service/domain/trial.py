@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -158,3 +159,11 @@ class Outcome(_Record):
     retryable: bool = Field(default=True, description="False where another attempt can only fail the same way.")
     restart: bool = Field(default=False, description="The child must be replaced before it takes another trial.")
     facts: dict[str, float | int | str] = Field(default_factory=dict, description="Seconds, tokens, memory, versions.")
+
+    @property
+    def shared_seconds(self) -> float | None:
+        """What the attempt had of a device that it shared: its holder knows who was there when, the books do not."""
+        spent = self.facts.get("device_seconds")
+        if self.facts.get("engine") != "packed" or not isinstance(spent, int | float):
+            return None
+        return float(spent) if math.isfinite(spent) and spent >= 0 else None

@@ -348,14 +348,9 @@ class TrialQueue:
             self.scores.save(trial.id, "validation", outcome.validation)
         if outcome.test is not None:
             self.scores.save(trial.id, "test", outcome.test)
+        facts, shared = dict(outcome.facts), outcome.shared_seconds
         self.trials.settle(
-            trial.id,
-            state,
-            reason=reason,
-            value=value,
-            adapter=outcome.adapter,
-            facts=dict(outcome.facts),
-            device_seconds=_shared_seconds(outcome),
+            trial.id, state, reason=reason, value=value, adapter=outcome.adapter, facts=facts, device_seconds=shared
         )
         return state
 
@@ -379,14 +374,6 @@ class TrialQueue:
         self.optuna.finish(_optuna_id(trial), TrialState.FAILED, None, None)
         self.trials.settle(trial.id, TrialState.FAILED, reason=f"{last}{outcome.reason}", facts=dict(outcome.facts))
         return TrialState.FAILED
-
-
-def _shared_seconds(outcome: Outcome) -> float | None:
-    """What a trial had of a device that it shared: its holder knows who was there when, the books do not."""
-    spent = outcome.facts.get("device_seconds")
-    if outcome.facts.get("engine") != "packed" or not isinstance(spent, int | float):
-        return None
-    return float(spent) if math.isfinite(spent) and spent >= 0 else None
 
 
 def asked_from_outside(study: StudyRow, trial: TrialRow) -> Decision | None:

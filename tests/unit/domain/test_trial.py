@@ -92,3 +92,19 @@ def test_a_reason_is_written_so_that_every_database_takes_it() -> None:
     assert told.reason == "half a name \\udcff, a NUL \\0"
     with pytest.raises(ValidationError, match="reason"):
         Outcome.model_validate({"kind": "error", "reason": 5})
+
+
+@pytest.mark.parametrize(
+    "facts, seconds",
+    [
+        ({"engine": "packed", "device_seconds": 2.5}, 2.5),
+        ({"engine": "packed", "device_seconds": 3}, 3.0),
+        ({"engine": "packed", "device_seconds": float("nan")}, None),
+        ({"engine": "packed", "device_seconds": -1.0}, None),
+        ({"engine": "packed", "device_seconds": "long"}, None),
+        ({"engine": "packed"}, None),
+        ({"device_seconds": 2.5}, None),
+    ],
+)
+def test_only_a_trial_that_shared_a_device_tells_how_much_of_it_it_had(facts, seconds):
+    assert Outcome(kind=OutcomeKind.COMPLETE, reason="done", facts=facts).shared_seconds == seconds
