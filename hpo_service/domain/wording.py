@@ -69,7 +69,7 @@ def _worded(path: KeyPath, details: list[ErrorDetails]) -> tuple[KeyPath, str]:
     if kind == "literal_error" and details[-1]["type"] in _NUMBERS:
         # a word, or else a number: what is wrong with the number says what a number may be
         number = _WORDS.get(details[-1]["type"], _in_pydantics_words)(details[-1], path)
-        return path, f"must be {detail['ctx']['expected'].replace(chr(39), '')} or {number.removeprefix('must be ')}"
+        return path, f"must be {', '.join(_options(detail))} or {number.removeprefix('must be ')}"
     if len(details) > 1 and "string_type" in {other["type"] for other in details}:
         return path, f"must be a number, text, true or false, not {shown(detail['input'])}"
     if path[:-1] == _PARAMETERS and kind in ("union_tag_not_found", "model_attributes_type"):
@@ -194,9 +194,12 @@ def _pattern(detail: ErrorDetails, _path: KeyPath) -> str:
 
 
 def _literal(detail: ErrorDetails, path: KeyPath) -> str:
-    options = re.findall(r"'([^']*)'", detail["ctx"]["expected"])
     names = " (or a list of module names)" if path[-1] == "target_modules" else ""
-    return _one_of(options, detail["input"]) + names
+    return _one_of(_options(detail), detail["input"]) + names
+
+
+def _options(detail: ErrorDetails) -> list[str]:
+    return re.findall(r"'([^']*)'", detail["ctx"]["expected"])
 
 
 def _in_pydantics_words(detail: ErrorDetails, _path: KeyPath) -> str:

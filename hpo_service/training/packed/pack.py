@@ -24,7 +24,7 @@ from hpo_service.training.course import Course
 from hpo_service.training.evaluation import autocast
 from hpo_service.training.examination import write_answers
 from hpo_service.training.job import Job
-from hpo_service.training.memory import capacity_gb, release_memory
+from hpo_service.training.memory import release_memory
 from hpo_service.training.oom import until_full
 from hpo_service.training.packed.eligible import NotPackedError, module_refusal
 from hpo_service.training.packed.head import Head
@@ -71,14 +71,10 @@ class Pack:
         base.model.requires_grad_(False)
 
     def fitting(self, job: Job, most: int) -> tuple[int, str]:
-        """How many trials like this one the device's memory is thought to hold, up to `most`, and why no more.
-
-        Raises:
-            TrialError: what was said of the device's memory is no number.
-        """
+        """How many trials like this one the device's memory is thought to hold, up to `most`, and why no more."""
         if job.need.demand is None:
             return most, ""
-        return trials_that_fit(job.need.demand, most, capacity_gb(), self.tokens, self._head.chunk)
+        return trials_that_fit(job.need.demand, most, job.strain.capacity_gb, self.tokens, self._head.chunk)
 
     @property
     def room(self) -> int:

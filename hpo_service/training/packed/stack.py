@@ -36,7 +36,8 @@ class Target:
     d_out: int
 
 
-# Adding an adapter to a weight costs as much as its products do on this many tokens per width of the module.
+# Tokens per width of the widest module from which on adding an adapter to the weights costs at most an eighth of its
+# products: d_in d_out R against n R (d_in + d_out).
 MERGE_TOKENS = 4
 # Largest copy of the adapted weights that is worth it, in elements (256 MiB).
 MERGE_ELEMENTS = 2**26
