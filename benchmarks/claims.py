@@ -25,8 +25,9 @@ from pathlib import Path
 import optuna
 
 from hpo_service.bootstrap import Service
-from hpo_service.domain.study import StudySpec
-from hpo_service.domain.trial import Outcome, OutcomeKind, Report
+from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
+from hpo_service.domain.trial.report import Report
 from hpo_service.settings import Settings
 
 REPORTS = 10

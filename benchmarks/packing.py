@@ -35,12 +35,13 @@ from ruamel.yaml import YAML
 
 from hpo_service.bootstrap import Service
 from hpo_service.channel import Host
-from hpo_service.domain.data_spec import DataSpec, SplitSpec
 from hpo_service.domain.messages import Admit, Continue, Failed, Finished, Reported, Shutdown
-from hpo_service.domain.model_spec import ModelSpec
-from hpo_service.domain.states import TrialState
-from hpo_service.domain.training_spec import TrainingSpec
-from hpo_service.domain.trial import Stage, TrialConfig
+from hpo_service.domain.study.sections.data import DataSpec, SplitSpec
+from hpo_service.domain.study.sections.model import ModelSpec
+from hpo_service.domain.study.sections.training import TrainingSpec
+from hpo_service.domain.trial.config import TrialConfig
+from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.states import TrialState
 from hpo_service.settings import Settings
 
 LIMIT = 1.5

@@ -34,11 +34,13 @@ from typing import Any
 
 from hpo_service.channel import Channel, TrialLink
 from hpo_service.channel.pipe import ToSupervisor
-from hpo_service.domain.data_spec import DataSpec
 from hpo_service.domain.messages import Admit, Continue, Reported
-from hpo_service.domain.model_spec import ModelSpec
-from hpo_service.domain.training_spec import TrainingSpec
-from hpo_service.domain.trial import Outcome, Stage, TrialConfig
+from hpo_service.domain.study.sections.data import DataSpec
+from hpo_service.domain.study.sections.model import ModelSpec
+from hpo_service.domain.study.sections.training import TrainingSpec
+from hpo_service.domain.trial.config import TrialConfig
+from hpo_service.domain.trial.outcome import Outcome
+from hpo_service.domain.trial.stage import Stage
 
 LEAST_RATIO = 0.98
 AGREE = 1e-6

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hpo_service.domain.demand import Demand
-from hpo_service.domain.memory import Estimate, at_rest_gb, estimate
-from hpo_service.domain.model_shape import ModelShape
+from hpo_service.domain.memory.demand import Demand
+from hpo_service.domain.memory.estimate import Estimate, at_rest_gb, estimate
+from hpo_service.domain.memory.shape import ModelShape
 
 PAGE = Path(__file__).parent / "memory.md"
 BEGIN = "<!-- written by docs/memory_table.py: begin -->\n"

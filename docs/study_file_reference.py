@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hpo_service.domain.presets import PRESETS
-from hpo_service.domain.space import CategoricalParameter, Parameter
-from hpo_service.domain.study_schema import study_schema
+from hpo_service.domain.study.presets import PRESETS
+from hpo_service.domain.study.search_space import CategoricalParameter, Parameter
+from hpo_service.domain.studyfile.schema import study_schema
 
 PAGE = Path(__file__).parent / "study-file.md"
 BEGIN = "<!-- written by docs/study_file_reference.py: begin -->\n"

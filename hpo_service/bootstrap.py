@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
-from hpo_service.domain.states import StudyState
-from hpo_service.domain.trial import Stage
+from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.states import StudyState
 from hpo_service.errors import DatabaseUnavailableError, NotFoundError, ServedStudyFailedError
 from hpo_service.launch.devices import too_few_gpus
 from hpo_service.search.studies import OptunaStudies

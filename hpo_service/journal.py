@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from hpo_service.domain.trial import Report
+from hpo_service.domain.trial.report import Report
 
 JOURNAL = "undelivered.jsonl"
 

@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.gpu.solo import LLAMA, QWEN, Shape, make_model, trial, write_rows
 from benchmarks.packing import Bench
-from hpo_service.domain.data_spec import SplitSpec
-from hpo_service.domain.trial import TrialConfig
+from hpo_service.domain.study.sections.data import SplitSpec
+from hpo_service.domain.trial.config import TrialConfig
 
 NO_GPU = "benchmarks/gpu/packing.py: no GPU that torch can use; `--smoke` tries the program on a CPU"
 ASKED = {"Qwen2.5-0.5B": (8, 4.0), "8B Llama": (0, 1.0)}

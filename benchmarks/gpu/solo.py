@@ -28,10 +28,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.solo import LEAST_RATIO, our_run, plain_row, plain_run, quiet
-from hpo_service.domain.data_spec import DataSpec
-from hpo_service.domain.model_spec import ModelSpec
-from hpo_service.domain.training_spec import TrainingSpec
-from hpo_service.domain.trial import Stage, TrialConfig
+from hpo_service.domain.study.sections.data import DataSpec
+from hpo_service.domain.study.sections.model import ModelSpec
+from hpo_service.domain.study.sections.training import TrainingSpec
+from hpo_service.domain.trial.config import TrialConfig
+from hpo_service.domain.trial.stage import Stage
 
 NO_GPU = "benchmarks/gpu/solo.py: no GPU that torch can use; `--smoke` tries the program on a CPU"
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "RTX 4090": 165e12}

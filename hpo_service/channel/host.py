@@ -10,7 +10,7 @@ from hpo_service.channel.link import Stopped, TrialLink
 from hpo_service.channel.pipe import Channel
 from hpo_service.channel.verdict import may_go_better, reason_of
 from hpo_service.domain.messages import Admit, Capacity, Continue, Failed, Finished, Shutdown, Stop
-from hpo_service.domain.trial import Outcome, OutcomeKind
+from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.errors import TrialError, UnfitError
 
 ENDING = "the worker is shutting down"

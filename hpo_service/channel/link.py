@@ -9,7 +9,9 @@ from pathlib import Path
 
 from hpo_service.channel.pipe import Channel
 from hpo_service.domain.messages import Admit, Continue, Reported, Started, Stop
-from hpo_service.domain.trial import ModelFacts, Outcome, OutcomeKind, Report
+from hpo_service.domain.trial.model_facts import ModelFacts
+from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
+from hpo_service.domain.trial.report import Report
 from hpo_service.errors import TrialError
 from hpo_service.journal import remember
 

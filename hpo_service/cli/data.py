@@ -15,8 +15,8 @@ import typer
 from hpo_service.cli.examples import examples
 from hpo_service.cli.options import AsJson
 from hpo_service.cli.study import StudyPath
-from hpo_service.domain.data_report import DataReport, PartReport
-from hpo_service.domain.study import StudySpec
+from hpo_service.domain.study.data_report import DataReport, PartReport
+from hpo_service.domain.study.spec import StudySpec
 from hpo_service.errors import ChildError, DataError, UsageError
 from hpo_service.settings import Settings
 

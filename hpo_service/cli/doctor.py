@@ -16,7 +16,7 @@ import typer
 
 from hpo_service.cli.options import AsJson, OutputFolder, StorageUrl, open_service
 from hpo_service.cli.study_source import is_installed
-from hpo_service.domain.tracking_spec import TRACKER_PACKAGES
+from hpo_service.domain.study.sections.tracking import TRACKER_PACKAGES
 from hpo_service.errors import HpoServiceError
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hpo_service.domain.states import TrialState
+from hpo_service.domain.trial.states import TrialState
 from hpo_service.report.wording import configuration, measured
 from hpo_service.service.snapshot import StageView, StudySnapshot, TrialView
 

@@ -11,11 +11,11 @@ import typer
 from hpo_service.cli.model_config import read_config
 from hpo_service.cli.options import AsJson
 from hpo_service.cli.study import StudyPath
-from hpo_service.domain.memory import estimate
-from hpo_service.domain.memory_outlook import Outlook, memory_outlook
-from hpo_service.domain.methods import METHODS
-from hpo_service.domain.model_shape import ModelShape
-from hpo_service.domain.study import StudySpec
+from hpo_service.domain.decide.memory_outlook import Outlook, memory_outlook
+from hpo_service.domain.memory.estimate import estimate
+from hpo_service.domain.memory.shape import ModelShape
+from hpo_service.domain.study.methods import METHODS
+from hpo_service.domain.study.spec import StudySpec
 from hpo_service.errors import HpoServiceError, NotFoundError, UsageError
 from hpo_service.settings import Settings
 

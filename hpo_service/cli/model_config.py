@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hpo_service.domain.sources import BUILTIN
+from hpo_service.domain.study.sources import BUILTIN
 from hpo_service.errors import NotFoundError
 
 CONFIG = "config.json"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from hpo_service.domain.states import TrialState
-from hpo_service.domain.study import StudySpec
-from hpo_service.domain.trial import Stage
+from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.states import TrialState
 from hpo_service.report.wording import duration
 from hpo_service.service.snapshot import StageView, StudySnapshot
 

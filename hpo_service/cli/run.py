@@ -16,13 +16,13 @@ import typer
 from hpo_service.cli.console import console, print_json
 from hpo_service.cli.options import AsJson, OutputFolder, StorageUrl, open_service
 from hpo_service.cli.study_source import load_study
-from hpo_service.domain.states import StudyState
+from hpo_service.domain.trial.states import StudyState
 from hpo_service.errors import ConflictError, DatabaseUnavailableError, HpoServiceError, StudyFailedError
 
 if TYPE_CHECKING:
     from hpo_service.bootstrap import Service
     from hpo_service.cli.live import LiveView
-    from hpo_service.domain.study import StudySpec
+    from hpo_service.domain.study.spec import StudySpec
     from hpo_service.launch.local import LocalWorkers
     from hpo_service.service.snapshot import StudySnapshot
 
@@ -127,8 +127,8 @@ def _work(service: Service, spec: StudySpec, workers: int | None, *, as_json: bo
         ConflictError: somebody paused, drained or cancelled the study meanwhile.
     """
     from hpo_service.cli.live import LiveView
-    from hpo_service.domain.parallel import parallel
-    from hpo_service.domain.trial import Stage
+    from hpo_service.domain.decide.parallel import parallel
+    from hpo_service.domain.trial.stage import Stage
     from hpo_service.launch.local import LocalWorkers, plan_places
 
     side_by_side = parallel(spec, Stage.SEARCH, spec.search.budget.trials).slots > 1

@@ -11,7 +11,7 @@ import typer
 from hpo_service.cli.examples import examples
 from hpo_service.cli.options import AsJson, Reason, StorageUrl, StudyName, open_service
 from hpo_service.cli.study import StudyPath, app
-from hpo_service.domain.states import StudyState
+from hpo_service.domain.trial.states import StudyState
 from hpo_service.errors import UnreadableStudyError
 
 __all__ = ["app"]

@@ -54,7 +54,7 @@ def validate(file: StudyPath, as_json: AsJson = False) -> None:
 def schema(as_json: AsJson = False) -> None:
     """Print the JSON Schema of study files, with which editors complete and check them as you type."""
     from hpo_service.cli.console import print_json
-    from hpo_service.domain.study_schema import study_schema
+    from hpo_service.domain.studyfile.schema import study_schema
 
     del as_json  # the schema is JSON either way; the switch is accepted so that every command has it
     print_json(study_schema())

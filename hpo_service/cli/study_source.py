@@ -8,9 +8,9 @@ import json
 import sys
 from pathlib import Path
 
-from hpo_service.domain.sources import Surroundings
-from hpo_service.domain.study import StudySpec
-from hpo_service.domain.study_file import StudyFile, read_study
+from hpo_service.domain.study.sources import Surroundings
+from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.studyfile.reader import StudyFile, read_study
 from hpo_service.errors import StudyFileError
 
 

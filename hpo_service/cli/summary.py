@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from hpo_service.domain.space import CategoricalParameter, Parameter
-from hpo_service.domain.study import StudySpec
+from hpo_service.domain.study.search_space import CategoricalParameter, Parameter
+from hpo_service.domain.study.spec import StudySpec
 
 
 def summary_table(spec: StudySpec) -> Table:

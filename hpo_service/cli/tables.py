@@ -12,8 +12,8 @@ from rich.console import Group, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
-from hpo_service.domain.states import TrialState
-from hpo_service.domain.study import StudySpec
+from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.states import TrialState
 from hpo_service.report.account import account
 from hpo_service.report.effort import effort
 from hpo_service.report.wording import configuration, device_time, duration, measured, number, perplexed

@@ -8,7 +8,7 @@ import typer
 
 from hpo_service.cli.examples import examples
 from hpo_service.cli.options import AsJson, OutputFolder, Reason, StorageUrl, StudyName, open_service
-from hpo_service.domain.trial import Stage
+from hpo_service.domain.trial.stage import Stage
 from hpo_service.errors import UsageError
 
 app = typer.Typer(help="Show, stop and retry single trials.", no_args_is_help=True, rich_markup_mode=None)

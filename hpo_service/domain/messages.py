@@ -6,7 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from hpo_service.domain.trial import ModelFacts, Outcome, Reason, Report, TrialConfig
+from hpo_service.domain.trial.config import TrialConfig
+from hpo_service.domain.trial.model_facts import ModelFacts
+from hpo_service.domain.trial.outcome import Outcome
+from hpo_service.domain.trial.reason import Reason
+from hpo_service.domain.trial.report import Report
 
 
 class _Message(BaseModel):

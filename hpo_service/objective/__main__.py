@@ -6,7 +6,7 @@ import logging
 import sys
 
 from hpo_service.channel import Channel, Host, TrialLink, in_turn
-from hpo_service.domain.trial import Outcome
+from hpo_service.domain.trial.outcome import Outcome
 from hpo_service.errors import TrialError
 from hpo_service.objective.command import run_command
 from hpo_service.objective.function import run_function

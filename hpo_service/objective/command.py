@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from hpo_service.channel import TrialLink
-from hpo_service.domain.trial import Outcome, OutcomeKind
+from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.errors import AttemptError, TrialError
 from hpo_service.objective.context import TrialContext
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from hpo_service.channel import Stopped, TrialLink
-from hpo_service.domain.space import ParameterValue
-from hpo_service.domain.trial import Report
+from hpo_service.domain.study.search_space import ParameterValue
+from hpo_service.domain.trial.report import Report
 from hpo_service.errors import TrialError
 
 

@@ -6,7 +6,7 @@ import importlib
 import numbers
 
 from hpo_service.channel import TrialLink
-from hpo_service.domain.trial import Outcome, OutcomeKind
+from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.errors import TrialError
 from hpo_service.objective.context import TrialContext
 

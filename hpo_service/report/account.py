@@ -7,10 +7,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hpo_service.domain.space import CategoricalParameter, Parameter, ParameterValue
-from hpo_service.domain.states import TrialState
-from hpo_service.domain.study import StudySpec
-from hpo_service.domain.trial import Stage
+from hpo_service.domain.study.search_space import CategoricalParameter, Parameter, ParameterValue
+from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.states import TrialState
 from hpo_service.report.wording import measured
 from hpo_service.service.sameness import mixed_rows
 from hpo_service.service.snapshot import StageView, StudySnapshot, TrialView

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from hpo_service.domain.trial import Stage
+from hpo_service.domain.trial.stage import Stage
 from hpo_service.report.best_config import best_config
 from hpo_service.service.evidence import Evidence
 from hpo_service.service.snapshot import StudySnapshot

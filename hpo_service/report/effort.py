@@ -5,8 +5,8 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
-from hpo_service.domain.states import TrialState
-from hpo_service.domain.trial import Stage
+from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.states import TrialState
 from hpo_service.service.snapshot import StageView, StudySnapshot
 
 

@@ -7,8 +7,8 @@ import statistics
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from hpo_service.domain.states import TrialState
-from hpo_service.domain.trial import Stage
+from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.states import TrialState
 from hpo_service.report.account import lr_factor
 from hpo_service.report.drawing import DEFAULT, INK, MUTED, PAPER, RAMP, WINNER, drawing, svg
 from hpo_service.report.wording import configuration, number

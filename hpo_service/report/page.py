@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hpo_service.domain.study import StudySpec
+from hpo_service.domain.study.spec import StudySpec
 from hpo_service.report.account import account
 from hpo_service.report.best import missing_adapter
 from hpo_service.report.effort import effort

@@ -9,9 +9,9 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from hpo_service.domain.space import CategoricalParameter, ParameterValue, SearchSpace
-from hpo_service.domain.states import TrialState
-from hpo_service.domain.trial import Stage
+from hpo_service.domain.study.search_space import CategoricalParameter, ParameterValue, SearchSpace
+from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.states import TrialState
 from hpo_service.report.drawing import INK, MUTED, PAPER, WINNER, drawing, log_scale, ramp, svg
 from hpo_service.report.figures import WIDTH
 from hpo_service.report.wording import number

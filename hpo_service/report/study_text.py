@@ -7,7 +7,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from hpo_service.domain.study import StudySpec
+from hpo_service.domain.study.spec import StudySpec
 
 
 def study_text(spec: StudySpec) -> str:

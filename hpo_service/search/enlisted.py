@@ -17,8 +17,8 @@ from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from hpo_service.domain.pruning import Direction
-from hpo_service.domain.states import TrialState as State
+from hpo_service.domain.decide.pruning import Direction
+from hpo_service.domain.trial.states import TrialState as State
 from hpo_service.errors import NotFoundError
 from hpo_service.search.distributions import internal_value
 from hpo_service.search.logs import leave_logging_to_the_application

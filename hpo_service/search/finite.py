@@ -7,7 +7,7 @@ from decimal import Decimal
 from itertools import islice
 from random import Random
 
-from hpo_service.domain.space import (
+from hpo_service.domain.study.search_space import (
     CategoricalParameter,
     FloatParameter,
     IntParameter,

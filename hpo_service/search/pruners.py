@@ -9,15 +9,7 @@ from dataclasses import dataclass
 from optuna.pruners import PercentilePruner
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from hpo_service.domain.pruning import (
-    Measure,
-    Verdict,
-    diverged,
-    halve,
-    rung_reached,
-    usable_rungs,
-    value_at,
-)
+from hpo_service.domain.decide.pruning import Measure, Verdict, diverged, halve, rung_reached, usable_rungs, value_at
 from hpo_service.search.view import view_of
 
 STARTUP_TRIALS = 5

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import count
 from random import Random
 
-from hpo_service.domain.space import (
+from hpo_service.domain.study.search_space import (
     CategoricalParameter,
     FloatParameter,
     IntParameter,

@@ -10,10 +10,10 @@ from functools import cached_property
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
-from hpo_service.domain.pruning import Direction, Measure, Verdict, longest_warmup
-from hpo_service.domain.space import ParameterValue, SearchSpace, canonical_key
-from hpo_service.domain.states import TrialState
-from hpo_service.domain.study import SearchSpec
+from hpo_service.domain.decide.pruning import Direction, Measure, Verdict, longest_warmup
+from hpo_service.domain.study.search_space import ParameterValue, SearchSpace, canonical_key
+from hpo_service.domain.study.sections.search import SearchSpec
+from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import ConflictError, DatabaseUnavailableError, SchemaError
 from hpo_service.search.finite import shuffled
 

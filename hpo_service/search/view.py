@@ -10,7 +10,7 @@ import optuna
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from hpo_service.domain.pruning import Direction
+from hpo_service.domain.decide.pruning import Direction
 from hpo_service.search.logs import leave_logging_to_the_application
 
 leave_logging_to_the_application()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from hpo_service.domain.parallel import parallel
-from hpo_service.domain.room import measured_correction, memory_case
-from hpo_service.domain.study import StudySpec
-from hpo_service.domain.training_spec import TrainingSpec
-from hpo_service.domain.trial import Assignment, Lease, Stage, TrialConfig
+from hpo_service.domain.decide.parallel import parallel
+from hpo_service.domain.memory.fit import measured_correction, memory_case
+from hpo_service.domain.study.sections.training import TrainingSpec
+from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.assignment import Assignment, Lease
+from hpo_service.domain.trial.config import TrialConfig
+from hpo_service.domain.trial.stage import Stage
 from hpo_service.storage.studies import StageRow
 from hpo_service.storage.trials import TrialRow
 

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from hpo_service.domain.states import TrialState
+from hpo_service.domain.trial.states import TrialState
 from hpo_service.storage.studies import StageRow
 from hpo_service.storage.trials import TrialRow, TrialStore
 

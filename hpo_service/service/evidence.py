@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
-from hpo_service.domain.hyperparameters import Hyperparameters
-from hpo_service.domain.selection import Measured, choose_group
-from hpo_service.domain.space import ParameterValue, canonical_key
-from hpo_service.domain.states import TrialState
-from hpo_service.domain.statistics import Comparison, compare, compare_values
-from hpo_service.domain.study import StudySpec
-from hpo_service.domain.trial import Scores, Stage
+from hpo_service.domain.decide.selection import Measured, choose_group
+from hpo_service.domain.decide.statistics import Comparison, compare, compare_values
+from hpo_service.domain.study.hyperparameters import Hyperparameters
+from hpo_service.domain.study.search_space import ParameterValue, canonical_key
+from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.scores import Scores
+from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.states import TrialState
 from hpo_service.service.sameness import mixed_rows
 from hpo_service.service.snapshot import StageView, StudySnapshot, TrialView
 

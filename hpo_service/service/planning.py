@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hpo_service.domain.hyperparameters import Hyperparameters
-from hpo_service.domain.methods import METHODS
-from hpo_service.domain.scaling import bracket, carry_over
-from hpo_service.domain.selection import Choice, Measured, choose_top
-from hpo_service.domain.space import (
+from hpo_service.domain.decide.scaling import bracket, carry_over
+from hpo_service.domain.decide.selection import Choice, Measured, choose_top
+from hpo_service.domain.study.hyperparameters import Hyperparameters
+from hpo_service.domain.study.methods import METHODS
+from hpo_service.domain.study.search_space import (
     CategoricalParameter,
     FloatParameter,
     IntParameter,
@@ -18,8 +18,9 @@ from hpo_service.domain.space import (
     SearchSpace,
     canonical_key,
 )
-from hpo_service.domain.study import StudySpec
-from hpo_service.domain.trial import ModelFacts, Stage
+from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.model_facts import ModelFacts
+from hpo_service.domain.trial.stage import Stage
 
 CONFIRM_SEED_OFFSET = 1000
 """Confirmation seeds start this far from the search seed, so that none was used before."""

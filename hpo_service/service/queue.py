@@ -6,10 +6,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from hpo_service.domain.room import vram_over_gb
-from hpo_service.domain.states import StudyState, TrialState
-from hpo_service.domain.study import StudySpec
-from hpo_service.domain.trial import Assignment, Decision, Lease, ModelFacts, Outcome, OutcomeKind, Report, Stage
+from hpo_service.domain.memory.fit import vram_over_gb
+from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.assignment import Assignment, Lease
+from hpo_service.domain.trial.decision import Decision
+from hpo_service.domain.trial.model_facts import ModelFacts
+from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
+from hpo_service.domain.trial.report import Report
+from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.errors import StaleLeaseError
 from hpo_service.failpoint import reach
 from hpo_service.search.studies import OptunaStudies, Suggestion

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hpo_service.domain.states import TrialState
+from hpo_service.domain.trial.states import TrialState
 from hpo_service.search.studies import OptunaStudies
 from hpo_service.service.queue import asked_from_outside
 from hpo_service.service.unreadable import Unreadable

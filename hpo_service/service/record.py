@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hpo_service.domain.study import StudySpec
-from hpo_service.domain.trial import Stage
+from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.stage import Stage
 from hpo_service.errors import NotFoundError
 from hpo_service.service.snapshot import TrialView, trial_view
 from hpo_service.storage.database import Database

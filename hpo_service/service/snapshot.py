@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hpo_service.domain.evaluation_spec import METRIC_FACT
-from hpo_service.domain.space import ParameterValue
-from hpo_service.domain.states import StudyState, TrialState
-from hpo_service.domain.study import StudySpec
-from hpo_service.domain.trial import Stage
+from hpo_service.domain.study.search_space import ParameterValue
+from hpo_service.domain.study.sections.evaluation import METRIC_FACT
+from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StageRow, StudyStore
 from hpo_service.storage.trials import ReportRow, TrialRow, TrialStore

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from hpo_service.domain.selection import Measured
-from hpo_service.domain.states import StudyState, TrialState
-from hpo_service.domain.study import StudySpec
-from hpo_service.domain.trial import Stage
+from hpo_service.domain.decide.selection import Measured
+from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.failpoint import reach
 from hpo_service.search.studies import OptunaStudies
 from hpo_service.service.budget import admission

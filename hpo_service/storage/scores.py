@@ -6,7 +6,7 @@ from typing import Literal
 
 from sqlalchemy import select
 
-from hpo_service.domain.trial import Scores
+from hpo_service.domain.trial.scores import Scores
 from hpo_service.storage import schema
 from hpo_service.storage.database import Database
 from hpo_service.storage.upsert import insert_or_replace

@@ -9,10 +9,11 @@ from typing import Any, TypeAlias
 from pydantic import ValidationError
 from sqlalchemy import Row, Select, delete, select, update
 
-from hpo_service.domain.space import SearchSpace
-from hpo_service.domain.states import StudyState
-from hpo_service.domain.study import StudySpec
-from hpo_service.domain.trial import ModelFacts, Stage
+from hpo_service.domain.study.search_space import SearchSpace
+from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.model_facts import ModelFacts
+from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.states import StudyState
 from hpo_service.errors import ConflictError, NotFoundError, UnreadableStudyError
 from hpo_service.storage import schema
 from hpo_service.storage.clock import Now

@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import Select, func, or_, select
 
-from hpo_service.domain.states import TrialState
-from hpo_service.domain.trial import Lease
+from hpo_service.domain.trial.assignment import Lease
+from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import NotFoundError
 from hpo_service.storage import schema
 from hpo_service.storage.clock import Now, earlier

@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from hpo_service.domain.space import ParameterValue
-from hpo_service.domain.states import TrialState
-from hpo_service.domain.trial import Lease
+from hpo_service.domain.study.search_space import ParameterValue
+from hpo_service.domain.trial.assignment import Lease
+from hpo_service.domain.trial.states import TrialState
 from hpo_service.storage import schema
 from hpo_service.storage.upsert import columns_of
 

@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, and_, func, insert, literal, select, update
 
-from hpo_service.domain.space import ParameterValue
-from hpo_service.domain.states import TrialEvent, TrialState, next_state
-from hpo_service.domain.trial import Lease, Report
+from hpo_service.domain.study.search_space import ParameterValue
+from hpo_service.domain.trial.assignment import Lease
+from hpo_service.domain.trial.report import Report
+from hpo_service.domain.trial.states import TrialEvent, TrialState, next_state
 from hpo_service.errors import ConflictError, StaleLeaseError
 from hpo_service.storage import schema
 from hpo_service.storage.clock import Now, earlier

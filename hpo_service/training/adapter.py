@@ -14,8 +14,8 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from hpo_service.domain.hyperparameters import Hyperparameters
-from hpo_service.domain.methods import LOW_RANK, STARTS
+from hpo_service.domain.study.hyperparameters import Hyperparameters
+from hpo_service.domain.study.methods import LOW_RANK, STARTS
 from hpo_service.errors import ModelError, UnfitError
 
 TARGETS: dict[str, tuple[str, ...]] = {

@@ -16,7 +16,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from hpo_service.domain.hyperparameters import Hyperparameters
+from hpo_service.domain.study.hyperparameters import Hyperparameters
 
 # Inner widths are whole multiples of this, for the sake of matrix kernels.
 INNER_MULTIPLE = 32

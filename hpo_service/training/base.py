@@ -21,10 +21,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from hpo_service.domain.methods import METHODS, held_in
-from hpo_service.domain.model_shape import ModelShape
-from hpo_service.domain.model_spec import ModelSpec
-from hpo_service.domain.trial import ModelFacts
+from hpo_service.domain.memory.shape import ModelShape
+from hpo_service.domain.study.methods import METHODS, held_in
+from hpo_service.domain.study.sections.model import ModelSpec
+from hpo_service.domain.trial.model_facts import ModelFacts
 from hpo_service.errors import ModelError
 from hpo_service.training.architecture import Blueprint
 from hpo_service.training.cache import Progress

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from hpo_service.domain.data_spec import DataSpec
-from hpo_service.domain.model_spec import ModelSpec
-from hpo_service.domain.sources import BUILTIN
+from hpo_service.domain.study.sections.data import DataSpec
+from hpo_service.domain.study.sections.model import ModelSpec
+from hpo_service.domain.study.sources import BUILTIN
 from hpo_service.errors import HpoServiceError
 
 if TYPE_CHECKING:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from hpo_service.domain.room import memory_case
-from hpo_service.domain.trial import Outcome, OutcomeKind, Scores
+from hpo_service.domain.memory.fit import memory_case
+from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
+from hpo_service.domain.trial.scores import Scores
 from hpo_service.training.examination import Answer, examine
 from hpo_service.training.job import Job
 from hpo_service.training.record import Facts, machine_facts

@@ -10,7 +10,7 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from hpo_service.domain.trial import Scores
+from hpo_service.domain.trial.scores import Scores
 from hpo_service.training.tokens import IGNORED, TokenRow, collate
 
 # Logits of one batch, in elements: 2^28 are 0.5 GiB in bfloat16; on a CPU small batches stay in its caches.

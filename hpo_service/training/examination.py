@@ -11,7 +11,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from hpo_service.channel import Stopped
-from hpo_service.domain.evaluation_spec import METRIC_FACT, EvaluationSpec
+from hpo_service.domain.study.sections.evaluation import METRIC_FACT, EvaluationSpec
 from hpo_service.errors import TrialError
 from hpo_service.training.evaluation import called
 from hpo_service.training.faults import is_fatal, is_out_of_memory

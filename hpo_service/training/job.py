@@ -6,9 +6,9 @@ import hashlib
 from dataclasses import dataclass, replace
 
 from hpo_service.channel import TrialLink
-from hpo_service.domain.combinations import conflict
-from hpo_service.domain.methods import METHODS
-from hpo_service.domain.trial import TrialConfig
+from hpo_service.domain.study.combinations import conflict
+from hpo_service.domain.study.methods import METHODS
+from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.errors import DataError, ModelError, UnfitError
 from hpo_service.training.base import Base
 from hpo_service.training.batches import check_rows_stay_apart

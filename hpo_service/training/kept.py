@@ -10,8 +10,8 @@ from pathlib import Path
 from peft import LoraConfig, PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from hpo_service.domain.hyperparameters import Hyperparameters
-from hpo_service.domain.methods import STARTS
+from hpo_service.domain.study.hyperparameters import Hyperparameters
+from hpo_service.domain.study.methods import STARTS
 from hpo_service.training.checkpoint import save_weights
 
 Save = Callable[[Path], None]

@@ -7,7 +7,7 @@ from peft import PeftModel
 from peft.optimizers import create_loraplus_optimizer
 from torch import nn
 
-from hpo_service.domain.hyperparameters import Hyperparameters
+from hpo_service.domain.study.hyperparameters import Hyperparameters
 from hpo_service.training.batches import RowTrainer
 from hpo_service.training.schedules import own_schedule
 

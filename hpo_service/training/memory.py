@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from hpo_service.domain.demand import Demand
-from hpo_service.domain.memory import CONTEXT_GB, GB
-from hpo_service.domain.model_shape import ModelShape
-from hpo_service.domain.room import check_at_rest, largest_fit
-from hpo_service.domain.trial import TrialConfig
+from hpo_service.domain.memory.demand import Demand
+from hpo_service.domain.memory.estimate import CONTEXT_GB, GB
+from hpo_service.domain.memory.fit import check_at_rest, largest_fit
+from hpo_service.domain.memory.shape import ModelShape
+from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.errors import TrialError
 from hpo_service.training.base import Base, BaseKey, describe_model
 

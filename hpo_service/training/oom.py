@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from transformers import TrainerCallback, TrainerState
 
-from hpo_service.domain.demand import Demand
-from hpo_service.domain.memory import estimate
-from hpo_service.domain.room import LEAST_OVER_GB, remedies
-from hpo_service.domain.trial import Outcome, OutcomeKind, Scores
+from hpo_service.domain.memory.demand import Demand
+from hpo_service.domain.memory.estimate import estimate
+from hpo_service.domain.memory.fit import LEAST_OVER_GB, remedies
+from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
+from hpo_service.domain.trial.scores import Scores
 from hpo_service.errors import DoesNotFitError
 from hpo_service.training.checkpoint import CheckpointStore, Running
 from hpo_service.training.course import Course

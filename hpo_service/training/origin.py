@@ -7,8 +7,8 @@ import json
 import platform
 from pathlib import Path
 
-from hpo_service.domain.data_spec import DataSpec
-from hpo_service.domain.sources import BUILTIN
+from hpo_service.domain.study.sections.data import DataSpec
+from hpo_service.domain.study.sources import BUILTIN
 from hpo_service.errors import DataError
 from hpo_service.training.source import load_from_hub, local_files
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from hpo_service.domain.micro_batches import DEFAULT_MICRO_BATCH, micro_batch
-from hpo_service.domain.training_spec import TrainingSpec
+from hpo_service.domain.memory.micro_batches import DEFAULT_MICRO_BATCH, micro_batch
+from hpo_service.domain.study.sections.training import TrainingSpec
 from hpo_service.errors import TrialError
 
 

@@ -20,8 +20,8 @@ import torch
 import torch.distributed as dist
 
 from hpo_service.channel import Stopped, may_go_better, reason_of
+from hpo_service.domain.memory.fit import LEAST_OVER_GB
 from hpo_service.domain.messages import Admit
-from hpo_service.domain.room import LEAST_OVER_GB
 from hpo_service.errors import DoesNotFitError, TrialError
 from hpo_service.training.faults import is_fatal, is_out_of_memory
 

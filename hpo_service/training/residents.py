@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 
 from hpo_service.channel import TrialLink
-from hpo_service.domain.methods import METHODS
-from hpo_service.domain.trial import ModelFacts, TrialConfig
+from hpo_service.domain.study.methods import METHODS
+from hpo_service.domain.trial.config import TrialConfig
+from hpo_service.domain.trial.model_facts import ModelFacts
 from hpo_service.errors import TrialError
 from hpo_service.training.architecture import Architecture, Blueprint
 from hpo_service.training.base import Base, BaseKey, describe_model, load_base

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from transformers import PreTrainedTokenizerBase
 
-from hpo_service.domain.data_report import DataReport
-from hpo_service.domain.data_spec import DataSpec
+from hpo_service.domain.study.data_report import DataReport
+from hpo_service.domain.study.sections.data import DataSpec
 from hpo_service.training.cache import Progress, held
 from hpo_service.training.folder import replace_folder
 from hpo_service.training.origin import content_digest, stamp

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from hpo_service.domain.data_report import DataReport, PartReport
-from hpo_service.domain.data_spec import DataSpec
-from hpo_service.domain.micro_batches import DEFAULT_MICRO_BATCH
+from hpo_service.domain.memory.micro_batches import DEFAULT_MICRO_BATCH
+from hpo_service.domain.study.data_report import DataReport, PartReport
+from hpo_service.domain.study.sections.data import DataSpec
 from hpo_service.errors import DataError
 from hpo_service.training.formats import Example, read_examples
 from hpo_service.training.source import read_rows

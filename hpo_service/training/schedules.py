@@ -10,7 +10,7 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from hpo_service.domain.hyperparameters import Hyperparameters
+from hpo_service.domain.study.hyperparameters import Hyperparameters
 
 # The ResNet papers' steps: a tenth after half of the run, a hundredth after three quarters.
 STEPS = ((0.75, 0.01), (0.5, 0.1))

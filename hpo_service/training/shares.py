@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from transformers import TrainerCallback
 
-from hpo_service.domain.trial import Scores
+from hpo_service.domain.trial.scores import Scores
 from hpo_service.training.job import Job
 from hpo_service.training.learning import LearningTrainer
 from hpo_service.training.ranks import Ranks

@@ -14,7 +14,8 @@ from transformers import PreTrainedModel
 
 from hpo_service.channel import Stopped, TrialLink
 from hpo_service.domain.messages import Admit
-from hpo_service.domain.trial import Outcome, OutcomeKind, Scores
+from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
+from hpo_service.domain.trial.scores import Scores
 from hpo_service.errors import DoesNotFitError
 from hpo_service.training.adapter import trainable
 from hpo_service.training.base import parameter_count

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpo_service.domain.sources import BUILTIN, looks_local
+from hpo_service.domain.study.sources import BUILTIN, looks_local
 from hpo_service.errors import DataError
 from hpo_service.training.corpus import docstring_pairs
 

@@ -6,7 +6,7 @@ import hashlib
 import unicodedata
 from dataclasses import dataclass, field
 
-from hpo_service.domain.data_spec import SplitSpec
+from hpo_service.domain.study.sections.data import SplitSpec
 from hpo_service.errors import DataError
 from hpo_service.training.formats import Example
 

@@ -12,7 +12,7 @@ import torch
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from hpo_service.domain.data_spec import Learned
+from hpo_service.domain.study.sections.data import Learned
 from hpo_service.errors import DataError
 from hpo_service.training.formats import NOT_LEARNED, Example
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hpo_service.channel import TrialLink
-from hpo_service.domain.trial import Outcome, TrialConfig
+from hpo_service.domain.trial.config import TrialConfig
+from hpo_service.domain.trial.outcome import Outcome
 
 
 @dataclass(frozen=True)

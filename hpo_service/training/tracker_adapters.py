@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hpo_service.domain.trial import Outcome, OutcomeKind
+from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.training.tracker import TrackedRun, Tracker, figures
 
 # Seconds a tracker's server may take to answer before the trial goes on without it.

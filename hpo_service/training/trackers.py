@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from hpo_service.channel import Stopped, TrialLink
-from hpo_service.domain.tracking_spec import TRACKER_PACKAGES
-from hpo_service.domain.trial import Outcome, OutcomeKind, Report
+from hpo_service.domain.study.sections.tracking import TRACKER_PACKAGES
+from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
+from hpo_service.domain.trial.report import Report
 from hpo_service.training.record import Facts
 from hpo_service.training.tracker import TrackedRun, Tracker
 from hpo_service.training.tracker_adapters import TRACKERS

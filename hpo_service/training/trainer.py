@@ -7,7 +7,7 @@ from peft import PeftModel
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, PrinterCallback, TrainerCallback, TrainingArguments
 
-from hpo_service.domain.trial import TrialConfig
+from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.training.base import Base
 from hpo_service.training.batches import Batches, LengthGrouped
 from hpo_service.training.plan import Plan

@@ -9,8 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hpo_service.channel import TrialLink
-from hpo_service.domain.training_spec import TrainingSpec
-from hpo_service.domain.trial import OutcomeKind, Report, Scores
+from hpo_service.domain.study.sections.training import TrainingSpec
+from hpo_service.domain.trial.outcome import OutcomeKind
+from hpo_service.domain.trial.report import Report
+from hpo_service.domain.trial.scores import Scores
 from hpo_service.training.course import Course
 from hpo_service.training.plan import Plan
 from hpo_service.training.record import peak_memory_gb

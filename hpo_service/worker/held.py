@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpo_service.domain.messages import Admit
-from hpo_service.domain.trial import Assignment, Decision, Outcome, OutcomeKind
+from hpo_service.domain.trial.assignment import Assignment
+from hpo_service.domain.trial.decision import Decision
+from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 
 CHECKPOINT = "checkpoint"
 """Folder inside an attempt's own in which a child keeps what a later attempt may resume from."""

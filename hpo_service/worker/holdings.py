@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
 from hpo_service.domain.messages import Stop
-from hpo_service.domain.states import TrialState
-from hpo_service.domain.trial import Decision, Outcome, OutcomeKind, Report
+from hpo_service.domain.trial.decision import Decision
+from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
+from hpo_service.domain.trial.report import Report
+from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import HpoServiceError
 from hpo_service.journal import remember
 from hpo_service.service.queue import TrialQueue

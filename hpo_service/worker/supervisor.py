@@ -10,8 +10,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from hpo_service.domain.messages import Capacity, Continue, Failed, Finished, Heartbeat, Reported, Started
-from hpo_service.domain.states import TrialState
-from hpo_service.domain.trial import Assignment, Decision, Outcome, OutcomeKind
+from hpo_service.domain.trial.assignment import Assignment
+from hpo_service.domain.trial.decision import Decision
+from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
+from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import ChildError, DatabaseUnavailableError, NotFoundError
 from hpo_service.failpoint import reach
 from hpo_service.journal import recall

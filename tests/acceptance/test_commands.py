@@ -17,8 +17,10 @@ from sqlalchemy import make_url, text
 
 from hpo_service import cli
 from hpo_service.bootstrap import Service
-from hpo_service.domain.states import StudyState, TrialState
-from hpo_service.domain.trial import Outcome, OutcomeKind, Report, Stage
+from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
+from hpo_service.domain.trial.report import Report
+from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.settings import Settings
 from hpo_service.storage import schema
 from tests.acceptance.home import OBJECTIVE, OWN, Home

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from hpo_service.domain.states import StudyState, TrialState
-from hpo_service.domain.trial import Stage
+from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.errors import HpoServiceError
 from tests.acceptance.home import Home, ended, wait_until
 
@@ -130,7 +130,7 @@ def nll_by_plain_peft(adapter: Path, spec: dict[str, Any]) -> float:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from hpo_service.domain.data_spec import DataSpec
+    from hpo_service.domain.study.sections.data import DataSpec
     from hpo_service.training.rows import prepare_rows
 
     name = spec["model"]["target"]

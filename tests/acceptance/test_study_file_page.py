@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hpo_service.domain.sources import Surroundings
-from hpo_service.domain.study_file import read_study
+from hpo_service.domain.study.sources import Surroundings
+from hpo_service.domain.studyfile.reader import read_study
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "study-file.md").read_text(encoding="utf-8")

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from hpo_service.domain.study import StudySpec
-from hpo_service.domain.trial import Stage
+from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.stage import Stage
 from hpo_service.search.studies import OptunaStudies
 from hpo_service.storage import migrations, schema
 from hpo_service.storage.database import Database

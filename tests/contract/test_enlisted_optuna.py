@@ -10,7 +10,7 @@ from optuna.trial import TrialState as OptunaState
 from optuna.trial import create_trial
 from sqlalchemy import text
 
-from hpo_service.domain.states import TrialState
+from hpo_service.domain.trial.states import TrialState
 
 
 class BoomError(Exception):

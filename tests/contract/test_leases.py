@@ -7,8 +7,10 @@ from itertools import product
 
 import pytest
 
-from hpo_service.domain.states import TrialEvent, TrialState, next_state
-from hpo_service.domain.trial import Lease, Report, Stage
+from hpo_service.domain.trial.assignment import Lease
+from hpo_service.domain.trial.report import Report
+from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.states import TrialEvent, TrialState, next_state
 from hpo_service.errors import ConflictError, NotFoundError, StaleLeaseError
 from hpo_service.storage import schema
 from hpo_service.storage.clock import Now

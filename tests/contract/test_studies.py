@@ -6,9 +6,11 @@ import math
 
 import pytest
 
-from hpo_service.domain.states import StudyState, TrialState
-from hpo_service.domain.study import StudySpec
-from hpo_service.domain.trial import ModelFacts, Scores, Stage
+from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.model_facts import ModelFacts
+from hpo_service.domain.trial.scores import Scores
+from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.errors import ConflictError, NotFoundError
 from hpo_service.storage import schema
 from hpo_service.storage.clock import Now

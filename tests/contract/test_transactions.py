@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import pytest
 from sqlalchemy import text
 
-from hpo_service.domain.states import StudyState
+from hpo_service.domain.trial.states import StudyState
 from hpo_service.errors import ConflictError, DatabaseUnavailableError, SchemaError
 from hpo_service.storage.database import Database
 

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import text
 
-from hpo_service.domain.space import SearchSpace
-from hpo_service.domain.states import TrialState
-from hpo_service.domain.trial import Report
+from hpo_service.domain.study.search_space import SearchSpace
+from hpo_service.domain.trial.report import Report
+from hpo_service.domain.trial.states import TrialState
 from hpo_service.storage.workers import WorkerStore
 
 

@@ -27,8 +27,8 @@ from fleet import Fleet
 from objectives import STEPS, expected
 
 from hpo_service.bootstrap import Service
-from hpo_service.domain.states import StudyState, TrialState
-from hpo_service.domain.study import StudySpec
+from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.errors import DatabaseUnavailableError
 from hpo_service.failpoint import LABELS
 from hpo_service.settings import Settings

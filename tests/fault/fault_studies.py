@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from objectives import STEPS
 
-from hpo_service.domain.study import StudySpec
+from hpo_service.domain.study.spec import StudySpec
 
 
 def spec_of(name: str, objective: str, *, trials: int, lease: float = 20.0, confirmed: bool = False) -> StudySpec:

@@ -11,8 +11,8 @@ import pytest
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, LlamaConfig
 
 from hpo_service.bootstrap import Service
-from hpo_service.domain.states import StudyState, TrialState
-from hpo_service.domain.study import StudySpec
+from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.settings import Settings
 from tests.acceptance.home import PATIENCE
 from tests.training.tiny import byte_tokenizer, pairs, save_tiny_llama, write_rows

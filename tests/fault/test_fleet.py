@@ -14,7 +14,7 @@ from fault_studies import spec_of
 from objectives import STEPS, expected
 
 from hpo_service.bootstrap import Service
-from hpo_service.domain.states import StudyState, TrialState
+from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.settings import Settings
 
 BUDGET = 200

@@ -9,7 +9,7 @@ import pytest
 from fault_studies import spec_of
 
 from hpo_service.bootstrap import Service
-from hpo_service.domain.states import StudyState, TrialState
+from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.failpoint import LABELS, reach
 from hpo_service.settings import Settings
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from hpo_service.bootstrap import Service
-from hpo_service.domain.states import StudyState, TrialState
-from hpo_service.domain.study import StudySpec
-from hpo_service.domain.trial import Stage, TrialConfig
+from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.config import TrialConfig
+from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.service.assignment import trial_config
 from hpo_service.settings import Settings
 from tests.acceptance.home import PATIENCE

@@ -9,8 +9,8 @@ import psutil
 import pytest
 
 from hpo_service.bootstrap import Service
-from hpo_service.domain.states import StudyState, TrialState
-from hpo_service.domain.study import StudySpec
+from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.service.snapshot import TrialView
 from hpo_service.settings import Settings
 from tests.acceptance.home import PATIENCE, wait_until

@@ -10,9 +10,15 @@ from typing import Any
 import pytest
 
 from hpo_service.bootstrap import Service
-from hpo_service.domain.states import StudyState, TrialState
-from hpo_service.domain.study import StudySpec
-from hpo_service.domain.trial import Assignment, Decision, ModelFacts, Outcome, OutcomeKind, Report, Scores, Stage
+from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.assignment import Assignment
+from hpo_service.domain.trial.decision import Decision
+from hpo_service.domain.trial.model_facts import ModelFacts
+from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
+from hpo_service.domain.trial.report import Report
+from hpo_service.domain.trial.scores import Scores
+from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.settings import Settings
 from hpo_service.storage.studies import StudyRow
 from hpo_service.storage.trials import TrialRow

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from hpo_service.domain.room import memory_case
-from hpo_service.domain.states import TrialState
-from hpo_service.domain.trial import OutcomeKind, Stage
+from hpo_service.domain.memory.fit import memory_case
+from hpo_service.domain.trial.outcome import OutcomeKind
+from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.states import TrialState
 
 GPU = {"device": "NVIDIA H100", "memory_estimate_gb": 10.0}
 

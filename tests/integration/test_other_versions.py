@@ -7,7 +7,7 @@ import logging
 import pytest
 from sqlalchemy import update
 
-from hpo_service.domain.states import StudyState, TrialState
+from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.errors import UnreadableStudyError
 from hpo_service.storage import schema
 

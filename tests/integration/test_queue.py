@@ -8,8 +8,10 @@ from dataclasses import replace
 import optuna
 import pytest
 
-from hpo_service.domain.states import StudyState, TrialState
-from hpo_service.domain.trial import Outcome, OutcomeKind, Scores, Stage
+from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
+from hpo_service.domain.trial.scores import Scores
+from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.errors import ConflictError, HpoServiceError, StaleLeaseError
 from hpo_service.worker.options import WorkerOptions
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from hpo_service.domain.states import StudyState, TrialState
-from hpo_service.domain.trial import OutcomeKind, Stage
+from hpo_service.domain.trial.outcome import OutcomeKind
+from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.errors import ConflictError, NotFoundError
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpo_service.domain.pruning import MIN_RUNG_VALUES, Measure, halve, rung_reached, usable_rungs
+from hpo_service.domain.decide.pruning import MIN_RUNG_VALUES, Measure, halve, rung_reached, usable_rungs
 
 VALUES = st.floats(allow_nan=True, allow_infinity=True, width=32)
 FINITE = st.floats(allow_nan=False, allow_infinity=False, width=32)

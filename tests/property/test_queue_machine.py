@@ -16,9 +16,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from hpo_service.domain.states import TrialState
-from hpo_service.domain.study import StudySpec
-from hpo_service.domain.trial import Lease, Report, Stage
+from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.assignment import Lease
+from hpo_service.domain.trial.report import Report
+from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import ConflictError, StaleLeaseError
 from hpo_service.search.studies import OptunaStudies
 from hpo_service.storage import migrations, schema

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpo_service.domain.hyperparameters import Hyperparameters
-from hpo_service.domain.scaling import bracket, carry_over, scaled_rank, width_factor
-from hpo_service.domain.study import TransferSpec
-from hpo_service.domain.trial import ModelFacts
+from hpo_service.domain.decide.scaling import bracket, carry_over, scaled_rank, width_factor
+from hpo_service.domain.study.hyperparameters import Hyperparameters
+from hpo_service.domain.study.sections.transfer import TransferSpec
+from hpo_service.domain.trial.model_facts import ModelFacts
 
 WIDTHS = st.integers(16, 16384)
 RULES = st.builds(

@@ -7,7 +7,7 @@ from itertools import islice
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpo_service.domain.space import (
+from hpo_service.domain.study.search_space import (
     CategoricalParameter,
     FloatParameter,
     IntParameter,
@@ -17,7 +17,7 @@ from hpo_service.domain.space import (
     canonical_key,
     value_count,
 )
-from hpo_service.domain.study import SearchSpec
+from hpo_service.domain.study.sections.search import SearchSpec
 from hpo_service.search.distributions import distribution_of, holds, internal_value
 from hpo_service.search.finite import shuffled
 from hpo_service.search.quasirandom import halton

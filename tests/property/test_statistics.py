@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpo_service.domain.statistics import compare, compare_values, t_quantile
-from hpo_service.domain.trial import Scores
+from hpo_service.domain.decide.statistics import compare, compare_values, t_quantile
+from hpo_service.domain.trial.scores import Scores
 
 VALUES = st.lists(st.floats(-1e6, 1e6, allow_nan=False), min_size=1, max_size=6)
 LEVELS = st.sampled_from([0.8, 0.9, 0.95, 0.99])

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from hpo_service.domain.hyperparameters import Hyperparameters
-from hpo_service.domain.sources import Surroundings
-from hpo_service.domain.study import StudySpec
-from hpo_service.domain.study_file import StudyFile, read_study
+from hpo_service.domain.study.hyperparameters import Hyperparameters
+from hpo_service.domain.study.sources import Surroundings
+from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.studyfile.reader import StudyFile, read_study
 from hpo_service.errors import StudyFileError
 
 AROUND = Surroundings(absolute=lambda name: f"/here/{name}", exists=lambda path: False, architecture=lambda path: None)

@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel, T5Config
 
-from hpo_service.domain.hyperparameters import Hyperparameters
-from hpo_service.domain.model_spec import ModelSpec
+from hpo_service.domain.study.hyperparameters import Hyperparameters
+from hpo_service.domain.study.sections.model import ModelSpec
 from hpo_service.errors import ModelError
 from hpo_service.training.adapter import lora_config, target_modules, trainable
 from hpo_service.training.base import BaseKey, compute_dtype, describe_model, fingerprint, load_base, parameter_count

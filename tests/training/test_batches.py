@@ -20,8 +20,8 @@ from transformers import (
 )
 
 from hpo_service.domain.messages import Stop
-from hpo_service.domain.model_spec import ModelSpec
-from hpo_service.domain.trial import OutcomeKind
+from hpo_service.domain.study.sections.model import ModelSpec
+from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.errors import ModelError
 from hpo_service.training.base import BaseKey, load_base
 from hpo_service.training.batches import Batches, LengthGrouped, check_rows_stay_apart, deal, lay

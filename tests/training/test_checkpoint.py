@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hpo_service.domain.messages import Stop
-from hpo_service.domain.trial import OutcomeKind
+from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.training import checkpoint as module
 from hpo_service.training.checkpoint import CheckpointStore, Identity, replace_folder
 from hpo_service.training.residents import Residents

@@ -8,7 +8,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from hpo_service.domain.messages import Stop
-from hpo_service.domain.trial import OutcomeKind
+from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.training.base import BaseKey, load_base
 from hpo_service.training.residents import Residents
 from hpo_service.training.solo import SoloEngine

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from hpo_service.domain.trial import OutcomeKind
+from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.training.course import SCALER_TRIES, Course
 from tests.training.faulty import Faults
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from hpo_service.domain.evaluation_spec import EvaluationSpec
 from hpo_service.domain.messages import Stop
-from hpo_service.domain.trial import OutcomeKind
+from hpo_service.domain.study.sections.evaluation import EvaluationSpec
+from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.training import generation
 from hpo_service.training.examination import chosen
 from hpo_service.training.formats import Example

@@ -14,10 +14,10 @@ from transformers import (
     Qwen3Config,
 )
 
-from hpo_service.domain.demand import Demand
-from hpo_service.domain.hyperparameters import Hyperparameters
-from hpo_service.domain.memory import estimate, trained_weights
-from hpo_service.domain.model_shape import ModelShape
+from hpo_service.domain.memory.demand import Demand
+from hpo_service.domain.memory.estimate import estimate, trained_weights
+from hpo_service.domain.memory.shape import ModelShape
+from hpo_service.domain.study.hyperparameters import Hyperparameters
 from hpo_service.training.adapter import lora_config
 from hpo_service.training.base import describe_model, parameter_count
 

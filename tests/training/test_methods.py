@@ -23,10 +23,11 @@ from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
 from hpo_service.bootstrap import Service
-from hpo_service.domain.hyperparameters import Hyperparameters, Optimizer, Scheduler
 from hpo_service.domain.messages import Stop
-from hpo_service.domain.study import StudySpec
-from hpo_service.domain.trial import OutcomeKind, Report
+from hpo_service.domain.study.hyperparameters import Hyperparameters, Optimizer, Scheduler
+from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.outcome import OutcomeKind
+from hpo_service.domain.trial.report import Report
 from hpo_service.errors import DataError, ModelError, UnfitError
 from hpo_service.settings import Settings
 from hpo_service.training.adapter import trainable

@@ -5,7 +5,7 @@ from types import ModuleType
 
 import pytest
 
-from hpo_service.domain.evaluation_spec import METRICS
+from hpo_service.domain.study.sections.evaluation import METRICS
 from hpo_service.errors import TrialError
 from hpo_service.training.metrics import BUILTIN, Sample, common_subsequence, measure
 

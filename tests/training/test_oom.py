@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hpo_service.domain.messages import Started
-from hpo_service.domain.trial import OutcomeKind
+from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.training import residents
 from hpo_service.training.faults import is_out_of_memory
 from hpo_service.training.memory import CAP

@@ -6,8 +6,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpo_service.domain.micro_batches import micro_batch
-from hpo_service.domain.training_spec import TrainingSpec
+from hpo_service.domain.memory.micro_batches import micro_batch
+from hpo_service.domain.study.sections.training import TrainingSpec
 from hpo_service.training.plan import Plan
 
 SPECS = st.builds(

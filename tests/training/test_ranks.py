@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from hpo_service.channel import Stopped
 from hpo_service.domain.messages import Admit, Continue, Stop
-from hpo_service.domain.training_spec import TrainingSpec
-from hpo_service.domain.trial import OutcomeKind
+from hpo_service.domain.study.sections.training import TrainingSpec
+from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.errors import DataError, TrialError
 from hpo_service.training.faults import is_fatal
 from hpo_service.training.follower import follow

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from hpo_service.domain.data_spec import DataSpec, SplitSpec
+from hpo_service.domain.study.sections.data import DataSpec, SplitSpec
 from hpo_service.errors import DataError
 from hpo_service.training import row_cache
 from hpo_service.training.cache import held

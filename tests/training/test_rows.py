@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from hpo_service.domain.data_report import DataReport, PartReport
-from hpo_service.domain.data_spec import DataSpec
+from hpo_service.domain.study.data_report import DataReport, PartReport
+from hpo_service.domain.study.sections.data import DataSpec
 from hpo_service.errors import DataError
 from hpo_service.training.data_report import answer_to
 from hpo_service.training.rows import padding_share, prepare_rows

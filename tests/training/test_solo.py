@@ -8,9 +8,9 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments, set_seed
 
-from hpo_service.domain.data_spec import SplitSpec
 from hpo_service.domain.messages import Stop
-from hpo_service.domain.trial import OutcomeKind
+from hpo_service.domain.study.sections.data import SplitSpec
+from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.errors import DataError, TrialError
 from hpo_service.training.base import load_base
 from hpo_service.training.formats import read_examples

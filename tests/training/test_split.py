@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpo_service.domain.data_spec import SplitSpec
+from hpo_service.domain.study.sections.data import SplitSpec
 from hpo_service.errors import DataError
 from hpo_service.training.formats import Example
 from hpo_service.training.split import loose_key, normalised, split_examples

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tokenizers import processors
 
-from hpo_service.domain.data_spec import DataSpec, SplitSpec
+from hpo_service.domain.study.sections.data import DataSpec, SplitSpec
 from hpo_service.errors import DataError
 from hpo_service.training.formats import Example
 from hpo_service.training.rows import prepare_rows

@@ -12,8 +12,9 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from hpo_service.domain.messages import Stop
-from hpo_service.domain.tracking_spec import TRACKER_PACKAGES, TrackingSpec
-from hpo_service.domain.trial import Outcome, OutcomeKind, Report
+from hpo_service.domain.study.sections.tracking import TRACKER_PACKAGES, TrackingSpec
+from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
+from hpo_service.domain.trial.report import Report
 from hpo_service.errors import DataError
 from hpo_service.training import trackers
 from hpo_service.training.tracker_adapters import MLFLOW_STATUS, TRACKERS

@@ -14,11 +14,14 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from hpo_service.channel import Stopped, TrialLink
-from hpo_service.domain.data_spec import DataSpec
 from hpo_service.domain.messages import Admit, Continue, Failed, Finished, Reported, Shutdown, Started, Stop
-from hpo_service.domain.model_spec import ModelSpec
-from hpo_service.domain.training_spec import TrainingSpec
-from hpo_service.domain.trial import Outcome, Report, Stage, TrialConfig
+from hpo_service.domain.study.sections.data import DataSpec
+from hpo_service.domain.study.sections.model import ModelSpec
+from hpo_service.domain.study.sections.training import TrainingSpec
+from hpo_service.domain.trial.config import TrialConfig
+from hpo_service.domain.trial.outcome import Outcome
+from hpo_service.domain.trial.report import Report
+from hpo_service.domain.trial.stage import Stage
 from hpo_service.training.residents import Residents
 from hpo_service.training.solo import SoloEngine
 

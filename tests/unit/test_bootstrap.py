@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from hpo_service.bootstrap import Service, new_worker_id
-from hpo_service.domain.states import StudyState
-from hpo_service.domain.study import StudySpec
+from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.states import StudyState
 from hpo_service.errors import DatabaseUnavailableError, NotFoundError, SchemaError
 from hpo_service.settings import Settings
 from hpo_service.worker.options import WorkerOptions

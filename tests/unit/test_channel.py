@@ -10,7 +10,10 @@ import pytest
 
 from hpo_service.channel import Channel, Host, Stopped, TrialLink, in_turn, may_go_better, reason_of
 from hpo_service.domain.messages import FROM_CHILD, Admit, Continue, Finished, Heartbeat, Shutdown, Stop
-from hpo_service.domain.trial import Outcome, OutcomeKind, Report, Stage, TrialConfig
+from hpo_service.domain.trial.config import TrialConfig
+from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
+from hpo_service.domain.trial.report import Report
+from hpo_service.domain.trial.stage import Stage
 from hpo_service.errors import DataError, TrialError, UnfitError
 
 CONFIG = TrialConfig(study="study", stage=Stage.SEARCH, parameters={}, seed=1)

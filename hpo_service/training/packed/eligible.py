@@ -7,8 +7,8 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from hpo_service.domain.methods import held_in
-from hpo_service.domain.trial import TrialConfig
+from hpo_service.domain.study.methods import held_in
+from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.errors import TrialError
 from hpo_service.training.base import compute_dtype
 

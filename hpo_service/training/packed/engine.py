@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from hpo_service.channel import Host, RunTrial, Stopped, TrialLink
-from hpo_service.domain.trial import Outcome, OutcomeKind, Scores, TrialConfig
+from hpo_service.domain.trial.config import TrialConfig
+from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
+from hpo_service.domain.trial.scores import Scores
 from hpo_service.errors import DoesNotFitError, ModelError, TrialError
 from hpo_service.training.ending import conclude, run_facts
 from hpo_service.training.faults import is_fatal, is_out_of_memory

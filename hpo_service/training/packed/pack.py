@@ -15,8 +15,8 @@ from peft import PeftModel, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
-from hpo_service.domain.room import trials_that_fit
-from hpo_service.domain.trial import Scores
+from hpo_service.domain.memory.fit import trials_that_fit
+from hpo_service.domain.trial.scores import Scores
 from hpo_service.training.adapter import trainable
 from hpo_service.training.base import Base
 from hpo_service.training.checkpoint import replace_folder, save_weights

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import get_scheduler
 
-from hpo_service.domain.training_spec import TrainingSpec
+from hpo_service.domain.study.sections.training import TrainingSpec
 from hpo_service.training.job import Job
 from hpo_service.training.packed.dropout import row_keys
 from hpo_service.training.packed.passes import Index, RowTable, Share

@@ -10,7 +10,9 @@ import pytest
 
 from hpo_service.channel import Host, TrialLink
 from hpo_service.domain.messages import Admit, Capacity, Reported, Stop
-from hpo_service.domain.trial import Outcome, Report, TrialConfig
+from hpo_service.domain.trial.config import TrialConfig
+from hpo_service.domain.trial.outcome import Outcome
+from hpo_service.domain.trial.report import Report
 from hpo_service.training.engines import Engines
 from hpo_service.training.faults import is_fatal
 from hpo_service.training.job import Job

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
-from hpo_service.domain.hyperparameters import Initialisation, Method
+from hpo_service.domain.study.hyperparameters import Initialisation, Method
 from hpo_service.training.packed.eligible import METHODS, PLAIN, base_refusal, module_refusal, refusal
 from tests.training.families import FAMILIES, GROUPED
 

@@ -5,10 +5,10 @@ import itertools
 import pytest
 import torch
 
-from hpo_service.domain.evaluation_spec import EvaluationSpec
 from hpo_service.domain.messages import Failed, Finished, Shutdown, Started
-from hpo_service.domain.tracking_spec import TrackingSpec
-from hpo_service.domain.trial import OutcomeKind
+from hpo_service.domain.study.sections.evaluation import EvaluationSpec
+from hpo_service.domain.study.sections.tracking import TrackingSpec
+from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.errors import DoesNotFitError
 from hpo_service.training.packed import engine as engine_module
 from hpo_service.training.packed.engine import PackedEngine

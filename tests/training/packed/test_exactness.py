@@ -8,7 +8,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from hpo_service.domain.trial import OutcomeKind
+from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.training.base import fingerprint
 from hpo_service.training.packed.pack import Pack
 from hpo_service.training.residents import Residents

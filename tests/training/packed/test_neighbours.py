@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from hpo_service.domain.trial import OutcomeKind
+from hpo_service.domain.trial.outcome import OutcomeKind
 from tests.training.packed.packs import Workshop, slot_of, stop
 
 

@@ -5,8 +5,8 @@ import itertools
 import pytest
 import torch
 
-from hpo_service.domain.memory import side_by_side
-from hpo_service.domain.room import PLANNED_SHARE
+from hpo_service.domain.memory.estimate import side_by_side
+from hpo_service.domain.memory.fit import PLANNED_SHARE
 from hpo_service.training.packed import probe
 from hpo_service.training.packed.head import Head
 from hpo_service.training.packed.pack import TOKENS_CPU

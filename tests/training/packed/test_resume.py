@@ -2,7 +2,7 @@
 
 import pytest
 
-from hpo_service.domain.trial import OutcomeKind
+from hpo_service.domain.trial.outcome import OutcomeKind
 from tests.training.packed.packs import Workshop, reports, stop
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from hpo_service.cli import data, main
 from hpo_service.cli.study_source import load_study
-from hpo_service.domain.data_report import DataReport
+from hpo_service.domain.study.data_report import DataReport
 
 PART = {"rows": 80, "tokens": 900, "supervised_tokens": 500, "p50": 9, "p90": 12, "p99": 40, "longest": 99}
 PART |= {"truncated": 8, "unsupervised": 0, "groups": 7}

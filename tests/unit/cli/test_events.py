@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from hpo_service.cli.events import Event, events, trial_name
-from hpo_service.domain.states import StudyState, TrialState
+from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.service.snapshot import StudySnapshot
 from tests.unit.report import story
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from hpo_service.cli.console import console
 from hpo_service.cli.live import LiveView, draw
-from hpo_service.domain.states import StudyState, TrialState
+from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.service.snapshot import StudySnapshot
 from tests.unit.report import story
 

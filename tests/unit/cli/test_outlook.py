@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from hpo_service.cli.outlook import outlook, planned_stages, seconds_left
-from hpo_service.domain.states import StudyState, TrialState
-from hpo_service.domain.study import StudySpec
-from hpo_service.domain.trial import Stage
+from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.service.snapshot import StudySnapshot, TrialView
 from tests.unit.report import story
 

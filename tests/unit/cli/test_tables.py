@@ -20,7 +20,7 @@ from hpo_service.cli.tables import (
     verdict_table,
     worker_table,
 )
-from hpo_service.domain.study import StudySpec
+from hpo_service.domain.study.spec import StudySpec
 from hpo_service.report.page import render
 from hpo_service.service.evidence import Evidence, gather_evidence
 from hpo_service.service.snapshot import StudySnapshot

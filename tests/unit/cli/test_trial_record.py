@@ -11,7 +11,7 @@ from rich.console import Console, Group
 
 from hpo_service.cli.trial import place_of
 from hpo_service.cli.trial_record import record_json, record_parts, sparkline, trial_folders
-from hpo_service.domain.trial import Stage
+from hpo_service.domain.trial.stage import Stage
 from hpo_service.errors import UsageError
 from hpo_service.service.record import TrialRecord
 from hpo_service.storage.trials import AttemptRow

@@ -18,7 +18,11 @@ from hpo_service.domain.messages import (
     Started,
     Stop,
 )
-from hpo_service.domain.trial import ModelFacts, Outcome, OutcomeKind, Report, Stage, TrialConfig
+from hpo_service.domain.trial.config import TrialConfig
+from hpo_service.domain.trial.model_facts import ModelFacts
+from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
+from hpo_service.domain.trial.report import Report
+from hpo_service.domain.trial.stage import Stage
 
 CONFIG = TrialConfig(study="s", stage=Stage.SEARCH, parameters={"depth": 3}, seed=1)
 ORDERS = [

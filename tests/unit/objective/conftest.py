@@ -12,9 +12,11 @@ import pytest
 
 from hpo_service.channel import Channel, TrialLink
 from hpo_service.domain.messages import Admit, Continue, Reported, Started, Stop
-from hpo_service.domain.study import ObjectiveSpec
-from hpo_service.domain.training_spec import TrainingSpec
-from hpo_service.domain.trial import Report, Stage, TrialConfig
+from hpo_service.domain.study.sections.objective import ObjectiveSpec
+from hpo_service.domain.study.sections.training import TrainingSpec
+from hpo_service.domain.trial.config import TrialConfig
+from hpo_service.domain.trial.report import Report
+from hpo_service.domain.trial.stage import Stage
 
 TRIAL = "s/search-0001/1"
 

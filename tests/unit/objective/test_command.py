@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from hpo_service.channel import Stopped, TrialLink
 from hpo_service.domain.messages import Stop
-from hpo_service.domain.trial import OutcomeKind
+from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.errors import AttemptError, TrialError
 from hpo_service.objective import command as under_test
 from hpo_service.objective.command import fill, run_command

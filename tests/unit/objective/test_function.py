@@ -13,8 +13,8 @@ import pytest
 
 from hpo_service.channel import Host, Stopped, TrialLink, in_turn
 from hpo_service.domain.messages import Admit, Failed, Finished, Shutdown, Stop
-from hpo_service.domain.study import ObjectiveSpec
-from hpo_service.domain.trial import OutcomeKind
+from hpo_service.domain.study.sections.objective import ObjectiveSpec
+from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.errors import TrialError
 from hpo_service.objective.__main__ import run_objective
 from hpo_service.objective.function import run_function

@@ -16,8 +16,10 @@ import psutil
 import pytest
 
 from hpo_service.domain.messages import Admit, Continue, Failed, Finished, Heartbeat, Reported, Started, Stop
-from hpo_service.domain.study import ObjectiveSpec
-from hpo_service.domain.trial import OutcomeKind, Stage, TrialConfig
+from hpo_service.domain.study.sections.objective import ObjectiveSpec
+from hpo_service.domain.trial.config import TrialConfig
+from hpo_service.domain.trial.outcome import OutcomeKind
+from hpo_service.domain.trial.stage import Stage
 from hpo_service.errors import ChildError
 from hpo_service.worker.child import OBJECTIVE, Child
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from hpo_service.domain.space import ParameterValue
-from hpo_service.domain.states import StudyState, TrialState
-from hpo_service.domain.study import StudySpec
-from hpo_service.domain.trial import Scores, Stage
+from hpo_service.domain.study.search_space import ParameterValue
+from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.scores import Scores
+from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.service.snapshot import StageView, StudySnapshot, TrialView
 from hpo_service.storage.trial_rows import ReportRow
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from hpo_service.domain.states import TrialState
-from hpo_service.domain.trial import Stage
+from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.states import TrialState
 from hpo_service.report.account import account, counts, lr_factor, model_of
 from tests.unit.report import story
 

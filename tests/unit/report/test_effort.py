@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hpo_service.domain.states import TrialState
-from hpo_service.domain.trial import Stage
+from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.states import TrialState
 from hpo_service.report.effort import effort
 from tests.unit.report import story
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from hpo_service.domain.states import TrialState
+from hpo_service.domain.trial.states import TrialState
 from hpo_service.report import figures, search_figures
 from hpo_service.report.drawing import RAMP, ramp
 from hpo_service.service.evidence import gather_evidence

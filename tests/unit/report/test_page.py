@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hpo_service.domain.states import StudyState, TrialState
+from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.report import write_report
 from hpo_service.report.page import MOST_LINES, moment, render, versions
 from hpo_service.service.evidence import gather_evidence

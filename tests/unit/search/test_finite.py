@@ -6,7 +6,7 @@ from itertools import islice
 
 import pytest
 
-from hpo_service.domain.space import (
+from hpo_service.domain.study.search_space import (
     CategoricalParameter,
     FloatParameter,
     IntParameter,

@@ -7,10 +7,10 @@ from typing import get_args
 
 import pytest
 
-from hpo_service.domain.pruning import Verdict
-from hpo_service.domain.space import CategoricalParameter, FloatParameter, ParameterValue, SearchSpace
-from hpo_service.domain.states import TrialState
-from hpo_service.domain.study import SearchSpec
+from hpo_service.domain.decide.pruning import Verdict
+from hpo_service.domain.study.search_space import CategoricalParameter, FloatParameter, ParameterValue, SearchSpace
+from hpo_service.domain.study.sections.search import SearchSpec
+from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import DatabaseUnavailableError
 from hpo_service.search.pruners import PRUNERS
 from hpo_service.search.studies import OptunaStudies

@@ -8,7 +8,13 @@ from random import Random
 
 import pytest
 
-from hpo_service.domain.space import CategoricalParameter, FloatParameter, IntParameter, ParameterValue, SearchSpace
+from hpo_service.domain.study.search_space import (
+    CategoricalParameter,
+    FloatParameter,
+    IntParameter,
+    ParameterValue,
+    SearchSpace,
+)
 from hpo_service.search.quasirandom import halton, value_of
 
 

@@ -9,8 +9,8 @@ import pytest
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
-from hpo_service.domain.space import FloatParameter, SearchSpace
-from hpo_service.domain.states import TrialState
+from hpo_service.domain.study.search_space import FloatParameter, SearchSpace
+from hpo_service.domain.trial.states import TrialState
 from hpo_service.search.enlisted import EnlistedStorage
 from hpo_service.search.reader import TrialReader
 from hpo_service.search.studies import OptunaStudies

@@ -12,7 +12,7 @@ import optuna
 import pytest
 from sqlalchemy import text
 
-from hpo_service.domain.space import (
+from hpo_service.domain.study.search_space import (
     CategoricalParameter,
     FloatParameter,
     IntParameter,
@@ -20,9 +20,9 @@ from hpo_service.domain.space import (
     SearchSpace,
     canonical_key,
 )
-from hpo_service.domain.space_spec import SpaceSpec
-from hpo_service.domain.states import TrialState
-from hpo_service.domain.study import SearchSpec
+from hpo_service.domain.study.sections.search import SearchSpec
+from hpo_service.domain.study.sections.space import SpaceSpec
+from hpo_service.domain.trial.states import TrialState
 from hpo_service.search.samplers import SAMPLERS, Question
 from hpo_service.search.studies import ATTEMPTS, OptunaStudies, Suggestion
 from hpo_service.storage.database import Database

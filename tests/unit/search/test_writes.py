@@ -12,9 +12,15 @@ import pytest
 from optuna.trial import FrozenTrial
 from sqlalchemy import text
 
-from hpo_service.domain.space import CategoricalParameter, FloatParameter, IntParameter, ParameterValue, SearchSpace
-from hpo_service.domain.states import TrialState
-from hpo_service.domain.study import SearchSpec
+from hpo_service.domain.study.search_space import (
+    CategoricalParameter,
+    FloatParameter,
+    IntParameter,
+    ParameterValue,
+    SearchSpace,
+)
+from hpo_service.domain.study.sections.search import SearchSpec
+from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import ConflictError, DatabaseUnavailableError, NotFoundError, SchemaError
 from hpo_service.search.enlisted import EnlistedStorage
 from hpo_service.search.studies import OptunaStudies

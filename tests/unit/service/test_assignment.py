@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
-from hpo_service.domain.space import ParameterValue
-from hpo_service.domain.states import TrialState
-from hpo_service.domain.study import StudySpec
-from hpo_service.domain.trial import Lease, Stage, TrialConfig
+from hpo_service.domain.study.search_space import ParameterValue
+from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.assignment import Lease
+from hpo_service.domain.trial.config import TrialConfig
+from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.states import TrialState
 from hpo_service.service.assignment import assignment, trial_config
 from hpo_service.storage.studies import StageRow
 from hpo_service.storage.trials import TrialRow

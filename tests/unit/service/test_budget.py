@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from hpo_service.domain.states import TrialState
-from hpo_service.domain.trial import Stage
+from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.states import TrialState
 from hpo_service.service.budget import Admission, admission
 from hpo_service.storage.studies import StageRow
 from hpo_service.storage.trials import TrialRow

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from hpo_service.domain.states import StudyState, TrialState
-from hpo_service.domain.trial import Scores, Stage
+from hpo_service.domain.trial.scores import Scores
+from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.service.evidence import Evidence, Verdict, gather_evidence, resolved
 from hpo_service.service.snapshot import StageView, StudySnapshot, TrialView
 from tests.unit.report import story

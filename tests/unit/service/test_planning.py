@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpo_service.domain.hyperparameters import Hyperparameters
-from hpo_service.domain.presets import PRESETS
-from hpo_service.domain.selection import Measured
-from hpo_service.domain.space import (
+from hpo_service.domain.decide.selection import Measured
+from hpo_service.domain.study.hyperparameters import Hyperparameters
+from hpo_service.domain.study.presets import PRESETS
+from hpo_service.domain.study.search_space import (
     CategoricalParameter,
     FloatParameter,
     IntParameter,
@@ -22,8 +22,9 @@ from hpo_service.domain.space import (
     SearchSpace,
     canonical_key,
 )
-from hpo_service.domain.study import StudySpec
-from hpo_service.domain.trial import ModelFacts, Stage
+from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.model_facts import ModelFacts
+from hpo_service.domain.trial.stage import Stage
 from hpo_service.service.planning import (
     CONFIRM_SEED_OFFSET,
     Plan,

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from hpo_service.domain.trial import Stage
+from hpo_service.domain.trial.stage import Stage
 from hpo_service.report.account import account
 from hpo_service.service.evidence import Verdict, gather_evidence
 from hpo_service.service.sameness import mixed_rows

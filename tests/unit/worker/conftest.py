@@ -13,20 +13,16 @@ from typing import Any
 import pytest
 
 from hpo_service.domain.messages import Admit, Capacity, Continue, Failed, Finished, Heartbeat, Reported, Started, Stop
-from hpo_service.domain.model_spec import ModelSpec
-from hpo_service.domain.states import TrialState
-from hpo_service.domain.study import ObjectiveSpec
-from hpo_service.domain.trial import (
-    Assignment,
-    Decision,
-    Lease,
-    ModelFacts,
-    Outcome,
-    OutcomeKind,
-    Report,
-    Stage,
-    TrialConfig,
-)
+from hpo_service.domain.study.sections.model import ModelSpec
+from hpo_service.domain.study.sections.objective import ObjectiveSpec
+from hpo_service.domain.trial.assignment import Assignment, Lease
+from hpo_service.domain.trial.config import TrialConfig
+from hpo_service.domain.trial.decision import Decision
+from hpo_service.domain.trial.model_facts import ModelFacts
+from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
+from hpo_service.domain.trial.report import Report
+from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import ChildError, DatabaseUnavailableError, NotFoundError, StaleLeaseError
 from hpo_service.service.queue import Renewal
 from hpo_service.worker.options import WorkerOptions

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hpo_service.domain.trial import Assignment, Decision, Outcome, OutcomeKind
+from hpo_service.domain.trial.assignment import Assignment
+from hpo_service.domain.trial.decision import Decision
+from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.worker.held import HeldTrial, discard_checkpoints, prepare_folder, trial_folder
 
 Trial = Callable[..., Assignment]

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from hpo_service.domain.messages import Admit, Stop
-from hpo_service.domain.trial import Assignment, Decision, OutcomeKind
+from hpo_service.domain.trial.assignment import Assignment
+from hpo_service.domain.trial.decision import Decision
+from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.worker.leaving import Leaving
 
 Trial = Callable[..., Assignment]

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from hpo_service.domain.trial import Assignment, OutcomeKind, Report
+from hpo_service.domain.trial.assignment import Assignment
+from hpo_service.domain.trial.outcome import OutcomeKind
+from hpo_service.domain.trial.report import Report
 from hpo_service.journal import JOURNAL, recall, remember
 from hpo_service.worker.held import prepare_folder, trial_folder
 

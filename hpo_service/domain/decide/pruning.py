@@ -1,0 +1,127 @@
+"""When a losing trial is stopped: pure rules over the values trials reported, each with its reason in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from hpo_service.domain.study.search_space import CategoricalParameter, SearchSpace
+
+Direction = Literal["minimize", "maximize"]
+
+MIN_RUNG_VALUES = 4
+"""Halving compares nothing before this many trials (the judged one included) have a value at the rung."""
+
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a trial must stop now, and why or why not."""
+
+    prune: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is compared: its name in sentences and whether less or more of it is better."""
+
+    name: str = "validation loss"
+    direction: Direction = "minimize"
+
+    def badness(self, value: float) -> float:
+        """Return the value so that smaller is better; what is not a number is the worst there is."""
+        if math.isnan(value):
+            return math.inf
+        return value if self.direction == "minimize" else -value
+
+
+def longest_warmup(space: SearchSpace, *, default: float) -> float:
+    """Return the largest share of the epoch that any configuration of the space may spend warming up.
+
+    Args:
+        space: what is searched.
+        default: the warm-up of configurations in which it is not searched.
+    """
+    parameter = space.parameters.get("warmup_ratio")
+    if parameter is None:
+        return default
+    if isinstance(parameter, CategoricalParameter):
+        longest = max((v for v in parameter.choices if isinstance(v, int | float)), default=default)
+    else:
+        longest = parameter.high
+    return max(float(longest), default) if parameter.when else float(longest)
+
+
+def rung_step(rung: float, evaluations: int) -> int:
+    """Return the first evaluation not before the rung, where evaluation k of n is at fraction k / n."""
+    return max(1, math.ceil(rung * evaluations - _ROUNDING))
+
+
+def usable_rungs(rungs: Sequence[float], *, evaluations: int, warmup: float) -> list[int]:
+    """Return the evaluations at which trials are compared, rising.
+
+    A rung before the end of the longest warm-up is left out (losses of short and long warm-ups don't compare
+    there), and so is one at the last evaluation, where nothing is left to save.
+    """
+    steps = {rung_step(rung, evaluations) for rung in rungs}
+    return sorted(s for s in steps if s < evaluations and s / evaluations >= warmup - _ROUNDING)
+
+
+def rung_reached(steps: Sequence[int], reported: Sequence[int], step: int) -> int | None:
+    """Return the highest rung that the report at `step` is the first to reach, or None.
+
+    Args:
+        steps: the rungs, as evaluations.
+        reported: all evaluations the trial has reported, `step` included or not.
+        step: the evaluation just reported.
+    """
+    before = max((s for s in reported if s < step), default=0)
+    return max((rung for rung in steps if before < rung <= step), default=None)
+
+
+def value_at(curve: Mapping[int, float], step: int) -> float | None:
+    """Return the value of the first evaluation at or after `step`, or None where the trial has not come so far."""
+    first = min((s for s in curve if s >= step), default=None)
+    return None if first is None else curve[first]
+
+
+def diverged(value: float, measure: Measure) -> Verdict | None:
+    """Stop a trial whose measure is no longer a number: no later step brings it back."""
+    if math.isfinite(value):
+        return None
+    return Verdict(True, f"diverged: {measure.name} is {value}")
+
+
+def halve(value: float, others: Sequence[float], *, share: float, measure: Measure) -> Verdict:
+    """Let the better half of a rung go on: rank at most ceil(n / 2) of the n values recorded there so far.
+
+    Asynchronous successive halving (Li et al., 2020) with a reduction factor of 2: nobody waits for a rung to
+    fill. Equal values share the better rank, so the best so far always goes on.
+
+    Args:
+        value: the judged trial's value at the rung.
+        others: the other trials' values there.
+        share: the rung as a fraction of the epoch, for the sentence.
+        measure: what the values are.
+    """
+    place = f"{measure.name} {value:.4g} at {share:.0%} of the epoch"
+    count = len(others) + 1
+    if count < MIN_RUNG_VALUES:
+        return Verdict(False, f"{place}: goes on, {count} of the {MIN_RUNG_VALUES} values a comparison needs")
+    ranked = sorted(measure.badness(v) for v in [value, *others])
+    cutoff = ranked[math.ceil(count / 2) - 1]
+    rank = ranked.index(measure.badness(value)) + 1
+    limit = cutoff if measure.direction == "minimize" else -cutoff
+    bound = "up to" if measure.direction == "minimize" else "from"
+    prune = measure.badness(value) > cutoff
+    verb = "only the better half" if prune else "the better half"
+    return Verdict(prune, f"{place} is {_ordinal(rank)} of {count}; {verb} ({bound} {limit:.4g}) goes on")
+
+
+def _ordinal(number: int) -> str:
+    suffix = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{suffix}"

@@ -1,0 +1,1 @@
+"""How much device memory a trial needs, and what fits."""

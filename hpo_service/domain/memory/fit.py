@@ -1,0 +1,148 @@
+"""What a device has against what a trial needs: the micro-batch that fits, the refusal, and what peaks teach."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from hpo_service.domain.memory.demand import Demand
+from hpo_service.domain.memory.estimate import OPTIMIZER_BYTES, Estimate, at_rest_gb, estimate, side_by_side
+from hpo_service.domain.memory.micro_batches import smaller_micro_batches
+from hpo_service.errors import DoesNotFitError
+
+# Share of the device a plan may fill: an estimate is right within some per cent, a halving costs a restart.
+PLANNED_SHARE = 0.92
+# Nothing is refused that is thought to need less than this times what is there: trying costs a minute.
+REFUSED_ABOVE = 1.1
+# The least by which something that did not fit is said to be too large, in GB.
+LEAST_OVER_GB = 0.1
+# A measured peak outside these multiples of its estimate says that something else went wrong.
+PLAUSIBLE = (0.5, 2.0)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A micro-batch and what it is thought to need."""
+
+    micro_batch: int
+    estimate: Estimate
+
+
+def largest_fit(demand: Demand, effective_batch: int, capacity_gb: float | None) -> Fit:
+    """The largest micro-batch that fits, from `demand.micro_batch` down by halves; nothing is cut without a capacity.
+
+    Args:
+        demand: what is asked for.
+        effective_batch: rows per optimizer step, which the micro-batch divides.
+        capacity_gb: what the device has for this process, in GB; None where that is not known.
+
+    Raises:
+        DoesNotFitError: not even one row at a time fits.
+    """
+    sizes = smaller_micro_batches(effective_batch, demand.micro_batch)
+    fits = [Fit(size, estimate(replace(demand, micro_batch=size))) for size in sizes]
+    if capacity_gb is None:
+        return fits[0]
+    least = fits[-1]
+    if least.estimate.total_gb > REFUSED_ABOVE * capacity_gb:
+        raise refusal(demand, least.estimate, capacity_gb)
+    return next((fit for fit in fits if fit.estimate.total_gb <= PLANNED_SHARE * capacity_gb), least)
+
+
+def trials_that_fit(
+    demand: Demand, most: int, capacity_gb: float | None, pass_tokens: int, head_tokens: int
+) -> tuple[int, str]:
+    """How many trials like this one fit beside each other, and why no more; `most` where nothing is in the way.
+
+    Args:
+        demand: of one of them.
+        most: trials that are wanted.
+        capacity_gb: what the device has for this process, in GB; None where that is not known.
+        pass_tokens: most tokens that go through the base at once.
+        head_tokens: most tokens whose logits exist at once.
+    """
+    if capacity_gb is None:
+        return most, ""
+
+    def needed(trials: int) -> float:
+        return side_by_side(demand, trials, pass_tokens, head_tokens).total_gb
+
+    fit = next((n for n in range(most, 1, -1) if needed(n) <= PLANNED_SHARE * capacity_gb), 1)
+    if fit == most:
+        return most, ""
+    return fit, f"{fit + 1} trials would need about {needed(fit + 1):.2f} GB of {capacity_gb:.2f}"
+
+
+def check_at_rest(demand: Demand, capacity_gb: float | None) -> None:
+    """Refuse what cannot fit even before its first batch: weights, adapter and optimizer.
+
+    Raises:
+        DoesNotFitError: they alone are too large.
+    """
+    if capacity_gb is not None and at_rest_gb(demand) > REFUSED_ABOVE * capacity_gb:
+        raise refusal(demand, estimate(replace(demand, micro_batch=1)), capacity_gb)
+
+
+def refusal(demand: Demand, needed: Estimate, capacity_gb: float) -> DoesNotFitError:
+    """Say in one line what is needed, part by part, what is there, and what would make it fit."""
+    return DoesNotFitError(
+        f"needs about {needed.total_gb:.2f} GB for one row of {demand.length} tokens, {_trained(demand)} "
+        f"({needed.wording()}), and {capacity_gb:.2f} GB are there: {remedies(demand)}",
+        over_gb=max(LEAST_OVER_GB, needed.total_gb - capacity_gb),
+        estimate_gb=needed.tensors_gb,
+    )
+
+
+def remedies(demand: Demand | None) -> str:
+    """What is left to make a configuration smaller, in words; where it is not known, everything there is."""
+    open_still = [text for applies, text in REMEDIES if demand is None or applies(demand)]
+    return ", ".join([*open_still, "or use a larger device"])
+
+
+def _trained(demand: Demand) -> str:
+    return f"method {demand.method}" + ("" if demand.whole or demand.method == "prefix" else f" of rank {demand.rank}")
+
+
+REMEDIES: tuple[tuple[Callable[[Demand], bool], str], ...] = (
+    (lambda demand: demand.length > 0, "shorten data.max_length"),
+    (lambda demand: not demand.checkpointing and demand.method != "prefix", "switch activation checkpointing on"),
+    (lambda demand: demand.whole, "train an adapter instead of all weights (method lora)"),
+    (lambda demand: not demand.whole and demand.method != "prefix", "lower lora_rank"),
+    (lambda demand: OPTIMIZER_BYTES[demand.optimizer] > OPTIMIZER_BYTES["adamw_8bit"], "use an 8-bit optimizer"),
+    (lambda demand: not demand.whole and demand.quantisation != "nf4", "hold the base in 4 bits (method qlora)"),
+)
+"""Ways to need less memory, from the practitioners' order of least harm, each with when it is still open."""
+
+
+def memory_case(model: str | None, method: str) -> str:
+    """The name under which measured peaks are compared with estimates: those of one model and method."""
+    return f"{method} on {model}"
+
+
+def measured_correction(trials: Iterable[Mapping[str, object]]) -> float:
+    """The median of measured peak over estimate, from the facts of trials that ran on a GPU; 1 where there is none.
+
+    Both are what torch counts as allocated. On a CPU the peak is that of the whole process and says nothing.
+    """
+    ratios = [ratio for facts in trials if (ratio := _ratio(facts)) is not None]
+    return min(PLAUSIBLE[1], max(PLAUSIBLE[0], statistics.median(ratios))) if ratios else 1.0
+
+
+def _ratio(facts: Mapping[str, object]) -> float | None:
+    peak, thought = facts.get("peak_memory_gb"), facts.get("memory_estimate_gb")
+    if facts.get("device", "cpu") == "cpu" or not isinstance(peak, int | float) or not isinstance(thought, int | float):
+        return None
+    return peak / thought if peak > 0 and thought > 0 else None
+
+
+def vram_over_gb(facts: Mapping[str, object], *, infeasible: bool) -> float | None:
+    """By how much a trial was too large for its device, in GB: below 0 by how much it was not, None where not known.
+
+    Of an infeasible trial it is above 0, 1 where it does not tell.
+    """
+    over = facts.get("vram_over_gb")
+    if not isinstance(over, int | float) or not math.isfinite(over):
+        return 1.0 if infeasible else None
+    return max(LEAST_OVER_GB, over) if infeasible else min(0.0, over)

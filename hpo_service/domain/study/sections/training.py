@@ -1,0 +1,48 @@
+"""One run as a study file fixes it: hyper-parameters that are not searched, and how the run is watched."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from hpo_service.domain.study.hyperparameters import SEARCHABLE, Hyperparameters
+
+CHECKPOINTED_PARAMETERS = 2_000_000_000
+"""From this many weights on, activations rather than weights are what fills a GPU at usual lengths."""
+
+
+class TrainingSpec(Hyperparameters):
+    """One run: fixed hyper-parameters (anything not searched) and how it is watched."""
+
+    epochs: int = Field(default=1, ge=1, le=100, description="Passes over the training rows.")
+    evaluations_per_epoch: int = Field(
+        default=8, ge=1, le=1000, description="Evaluations at equal fractions, the same for every trial."
+    )
+    patience: int = Field(default=3, ge=0, description="Evaluations without improvement before stopping; 0 is never.")
+    min_improvement: float = Field(default=0.001, ge=0, description="What counts as an improvement of the loss.")
+    micro_batch: int | None = Field(
+        default=None,
+        ge=1,
+        description="Rows per forward pass; left out, up to 8 that divide the effective batch.",
+    )
+    group_by_length: bool = Field(
+        default=False, description="Put rows of like length into one batch: less padding, a less random order."
+    )
+
+    activation_checkpointing: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="Compute activations again in the backward pass instead of keeping them: less memory, about a "
+        "quarter slower. auto is on for bases of 2 billion weights or more on a GPU.",
+    )
+
+    def checkpoints_activations(self, parameters: int, *, on_gpu: bool) -> bool:
+        """Decide whether activations are computed again, for a base of this many weights."""
+        if self.activation_checkpointing != "auto":
+            return self.activation_checkpointing == "on"
+        return on_gpu and parameters >= CHECKPOINTED_PARAMETERS and self.method != "prefix"
+
+    def hyperparameters(self) -> Hyperparameters:
+        """Return only the hyper-parameters, keeping which of them were given."""
+        given = {k: v for k, v in self.model_dump(exclude_unset=True).items() if k in SEARCHABLE}
+        return Hyperparameters.model_validate(given)

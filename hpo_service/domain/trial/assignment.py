@@ -1,0 +1,37 @@
+"""What a worker holds of a trial: the lease, and the assignment that came with it."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from hpo_service.domain.trial.config import TrialConfig
+from hpo_service.domain.trial.record import Record
+from hpo_service.domain.trial.stage import Stage
+
+
+class Lease(Record):
+    """The right to write about one trial: who holds it is decided by `token`, never by time alone."""
+
+    trial_id: int = Field(description="Row of `hpo_trial`.")
+    token: int = Field(description="Fencing token, grows with every claim of this trial.")
+
+
+class Assignment(Record):
+    """A claimed trial: its lease, its place in the study and its configuration."""
+
+    lease: Lease
+    study: str
+    stage: Stage
+    number: int = Field(description="Optuna's trial number within the stage.")
+    attempt: int = Field(ge=1)
+    config: TrialConfig
+    lease_seconds: float
+    hang_seconds: float
+    slots: int = Field(default=1, ge=1, description="Trials that one child may serve at once in this stage.")
+    measure: bool = Field(default=False, description="The child finds out how many of them are worth it.")
+    gpus: int = Field(default=1, description="GPUs, or processes on a CPU, that share each trial.")
+
+    @property
+    def key(self) -> str:
+        """Name of the trial in messages and folders, e.g. `search-0007`."""
+        return f"{self.stage.value}-{self.number:04d}"

@@ -1,0 +1,45 @@
+"""How an attempt ended, as its holder saw it."""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+
+from pydantic import Field
+
+from hpo_service.domain.trial.reason import Reason
+from hpo_service.domain.trial.record import Record
+from hpo_service.domain.trial.scores import Scores
+
+
+class OutcomeKind(StrEnum):
+    """How an attempt ended, as its holder saw it."""
+
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    INFEASIBLE = "infeasible"
+    ERROR = "error"
+    RELEASED = "released"
+    CANCELLED = "cancelled"
+
+
+class Outcome(Record):
+    """The end of an attempt with its reason; `value` is the final measure where there is one."""
+
+    kind: OutcomeKind
+    reason: Reason
+    value: float | None = None
+    validation: Scores | None = None
+    test: Scores | None = None
+    adapter: str | None = Field(default=None, description="Folder of the saved adapter, if kept.")
+    retryable: bool = Field(default=True, description="False where another attempt can only fail the same way.")
+    restart: bool = Field(default=False, description="The child must be replaced before it takes another trial.")
+    facts: dict[str, float | int | str] = Field(default_factory=dict, description="Seconds, tokens, memory, versions.")
+
+    @property
+    def shared_seconds(self) -> float | None:
+        """What the attempt had of a device that it shared: its holder knows who was there when, the books do not."""
+        spent = self.facts.get("device_seconds")
+        if self.facts.get("engine") != "packed" or not isinstance(spent, int | float):
+            return None
+        return float(spent) if math.isfinite(spent) and spent >= 0 else None

@@ -1,0 +1,72 @@
+"""A configuration carried to a larger model: rank and learning rate change by rule, the rest stays."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from hpo_service.domain.decide.scaling import bracket, carry_over, scaled_rank, width_factor
+from hpo_service.domain.study.hyperparameters import Hyperparameters
+from hpo_service.domain.study.search_space import ParameterValue
+from hpo_service.domain.study.sections.transfer import TransferSpec
+from hpo_service.domain.trial.model_facts import ModelFacts
+
+SMALL, LARGE = ModelFacts(family="llama", hidden_size=128), ModelFacts(family="llama", hidden_size=512)
+RULE = TransferSpec()
+
+
+def carried(parameters: dict[str, ParameterValue], large: ModelFacts = LARGE, rule: TransferSpec = RULE):
+    return carry_over(parameters, Hyperparameters().with_values(parameters), SMALL, large, rule)
+
+
+def test_the_learning_rate_falls_with_the_square_root_of_the_width() -> None:
+    assert width_factor(128, 512, 0.5) == 0.5
+    assert carried({"learning_rate": 4e-4}).parameters["learning_rate"] == pytest.approx(2e-4)
+
+
+def test_a_learning_rate_that_was_not_searched_is_carried_over_too() -> None:
+    assert carried({"lora_rank": 8}).parameters["learning_rate"] == pytest.approx(1e-4)
+
+
+def test_the_rank_grows_and_everything_else_is_copied() -> None:
+    config = carried({"lora_rank": 8, "lora_dropout": 0.1, "lora_alpha_multiplier": 2.0, "warmup_ratio": 0.07})
+    assert config.parameters["lora_rank"] == 16
+    assert config.parameters["lora_dropout"] == 0.1
+    assert config.parameters["lora_alpha_multiplier"] == 2.0
+    assert config.parameters["warmup_ratio"] == 0.07
+
+
+def test_the_rank_stops_at_the_cap_but_never_falls() -> None:
+    assert scaled_rank(48, RULE) == 64
+    assert scaled_rank(128, RULE) == 128, "a rank that was found good is not taken away"
+    assert scaled_rank(5, TransferSpec(rank_factor=1.5)) == 8
+
+
+def test_full_fine_tuning_has_no_rank_to_carry() -> None:
+    config = carried({"method": "full", "learning_rate": 1e-5})
+    assert "lora_rank" not in config.parameters
+    assert "rank" not in config.reason.split(";")[0]
+
+
+def test_every_step_is_in_the_reason() -> None:
+    reason = carried({"learning_rate": 4e-4, "lora_rank": 8}).reason
+    assert reason == "rank 8 x 2, at most 64, = 16; learning rate 0.0004 x (128/512)^0.5 = 0.0002"
+
+
+def test_another_family_gets_a_warning() -> None:
+    other = ModelFacts(family="qwen2", hidden_size=512)
+    assert "llama and qwen2 are different families" in carried({"learning_rate": 1e-4}, other).reason
+    assert "families" not in carried({"learning_rate": 1e-4}).reason
+
+
+def test_the_bracket_lies_around_the_scaled_rate_in_rising_order() -> None:
+    configs = bracket(carried({"learning_rate": 4e-4}), TransferSpec(bracket=[2.0, 0.5, 1.0]))
+    assert [config.parameters["learning_rate"] for config in configs] == pytest.approx([1e-4, 2e-4, 4e-4])
+    assert [config.reason.rsplit(", ", 1)[1] for config in configs] == ["then x 0.5", "then x 1", "then x 2"]
+
+
+def test_no_learning_rate_exceeds_one() -> None:
+    configs = bracket(carried({"learning_rate": 0.9}, SMALL), RULE)
+    assert max(float(config.parameters["learning_rate"]) for config in configs) == 1.0
+    assert all(math.isfinite(float(config.parameters["learning_rate"])) for config in configs)

@@ -1,0 +1,174 @@
+"""What fits, what is refused with which words, and what measured peaks teach."""
+
+import math
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpo_service.domain.memory.demand import Demand
+from hpo_service.domain.memory.estimate import at_rest_gb, estimate, side_by_side
+from hpo_service.domain.memory.fit import (
+    PLANNED_SHARE,
+    REFUSED_ABOVE,
+    check_at_rest,
+    largest_fit,
+    measured_correction,
+    memory_case,
+    remedies,
+    trials_that_fit,
+    vram_over_gb,
+)
+from hpo_service.domain.memory.micro_batches import micro_batch, smaller_micro_batches
+from hpo_service.errors import DoesNotFitError
+from tests.unit.domain.memory.test_estimate import LLAMA_8B
+
+DEMAND = Demand(LLAMA_8B, micro_batch=8, length=2048)
+SMALLEST = Demand(LLAMA_8B, length=0, checkpointing=True, optimizer="adamw_8bit")
+GPU = {"device": "NVIDIA H100"}
+
+
+@given(st.integers(1, 300), st.integers(1, 64))
+def test_halving_keeps_the_effective_batch_and_ends_with_one_row(effective, limit):
+    sizes = smaller_micro_batches(effective, micro_batch(effective, limit))
+    assert all(effective % size == 0 for size in sizes)
+    assert all(2 * after <= before for before, after in pairwise(sizes))
+    assert sizes[-1] == 1
+
+
+@given(st.floats(1, 400))
+def test_the_largest_micro_batch_that_fits_is_taken(capacity):
+    least = estimate(replace(DEMAND, micro_batch=1)).total_gb
+    if least > REFUSED_ABOVE * capacity:
+        with pytest.raises(DoesNotFitError) as raised:
+            largest_fit(DEMAND, 16, capacity)
+        assert raised.value.over_gb == pytest.approx(least - capacity)
+        return
+    fit = largest_fit(DEMAND, 16, capacity)
+    assert fit.micro_batch in (8, 4, 2, 1)
+    assert fit.micro_batch == 1 or fit.estimate.total_gb <= PLANNED_SHARE * capacity
+    if fit.micro_batch < 8:
+        above = estimate(replace(DEMAND, micro_batch=2 * fit.micro_batch)).total_gb
+        assert above > PLANNED_SHARE * capacity
+
+
+def test_nothing_is_cut_or_refused_where_the_device_is_not_known():
+    assert largest_fit(DEMAND, 16, None).micro_batch == 8
+    check_at_rest(DEMAND, None)
+
+
+@given(st.floats(1, 400), st.integers(1, 8))
+def test_as_many_trials_fit_side_by_side_as_the_estimate_has_room_for(capacity, most):
+    fit, reason = trials_that_fit(DEMAND, most, capacity, 32_768, 4_096)
+
+    def fits(trials):
+        return side_by_side(DEMAND, trials, 32_768, 4_096).total_gb <= PLANNED_SHARE * capacity
+
+    assert 1 <= fit <= most
+    assert fit == 1 or fits(fit)
+    if fit < most:
+        assert not fits(fit + 1)
+        assert reason.startswith(f"{fit + 1} trials would need about ")
+        assert reason.endswith(f" GB of {capacity:.2f}")
+    else:
+        assert reason == ""
+
+
+def test_where_the_device_is_not_known_all_trials_fit():
+    assert trials_that_fit(DEMAND, 8, None, 32_768, 4_096) == (8, "")
+
+
+def test_a_correction_learned_from_peaks_plans_smaller():
+    capacity = estimate(DEMAND).total_gb / PLANNED_SHARE
+    assert largest_fit(DEMAND, 16, capacity).micro_batch == 8
+    assert largest_fit(replace(DEMAND, correction=1.3), 16, capacity).micro_batch < 8
+
+
+def test_a_refusal_names_what_is_needed_what_is_there_and_what_to_do():
+    with pytest.raises(DoesNotFitError) as raised:
+        largest_fit(DEMAND, 16, 12.0)
+    words = str(raised.value)
+    assert words.startswith(
+        "needs about 35.87 GB for one row of 2048 tokens, method lora of rank 16 (activations 15.03, base "
+    )
+    assert words.endswith(
+        "and 12.00 GB are there: shorten data.max_length, switch activation checkpointing on, lower lora_rank, "
+        "use an 8-bit optimizer, hold the base in 4 bits (method qlora), or use a larger device"
+    )
+    assert "\n" not in words
+    assert raised.value.over_gb == pytest.approx(23.87, abs=0.01)
+    assert not raised.value.ran_out
+
+
+def test_what_cannot_even_be_held_is_refused_before_its_first_batch():
+    check_at_rest(DEMAND, at_rest_gb(DEMAND))
+    with pytest.raises(DoesNotFitError, match=r"method full \(optimizer 64\.24, "):
+        check_at_rest(replace(DEMAND, method="full"), 80.0)
+
+
+@pytest.mark.parametrize(
+    "demand, expected",
+    [
+        (
+            Demand(LLAMA_8B, method="full", checkpointing=True, optimizer="adamw_8bit"),
+            ["shorten data", "train an adapter"],
+        ),
+        (Demand(LLAMA_8B, quantisation="nf4", method="prefix", checkpointing=True), ["shorten data", "use an 8-bit"]),
+        (
+            Demand(LLAMA_8B, length=0, checkpointing=True, optimizer="adamw_8bit"),
+            ["lower lora_rank", "hold the base in 4"],
+        ),
+    ],
+)
+def test_only_remedies_that_are_still_open_are_named(demand, expected):
+    words = remedies(demand).split(", ")
+    assert len(words) == len(expected) + 1
+    assert all(word.startswith(start) for word, start in zip(words, [*expected, "or use"], strict=True))
+
+
+def test_without_a_demand_every_remedy_is_named():
+    assert remedies(None).count(", ") == 6
+
+
+def test_peaks_correct_the_estimate_by_their_median_ratio():
+    peaks = [{**GPU, "peak_memory_gb": peak, "memory_estimate_gb": 10.0} for peak in (11.0, 12.0, 90.0)]
+    assert measured_correction(peaks) == pytest.approx(1.2)
+    assert measured_correction(peaks[2:]) == 2.0
+    assert measured_correction([]) == 1.0
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"device": "cpu", "peak_memory_gb": 5.0, "memory_estimate_gb": 1.0},
+        {"peak_memory_gb": 5.0, "memory_estimate_gb": 1.0},
+        {**GPU, "peak_memory_gb": None, "memory_estimate_gb": 1.0},
+        {**GPU, "peak_memory_gb": 5.0},
+        {**GPU, "peak_memory_gb": 5.0, "memory_estimate_gb": 0.0},
+    ],
+)
+def test_trials_that_measured_nothing_comparable_correct_nothing(facts):
+    assert measured_correction([facts]) == 1.0
+
+
+def test_models_and_methods_are_corrected_apart():
+    assert len({memory_case(model, method) for model in ("a", "b") for method in ("lora", "qlora")}) == 4
+
+
+@pytest.mark.parametrize(
+    "over, infeasible, expected",
+    [
+        (2.5, True, 2.5),
+        (-3.0, True, 0.1),
+        (math.nan, True, 1.0),
+        (None, True, 1.0),
+        (-3.0, False, -3.0),
+        (0.5, False, 0.0),
+        (None, False, None),
+        ("much", False, None),
+    ],
+)
+def test_the_sampler_is_told_by_how_much_a_trial_did_not_fit_or_did(over, infeasible, expected):
+    assert vram_over_gb({"vram_over_gb": over}, infeasible=infeasible) == expected
