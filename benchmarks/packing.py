@@ -34,8 +34,6 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from hpo_service.bootstrap import Service
-from hpo_service.channel import Host
-from hpo_service.domain.messages import Admit, Continue, Failed, Finished, Reported, Shutdown
 from hpo_service.domain.study.sections.data import DataSpec, SplitSpec
 from hpo_service.domain.study.sections.model import ModelSpec
 from hpo_service.domain.study.sections.training import TrainingSpec
@@ -43,6 +41,8 @@ from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.settings import Settings
+from hpo_service.wire.child import Dispatcher
+from hpo_service.wire.messages import Admit, Continue, Failed, Finished, Reported, Shutdown
 
 LIMIT = 1.5
 AT = 8
@@ -130,25 +130,25 @@ class Bench:
     """Base and rows loaded once, for both engines."""
 
     def __init__(self, cache: Path) -> None:
-        from hpo_service.training.engines import Engines
-        from hpo_service.training.faults import set_threads
-        from hpo_service.training.packed.engine import PackedEngine
-        from hpo_service.training.residents import Residents
-        from hpo_service.training.solo import SoloEngine
+        from hpo_service.training.device.faults import set_threads
+        from hpo_service.training.engines.choose import Engines
+        from hpo_service.training.engines.packed.engine import PackedEngine
+        from hpo_service.training.engines.solo import SoloEngine
+        from hpo_service.training.run.loaded_models import LoadedModels
 
         set_threads()
         # as the trainer's process does: the Trainer's own collections would walk all that was imported
         gc.freeze()
-        residents = Residents(cache)
-        solo = SoloEngine(residents)
-        self._engines = Engines(solo, PackedEngine(residents, solo.run))
+        loaded = LoadedModels(cache)
+        solo = SoloEngine(loaded)
+        self._engines = Engines(solo, PackedEngine(loaded, solo.run))
 
     def seconds(self, trials: list[TrialConfig], slots: int) -> tuple[float, float]:
         """Train trials, so many at once; return wall seconds and tokens."""
         with tempfile.TemporaryDirectory() as folder:
             supervisor: Any = Supervisor(trials, Path(folder), slots)
             began = time.perf_counter()
-            Host(supervisor, self._engines.work).serve()
+            Dispatcher(supervisor, self._engines.work).serve()
             return time.perf_counter() - began, supervisor.tokens
 
 

@@ -32,15 +32,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hpo_service.channel import Channel, TrialLink
-from hpo_service.channel.pipe import ToSupervisor
-from hpo_service.domain.messages import Admit, Continue, Reported
 from hpo_service.domain.study.sections.data import DataSpec
 from hpo_service.domain.study.sections.model import ModelSpec
 from hpo_service.domain.study.sections.training import TrainingSpec
 from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.domain.trial.outcome import Outcome
 from hpo_service.domain.trial.stage import Stage
+from hpo_service.wire.child import Channel, TrialLink
+from hpo_service.wire.child.pipe import ToSupervisor
+from hpo_service.wire.messages import Admit, Continue, Reported
 
 LEAST_RATIO = 0.98
 AGREE = 1e-6
@@ -169,8 +169,8 @@ def our_run(engine: Any, config: TrialConfig, folder: Path) -> tuple[Outcome, Tr
 
 def make_model(folder: Path) -> str:
     """A random Llama of the quickstart's smaller shape, 1M weights: the smaller, the more a step's overhead shows."""
-    from hpo_service.training.corpus import source_documents
-    from hpo_service.training.family import FAMILY, train_tokenizer
+    from hpo_service.training.builtin.corpus import source_documents
+    from hpo_service.training.builtin.family import FAMILY, train_tokenizer
 
     recipe = FAMILY["llama-tiny"]
     tokenizer = train_tokenizer(source_documents(300_000), recipe.vocabulary)
@@ -197,12 +197,12 @@ def throughput(model: str, folder: Path, repeats: int, rows: int) -> dict[str, f
     """Run both sides in turn; the first pair warms up and is not counted."""
     from transformers import AutoModelForCausalLM
 
-    from hpo_service.training.residents import Residents
-    from hpo_service.training.solo import SoloEngine
+    from hpo_service.training.engines.solo import SoloEngine
+    from hpo_service.training.run.loaded_models import LoadedModels
 
-    residents, config = Residents(folder), trial(model, rows)
+    loaded, config = LoadedModels(folder), trial(model, rows)
     load = partial(AutoModelForCausalLM.from_pretrained, model)
-    engine = SoloEngine(residents, clock=clock)
+    engine = SoloEngine(loaded, clock=clock)
     pairs: dict[str, list[float]] = {"training": [], "whole": [], "ours": [], "plain": []}
     rows_of: list[list[dict[str, list[int]]]] = []
 
@@ -214,7 +214,7 @@ def throughput(model: str, folder: Path, repeats: int, rows: int) -> dict[str, f
         before = plain(number) if number % 2 else None
         ours, link, supervisor = our_run(engine, config, folder / f"trial-{number}")
         if not number:
-            parts = residents.rows(link, residents.base(link))
+            parts = loaded.rows(link, loaded.base(link))
             rows_of = [[plain_row(row) for row in part] for part in (parts.train, parts.validation)]
         theirs = before or plain(number)
         if max(abs(a - b) for a, b in zip(supervisor.curve, theirs["curve"], strict=True)) > AGREE:
@@ -236,10 +236,10 @@ def plain_row(row: Any) -> dict[str, list[int]]:
 
 def probe(model: str, folder: Path, rows: int, started: float) -> None:
     """As a fresh process: print the seconds to the first step of each trial, the first's from the process's start."""
-    from hpo_service.training.residents import Residents
-    from hpo_service.training.solo import SoloEngine
+    from hpo_service.training.engines.solo import SoloEngine
+    from hpo_service.training.run.loaded_models import LoadedModels
 
-    engine, seconds = SoloEngine(Residents(folder)), []
+    engine, seconds = SoloEngine(LoadedModels(folder)), []
     for number in range(LATER_TRIALS + 1):
         began = time.time() if number else started
         _, _, supervisor = our_run(engine, trial(model, rows), folder / f"probe-{number}")

@@ -17,13 +17,13 @@ from hpo_service.domain.trial.states import StudyState
 from hpo_service.errors import DatabaseUnavailableError, NotFoundError, ServedStudyFailedError
 from hpo_service.launch.devices import too_few_gpus
 from hpo_service.search.studies import OptunaStudies
-from hpo_service.service.evidence import Evidence, LoadScores, gather_evidence
-from hpo_service.service.queue import TrialQueue
-from hpo_service.service.reaper import Reaper
-from hpo_service.service.record import TrialRecord, read_record
-from hpo_service.service.snapshot import StudySnapshot, take_snapshot
-from hpo_service.service.stages import Stages
-from hpo_service.service.studies import Studies
+from hpo_service.service.stages.advance import Stages
+from hpo_service.service.studies.evidence import Evidence, LoadScores, gather_evidence
+from hpo_service.service.studies.lifecycle import Studies
+from hpo_service.service.studies.snapshot import StudySnapshot, take_snapshot
+from hpo_service.service.studies.trial_record import TrialRecord, read_record
+from hpo_service.service.trials.queue import TrialQueue
+from hpo_service.service.trials.reaper import Reaper
 from hpo_service.service.unreadable import Unreadable
 from hpo_service.settings import Settings
 from hpo_service.storage import migrations

@@ -96,8 +96,8 @@ def make_model(shape: Shape, folder: Path, *, smoke: bool) -> str:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from hpo_service.training.corpus import source_documents
-    from hpo_service.training.family import train_tokenizer
+    from hpo_service.training.builtin.corpus import source_documents
+    from hpo_service.training.builtin.family import train_tokenizer
 
     fields = {**shape.fields, **(TINY if smoke else {})}
     config = AutoConfig.for_model(shape.kind, **fields, bos_token_id=0, eos_token_id=1, pad_token_id=2)
@@ -114,7 +114,7 @@ def make_model(shape: Shape, folder: Path, *, smoke: bool) -> str:
 
 def write_rows(path: Path, count: int, chars: int) -> str:
     """Rows of plain text from the standard library's source, each long enough to be cut to full length."""
-    from hpo_service.training.corpus import source_documents
+    from hpo_service.training.builtin.corpus import source_documents
 
     text = "".join(source_documents(count * chars + 100_000))
     rows = [{"prompt": text[at : at + 8], "completion": text[at + 8 : at + chars]} for at in range(0, len(text), chars)]
@@ -152,8 +152,8 @@ def measure(shape: Shape, quantisation: str, folder: Path, repeats: int, *, smok
     from bitsandbytes.nn import Linear4bit
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    from hpo_service.training.residents import Residents
-    from hpo_service.training.solo import SoloEngine
+    from hpo_service.training.engines.solo import SoloEngine
+    from hpo_service.training.run.loaded_models import LoadedModels
 
     length = 64 if smoke else 1024
     data = write_rows(folder / "rows.jsonl", 60 if smoke else shape.rows, 8 * length)
@@ -181,16 +181,16 @@ def measure(shape: Shape, quantisation: str, folder: Path, repeats: int, *, smok
     found: dict[str, list[float]] = {"ours": [], "plain": [], "ours_gb": [], "plain_gb": []}
     operations, checkpointed = 0.0, False
     for number in range(repeats + 1):
-        residents = Residents(folder)
-        ours, ours_gb = _with_peak(lambda r=residents, n=number: our_run(SoloEngine(r), config, folder / f"t{n}"))
+        loaded = LoadedModels(folder)
+        ours, ours_gb = _with_peak(lambda r=loaded, n=number: our_run(SoloEngine(r), config, folder / f"t{n}"))
         outcome, link, _ = ours
-        base = residents.base(link)
+        base = loaded.base(link)
         operations = operations_per_token(base.model, length)
         checkpointed = config.training.checkpoints_activations(base.facts.parameters or 0, on_gpu=cuda)
-        parts = residents.rows(link, base)
+        parts = loaded.rows(link, base)
         train, validation = ([plain_row(row) for row in part] for part in (parts.train, parts.validation))
         del base
-        residents.release()
+        loaded.release()
         run = partial(
             plain_run, load, train, validation, str(folder), config, bf16=cuda, activation_checkpointing=checkpointed
         )

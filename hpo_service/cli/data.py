@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 app = typer.Typer(help="Look at the data of a study file.", no_args_is_help=True, rich_markup_mode=None)
-MODULE = "hpo_service.training.data_report"
+MODULE = "hpo_service.training.data.report"
 
 
 @app.callback()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hpo_service.domain.trial.states import TrialState
-from hpo_service.report.wording import configuration, measured
-from hpo_service.service.snapshot import StageView, StudySnapshot, TrialView
+from hpo_service.presentation.formatting import configuration, measured
+from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from rich.text import Text
 from hpo_service.cli.events import events, trial_name
 from hpo_service.cli.outlook import outlook, planned_stages
 from hpo_service.domain.trial.states import StudyState, TrialState
-from hpo_service.report.wording import configuration, duration, measured
-from hpo_service.service.snapshot import StageView, StudySnapshot, TrialView
+from hpo_service.presentation.formatting import configuration, duration, measured
+from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
 
 EVENTS = 4
 """Events shown under the picture."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import TrialState
-from hpo_service.report.wording import duration
-from hpo_service.service.snapshot import StageView, StudySnapshot
+from hpo_service.presentation.formatting import duration
+from hpo_service.service.studies.snapshot import StageView, StudySnapshot
 
 
 def planned_stages(spec: StudySpec) -> dict[Stage, int]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hpo_service.cli.live import LiveView
     from hpo_service.domain.study.spec import StudySpec
     from hpo_service.launch.local import LocalWorkers
-    from hpo_service.service.snapshot import StudySnapshot
+    from hpo_service.service.studies.snapshot import StudySnapshot
 
 REFRESH_SECONDS = 0.5
 """How often the live view reads the database."""
@@ -192,7 +192,8 @@ def conclude(service: Service, name: str, *, as_json: bool) -> int:
         StudyFailedError: the study ended without a result.
     """
     from hpo_service.cli.tables import verdict_json, verdict_table
-    from hpo_service.report import write_best, write_report
+    from hpo_service.presentation.exports import write_best
+    from hpo_service.presentation.report import write_report
 
     snapshot = service.snapshot(name)
     evidence = service.evidence(snapshot)

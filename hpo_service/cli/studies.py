@@ -94,7 +94,7 @@ def export(
 ) -> None:
     """Write a study as tables for pandas: trials, curves, attempts, and the score of every row of every trial."""
     from hpo_service.cli.console import print_json
-    from hpo_service.report import write_tables
+    from hpo_service.presentation.exports import write_tables
 
     service = open_service(storage)
     snapshot = service.snapshot(name)

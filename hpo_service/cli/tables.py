@@ -14,11 +14,11 @@ from rich.text import Text
 
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.states import TrialState
-from hpo_service.report.account import account
-from hpo_service.report.effort import effort
-from hpo_service.report.wording import configuration, device_time, duration, measured, number, perplexed
-from hpo_service.service.evidence import Configuration, Evidence, Verdict
-from hpo_service.service.snapshot import StageView, StudySnapshot, TrialView
+from hpo_service.presentation.cost import study_cost
+from hpo_service.presentation.formatting import configuration, device_time, duration, measured, number, perplexed
+from hpo_service.presentation.stage_summary import stage_summary
+from hpo_service.service.studies.evidence import Configuration, Evidence, Verdict
+from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
 
 if TYPE_CHECKING:
     from hpo_service.storage.workers import WorkerRow
@@ -115,7 +115,7 @@ def studies_table(snapshots: Iterable[StudySnapshot], unreadable: Mapping[str, s
 
 def study_tables(snapshot: StudySnapshot) -> list[RenderableType]:
     """Return a study with its stages, their trials and the reasons of every decision, part by part."""
-    spent = effort(snapshot)
+    spent = study_cost(snapshot)
     head = [
         Text.assemble((snapshot.name, "bold"), f"  {snapshot.state}: {snapshot.reason}"),
         Text(f"device time {device_time(spent.seconds)}, about {device_time(spent.saved)} saved by pruning"),
@@ -124,7 +124,7 @@ def study_tables(snapshot: StudySnapshot) -> list[RenderableType]:
 
 
 def _stage(snapshot: StudySnapshot, view: StageView) -> list[RenderableType]:
-    told = account(snapshot, view)
+    told = stage_summary(snapshot, view)
     is_loss = snapshot.spec.objective is None
     head = [
         Text.assemble((f"\n{view.stage}", "bold"), f"  {told.counts}"),
@@ -193,7 +193,7 @@ def worker_table(rows: Iterable[WorkerRow], now: float) -> Table:
 def verdict_json(snapshot: StudySnapshot, evidence: Evidence) -> dict[str, Any]:
     """Return what was found as plain data; numbers that are not finite become null."""
     comparison = evidence.comparison
-    spent = effort(snapshot)
+    spent = study_cost(snapshot)
     document: dict[str, Any] = plain(
         {
             "study": snapshot.name,

@@ -13,11 +13,11 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from hpo_service.cli.tables import STATE_STYLES, plain
-from hpo_service.domain.perplexity import perplexity
-from hpo_service.report.account import model_of
-from hpo_service.report.page import moment
-from hpo_service.report.wording import configuration, duration, measured, number, perplexed
-from hpo_service.service.record import TrialRecord
+from hpo_service.presentation.formatting import configuration, duration, measured, number, perplexed
+from hpo_service.presentation.perplexity import perplexity
+from hpo_service.presentation.report.page import moment
+from hpo_service.presentation.stage_summary import model_of
+from hpo_service.service.studies.trial_record import TrialRecord
 
 BARS = "▁▂▃▄▅▆▇█"
 _SHOWN_DIGEST = 12

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import sys
 
-from hpo_service.channel import Channel, Host, TrialLink, in_turn
 from hpo_service.domain.trial.outcome import Outcome
 from hpo_service.errors import TrialError
 from hpo_service.objective.command import run_command
 from hpo_service.objective.function import run_function
+from hpo_service.wire.child import Channel, Dispatcher, TrialLink, in_turn
 
 
 def run_objective(link: TrialLink) -> Outcome:
@@ -25,7 +25,7 @@ def run_objective(link: TrialLink) -> Outcome:
 def main() -> int:
     """Serve trials until the supervisor is gone."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    return Host(Channel.over_stdio(), in_turn(run_objective)).serve()
+    return Dispatcher(Channel.over_stdio(), in_turn(run_objective)).serve()
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ import threading
 from collections.abc import Iterator
 from typing import IO
 
-from hpo_service.channel import TrialLink
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.errors import AttemptError, TrialError
 from hpo_service.objective.context import TrialContext
+from hpo_service.wire.child import TrialLink
 
 POLL_SECONDS = 0.2
 """How often orders to stop are looked at while the command is silent."""

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from hpo_service.channel import Stopped, TrialLink
 from hpo_service.domain.study.search_space import ParameterValue
 from hpo_service.domain.trial.report import Report
 from hpo_service.errors import TrialError
+from hpo_service.wire.child import Stopped, TrialLink
 
 
 class TrialContext:

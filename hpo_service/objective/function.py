@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 import numbers
 
-from hpo_service.channel import TrialLink
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.errors import TrialError
 from hpo_service.objective.context import TrialContext
+from hpo_service.wire.child import TrialLink
 
 
 def run_function(name: str, link: TrialLink) -> Outcome:

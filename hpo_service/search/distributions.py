@@ -12,7 +12,7 @@ from hpo_service.domain.study.search_space import (
     SearchSpace,
     value_count,
 )
-from hpo_service.search.finite import value_at
+from hpo_service.search.grid import value_at
 
 
 def distribution_of(parameter: FloatParameter | IntParameter | CategoricalParameter) -> BaseDistribution:

@@ -15,7 +15,7 @@ from hpo_service.domain.study.search_space import (
     SearchSpace,
     value_count,
 )
-from hpo_service.search.finite import value_at
+from hpo_service.search.grid import value_at
 
 
 def halton(space: SearchSpace, *, seed: int, start: int) -> Iterator[dict[str, ParameterValue]]:

@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from hpo_service.domain.study.search_space import ParameterValue, SearchSpace
 from hpo_service.domain.study.sections.search import SearchSpec
 from hpo_service.search.distributions import distribution_of, holds
-from hpo_service.search.finite import on_grid, shuffled, value_at
+from hpo_service.search.grid import on_grid, shuffled, value_at
 from hpo_service.search.quasirandom import halton
 from hpo_service.search.view import view_of
 

@@ -15,7 +15,7 @@ from hpo_service.domain.study.search_space import ParameterValue, SearchSpace, c
 from hpo_service.domain.study.sections.search import SearchSpec
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import ConflictError, DatabaseUnavailableError, SchemaError
-from hpo_service.search.finite import shuffled
+from hpo_service.search.grid import shuffled
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

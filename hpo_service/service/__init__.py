@@ -1,1 +1,1 @@
-"""The study manager: lifecycle of studies, claim/report/finish of trials, stages, reaper and reports."""
+"""The study manager: lifecycle of studies, the queue of trials, stages."""

@@ -12,21 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpo_service.channel import Channel, Host
-from hpo_service.training.follower import end_with_launcher, follow, stand_back
+from hpo_service.training.device.libraries import keep_quiet
+from hpo_service.training.distributed.follower import end_with_launcher, follow, stand_back
+from hpo_service.wire.child import Channel, Dispatcher
 
 if TYPE_CHECKING:
-    from hpo_service.training.solo import SoloEngine
+    from hpo_service.training.engines.solo import SoloEngine
 
-# What the supervisor reads on our standard error should be ours; none of this changes a number.
-QUIET = {
-    "TOKENIZERS_PARALLELISM": "false",
-    "TRANSFORMERS_VERBOSITY": "error",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
-    "BITSANDBYTES_NOWELCOME": "1",
-}
 # Seconds the libraries may take to be imported, from a slow network disk.
 IMPORT_SECONDS = 600.0
 
@@ -44,11 +36,11 @@ def main() -> int:
     channel = Channel.over_stdio()
     with channel.busy("starting", IMPORT_SECONDS), uncollected():
         engine = start(rank)
-        from hpo_service.training.engines import Engines
-        from hpo_service.training.faults import is_fatal
-        from hpo_service.training.packed.engine import PackedEngine
-    engines = Engines(engine, PackedEngine(engine.residents, engine.run))
-    status = Host(channel, engines.work, is_fatal).serve()
+        from hpo_service.training.device.faults import is_fatal
+        from hpo_service.training.engines.choose import Engines
+        from hpo_service.training.engines.packed.engine import PackedEngine
+    engines = Engines(engine, PackedEngine(engine.loaded, engine.run))
+    status = Dispatcher(channel, engines.work, is_fatal).serve()
     if status == 0:
         engine.ranks.call(None)
     return status
@@ -58,18 +50,17 @@ def start(rank: int) -> SoloEngine:
     """Import the libraries and make an engine; where a launcher started several processes, meet the others."""
     use_one_device(rank)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    keep_quiet()
     # libraries speak to each other's authors; neither line is about anything that a user could change
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    from hpo_service.training.faults import set_threads
-    from hpo_service.training.ranks import Ranks
-    from hpo_service.training.residents import Residents
-    from hpo_service.training.solo import SoloEngine
+    from hpo_service.training.device.faults import set_threads
+    from hpo_service.training.distributed.process_group import ProcessGroup
+    from hpo_service.training.engines.solo import SoloEngine
+    from hpo_service.training.run.loaded_models import LoadedModels
 
     set_threads()
-    return SoloEngine(Residents(cache_folder(), Ranks.join()))
+    return SoloEngine(LoadedModels(cache_folder(), ProcessGroup.join()))
 
 
 @contextmanager

@@ -17,7 +17,8 @@ from typing import IO
 import psutil
 from pydantic import ValidationError
 
-from hpo_service.domain.messages import (
+from hpo_service.errors import ChildError
+from hpo_service.wire.messages import (
     FROM_CHILD,
     Admit,
     Capacity,
@@ -30,7 +31,6 @@ from hpo_service.domain.messages import (
     Started,
     Stop,
 )
-from hpo_service.errors import ChildError
 
 SHUTDOWN_SECONDS = 10.0
 """How long a child may take to exit after `shutdown` before it is killed."""

@@ -9,24 +9,24 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from hpo_service.domain.messages import Capacity, Continue, Failed, Finished, Heartbeat, Reported, Started
 from hpo_service.domain.trial.assignment import Assignment
 from hpo_service.domain.trial.decision import Decision
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import ChildError, DatabaseUnavailableError, NotFoundError
 from hpo_service.failpoint import reach
-from hpo_service.journal import recall
-from hpo_service.service.queue import TrialQueue
-from hpo_service.service.reaper import Reaper
-from hpo_service.service.stages import Stages
+from hpo_service.service.stages.advance import Stages
+from hpo_service.service.trials.queue import TrialQueue
+from hpo_service.service.trials.reaper import Reaper
+from hpo_service.wire.messages import Capacity, Continue, Failed, Finished, Heartbeat, Reported, Started
+from hpo_service.wire.undelivered import recall
 from hpo_service.worker.child import OBJECTIVE, Child, FromChildMessage, training_command
-from hpo_service.worker.held import HeldTrial, prepare_folder, trial_folder
-from hpo_service.worker.holdings import Holdings
-from hpo_service.worker.keeper import Keeper, StartChild
-from hpo_service.worker.leaving import Leaving
+from hpo_service.worker.child_slot import ChildSlot, StartChild
+from hpo_service.worker.held_trial import HeldTrial, prepare_folder, trial_folder
+from hpo_service.worker.held_trials import HeldTrials
 from hpo_service.worker.options import WorkerOptions
 from hpo_service.worker.outbox import Outbox
+from hpo_service.worker.shutdown import ShutdownSignals
 
 TICK_SECONDS = 0.5
 """Longest wait for a message before signals, leases and hangs are looked at again."""
@@ -79,9 +79,9 @@ class Supervisor:
         self._jitter = random.Random(options.id)
         self._outbox = Outbox(clock, self._jitter)
         log_file = options.output / "logs" / f"worker-{options.id}.log"
-        self._keeper = Keeper(log_file, options.environment, clock, start_child)
-        self._held = Holdings(queue, self._outbox, self._keeper, clock, self._freed)
-        self._leaving = Leaving(clock, options.drain_seconds)
+        self._slot = ChildSlot(log_file, options.environment, clock, start_child)
+        self._held = HeldTrials(queue, self._outbox, self._slot, clock, self._freed)
+        self._shutdown = ShutdownSignals(clock, options.drain_seconds)
         self._claimed = 0
         self._aborted = False
         self._told = ""
@@ -90,7 +90,7 @@ class Supervisor:
 
     def run(self) -> None:
         """Work until there is nothing left to do, or until told to stop."""
-        with self._leaving:
+        with self._shutdown:
             try:
                 while not self._done():
                     self._obey_signals()
@@ -101,12 +101,12 @@ class Supervisor:
                     self._renew()
                     self._watch()
             finally:
-                self._keeper.close()
+                self._slot.close()
 
     def _done(self) -> bool:
         if self._held or len(self._outbox):
             return self._aborted
-        if self._leaving.reason:
+        if self._shutdown.reason:
             return True
         if self._options.max_trials is not None and self._claimed >= self._options.max_trials:
             return True
@@ -135,20 +135,20 @@ class Supervisor:
     # --- signals -----------------------------------------------------------------------------------------------
 
     def _obey_signals(self) -> None:
-        if self._leaving.begin():
-            log.info("%s: saving checkpoints and giving trials back", self._leaving.reason)
+        if self._shutdown.begin():
+            log.info("%s: saving checkpoints and giving trials back", self._shutdown.reason)
             for held in self._held:
-                self._held.tell(held, Decision(action="release", reason=self._leaving.reason))
-        if self._leaving.at_once:
+                self._held.tell(held, Decision(action="release", reason=self._shutdown.reason))
+        if self._shutdown.at_once:
             self._abort()
 
     def _abort(self) -> None:
         """Give up on checkpoints: end the child and give the trials back as they are."""
         self._aborted = True
-        self._keeper.kill()
+        self._slot.kill()
         self._outbox.hurry()
         for held in self._held.live:
-            reason = f"{self._leaving.reason}; aborted before it could save"
+            reason = f"{self._shutdown.reason}; aborted before it could save"
             self._held.settle(held, Outcome(kind=OutcomeKind.RELEASED, reason=reason))
         self._outbox.flush()
 
@@ -168,12 +168,12 @@ class Supervisor:
     @property
     def _room(self) -> int:
         """Trials that may be held: what the child offers, but no more than the study of those that it has allows."""
-        return min([self._keeper.slots, *(held.assignment.slots for held in self._held.live)])
+        return min([self._slot.slots, *(held.assignment.slots for held in self._held.live)])
 
     def _may_claim(self) -> bool:
         limit = self._options.max_trials
         return (
-            not self._leaving.reason
+            not self._shutdown.reason
             and len(self._held.live) < self._room
             and self._clock() >= self._claim_at
             and not len(self._outbox)
@@ -220,11 +220,11 @@ class Supervisor:
         own = held.assignment.config.objective is not None
         command = OBJECTIVE if own else training_command(held.assignment.gpus)
         try:
-            return self._keeper.child_for(command, alone=self._held.live == [held])
+            return self._slot.child_for(command, alone=self._held.live == [held])
         except OSError as error:
             reason = f"worker {self._options.id} cannot start a child process: {error}"
             self._held.settle(held, Outcome(kind=OutcomeKind.RELEASED, reason=reason))
-            raise ChildError(f"{reason}; see that {self._keeper.log} can be written and memory is left") from error
+            raise ChildError(f"{reason}; see that {self._slot.log} can be written and memory is left") from error
 
     # --- the child ---------------------------------------------------------------------------------------------
 
@@ -232,7 +232,7 @@ class Supervisor:
         wait = TICK_SECONDS
         if not self._held:
             wait = min(wait, max(0.0, self._claim_at - self._clock()))
-        child = self._keeper.child
+        child = self._slot.child
         if child is None:
             self._sleep(wait)
             return
@@ -240,19 +240,19 @@ class Supervisor:
             message = child.receive(wait)
             while message is not None:
                 self._hear(message)
-                message = child.receive(0.0) if self._keeper.child is child else None
+                message = child.receive(0.0) if self._slot.child is child else None
         except ChildError as error:
             self._lose_child(str(error))
 
     def _hear(self, message: FromChildMessage) -> None:
         if isinstance(message, Heartbeat):
-            self._keeper.activity = message.activity
+            self._slot.activity = message.activity
             self._held.progress(message.progress)
         elif isinstance(message, Capacity):
             line = f"up to {message.slots} trial{'s' * (message.slots > 1)} at once: {message.reason}"
             if line != self._told:
                 log.info(line)
-            self._told, self._keeper.slots = line, message.slots
+            self._told, self._slot.slots = line, message.slots
         else:
             self._hear_about(message)
 
@@ -284,7 +284,7 @@ class Supervisor:
         self._held.report(held, message.report)
         # While the database is away the child trains on; a decision that comes later still reaches it.
         if held.asked is None:
-            self._keeper.send(Continue(trial=held.key))
+            self._slot.send(Continue(trial=held.key))
 
     def _fail(self, held: HeldTrial, message: Failed) -> None:
         log.warning("%s: %s", held.key, message.reason)
@@ -295,7 +295,7 @@ class Supervisor:
 
     def _lose_child(self, reason: str, culprit: HeldTrial | None = None) -> None:
         """End the child; what it held is tried again, and counts as an error unless the fault was another's."""
-        self._keeper.kill()
+        self._slot.kill()
         for held in self._held.live:
             log.warning("%s: %s", held.key, reason)
             kind = OutcomeKind.ERROR if culprit in (None, held) else OutcomeKind.RELEASED
@@ -303,10 +303,10 @@ class Supervisor:
 
     def _watch(self) -> None:
         """Kill a child that is silent, or goes on with what it was told to stop, for too long."""
-        if self._keeper.child is None or not self._held.live:
+        if self._slot.child is None or not self._held.live:
             return
-        limit, log_file = min(held.assignment.hang_seconds for held in self._held.live), self._keeper.log
-        if self._keeper.hangs(limit):
+        limit, log_file = min(held.assignment.hang_seconds for held in self._held.live), self._slot.log
+        if self._slot.hangs(limit):
             self._lose_child(f"the child was silent for {limit:g} s and was killed; its log is {log_file}")
         for held in self._held.live:
             if held.asked is not None and self._clock() - held.asked_at > held.assignment.hang_seconds:
@@ -323,11 +323,11 @@ class Supervisor:
         leases = [held.assignment.lease_seconds / RENEWALS_PER_LEASE for held in ours]
         asked_at = self._clock()
         progress = {held.assignment.lease: held.progress for held in ours}
-        renewal = self._ask(lambda: self._queue.renew(self._options.id, progress, self._keeper.activity), default=None)
+        renewal = self._ask(lambda: self._queue.renew(self._options.id, progress, self._slot.activity), default=None)
         if renewal is not None:
             self._renew_at = asked_at + min(leases, default=BEAT_SECONDS)
             if renewal.draining:
-                self._leaving.ask("the worker was told to drain")
+                self._shutdown.ask("the worker was told to drain")
         for held in ours:
             decision = renewal.decisions.get(held.assignment.lease) if renewal is not None else None
             if decision is None:

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 from hpo_service.bootstrap import Service
-from hpo_service.service.snapshot import StudySnapshot
+from hpo_service.service.studies.snapshot import StudySnapshot
 from hpo_service.settings import Settings
 
 PATIENCE = 240.0

@@ -131,7 +131,7 @@ def nll_by_plain_peft(adapter: Path, spec: dict[str, Any]) -> float:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from hpo_service.domain.study.sections.data import DataSpec
-    from hpo_service.training.rows import prepare_rows
+    from hpo_service.training.data.rows import prepare_rows
 
     name = spec["model"]["target"]
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(name), adapter).eval()

@@ -9,7 +9,7 @@ from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import StudyState, TrialState
-from hpo_service.service.assignment import trial_config
+from hpo_service.service.trials.assignment import trial_config
 from hpo_service.settings import Settings
 from tests.acceptance.home import PATIENCE
 from tests.training.tiny import Trainee, pairs, save_tiny_llama, write_rows

@@ -11,7 +11,7 @@ import pytest
 from hpo_service.bootstrap import Service
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.states import StudyState, TrialState
-from hpo_service.service.snapshot import TrialView
+from hpo_service.service.studies.snapshot import TrialView
 from hpo_service.settings import Settings
 from tests.acceptance.home import PATIENCE, wait_until
 from tests.training.tiny import pairs, save_tiny_llama, write_rows

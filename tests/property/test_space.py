@@ -19,7 +19,7 @@ from hpo_service.domain.study.search_space import (
 )
 from hpo_service.domain.study.sections.search import SearchSpec
 from hpo_service.search.distributions import distribution_of, holds, internal_value
-from hpo_service.search.finite import shuffled
+from hpo_service.search.grid import shuffled
 from hpo_service.search.quasirandom import halton
 from hpo_service.search.samplers import SAMPLERS, Question
 

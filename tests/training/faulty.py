@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from transformers import Trainer
 
-from hpo_service.training import solo
+from hpo_service.training.engines import solo
 
 CUDA = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.10 GiB"
 CPU = "[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"

@@ -13,8 +13,8 @@ from hpo_service.training import __main__ as trainer
 def add_faults() -> None:
     import torch
 
-    from hpo_service.training.shares import SharingTrainer
-    from hpo_service.training.solo import SoloEngine
+    from hpo_service.training.engines.data_parallel import SharingTrainer
+    from hpo_service.training.engines.solo import SoloEngine
 
     run, compute_loss = SoloEngine.run, SharingTrainer.compute_loss
     trial = [""]

@@ -11,8 +11,15 @@ from transformers import AutoModelForCausalLM, BertConfig, BertForMaskedLM, GPT2
 from hpo_service.domain.study.hyperparameters import Hyperparameters
 from hpo_service.domain.study.sections.model import ModelSpec
 from hpo_service.errors import ModelError
-from hpo_service.training.adapter import lora_config, target_modules, trainable
-from hpo_service.training.base import BaseKey, compute_dtype, describe_model, fingerprint, load_base, parameter_count
+from hpo_service.training.models.adapter import lora_config, target_modules, trainable
+from hpo_service.training.models.base import (
+    BaseKey,
+    compute_dtype,
+    describe_model,
+    fingerprint,
+    load_base,
+    parameter_count,
+)
 from tests.training.tiny import byte_tokenizer, save_tiny_llama
 
 

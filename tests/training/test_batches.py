@@ -19,15 +19,15 @@ from transformers import (
     Qwen3Config,
 )
 
-from hpo_service.domain.messages import Stop
 from hpo_service.domain.study.sections.model import ModelSpec
 from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.errors import ModelError
-from hpo_service.training.base import BaseKey, load_base
-from hpo_service.training.batches import Batches, LengthGrouped, check_rows_stay_apart, deal, lay
-from hpo_service.training.residents import Residents
-from hpo_service.training.solo import SoloEngine
-from hpo_service.training.tokens import IGNORED, TokenRow
+from hpo_service.training.data.batches import Batches, LengthGrouped, check_rows_stay_apart, deal, lay
+from hpo_service.training.data.tokens import IGNORED, TokenRow
+from hpo_service.training.engines.solo import SoloEngine
+from hpo_service.training.models.base import BaseKey, load_base
+from hpo_service.training.run.loaded_models import LoadedModels
+from hpo_service.wire.messages import Stop
 from tests.training.tiny import byte_tokenizer
 
 SHAPE = {"vocab_size": 259, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -167,7 +167,7 @@ def test_a_released_trial_goes_on_exactly_in_its_second_epoch(trainee, tmp_path,
     released = trainee.run(config, "parts", at_progress=(0.7, RELEASE))
     first = [report.value for report in trainee.reports]
     assert released.kind is OutcomeKind.RELEASED
-    resumed = trainee.run(config, "parts", engine=SoloEngine(Residents(tmp_path / "other")))
+    resumed = trainee.run(config, "parts", engine=SoloEngine(LoadedModels(tmp_path / "other")))
     assert trainee.started.resumed_at >= 0.7
     assert first + [report.value for report in trainee.reports] == expected
     assert resumed.validation == whole.validation

@@ -7,13 +7,13 @@ import shutil
 import pytest
 import torch
 
-from hpo_service.domain.messages import Stop
 from hpo_service.domain.trial.outcome import OutcomeKind
-from hpo_service.training import checkpoint as module
-from hpo_service.training.checkpoint import CheckpointStore, Identity, replace_folder
-from hpo_service.training.residents import Residents
-from hpo_service.training.solo import SoloEngine
-from hpo_service.training.watch import Watch
+from hpo_service.training.engines.solo import SoloEngine
+from hpo_service.training.run import checkpoint as module
+from hpo_service.training.run.checkpoint import CheckpointStore, Identity, replace_folder
+from hpo_service.training.run.loaded_models import LoadedModels
+from hpo_service.training.run.monitor import Monitor
+from hpo_service.wire.messages import Stop
 
 RELEASE = Stop(trial="t", reason="the node is needed", checkpoint=True)
 
@@ -48,7 +48,7 @@ def test_a_released_trial_goes_on_as_if_it_had_not_been_stopped(trainee, tmp_pat
     first = curve(trainee)
     assert (released.kind, released.reason) == (OutcomeKind.RELEASED, RELEASE.reason)
     assert 0 < len(first) < len(expected)
-    resumed = trainee.run(config, "parts", engine=SoloEngine(Residents(tmp_path)))
+    resumed = trainee.run(config, "parts", engine=SoloEngine(LoadedModels(tmp_path)))
     assert trainee.started.resumed_at >= 0.37
     assert first + curve(trainee) == expected
     assert resumed.validation == whole.validation
@@ -69,7 +69,7 @@ def test_a_killed_trial_is_resumed_exactly_from_its_last_evaluation(trainee, tmp
 
     with pytest.raises(Killed):
         trainee.run(config, "killed", decide=kill)
-    resumed = trainee.run(config, "killed", engine=SoloEngine(Residents(tmp_path)))
+    resumed = trainee.run(config, "killed", engine=SoloEngine(LoadedModels(tmp_path)))
     assert trainee.started.resumed_at == pytest.approx((kill_after - 1) / 4, abs=0.1)
     assert curve(trainee) == expected[kill_after - 1 :]
     assert resumed.validation == whole.validation
@@ -83,7 +83,7 @@ def test_a_trial_killed_after_its_last_evaluation_need_not_be_trained_again(trai
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("hpo_service.training.solo.conclude", killed)
+        patch.setattr("hpo_service.training.engines.solo.conclude", killed)
         with pytest.raises(Killed):
             trainee.run(config, "killed")
     resumed = trainee.run(config, "killed")
@@ -197,18 +197,18 @@ def test_checkpoints_that_cost_too_much_are_written_less_often(trainee, monkeypa
     now = [0.0]
     saves = []
 
-    def slow(store, step, course, write):
-        saves.append(course.evaluations)
+    def slow(store, step, history, write):
+        saves.append(history.evaluations)
         now[0] += 10.0
 
     monkeypatch.setattr(CheckpointStore, "save", slow)
     watch_clock = lambda: now.__setitem__(0, now[0] + 1.0) or now[0]  # noqa: E731
-    plain = Watch.__init__
+    plain = Monitor.__init__
 
     def with_clock(self, *args, **fields):
         plain(self, *args, **{**fields, "clock": watch_clock})
 
-    monkeypatch.setattr(Watch, "__init__", with_clock)
+    monkeypatch.setattr(Monitor, "__init__", with_clock)
     trainee.run(trainee.config(evaluations_per_epoch=7, effective_batch=4))
     assert saves == [1]
 

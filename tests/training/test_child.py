@@ -8,11 +8,11 @@ import sys
 import pytest
 import torch
 
-from hpo_service.domain.messages import FROM_CHILD, Admit, Continue, Shutdown, Stop
 from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.errors import DataError
 from hpo_service.training.__main__ import cache_folder, use_one_device
-from hpo_service.training.faults import is_fatal, set_threads
+from hpo_service.training.device.faults import is_fatal, set_threads
+from hpo_service.wire.messages import FROM_CHILD, Admit, Continue, Shutdown, Stop
 from tests.training.tiny import pairs, write_rows
 
 

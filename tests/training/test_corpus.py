@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hpo_service.errors import DataError
-from hpo_service.training.corpus import docstring_pairs, first_sentence, source_documents
+from hpo_service.training.builtin.corpus import docstring_pairs, first_sentence, source_documents
 
 LIBRARY = '''\
 """The module says what it is for."""

@@ -4,10 +4,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from hpo_service.training import evaluation
-from hpo_service.training.evaluation import evaluate
-from hpo_service.training.formats import Example
-from hpo_service.training.tokens import IGNORED, tokenise
+from hpo_service.training.data.formats import Example
+from hpo_service.training.data.tokens import IGNORED, tokenise
+from hpo_service.training.scoring import evaluation
+from hpo_service.training.scoring.evaluation import evaluate
 from tests.training.tiny import byte_tokenizer, pairs
 
 

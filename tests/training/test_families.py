@@ -7,11 +7,11 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from hpo_service.domain.messages import Stop
 from hpo_service.domain.trial.outcome import OutcomeKind
-from hpo_service.training.base import BaseKey, load_base
-from hpo_service.training.residents import Residents
-from hpo_service.training.solo import SoloEngine
+from hpo_service.training.engines.solo import SoloEngine
+from hpo_service.training.models.base import BaseKey, load_base
+from hpo_service.training.run.loaded_models import LoadedModels
+from hpo_service.wire.messages import Stop
 from tests.training.families import FAMILIES, save_family
 from tests.training.test_solo import plain_loss, plain_rows
 from tests.training.tiny import Trainee, pairs, write_rows
@@ -69,5 +69,5 @@ def test_quantised_bases_train_on_the_cpu_stay_as_they_are_and_reload(family, qu
     with torch.no_grad():
         loss = plain_loss(PeftModel.from_pretrained(base, whole.adapter), plain_rows(trainee.llama, rows, "test"))
     assert loss == pytest.approx(whole.test.mean, abs=1e-4)
-    trainee.run(asked, "fresh", engine=SoloEngine(Residents(Path(tmp_path))))
+    trainee.run(asked, "fresh", engine=SoloEngine(LoadedModels(Path(tmp_path))))
     assert trainee.reports[-1].value == whole.value

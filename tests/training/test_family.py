@@ -10,11 +10,11 @@ from filelock import FileLock
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hpo_service.errors import ModelError
-from hpo_service.training import cache as cache_module
-from hpo_service.training.architecture import Architecture
-from hpo_service.training.corpus import source_documents
-from hpo_service.training.family import FAMILY, Recipe, is_builtin, resolve_model, token_stream, train_tokenizer
-from hpo_service.training.pretraining import Plan
+from hpo_service.training.builtin.architecture import Architecture
+from hpo_service.training.builtin.corpus import source_documents
+from hpo_service.training.builtin.family import FAMILY, Recipe, is_builtin, resolve_model, token_stream, train_tokenizer
+from hpo_service.training.builtin.pretraining import Plan
+from hpo_service.training.files import node_cache as cache_module
 
 NAME = "builtin:llama-mini"
 MINI = Recipe(

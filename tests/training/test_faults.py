@@ -5,7 +5,7 @@ import math
 import pytest
 
 from hpo_service.domain.trial.outcome import OutcomeKind
-from hpo_service.training.course import SCALER_TRIES, Course
+from hpo_service.training.run.history import SCALER_TRIES, History
 from tests.training.faulty import Faults
 
 
@@ -41,14 +41,14 @@ def test_a_number_that_is_none_prunes_at_its_step_and_spoils_no_other_trial(trai
 
 
 def test_one_gradient_that_is_no_number_is_enough_without_a_loss_scaler():
-    course = Course()
-    assert course.add_norm(1e30) == ""
-    assert course.add_norm(math.inf) == "diverged: the gradient norm became inf"
+    history = History()
+    assert history.add_norm(1e30) == ""
+    assert history.add_norm(math.inf) == "diverged: the gradient norm became inf"
 
 
 def test_a_loss_scaler_may_skip_steps_until_it_has_found_its_scale():
-    course = Course()
-    answers = [course.add_norm(math.inf, SCALER_TRIES) for _ in range(SCALER_TRIES)]
+    history = History()
+    answers = [history.add_norm(math.inf, SCALER_TRIES) for _ in range(SCALER_TRIES)]
     assert answers == [""] * 19 + ["diverged: the gradient norm became inf in 20 steps in a row"]
-    course.add_norm(1.0, SCALER_TRIES)
-    assert course.add_norm(math.nan, SCALER_TRIES) == ""
+    history.add_norm(1.0, SCALER_TRIES)
+    assert history.add_norm(math.nan, SCALER_TRIES) == ""

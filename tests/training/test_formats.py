@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpo_service.errors import DataError
-from hpo_service.training.formats import detect_format, read_examples
-from hpo_service.training.source import RawRow
-from hpo_service.training.split import loose_key
+from hpo_service.training.data.formats import detect_format, read_examples
+from hpo_service.training.data.source import RawRow
+from hpo_service.training.data.split import loose_key
 
 
 def rows(*fields):

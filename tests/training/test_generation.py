@@ -9,14 +9,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from hpo_service.domain.messages import Stop
 from hpo_service.domain.study.sections.evaluation import EvaluationSpec
 from hpo_service.domain.trial.outcome import OutcomeKind
-from hpo_service.training import generation
-from hpo_service.training.examination import chosen
-from hpo_service.training.formats import Example
-from hpo_service.training.generation import Question, end_ids, generate, question_of
-from hpo_service.training.tokens import IGNORED, TokenRow, tokenise
+from hpo_service.training.data.formats import Example
+from hpo_service.training.data.tokens import IGNORED, TokenRow, tokenise
+from hpo_service.training.run.task_metrics import chosen
+from hpo_service.training.scoring import generation
+from hpo_service.training.scoring.generation import Question, end_ids, generate, question_of
+from hpo_service.wire.messages import Stop
 from tests.training.tiny import CHAT_TEMPLATE, byte_tokenizer, pairs, write_rows
 
 PROMPTS = [[0, 40, 41, 42], [0, 50], [0, 60, 61], [0, *range(70, 90)], [0, 33]]
@@ -183,7 +183,7 @@ def test_a_cancelled_trial_does_not_answer_on(trainee, monkeypatch):
         job.link.take(Stop(trial="t", reason="a person said so"))
         return plain(job, model, prompts)
 
-    from hpo_service.training import solo
+    from hpo_service.training.engines import solo
 
     plain = solo.write_answers
     monkeypatch.setattr(solo, "write_answers", ask)

@@ -23,23 +23,23 @@ from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
 from hpo_service.bootstrap import Service
-from hpo_service.domain.messages import Stop
 from hpo_service.domain.study.hyperparameters import Hyperparameters, Optimizer, Scheduler
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.domain.trial.report import Report
 from hpo_service.errors import DataError, ModelError, UnfitError
 from hpo_service.settings import Settings
-from hpo_service.training.adapter import trainable
-from hpo_service.training.base import BaseKey, load_base
-from hpo_service.training.pieces import pieces
-from hpo_service.training.plan import Plan
-from hpo_service.training.ranks import Ranks
-from hpo_service.training.residents import Residents
-from hpo_service.training.schedules import SCHEDULES, own_schedule
-from hpo_service.training.solo import SoloEngine
-from hpo_service.training.tokens import TokenRow
-from hpo_service.training.trainer import build_trainer
+from hpo_service.training.data.pieces import pieces
+from hpo_service.training.data.tokens import TokenRow
+from hpo_service.training.distributed.process_group import ProcessGroup
+from hpo_service.training.engines.solo import SoloEngine
+from hpo_service.training.engines.trainer import build_trainer
+from hpo_service.training.models.adapter import trainable
+from hpo_service.training.models.base import BaseKey, load_base
+from hpo_service.training.run.loaded_models import LoadedModels
+from hpo_service.training.run.schedules import SCHEDULES, own_schedule
+from hpo_service.training.run.steps import Plan
+from hpo_service.wire.messages import Stop
 from tests.training.test_solo import plain_loss, plain_rows
 from tests.training.tiny import Trainee, byte_tokenizer, pairs, save_tiny_llama, write_rows
 
@@ -73,7 +73,7 @@ def values(trainee):
 @pytest.fixture(scope="module")
 def undisturbed(shared) -> list[float]:
     """What a plain trial gives on a base that has served nobody."""
-    shared.run(config(shared, lora_dropout=0.1), "undisturbed", engine=SoloEngine(Residents(shared.folder)))
+    shared.run(config(shared, lora_dropout=0.1), "undisturbed", engine=SoloEngine(LoadedModels(shared.folder)))
     return values(shared)
 
 
@@ -99,9 +99,9 @@ def test_a_base_is_kept_where_it_is_bitwise_as_good_as_new_and_loaded_again_wher
 ):
     loads = []
     monkeypatch.setattr(
-        "hpo_service.training.residents.load_base", lambda *a, **k: loads.append(a) or load_base(*a, **k)
+        "hpo_service.training.run.loaded_models.load_base", lambda *a, **k: loads.append(a) or load_base(*a, **k)
     )
-    engine = SoloEngine(Residents(quick.folder))
+    engine = SoloEngine(LoadedModels(quick.folder))
     first = config(quick, seed=3, **before)
     quick.run(first, "before", engine=engine)
     quick.run(config(quick, lora_dropout=0.1), "after", engine=engine)
@@ -169,9 +169,11 @@ def test_attention_is_as_chosen_and_agrees(quick):
 
 
 def test_a_configuration_that_does_not_fit_together_is_told_before_anything_is_loaded(quick, monkeypatch):
-    monkeypatch.setattr("hpo_service.training.residents.load_base", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr("hpo_service.training.run.loaded_models.load_base", lambda *_, **__: pytest.fail("loaded"))
     with pytest.raises(UnfitError, match="6 heads do not cut a width of 32"):
-        quick.run(config(quick, BYTES, **{**SCRATCH, "scratch_heads": 6}), engine=SoloEngine(Residents(quick.folder)))
+        quick.run(
+            config(quick, BYTES, **{**SCRATCH, "scratch_heads": 6}), engine=SoloEngine(LoadedModels(quick.folder))
+        )
 
 
 @pytest.mark.parametrize(
@@ -265,7 +267,7 @@ def test_lora_plus_gives_b_a_larger_rate_and_keeps_decay(quick, tmp_path):
     row = TokenRow(np.arange(9, dtype=np.int32), np.arange(9, dtype=np.int32))
     with trainable(base.model, asked.training, 1) as model:
         trainer = build_trainer(
-            asked, Plan.of(asked.training, 1), base, [row], model, TrainerCallback(), str(tmp_path), Ranks()
+            asked, Plan.of(asked.training, 1), base, [row], model, TrainerCallback(), str(tmp_path), ProcessGroup()
         )
         groups = trainer.create_optimizer().param_groups
         rates = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}

@@ -7,7 +7,7 @@ import pytest
 
 from hpo_service.domain.study.sections.evaluation import METRICS
 from hpo_service.errors import TrialError
-from hpo_service.training.metrics import BUILTIN, Sample, common_subsequence, measure
+from hpo_service.training.scoring.metrics import BUILTIN, Sample, common_subsequence, measure
 
 
 def sample(prediction, reference):

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from hpo_service.domain.messages import Started
 from hpo_service.domain.trial.outcome import OutcomeKind
-from hpo_service.training import residents
-from hpo_service.training.faults import is_out_of_memory
-from hpo_service.training.memory import CAP
+from hpo_service.training.device.faults import is_out_of_memory
+from hpo_service.training.run import loaded_models as loaded
+from hpo_service.training.run.device_memory import CAP
+from hpo_service.wire.messages import Started
 from tests.training.faulty import CPU, CUDA, ERRORS, Faults
 
 # 54 training rows: four optimizer steps of 16 rows, seven micro-batches of 8.
@@ -149,7 +149,7 @@ def test_a_base_that_does_not_fit_is_infeasible(trainee, monkeypatch):
         raise torch.cuda.OutOfMemoryError(CUDA)
 
     with monkeypatch.context() as patch:
-        patch.setattr(residents, "load_base", load)
+        patch.setattr(loaded, "load_base", load)
         outcome = trainee.run(trainee.config(), "bad")
     assert outcome.kind is OutcomeKind.INFEASIBLE
     assert outcome.restart
@@ -159,7 +159,7 @@ def test_a_base_that_does_not_fit_is_infeasible(trainee, monkeypatch):
 
 def test_a_model_too_large_for_the_cap_is_refused_before_it_is_loaded(trainee, monkeypatch):
     monkeypatch.setenv(CAP, "0.5")
-    monkeypatch.setattr(residents, "load_base", None)
+    monkeypatch.setattr(loaded, "load_base", None)
     outcome = trainee.run(trainee.config())
     assert outcome.kind is OutcomeKind.INFEASIBLE
     assert not outcome.restart

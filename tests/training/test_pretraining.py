@@ -7,9 +7,9 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from hpo_service.errors import DataError
-from hpo_service.training.architecture import Architecture
-from hpo_service.training.family import token_stream, train_tokenizer
-from hpo_service.training.pretraining import Outcome, Plan, pretrain
+from hpo_service.training.builtin.architecture import Architecture
+from hpo_service.training.builtin.family import token_stream, train_tokenizer
+from hpo_service.training.builtin.pretraining import Outcome, Plan, pretrain
 
 TEXT = "def spam(eggs):\n    return eggs + 1\n\n"
 SHAPE = Architecture(hidden_size=32, intermediate_size=64, layers=1, heads=2, positions=64)

@@ -8,11 +8,11 @@ import pytest
 
 from hpo_service.domain.study.sections.data import DataSpec, SplitSpec
 from hpo_service.errors import DataError
-from hpo_service.training import row_cache
-from hpo_service.training.cache import held
-from hpo_service.training.origin import content_digest
-from hpo_service.training.row_cache import RowCache
-from hpo_service.training.rows import prepare_rows
+from hpo_service.training.data import row_cache
+from hpo_service.training.data.fingerprint import content_digest
+from hpo_service.training.data.row_cache import RowCache
+from hpo_service.training.data.rows import prepare_rows
+from hpo_service.training.files.node_cache import held
 from tests.training.tiny import byte_tokenizer, pairs, write_rows
 
 
@@ -180,7 +180,7 @@ def test_processes_that_ask_at_once_make_rows_once(tmp_path, spec):
 
 
 def test_one_that_waits_says_so(tmp_path, spec, monkeypatch):
-    monkeypatch.setattr("hpo_service.training.cache.LOCK_POLL_SECONDS", 0.01)
+    monkeypatch.setattr("hpo_service.training.files.node_cache.LOCK_POLL_SECONDS", 0.01)
     get(tmp_path, spec)
     (target,) = (each for each in (tmp_path / "rows").iterdir() if each.is_dir())
     away = target.rename(tmp_path / "away")

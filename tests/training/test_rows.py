@@ -11,8 +11,8 @@ import pytest
 from hpo_service.domain.study.data_report import DataReport, PartReport
 from hpo_service.domain.study.sections.data import DataSpec
 from hpo_service.errors import DataError
-from hpo_service.training.data_report import answer_to
-from hpo_service.training.rows import padding_share, prepare_rows
+from hpo_service.training.data.report import answer_to
+from hpo_service.training.data.rows import padding_share, prepare_rows
 from tests.training.tiny import byte_tokenizer, pairs, write_rows
 
 
@@ -116,7 +116,7 @@ def test_a_request_is_answered_with_the_report_that_trials_have(llama, data_file
 def test_the_process_writes_one_answer_and_nothing_else(llama, tmp_path):
     rows = write_rows(tmp_path / "rows.jsonl", [*pairs(30), {"prompt": 1, "completion": "x"}])
     child = subprocess.run(
-        [sys.executable, "-m", "hpo_service.training.data_report"],
+        [sys.executable, "-m", "hpo_service.training.data.report"],
         input=json.dumps(request(llama, rows, tmp_path)),
         capture_output=True,
         text=True,

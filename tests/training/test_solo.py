@@ -8,18 +8,18 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments, set_seed
 
-from hpo_service.domain.messages import Stop
 from hpo_service.domain.study.sections.data import SplitSpec
 from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.errors import DataError, TrialError
-from hpo_service.training.base import load_base
-from hpo_service.training.formats import read_examples
-from hpo_service.training.residents import Residents
-from hpo_service.training.rows import prepare_rows
-from hpo_service.training.solo import SoloEngine
-from hpo_service.training.source import read_rows
-from hpo_service.training.split import split_examples
-from hpo_service.training.trainer import token_loss
+from hpo_service.training.data.formats import read_examples
+from hpo_service.training.data.rows import prepare_rows
+from hpo_service.training.data.source import read_rows
+from hpo_service.training.data.split import split_examples
+from hpo_service.training.engines.solo import SoloEngine
+from hpo_service.training.engines.trainer import token_loss
+from hpo_service.training.models.base import load_base
+from hpo_service.training.run.loaded_models import LoadedModels
+from hpo_service.wire.messages import Stop
 from tests.training.tiny import byte_tokenizer, save_tiny_llama, write_rows
 
 
@@ -132,14 +132,14 @@ def test_a_resident_base_gives_bitwise_what_a_fresh_one_gives(trainee, tmp_path)
     trainee.run(trainee.config(target_modules="full", method="rslora"), "between")
     trainee.run(second, "second")
     resident = trainee.reports
-    trainee.run(second, "fresh", engine=SoloEngine(Residents(tmp_path)))
+    trainee.run(second, "fresh", engine=SoloEngine(LoadedModels(tmp_path)))
     assert [report.value for report in resident] == [report.value for report in trainee.reports]
 
 
 def test_the_base_is_loaded_once_and_again_after_its_own_weights_were_trained(trainee, monkeypatch):
     loads = []
     monkeypatch.setattr(
-        "hpo_service.training.residents.load_base", lambda *a, **k: loads.append(a) or load_base(*a, **k)
+        "hpo_service.training.run.loaded_models.load_base", lambda *a, **k: loads.append(a) or load_base(*a, **k)
     )
     trainee.run(trainee.config(), "first")
     trainee.run(trainee.config(learning_rate=1e-3), "second")
@@ -303,7 +303,7 @@ def test_rows_longer_than_the_model_has_positions_are_refused(trainee, tmp_path)
 def test_models_with_the_same_tokenizer_share_their_rows(trainee, tmp_path, monkeypatch):
     prepared = []
     monkeypatch.setattr(
-        "hpo_service.training.row_cache.prepare_rows", lambda *args: prepared.append(args) or prepare_rows(*args)
+        "hpo_service.training.data.row_cache.prepare_rows", lambda *args: prepared.append(args) or prepare_rows(*args)
     )
     trainee.run(trainee.config(), "small")
     trainee.run(trainee.config(model=save_tiny_llama(tmp_path / "other", seed=3)), "large")

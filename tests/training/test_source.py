@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hpo_service.errors import DataError
-from hpo_service.training.source import STDLIB_DOCSTRINGS, read_rows
+from hpo_service.training.data.source import STDLIB_DOCSTRINGS, read_rows
 
 ROWS = [{"prompt": "a", "completion": "b"}, {"prompt": "c, d", "completion": "é\nf"}]
 
@@ -56,7 +56,7 @@ def test_a_folder_is_read_file_by_file_in_order_of_name(tmp_path):
 
 
 def test_the_standard_library_is_data_too(monkeypatch):
-    monkeypatch.setattr("hpo_service.training.source.docstring_pairs", lambda: ROWS)
+    monkeypatch.setattr("hpo_service.training.data.source.docstring_pairs", lambda: ROWS)
     rows = read_rows(STDLIB_DOCSTRINGS)
     assert [row.fields for row in rows] == ROWS
     assert rows[1].origin == "builtin:stdlib-docstrings, row 2"

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from hpo_service.domain.study.sections.data import SplitSpec
 from hpo_service.errors import DataError
-from hpo_service.training.formats import Example
-from hpo_service.training.split import loose_key, normalised, split_examples
+from hpo_service.training.data.formats import Example
+from hpo_service.training.data.split import loose_key, normalised, split_examples
 
 
 def examples(count):

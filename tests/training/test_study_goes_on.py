@@ -3,11 +3,11 @@
 import pytest
 
 from hpo_service.bootstrap import Service
-from hpo_service.channel import TrialLink
-from hpo_service.domain.messages import Admit, Continue, Reported
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.settings import Settings
+from hpo_service.wire.child import TrialLink
+from hpo_service.wire.messages import Admit, Continue, Reported
 from tests.training.faulty import Faults
 from tests.training.tiny import ScriptedSupervisor
 

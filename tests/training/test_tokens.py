@@ -6,9 +6,9 @@ from tokenizers import processors
 
 from hpo_service.domain.study.sections.data import DataSpec, SplitSpec
 from hpo_service.errors import DataError
-from hpo_service.training.formats import Example
-from hpo_service.training.rows import prepare_rows
-from hpo_service.training.tokens import IGNORED, Tokenised, TokenRows, collate, tokenise
+from hpo_service.training.data.formats import Example
+from hpo_service.training.data.rows import prepare_rows
+from hpo_service.training.data.tokens import IGNORED, Tokenised, TokenRows, collate, tokenise
 from tests.training.tiny import CHAT_TEMPLATE, byte_tokenizer, pairs, write_rows
 
 BOS, EOS, PAD = 0, 1, 2
@@ -207,7 +207,7 @@ def test_a_held_out_part_that_is_cut_away_is_refused(tmp_path, monkeypatch):
         whole = tokenise(examples, *args)
         return Tokenised(TokenRows.of([]), whole.lengths, 0, len(examples)) if len(examples) < 20 else whole
 
-    monkeypatch.setattr("hpo_service.training.rows.tokenise", none_for_the_test_part)
+    monkeypatch.setattr("hpo_service.training.data.rows.tokenise", none_for_the_test_part)
     split = SplitSpec(validation=0.3, test=0.05)
     with pytest.raises(DataError, match=r"no row of the test part has anything to learn within data\.max_length = 512"):
         prepare_rows(spec(tmp_path, pairs(200), split=split), byte_tokenizer())

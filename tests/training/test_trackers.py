@@ -11,14 +11,14 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from hpo_service.domain.messages import Stop
 from hpo_service.domain.study.sections.tracking import TRACKER_PACKAGES, TrackingSpec
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.report import Report
 from hpo_service.errors import DataError
-from hpo_service.training import trackers
-from hpo_service.training.tracker_adapters import MLFLOW_STATUS, TRACKERS
-from hpo_service.training.trackers import Trackers, scrubbed
+from hpo_service.training.tracking import trackers
+from hpo_service.training.tracking.adapters import MLFLOW_STATUS, TRACKERS
+from hpo_service.training.tracking.trackers import Trackers, scrubbed
+from hpo_service.wire.messages import Stop
 
 END = Outcome(kind=OutcomeKind.COMPLETE, reason="done", value=1.5, facts={"tokens": 7, "device": "cpu"})
 

@@ -13,8 +13,6 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from hpo_service.channel import Stopped, TrialLink
-from hpo_service.domain.messages import Admit, Continue, Failed, Finished, Reported, Shutdown, Started, Stop
 from hpo_service.domain.study.sections.data import DataSpec
 from hpo_service.domain.study.sections.model import ModelSpec
 from hpo_service.domain.study.sections.training import TrainingSpec
@@ -22,8 +20,10 @@ from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.domain.trial.outcome import Outcome
 from hpo_service.domain.trial.report import Report
 from hpo_service.domain.trial.stage import Stage
-from hpo_service.training.residents import Residents
-from hpo_service.training.solo import SoloEngine
+from hpo_service.training.engines.solo import SoloEngine
+from hpo_service.training.run.loaded_models import LoadedModels
+from hpo_service.wire.child import Stopped, TrialLink
+from hpo_service.wire.messages import Admit, Continue, Failed, Finished, Reported, Shutdown, Started, Stop
 
 Decide = Callable[[Report], Stop | None]
 CHAT_TEMPLATE = (
@@ -115,7 +115,7 @@ class Trainee:
     """Runs trials in this process and keeps what was said about the last one."""
 
     def __init__(self, llama: str, data: str, folder: Path) -> None:
-        self.engine = SoloEngine(Residents(folder / "cache"))
+        self.engine = SoloEngine(LoadedModels(folder / "cache"))
         self.llama, self.data, self.folder = llama, data, folder
         self.messages: list[Any] = []
 

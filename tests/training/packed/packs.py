@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from hpo_service.channel import Host, TrialLink
-from hpo_service.domain.messages import Admit, Capacity, Reported, Stop
 from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.domain.trial.outcome import Outcome
 from hpo_service.domain.trial.report import Report
-from hpo_service.training.engines import Engines
-from hpo_service.training.faults import is_fatal
-from hpo_service.training.job import Job
-from hpo_service.training.packed.engine import PackedEngine
-from hpo_service.training.packed.pack import Pack
+from hpo_service.training.device.faults import is_fatal
+from hpo_service.training.engines.choose import Engines
+from hpo_service.training.engines.packed.engine import PackedEngine
+from hpo_service.training.engines.packed.pack import Pack
+from hpo_service.training.run.job import Job
+from hpo_service.wire.child import Dispatcher, TrialLink
+from hpo_service.wire.messages import Admit, Capacity, Reported, Stop
 from tests.training.tiny import Crowd, DecideFor, Trainee
 
 OOM = "CUDA out of memory. Tried to allocate 2.00 GiB"
@@ -29,7 +29,7 @@ class Workshop:
     def __init__(self, trainee: Trainee, folder: Path) -> None:
         self.trainee, self.folder = trainee, folder
         self.solo = trainee.engine
-        self.packed = PackedEngine(self.solo.residents, self.solo.run)
+        self.packed = PackedEngine(self.solo.loaded, self.solo.run)
         self.status: int | None = None
 
     def config(self, **changes: Any) -> TrialConfig:
@@ -55,7 +55,7 @@ class Workshop:
         queued = {n: [self.admit(*each, slots) for each in more.items()] for n, more in (later or {}).items()}
         crowd = Listening(decide, queued, told)
         crowd.inbox.extend(self.admit(trial, config, slots, measure=measure) for trial, config in configs.items())
-        self.status = Host(crowd, Engines(self.solo, self.packed).work, is_fatal).serve()
+        self.status = Dispatcher(crowd, Engines(self.solo, self.packed).work, is_fatal).serve()
         return crowd
 
     def link(self, config: TrialConfig | None = None) -> TrialLink:
@@ -65,7 +65,7 @@ class Workshop:
 
     def job(self, config: TrialConfig | None = None) -> Job:
         """A trial with what it needs at hand."""
-        return Job.of(self.link(config), self.solo.residents, "packed")
+        return Job.of(self.link(config), self.solo.loaded, "packed")
 
     def alone(self, config: TrialConfig, folder: str = "") -> tuple[Outcome, list[Report]]:
         """The solo engine's outcome and reports."""

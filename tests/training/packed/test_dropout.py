@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpo_service.training.packed.dropout import keep_mask, module_salt, row_keys, threshold
+from hpo_service.training.engines.packed.dropout import keep_mask, module_salt, row_keys, threshold
 
 KEYS = torch.from_numpy(row_keys(seed=7, step=3, rows=8).view(np.int32))
 SALT = module_salt("model.layers.0.self_attn.q_proj")

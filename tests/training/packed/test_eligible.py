@@ -9,7 +9,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
 from hpo_service.domain.study.hyperparameters import Initialisation, Method
-from hpo_service.training.packed.eligible import METHODS, PLAIN, base_refusal, module_refusal, refusal
+from hpo_service.training.engines.packed.eligible import METHODS, PLAIN, base_refusal, module_refusal, refusal
 from tests.training.families import FAMILIES, GROUPED
 
 

@@ -5,17 +5,17 @@ import itertools
 import pytest
 import torch
 
-from hpo_service.domain.messages import Failed, Finished, Shutdown, Started
 from hpo_service.domain.study.sections.evaluation import EvaluationSpec
 from hpo_service.domain.study.sections.tracking import TrackingSpec
 from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.errors import DoesNotFitError
-from hpo_service.training.packed import engine as engine_module
-from hpo_service.training.packed.engine import PackedEngine
-from hpo_service.training.packed.pack import Pack
-from hpo_service.training.packed.probe import Verdict
-from hpo_service.training.packed.stack import Stack
-from hpo_service.training.trackers import TRACKERS
+from hpo_service.training.engines.packed import engine as engine_module
+from hpo_service.training.engines.packed.engine import PackedEngine
+from hpo_service.training.engines.packed.pack import Pack
+from hpo_service.training.engines.packed.probe import Verdict
+from hpo_service.training.engines.packed.stack import Stack
+from hpo_service.training.tracking.trackers import TRACKERS
+from hpo_service.wire.messages import Failed, Finished, Shutdown, Started
 from tests.training.packed.packs import OOM, Workshop, capacities, reasons, reports, stop
 
 
@@ -150,14 +150,14 @@ def test_a_trial_on_a_base_that_does_not_fit_is_infeasible_and_tells_by_how_much
     def too_large(link):
         raise DoesNotFitError("needs 90 GB", over_gb=10.0)
 
-    monkeypatch.setattr(workshop.solo.residents, "base", too_large)
+    monkeypatch.setattr(workshop.solo.loaded, "base", too_large)
     crowd = workshop.run({"a": quick(workshop)})
     assert crowd.outcome("a").kind is OutcomeKind.INFEASIBLE
     assert crowd.outcome("a").facts["vram_over_gb"] == 10.0
 
 
 def test_a_model_whose_logits_are_made_otherwise_is_trained_alone_and_told_why(workshop, monkeypatch):
-    base = workshop.solo.residents.base(workshop.link()).model
+    base = workshop.solo.loaded.base(workshop.link()).model
     monkeypatch.setattr(type(base), "get_output_embeddings", lambda model: None)
     crowd = workshop.run({"a": quick(workshop)})
     assert engines_of(crowd) == {"a": "solo"}
@@ -166,8 +166,8 @@ def test_a_model_whose_logits_are_made_otherwise_is_trained_alone_and_told_why(w
 
 def test_time_on_the_device_is_shared_out_among_the_trials(workshop):
     seconds = itertools.count()
-    residents, alone = workshop.solo.residents, workshop.solo.run
-    workshop.packed = PackedEngine(residents, alone, clock=lambda: float(next(seconds)))
+    loaded, alone = workshop.solo.loaded, workshop.solo.run
+    workshop.packed = PackedEngine(loaded, alone, clock=lambda: float(next(seconds)))
     crowd = workshop.run({"a": quick(workshop), "b": quick(workshop, lora_rank=8), "c": longer(workshop)})
     shares = {k: crowd.outcome(k).facts["device_seconds"] for k in "abc"}
     # some calls of the clock are the test's own, before and after
@@ -303,7 +303,7 @@ def test_copies_of_weights_are_given_up_where_memory_runs_out_and_cost_no_number
         merged.append(slot)
         raise torch.cuda.OutOfMemoryError(OOM)
 
-    monkeypatch.setattr("hpo_service.training.packed.stack.MERGE_TOKENS", 0)
+    monkeypatch.setattr("hpo_service.training.engines.choose.packed.stack.MERGE_TOKENS", 0)
     monkeypatch.setattr(Stack, "merged", runs_out)
     crowd = workshop.run(four(workshop), slots=4)
     assert len(merged) == 1
@@ -354,13 +354,13 @@ def test_a_trial_that_does_not_fit_in_a_pack_of_one_runs_alone(workshop, passage
 def test_a_strange_exception_has_all_run_alone_and_loses_none(workshop, passage, tick):
     passage.before = fail_when(lambda number, pack: number == tick, lambda: ZeroDivisionError("what is this"))
     configs = {"a": quick(workshop), "b": quick(workshop, lora_rank=8), "c": quick(workshop, seed=1)}
-    before = workshop.solo.residents.base(workshop.link())
+    before = workshop.solo.loaded.base(workshop.link())
     crowd = workshop.run(configs)
     assert engines_of(crowd) == dict.fromkeys("abc", "solo")
     assert order(crowd, Finished) == ["a", "b", "c"]
     assert reasons(crowd)[1] == ("a step of packed trials failed (ZeroDivisionError): they are run one after another")
     assert set(capacities(crowd)[1:]) == {1}
-    assert workshop.solo.residents.base(workshop.link()) is not before
+    assert workshop.solo.loaded.base(workshop.link()) is not before
     for trial, config in configs.items():
         assert crowd.curve(trial)[-2:] == [r.value for r in workshop.alone(config)[1]]
         assert workshop.status == 0

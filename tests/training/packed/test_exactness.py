@@ -9,10 +9,10 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from hpo_service.domain.trial.outcome import OutcomeKind
-from hpo_service.training.base import fingerprint
-from hpo_service.training.packed.pack import Pack
-from hpo_service.training.residents import Residents
-from hpo_service.training.solo import SoloEngine
+from hpo_service.training.engines.packed.pack import Pack
+from hpo_service.training.engines.solo import SoloEngine
+from hpo_service.training.models.base import fingerprint
+from hpo_service.training.run.loaded_models import LoadedModels
 from tests.training.families import save_family
 from tests.training.packed.packs import Workshop, reports
 from tests.training.test_solo import plain_loss, plain_rows
@@ -59,7 +59,7 @@ def test_eight_unlike_trials_have_the_losses_norms_rates_and_scores_they_have_al
 
 
 def test_evaluation_through_merged_weights_gives_the_values_of_training_alone(workshop, monkeypatch):
-    monkeypatch.setattr("hpo_service.training.packed.stack.MERGE_TOKENS", 0)
+    monkeypatch.setattr("hpo_service.training.engines.choose.packed.stack.MERGE_TOKENS", 0)
     configs = {
         "a": workshop.config(evaluations_per_epoch=3, lora_rank=3, target_modules="attention"),
         "b": workshop.config(evaluations_per_epoch=2, lora_rank=9, learning_rate=1e-2, method="rslora"),
@@ -89,7 +89,7 @@ def test_a_trial_with_dropout_is_the_same_alone_in_a_pack_and_beside_seven_other
 def test_dropout_depends_on_neither_micro_batch_nor_size_of_the_passes(workshop, monkeypatch):
     curves = []
     for number, (micro, tokens) in enumerate([(8, 1024), (2, 1024), (8, 64)]):
-        monkeypatch.setattr("hpo_service.training.packed.pack.TOKENS_CPU", tokens)
+        monkeypatch.setattr("hpo_service.training.engines.choose.packed.pack.TOKENS_CPU", tokens)
         config = workshop.config(lora_dropout=0.3, micro_batch=micro, evaluations_per_epoch=2)
         curves.append(Workshop(workshop.trainee, workshop.folder / str(number)).run({"it": config}).curve("it"))
     assert curves[1] == pytest.approx(curves[0], rel=1e-6)
@@ -138,7 +138,7 @@ def test_bfloat16_stays_within_its_own_rounding_of_the_solo_engine(workshop):
 
 
 def test_adapters_from_a_pack_load_in_plain_peft_and_the_base_is_left_as_it_was(workshop):
-    base = workshop.solo.residents.base(workshop.link())
+    base = workshop.solo.loaded.base(workshop.link())
     before, print_before = {k: v.clone() for k, v in base.model.state_dict().items()}, fingerprint(base.model)
     configs = {
         "small": quick(workshop, keep_adapter=True, score_test=True, lora_rank=2, target_modules="attention"),
@@ -151,7 +151,7 @@ def test_adapters_from_a_pack_load_in_plain_peft_and_the_base_is_left_as_it_was(
         rows = plain_rows(workshop.trainee.llama, workshop.trainee.data, "test")
         assert plain_loss(model, rows) == pytest.approx(outcome.test.mean, abs=1e-5)
         assert outcome.test.mean != pytest.approx(plain_loss(model.unload(), rows), abs=1e-3)
-    after = workshop.solo.residents.base(workshop.link())
+    after = workshop.solo.loaded.base(workshop.link())
     assert after is base
     assert fingerprint(base.model) == print_before
     assert all(torch.equal(value, before[name]) for name, value in base.model.state_dict().items())
@@ -162,7 +162,7 @@ def test_a_solo_trial_after_a_pack_is_one_on_a_fresh_base(workshop, tmp_path):
     config = quick(workshop, lora_dropout=0.1)
     workshop.run({"a": quick(workshop), "b": quick(workshop, lora_rank=8)})
     _, after = workshop.alone(config)
-    workshop.trainee.run(config, "fresh", engine=SoloEngine(Residents(tmp_path)))
+    workshop.trainee.run(config, "fresh", engine=SoloEngine(LoadedModels(tmp_path)))
     assert [r.value for r in after] == [r.value for r in workshop.trainee.reports]
 
 

@@ -7,8 +7,8 @@ import torch
 from transformers import AutoModelForCausalLM, CohereConfig, Gemma2Config, GraniteConfig
 
 from hpo_service.errors import ModelError
-from hpo_service.training.packed import head as head_module
-from hpo_service.training.packed.head import Head
+from hpo_service.training.engines.packed import head as head_module
+from hpo_service.training.engines.packed.head import Head
 from tests.training.families import FAMILIES, GROUPED
 
 OTHERS = {

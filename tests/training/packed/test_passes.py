@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpo_service.training.packed.passes import Cutter, RowTable, Share
-from hpo_service.training.tokens import IGNORED, TokenRow
+from hpo_service.training.data.tokens import IGNORED, TokenRow
+from hpo_service.training.engines.packed.passes import Cutter, RowTable, Share
 
 PADDING, CAPACITY = 99, 5
 

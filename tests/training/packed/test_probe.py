@@ -7,10 +7,10 @@ import torch
 
 from hpo_service.domain.memory.estimate import side_by_side
 from hpo_service.domain.memory.fit import PLANNED_SHARE
-from hpo_service.training.packed import probe
-from hpo_service.training.packed.head import Head
-from hpo_service.training.packed.pack import TOKENS_CPU
-from hpo_service.training.packed.probe import Verdict, measure
+from hpo_service.training.engines.packed import probe
+from hpo_service.training.engines.packed.head import Head
+from hpo_service.training.engines.packed.pack import TOKENS_CPU
+from hpo_service.training.engines.packed.probe import Verdict, measure
 from tests.training.packed.packs import OOM, capacities, reasons
 
 
@@ -68,7 +68,7 @@ def test_an_error_that_is_not_of_memory_is_not_taken_for_one(workshop, times, mo
 
 
 def test_the_real_thing_times_what_it_says_and_leaves_no_trace(workshop):
-    base = workshop.solo.residents.base(workshop.link()).model
+    base = workshop.solo.loaded.base(workshop.link()).model
     before = {name: value.clone() for name, value in base.state_dict().items()}
     # each micro-batch and each tick takes one second of this clock, whatever is in it
     clock = itertools.count().__next__

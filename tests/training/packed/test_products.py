@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from hpo_service.training.packed import products
-from hpo_service.training.packed.products import quick, quicker_layers
+from hpo_service.training.engines.packed import products
+from hpo_service.training.engines.packed.products import quick, quicker_layers
 from tests.training.packed.packs import Workshop
 
 AMD, INTEL = "vendor_id\t: AuthenticAMD\n", "vendor_id\t: GenuineIntel\n"

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from hpo_service.training.packed.dropout import row_keys
-from hpo_service.training.packed.eligible import NotPackedError
-from hpo_service.training.packed.passes import Noise, Pass
-from hpo_service.training.packed.stack import Adapter, Stack, Target
+from hpo_service.training.engines.packed.dropout import row_keys
+from hpo_service.training.engines.packed.eligible import NotPackedError
+from hpo_service.training.engines.packed.passes import Noise, Pass
+from hpo_service.training.engines.packed.stack import Adapter, Stack, Target
 
 WIDTHS = {"a": (5, 3), "b": (4, 5), "c": (3, 4)}
 
@@ -254,7 +254,7 @@ def test_merging_is_worth_it_for_many_tokens_and_small_float32_layers_only(monke
     stack = one_slot(model, Adapter(1, {"b": 1.0}))
     assert stack.worth_merging(4 * 5)
     assert not stack.worth_merging(4 * 5 - 1)
-    monkeypatch.setattr("hpo_service.training.packed.stack.MERGE_ELEMENTS", 46)
+    monkeypatch.setattr("hpo_service.training.engines.choose.packed.stack.MERGE_ELEMENTS", 46)
     assert not stack.worth_merging(100)
     monkeypatch.undo()
     model.b.to(torch.bfloat16)

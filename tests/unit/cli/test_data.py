@@ -71,7 +71,7 @@ def test_people_get_tables_and_warnings(study, child, capsys):
     answers.append((0, json.dumps({"report": REPORT}), ""))
     assert call(study) == 0
     command, request = asked[0]
-    assert command[1:] == ["-m", "hpo_service.training.data_report"]
+    assert command[1:] == ["-m", "hpo_service.training.data.report"]
     assert request["data"]["source"] == str(study.parent / "rows.jsonl")
     assert request["model"]["base"] == "some/model"
     shown = capsys.readouterr().out

@@ -21,9 +21,9 @@ from hpo_service.cli.tables import (
     worker_table,
 )
 from hpo_service.domain.study.spec import StudySpec
-from hpo_service.report.page import render
-from hpo_service.service.evidence import Evidence, gather_evidence
-from hpo_service.service.snapshot import StudySnapshot
+from hpo_service.presentation.report.page import render
+from hpo_service.service.studies.evidence import Evidence, gather_evidence
+from hpo_service.service.studies.snapshot import StudySnapshot
 from hpo_service.storage.workers import WorkerRow
 from tests.unit.report import story
 

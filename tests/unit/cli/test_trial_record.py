@@ -13,7 +13,7 @@ from hpo_service.cli.trial import place_of
 from hpo_service.cli.trial_record import record_json, record_parts, sparkline, trial_folders
 from hpo_service.domain.trial.stage import Stage
 from hpo_service.errors import UsageError
-from hpo_service.service.record import TrialRecord
+from hpo_service.service.studies.trial_record import TrialRecord
 from hpo_service.storage.trials import AttemptRow
 from tests.unit.report import story
 

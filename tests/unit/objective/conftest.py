@@ -10,13 +10,13 @@ from typing import Any, cast
 
 import pytest
 
-from hpo_service.channel import Channel, TrialLink
-from hpo_service.domain.messages import Admit, Continue, Reported, Started, Stop
 from hpo_service.domain.study.sections.objective import ObjectiveSpec
 from hpo_service.domain.study.sections.training import TrainingSpec
 from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.domain.trial.report import Report
 from hpo_service.domain.trial.stage import Stage
+from hpo_service.wire.child import Channel, TrialLink
+from hpo_service.wire.messages import Admit, Continue, Reported, Started, Stop
 
 TRIAL = "s/search-0001/1"
 

@@ -19,12 +19,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpo_service.channel import Stopped, TrialLink
-from hpo_service.domain.messages import Stop
 from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.errors import AttemptError, TrialError
 from hpo_service.objective import command as under_test
 from hpo_service.objective.command import fill, run_command
+from hpo_service.wire.child import Stopped, TrialLink
+from hpo_service.wire.messages import Stop
 
 Link = Callable[..., TrialLink]
 Script = Callable[[str], str]

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from hpo_service.channel import Stopped, TrialLink
-from hpo_service.domain.messages import Stop
 from hpo_service.errors import TrialError
 from hpo_service.objective import TrialContext
+from hpo_service.wire.child import Stopped, TrialLink
+from hpo_service.wire.messages import Stop
 
 Link = Callable[..., TrialLink]
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from hpo_service.channel import Host, Stopped, TrialLink, in_turn
-from hpo_service.domain.messages import Admit, Failed, Finished, Shutdown, Stop
 from hpo_service.domain.study.sections.objective import ObjectiveSpec
 from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.errors import TrialError
 from hpo_service.objective.__main__ import run_objective
 from hpo_service.objective.function import run_function
+from hpo_service.wire.child import Dispatcher, Stopped, TrialLink, in_turn
+from hpo_service.wire.messages import Admit, Failed, Finished, Shutdown, Stop
 
 Link = Callable[..., TrialLink]
 
@@ -151,7 +151,7 @@ class Inbox:
 def _run(link: Link, name: str | None) -> Any:
     config = link().config.model_copy(update={"objective": ObjectiveSpec(python=name) if name else None})
     channel: Any = Inbox(Admit(trial="t", config=config, folder="f"), Shutdown())
-    assert Host(channel, in_turn(run_objective)).serve() == 0
+    assert Dispatcher(channel, in_turn(run_objective)).serve() == 0
     return channel.sent[-1]
 
 

@@ -15,12 +15,12 @@ from typing import Any
 import psutil
 import pytest
 
-from hpo_service.domain.messages import Admit, Continue, Failed, Finished, Heartbeat, Reported, Started, Stop
 from hpo_service.domain.study.sections.objective import ObjectiveSpec
 from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.domain.trial.stage import Stage
 from hpo_service.errors import ChildError
+from hpo_service.wire.messages import Admit, Continue, Failed, Finished, Heartbeat, Reported, Started, Stop
 from hpo_service.worker.child import OBJECTIVE, Child
 
 PATIENCE = 60.0
@@ -153,7 +153,7 @@ def test_a_supervisor_that_is_killed_leaves_nothing_running(tmp_path: Path) -> N
     (tmp_path / "admit").write_text(admit.model_dump_json())
     text = (
         "import pathlib, time\n"
-        "from hpo_service.domain.messages import Admit\n"
+        "from hpo_service.wire.messages import Admit\n"
         "from hpo_service.worker.child import OBJECTIVE, Child\n"
         "child = Child(OBJECTIVE, pathlib.Path('child.log'), {})\n"
         "child.send(Admit.model_validate_json(pathlib.Path('admit').read_text()))\n"

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from hpo_service.domain.perplexity import perplexity
+from hpo_service.presentation.perplexity import perplexity
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from hpo_service.domain.messages import Admit, Capacity, Continue, Failed, Finished, Heartbeat, Reported, Started, Stop
 from hpo_service.domain.study.sections.model import ModelSpec
 from hpo_service.domain.study.sections.objective import ObjectiveSpec
 from hpo_service.domain.trial.assignment import Assignment, Lease
@@ -24,7 +23,8 @@ from hpo_service.domain.trial.report import Report
 from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import ChildError, DatabaseUnavailableError, NotFoundError, StaleLeaseError
-from hpo_service.service.queue import Renewal
+from hpo_service.service.trials.queue import Renewal
+from hpo_service.wire.messages import Admit, Capacity, Continue, Failed, Finished, Heartbeat, Reported, Started, Stop
 from hpo_service.worker.options import WorkerOptions
 from hpo_service.worker.supervisor import Supervisor
 

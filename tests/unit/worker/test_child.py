@@ -13,8 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
-from hpo_service.domain.messages import Continue, Failed, Heartbeat, Reported, Shutdown, Stop
 from hpo_service.errors import ChildError
+from hpo_service.wire.messages import Continue, Failed, Heartbeat, Reported, Shutdown, Stop
 from hpo_service.worker.child import TRAINER, Child, training_command
 
 PATIENCE = 20.0

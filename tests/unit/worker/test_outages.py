@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from hpo_service.domain.messages import Admit, Continue, Stop
 from hpo_service.domain.trial.assignment import Assignment
 from hpo_service.domain.trial.decision import Decision
 from hpo_service.domain.trial.outcome import OutcomeKind
+from hpo_service.wire.messages import Admit, Continue, Stop
 
 Trial = Callable[..., Assignment]
 

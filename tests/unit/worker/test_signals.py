@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from hpo_service.domain.messages import Admit, Stop
 from hpo_service.domain.trial.assignment import Assignment
 from hpo_service.domain.trial.decision import Decision
 from hpo_service.domain.trial.outcome import OutcomeKind
-from hpo_service.worker.leaving import Leaving
+from hpo_service.wire.messages import Admit, Stop
+from hpo_service.worker.shutdown import ShutdownSignals
 
 Trial = Callable[..., Assignment]
 
@@ -151,7 +151,7 @@ def test_the_handlers_that_were_there_before_are_put_back(world: Any, trial: Tri
 
 
 def test_the_first_reason_to_leave_stands() -> None:
-    leaving = Leaving(lambda: 0.0, 10.0)
+    leaving = ShutdownSignals(lambda: 0.0, 10.0)
     leaving.ask("told to drain")
     leaving.ask("told again")
     assert leaving.reason == "told to drain"

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from hpo_service.domain.messages import Admit, Continue, Failed, Finished, Heartbeat, Reported, Stop
 from hpo_service.domain.trial.assignment import Assignment
 from hpo_service.domain.trial.decision import Decision
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.report import Report
 from hpo_service.errors import ChildError, NotFoundError
+from hpo_service.wire.messages import Admit, Continue, Failed, Finished, Heartbeat, Reported, Stop
 from hpo_service.worker.child import OBJECTIVE, TRAINER, training_command
 
 Trial = Callable[..., Assignment]

@@ -11,8 +11,8 @@ import pytest
 from hpo_service.domain.trial.assignment import Assignment
 from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.domain.trial.report import Report
-from hpo_service.journal import JOURNAL, recall, remember
-from hpo_service.worker.held import prepare_folder, trial_folder
+from hpo_service.wire.undelivered import JOURNAL, recall, remember
+from hpo_service.worker.held_trial import prepare_folder, trial_folder
 
 Trial = Callable[..., Assignment]
 

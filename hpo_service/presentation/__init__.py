@@ -1,0 +1,1 @@
+"""What is shown to people and machines: documents, summaries, the report, exports. No transaction, no rule."""

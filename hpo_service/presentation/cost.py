@@ -1,0 +1,60 @@
+"""What a study cost, and what stopping losers early saved."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+
+from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.states import TrialState
+from hpo_service.service.studies.snapshot import StageView, StudySnapshot
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """Device seconds of one stage; `saved` is an estimate."""
+
+    stage: Stage
+    trials: int
+    pruned: int
+    seconds: float
+    saved: float
+
+
+@dataclass(frozen=True)
+class StudyCost:
+    """Device seconds of a study, stage by stage."""
+
+    stages: list[StageCost]
+
+    @property
+    def seconds(self) -> float:
+        """Device seconds spent by trials that have ended."""
+        return sum(stage.seconds for stage in self.stages)
+
+    @property
+    def saved(self) -> float:
+        """Device seconds that pruning saved, estimated."""
+        return sum(stage.saved for stage in self.stages)
+
+
+def study_cost(snapshot: StudySnapshot) -> StudyCost:
+    """Add up what was spent.
+
+    What a pruned trial saved is estimated as the median of the stage's complete trials less what it took itself: the
+    first trial of a process may have loaded a model, and says nothing of the others.
+    """
+    return StudyCost([_stage_cost(view) for view in snapshot.stages])
+
+
+def _stage_cost(view: StageView) -> StageCost:
+    complete = [t.device_seconds for t in view.trials if t.state is TrialState.COMPLETE and t.device_seconds > 0]
+    pruned = [t.device_seconds for t in view.trials if t.state is TrialState.PRUNED]
+    whole = statistics.median(complete) if complete else 0.0
+    return StageCost(
+        stage=view.stage,
+        trials=len(view.trials),
+        pruned=len(pruned),
+        seconds=sum(t.device_seconds for t in view.trials),
+        saved=sum(max(0.0, whole - seconds) for seconds in pruned),
+    )

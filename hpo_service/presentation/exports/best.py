@@ -1,0 +1,64 @@
+"""`best/`: the adapter of the exported run in PEFT format, and `config.yaml`, which says how it was found."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from hpo_service.domain.trial.stage import Stage
+from hpo_service.presentation.exports.best_config import best_config
+from hpo_service.service.studies.evidence import Evidence
+from hpo_service.service.studies.snapshot import StudySnapshot
+
+NAME = "best"
+CONFIG = "config.yaml"
+
+
+def write_best(snapshot: StudySnapshot, evidence: Evidence, folder: Path) -> Path:
+    """Write the best configuration and its adapter into `best` in a folder; an older one is replaced whole.
+
+    The new folder is built beside the old one and takes its place by renaming. Without an adapter on this
+    machine it holds `config.yaml` alone, which says so.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / NAME
+    work = Path(tempfile.mkdtemp(dir=folder, prefix=f".{NAME}-"))
+    try:
+        built = work / "new"
+        source = adapter_folder(evidence)
+        if source is None:
+            built.mkdir()
+        else:
+            shutil.copytree(source, built)
+        (built / CONFIG).write_text(best_config(snapshot, evidence, missing_adapter(snapshot, evidence)), "utf-8")
+        if target.exists():
+            target.rename(work / "old")
+        built.rename(target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return target
+
+
+def adapter_folder(evidence: Evidence) -> Path | None:
+    """Return the folder of the exported run's adapter, where it has one that can be read here."""
+    run = evidence.exported
+    if run is None or run.adapter is None:
+        return None
+    folder = Path(run.adapter)
+    return folder if folder.is_dir() and any(folder.iterdir()) else None
+
+
+def missing_adapter(snapshot: StudySnapshot, evidence: Evidence) -> str | None:
+    """Say why `best` holds no adapter; None where it does."""
+    run = evidence.exported
+    if adapter_folder(evidence) is not None:
+        return None
+    if snapshot.spec.objective is not None:
+        return "an objective of your own keeps what it trains itself"
+    if run is None:
+        return "no run ended with a finite value"
+    if run.adapter is None:
+        kept = "saved no adapter" if evidence.stage is Stage.CONFIRM else "kept no adapter: only confirmation runs do"
+        return f"run {evidence.stage} #{run.number} {kept}"
+    return f"the adapter of run {evidence.stage} #{run.number} is not on this machine: look for {run.adapter}"

@@ -1,0 +1,176 @@
+"""The story of one stage: why it was opened, what became of its trials, who was stopped and who went on."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hpo_service.domain.study.search_space import CategoricalParameter, Parameter, ParameterValue
+from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.states import TrialState
+from hpo_service.presentation.formatting import measured
+from hpo_service.service.studies.data_consistency import mixed_rows
+from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
+
+_FACTOR = re.compile(r"lr x ([0-9.e+-]+)$")
+_MOST_NUMBERS = 20
+_EDGE = 0.05
+
+
+@dataclass(frozen=True)
+class Line:
+    """A trial and what is to be said of it."""
+
+    trial: str
+    text: str
+
+
+@dataclass(frozen=True)
+class StageSummary:
+    """What is told of a stage.
+
+    Attributes:
+        stage: which one.
+        model: the model trained in it; empty for an objective of the user's own.
+        counts: e.g. `16 trials: 10 complete, 4 pruned, 1 infeasible, 1 failed`.
+        opened: why it was opened, and what was chosen for it.
+        closed: why it ended, or that it is still open.
+        planned: why each planned trial is what it is.
+        promoted: what was carried on to the next stage.
+        stopped: trials that did not run to the end, each with its reason.
+        endings: reasons why complete trials ended, with the trials they hold for.
+        warnings: where the best value lies at the edge of what was tried, and which trials saw other rows.
+    """
+
+    stage: Stage
+    model: str
+    counts: str
+    opened: str
+    closed: str
+    planned: list[Line]
+    promoted: str
+    stopped: list[Line]
+    endings: list[Line]
+    warnings: list[str]
+
+
+def stage_summary(snapshot: StudySnapshot, view: StageView) -> StageSummary:
+    """Tell the story of a stage of this study."""
+    return StageSummary(
+        stage=view.stage,
+        model=model_of(snapshot.spec, view.stage) or "",
+        counts=counts(view),
+        opened=_opened(snapshot.spec, view),
+        closed="still open" if view.open else view.reason,
+        planned=_planned(view),
+        promoted=_promoted(snapshot, view),
+        stopped=[
+            Line(f"#{trial.number}", f"{trial.state}: {trial.reason}")
+            for trial in view.trials
+            if trial.state.final and trial.state is not TrialState.COMPLETE
+        ],
+        endings=_endings(view),
+        warnings=_warnings(snapshot.spec, view),
+    )
+
+
+def model_of(spec: StudySpec, stage: Stage) -> str | None:
+    """Return the model a stage trains: the base in search, the target afterwards where there is one."""
+    if spec.model is None:
+        return None
+    return spec.model.base if stage is Stage.SEARCH else spec.model.target or spec.model.base
+
+
+def counts(view: StageView) -> str:
+    """Count a stage's trials by state, in words."""
+    states = [f"{n} {state}" for state in TrialState if (n := view.count(state))]
+    return (
+        f"{len(view.trials)} of {view.budget} trials: {', '.join(states)}"
+        if states
+        else f"{view.budget} trials to come"
+    )
+
+
+def _opened(spec: StudySpec, view: StageView) -> str:
+    if view.stage is Stage.SEARCH:
+        search = spec.search
+        rungs = " and ".join(f"{rung:.0%}" for rung in search.rungs)
+        halving = f" (the better half goes on at {rungs} of the run)" if search.pruner == "halving" else ""
+        return f"sampler {search.sampler} proposes, pruner {search.pruner} stops losers early{halving}"
+    return str(view.plan.get("why") or view.reason)
+
+
+def _planned(view: StageView) -> list[Line]:
+    if view.stage is not Stage.CONFIRM:
+        return [Line(label, reason) for label, reason in view.plan.get("trials", {}).items()]
+    seeds: dict[str, list[str]] = {}
+    for trial in view.trials:
+        seeds.setdefault(trial.label, []).append(str(trial.seed))
+    return [Line(label, f"in full with new seeds {', '.join(several)}") for label, several in seeds.items()]
+
+
+def _promoted(snapshot: StudySnapshot, view: StageView) -> str:
+    place = snapshot.stages.index(view) + 1
+    if place == len(snapshot.stages):
+        return ""
+    following = snapshot.stages[place]
+    chosen = set(following.plan.get("chosen", []))
+    names = [f"#{t.number} ({measured(t.value)})" for t in view.trials if t.number in chosen]
+    return f"{', '.join(names)} went on to {following.stage}" if names else ""
+
+
+def _endings(view: StageView) -> list[Line]:
+    reasons: dict[str, list[TrialView]] = {}
+    for trial in view.trials:
+        if trial.state is TrialState.COMPLETE:
+            reasons.setdefault(trial.reason, []).append(trial)
+    return [Line(_numbers(trials), reason) for reason, trials in reasons.items()]
+
+
+def _numbers(trials: Sequence[TrialView]) -> str:
+    names = ", ".join(f"#{trial.number}" for trial in trials[:_MOST_NUMBERS])
+    return names if len(trials) <= _MOST_NUMBERS else f"{names} and {len(trials) - _MOST_NUMBERS} more"
+
+
+def lr_factor(trial: TrialView) -> float | None:
+    """Return the multiple of the carried-over learning rate that a verify trial ran at, which its label says."""
+    match = _FACTOR.search(trial.label)
+    return float(match.group(1)) if match else None
+
+
+def _warnings(spec: StudySpec, view: StageView) -> list[str]:
+    mixed = mixed_rows(view.trials)
+    return [*([mixed] if mixed else []), *_edges(spec, view)]
+
+
+def _edges(spec: StudySpec, view: StageView) -> list[str]:
+    best = view.best(maximize=spec.search.direction == "maximize")
+    if best is None:
+        return []
+    if view.stage is Stage.VERIFY:
+        factor, tried = lr_factor(best), sorted(spec.transfer.bracket)
+        if factor is None or len(tried) == 1 or factor not in (tried[0], tried[-1]):
+            return []
+        return [
+            f"the best trial lies at the edge of the bracket (x {factor:g}): a wider transfer.bracket may find better"
+        ]
+    if view.stage is Stage.SEARCH:
+        space = spec.space.resolve().parameters.items()
+        at_edge = [name for name, p in space if _at_edge(p, best.parameters.get(name))]
+        return [
+            f"the best trial's {name} lies at the edge of its range: a wider one may find better" for name in at_edge
+        ]
+    return []
+
+
+def _at_edge(parameter: Parameter, value: ParameterValue | None) -> bool:
+    """Whether a value lies in the outer twentieth of a logarithmic range; other ranges have natural ends."""
+    if isinstance(parameter, CategoricalParameter) or not parameter.log or not isinstance(value, int | float):
+        return False
+    if parameter.low == parameter.high:
+        return False
+    place = math.log(value / parameter.low) / math.log(parameter.high / parameter.low)
+    return min(place, 1 - place) < _EDGE

@@ -1,0 +1,1 @@
+"""How a study moves on: what the next stage consists of, and when it opens."""

@@ -1,0 +1,161 @@
+"""How a study moves on by itself: a stage that is done is closed and the next one opened, by whoever is alive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from hpo_service.domain.decide.selection import Measured
+from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.states import StudyState, TrialState
+from hpo_service.failpoint import reach
+from hpo_service.search.studies import OptunaStudies
+from hpo_service.service.stages.planning import Plan, Planned, plan_confirm, plan_verify
+from hpo_service.service.trials.budget import admission
+from hpo_service.service.unreadable import Unreadable
+from hpo_service.storage.database import Database
+from hpo_service.storage.studies import StageRow, StudyRow, StudyStore
+from hpo_service.storage.trials import PlannedTrial, TrialRow, TrialStore
+
+HOPELESS = 3
+"""Trials that must fail, with none that succeeded, before a study gives up: the fault is not in the configuration."""
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Advances studies; every call is idempotent and safe from any number of processes."""
+
+    db: Database
+    studies: StudyStore
+    trials: TrialStore
+    optuna: OptunaStudies
+    unreadable: Unreadable = field(default_factory=Unreadable)
+
+    def open_search(self, study: StudyRow) -> None:
+        """Open the first stage of a new study; call it in the transaction that creates the study."""
+        spec = study.specification()
+        name = f"{spec.name}/{Stage.SEARCH}"
+        self.optuna.create(name, spec.search.direction)
+        self.studies.open_stage(
+            study.id,
+            Stage.SEARCH,
+            optuna_name=name,
+            trials=spec.search.budget.trials,
+            gpu_hours=spec.search.budget.gpu_hours,
+            space=spec.space.resolve(),
+            plan={},
+            reason=f"{spec.search.sampler} proposes, {spec.search.pruner} prunes",
+        )
+
+    def advance_all(self) -> bool:
+        """Advance every active study, each in its own transaction; tell whether any moved."""
+        with self.db.transaction():
+            rows = self.studies.list(StudyState.ACTIVE)
+        moved = False
+        for row in rows:
+            with self.unreadable.passed_over():
+                moved = self.advance(row.id) or moved
+        return moved
+
+    def advance(self, study_id: int) -> bool:
+        """Close the open stage if it is done, and open the next one or end the study.
+
+        Returns:
+            Whether anything changed.
+        """
+        with self.db.transaction():
+            study = self.studies.lock(study_id)
+            if study.state is not StudyState.ACTIVE:
+                return False
+            spec = study.specification()
+            stages = self.studies.stages(study.id)
+            current = stages[-1]
+            rows = self.trials.list(study.id, current.id)
+            if self._hopeless(study, rows):
+                return True
+            closing = self._why_done(current, rows)
+            if closing is None:
+                return False
+            self.studies.close_stage(current.id, closing)
+            self._move_on(study, spec, current, rows)
+        reach("stage.opened")
+        return True
+
+    def _why_done(self, stage: StageRow, rows: Sequence[TrialRow]) -> str | None:
+        if any(not row.state.final for row in rows):
+            return None
+        if stage.stage is Stage.SEARCH:
+            verdict = admission(stage, len(rows), self.trials)
+            return None if verdict.open else f"{verdict.reason}, and all have ended"
+        return f"all {len(rows)} planned trials have ended"
+
+    def _hopeless(self, study: StudyRow, rows: Sequence[TrialRow]) -> bool:
+        failed = [row for row in rows if row.state is TrialState.FAILED]
+        if len(failed) < HOPELESS or any(row.state in (TrialState.COMPLETE, TrialState.PRUNED) for row in rows):
+            return False
+        broken = {attempt.worker_id for row in failed for attempt in self.trials.attempts(row.id)}
+        if any(row.state is TrialState.RUNNING and row.worker_id not in broken for row in rows):
+            # A worker that has not failed yet is at work: it may be the others whose machine is set up wrongly.
+            return False
+        reason = f"{len(failed)} trials failed and none succeeded, the last with: {failed[-1].reason}"
+        self.studies.set_state(study.id, StudyState.FAILED, reason)
+        return True
+
+    def _move_on(self, study: StudyRow, spec: StudySpec, current: StageRow, rows: Sequence[TrialRow]) -> None:
+        measured = [_measured(row) for row in rows if row.value is not None]
+        if current.stage is Stage.CONFIRM:
+            self.studies.set_state(study.id, StudyState.FINISHED, "all stages have ended")
+            return
+        if current.stage is Stage.SEARCH and spec.verifies:
+            plan, following = plan_verify(spec, measured, study.facts), Stage.VERIFY
+        elif spec.confirm.enabled:
+            plan, following = plan_confirm(spec, measured), Stage.CONFIRM
+        else:
+            self.studies.set_state(study.id, StudyState.FINISHED, f"{current.stage} has ended; confirm is switched off")
+            return
+        if plan is None:
+            reason = f"{following} cannot start: no trial of {current.stage} ran to the end with a finite value"
+            self.studies.set_state(study.id, StudyState.FAILED, reason)
+            return
+        self._open(study, spec, plan)
+
+    def _open(self, study: StudyRow, spec: StudySpec, plan: Plan) -> None:
+        name = f"{spec.name}/{plan.stage}"
+        self.optuna.create(name, spec.search.direction)
+        stage = self.studies.open_stage(
+            study.id,
+            plan.stage,
+            optuna_name=name,
+            trials=len(plan.trials),
+            gpu_hours=None,
+            space=plan.space,
+            plan={
+                "why": plan.reason,
+                "chosen": [m.number for m in plan.choice.chosen],
+                "trials": {t.label: t.reason for t in plan.trials},
+            },
+            reason=plan.reason,
+        )
+        reach("stage.planned")
+        if stage is not None:
+            self.trials.plan(stage, [_planned(trial) for trial in plan.trials])
+
+
+def _planned(trial: Planned) -> PlannedTrial:
+    return PlannedTrial(
+        role=trial.role,
+        label=trial.label,
+        parameters=trial.parameters,
+        seed=trial.seed,
+        origin_id=trial.origin_id,
+        score_test=trial.score_test,
+        keep_adapter=trial.keep_adapter,
+        dedupe_key=None,
+    )
+
+
+def _measured(row: TrialRow) -> Measured:
+    if row.number is None or row.value is None:
+        raise ValueError(f"trial {row.id} has no number or no value")
+    return Measured(row.id, row.number, row.parameters, row.value, row.state is TrialState.COMPLETE, row.label or "")

@@ -1,0 +1,1 @@
+"""Whole studies: created, steered, read, and what they prove."""

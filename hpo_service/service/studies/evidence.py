@@ -1,0 +1,361 @@
+"""What a study found: the winner against the default, the configuration to use and why, however far it got."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+from hpo_service.domain.decide.selection import Measured, choose_group
+from hpo_service.domain.decide.statistics import Comparison, compare, compare_values
+from hpo_service.domain.study.hyperparameters import Hyperparameters
+from hpo_service.domain.study.search_space import ParameterValue, canonical_key
+from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.scores import Scores
+from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.states import TrialState
+from hpo_service.service.studies.data_consistency import mixed_rows
+from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
+
+LoadScores = Callable[[int, Literal["validation", "test"]], Scores | None]
+
+DEFAULT = "default"
+OWN_MEASURE = "value"
+_FEWEST_ROWS = 30
+
+
+class Verdict(StrEnum):
+    """What may be said about the winner."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    UNCLEAR = "not distinguishable"
+    UNTESTED = "not compared"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a configuration: a seed, and what it measured; None where it has no (finite) value."""
+
+    trial_id: int
+    number: int | None
+    seed: int
+    state: TrialState
+    validation: float | None
+    test: float | None
+    adapter: str | None
+    reason: str
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One configuration with its runs, in the order of their seeds."""
+
+    label: str
+    parameters: dict[str, ParameterValue]
+    runs: list[Run]
+    origin_id: int | None = None
+
+    @property
+    def validation(self) -> float | None:
+        """Mean validation value over the seeds that ended."""
+        return _mean(run.validation for run in self.runs)
+
+    @property
+    def test(self) -> float | None:
+        """Mean test value over the seeds that were scored on the test rows."""
+        return _mean(run.test for run in self.runs)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Mean over the seeds of each task metric that was measured."""
+        names = dict.fromkeys(name for run in self.runs for name in run.metrics)
+        means = {name: _mean(run.metrics.get(name) for run in self.runs) for name in names}
+        return {name: mean for name, mean in means.items() if mean is not None}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known, in numbers and in words.
+
+    Attributes:
+        stage: where the configurations below were measured; None where nothing ran to the end.
+        measure: what the values are, in words.
+        maximize: whether more is better.
+        configurations: `winner 1`, ..., `default`; without a confirm stage the best of the last one.
+        comparisons: by label, each winner against the default.
+        winner: the winner with the best mean validation value.
+        recommended: the configuration to use: winner or default, by mean validation value.
+        exported: the run of it whose adapter is handed over.
+        verdict: what may be said about the winner.
+        sentence: the verdict in words, complete.
+        choice: why this configuration is recommended.
+        export: why this run is handed over.
+        remarks: what a reader must know besides: what failed, is missing or was not confirmed.
+    """
+
+    stage: Stage | None
+    measure: str
+    maximize: bool
+    configurations: list[Configuration] = field(default_factory=list)
+    comparisons: dict[str, Comparison] = field(default_factory=dict)
+    winner: Configuration | None = None
+    recommended: Configuration | None = None
+    exported: Run | None = None
+    verdict: Verdict = Verdict.UNTESTED
+    sentence: str = "nothing was measured yet"
+    choice: str = ""
+    export: str = ""
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def selected_on(self) -> str:
+        """What the values that selection looked at are called; an objective of the user's own has only those."""
+        return self.measure if self.measure == OWN_MEASURE else f"validation {self.measure}"
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether the values are mean NLLs per token, which have a perplexity."""
+        return self.measure != OWN_MEASURE
+
+    @property
+    def default(self) -> Configuration | None:
+        """The configuration to beat, where it was run."""
+        return next((c for c in self.configurations if c.label == DEFAULT), None)
+
+    @property
+    def comparison(self) -> Comparison | None:
+        """The winner against the default."""
+        return None if self.winner is None else self.comparisons.get(self.winner.label)
+
+
+def gather_evidence(snapshot: StudySnapshot, scores: LoadScores) -> Evidence:
+    """Say what a study found, from complete or partial results.
+
+    Args:
+        snapshot: the study.
+        scores: per-example scores of a trial and a split (`validation` or `test`), or None.
+    """
+    maximize = snapshot.spec.search.direction == "maximize"
+    confirm = snapshot.stage(Stage.CONFIRM)
+    if confirm is not None and any(_ended_well(trial) for trial in confirm.trials):
+        return _confirmed(snapshot, confirm, scores, maximize=maximize)
+    return _unconfirmed(snapshot, maximize=maximize)
+
+
+def resolved(spec: StudySpec, parameters: dict[str, ParameterValue]) -> Hyperparameters | None:
+    """Return the complete hyper-parameters a configuration stands for; None for an objective of the user's own."""
+    return None if spec.objective is not None else spec.training.hyperparameters().with_values(parameters)
+
+
+def _confirmed(snapshot: StudySnapshot, stage: StageView, scores: LoadScores, *, maximize: bool) -> Evidence:
+    tests = {t.id: s for t in stage.trials if _ended_well(t) and (s := scores(t.id, "test")) is not None}
+    configurations = [_configuration(trials, tests) for trials in _by_label(stage.trials)]
+    measured = [m for c in configurations for m in _measured(c)]
+    choice = choose_group(measured, maximize=maximize)
+    winners = choose_group([m for m in measured if m.group != DEFAULT], maximize=maximize)
+    recommended = _find(configurations, choice.chosen[0].group)
+    winner = _find(configurations, winners.chosen[0].group) if winners.chosen else None
+    exported = next(run for run in recommended.runs if run.trial_id == choice.chosen[0].trial_id)
+    remarks = _remarks(snapshot, stage, recommended)
+    mixed = mixed_rows(trial for trial in stage.trials if _ended_well(trial))
+    comparisons, notes = _compare_all(snapshot.spec, configurations, tests, maximize=maximize)
+    if mixed:
+        comparisons = {}
+    comparison = comparisons.get(winner.label) if winner else None
+    return Evidence(
+        stage=Stage.CONFIRM,
+        measure=_measure(snapshot.spec),
+        maximize=maximize,
+        configurations=configurations,
+        comparisons=comparisons,
+        winner=winner,
+        recommended=recommended,
+        exported=exported,
+        verdict=_verdict(comparison),
+        sentence=f"not compared: {mixed}" if mixed else _sentence(comparison, configurations, winner, stage),
+        choice=choice.reason,
+        export=f"seed {exported.seed} has the {'highest' if maximize else 'lowest'} validation value "
+        f"of {len(choice.chosen)}: {choice.chosen[0].value:.4f}",
+        remarks=[*remarks, *notes],
+    )
+
+
+def _unconfirmed(snapshot: StudySnapshot, *, maximize: bool) -> Evidence:
+    """Fall back on the best complete trial of the last stage that has one."""
+    measure = _measure(snapshot.spec)
+    for stage in reversed(snapshot.stages):
+        best = stage.best(maximize=maximize)
+        if best is None:
+            continue
+        ended = [t for t in stage.trials if _ended_well(t)]
+        winner = _configuration([best], {}, label="winner 1")
+        number = f"{stage.stage} #{best.number}"
+        return Evidence(
+            stage=stage.stage,
+            measure=measure,
+            maximize=maximize,
+            configurations=[winner],
+            winner=winner,
+            recommended=winner,
+            exported=winner.runs[0],
+            sentence=f"not confirmed: {number} has the best validation value so far, measured once, "
+            "and was not compared with the default",
+            choice=f"{number} has the {'highest' if maximize else 'lowest'} validation value "
+            f"of {len(ended)} complete trials: {best.value:.4f}",
+            export=f"{number} is the only run of this configuration",
+            remarks=[_why_unconfirmed(snapshot)],
+        )
+    return Evidence(None, measure, maximize, remarks=[_why_unconfirmed(snapshot)])
+
+
+def _why_unconfirmed(snapshot: StudySnapshot) -> str:
+    confirm = snapshot.stage(Stage.CONFIRM)
+    if confirm is not None and not confirm.open:
+        return "no run of the confirm stage ended with a finite value"
+    if not snapshot.spec.confirm.enabled:
+        return "confirm is switched off in the study file: the best of many is usually not as good as it looks"
+    if snapshot.state.final:
+        return f"the study ended before its confirm stage: {snapshot.reason}"
+    return "the confirm stage has not measured anything yet"
+
+
+def _remarks(snapshot: StudySnapshot, stage: StageView, recommended: Configuration) -> list[str]:
+    remarks = []
+    waiting = len(stage.trials) - stage.ended
+    if waiting:
+        remarks.append(f"preliminary: {waiting} of {len(stage.trials)} confirm runs have not ended")
+    remarks += [
+        f"{trial.label} with seed {trial.seed} is {trial.state} and not counted: {trial.reason}"
+        for trial in stage.trials
+        if trial.state.final and not _ended_well(trial)
+    ]
+    if recommended.label == DEFAULT:
+        remarks.append("the default has the best mean validation value itself, and is what is recommended")
+    if snapshot.spec.model is not None and snapshot.stage(Stage.VERIFY) is None:
+        remarks.append(f"searched and confirmed on the same model, {snapshot.spec.model.base}")
+    return remarks
+
+
+def _compare_all(
+    spec: StudySpec, configurations: Sequence[Configuration], tests: dict[int, Scores], *, maximize: bool
+) -> tuple[dict[str, Comparison], list[str]]:
+    """Compare each winner with the default: on test rows where both were scored there, else by their values."""
+    default = next((c for c in configurations if c.label == DEFAULT and c.validation is not None), None)
+    comparisons: dict[str, Comparison] = {}
+    notes: list[str] = []
+    for candidate in configurations:
+        if default is None or candidate is default or candidate.validation is None:
+            continue
+        comparison, note = _compare(spec, default, candidate, tests, maximize=maximize)
+        comparisons[candidate.label] = comparison
+        notes += [note] if note and note not in notes else []
+    return comparisons, notes
+
+
+def _compare(
+    spec: StudySpec,
+    default: Configuration,
+    candidate: Configuration,
+    tests: dict[int, Scores],
+    *,
+    maximize: bool,
+) -> tuple[Comparison, str]:
+    """Compare a configuration with the default; also say what weakens the comparison, if anything."""
+    confidence = spec.confirm.confidence
+    sides = [[tests[run.trial_id] for run in c.runs if run.trial_id in tests] for c in (default, candidate)]
+    note = ""
+    if all(sides):
+        try:
+            comparison = compare(sides[0], sides[1], confidence=confidence)
+        except ValueError as error:
+            note = f"compared by the validation values of the seeds, since {error}"
+        else:
+            return comparison, _weakness(comparison)
+    elif spec.objective is None:
+        note = "compared by the validation values of the seeds, since test rows were not scored for both"
+    values = [[run.validation for run in c.runs if run.validation is not None] for c in (default, candidate)]
+    return compare_values(values[0], values[1], confidence=confidence, maximize=maximize), note
+
+
+def _weakness(comparison: Comparison) -> str:
+    if comparison.examples < _FEWEST_ROWS:
+        return f"only {comparison.examples} test rows: an interval from so few is a rough guide"
+    return ""
+
+
+def _verdict(comparison: Comparison | None) -> Verdict:
+    if comparison is None:
+        return Verdict.UNTESTED
+    if not comparison.distinguishable:
+        return Verdict.UNCLEAR
+    return Verdict.BETTER if comparison.improvement > 0 else Verdict.WORSE
+
+
+def _sentence(
+    comparison: Comparison | None,
+    configurations: Sequence[Configuration],
+    winner: Configuration | None,
+    stage: StageView,
+) -> str:
+    if comparison is not None:
+        return f"the winner is {comparison.sentence()}"
+    if winner is None:
+        return "not compared: no run of the winner has ended with a finite value"
+    if any(c.label == DEFAULT for c in configurations):
+        ended = "has ended" if stage.open else "ended"
+        return f"not compared: no run of the default {ended} with a finite value"
+    return "not compared: there is no default to beat; name one under confirm.default"
+
+
+def _configuration(trials: Sequence[TrialView], tests: dict[int, Scores], label: str = "") -> Configuration:
+    first = trials[0]
+    runs = [
+        Run(
+            trial_id=trial.id,
+            number=trial.number,
+            seed=trial.seed,
+            state=trial.state,
+            validation=trial.value if _ended_well(trial) else None,
+            test=tests[trial.id].mean if trial.id in tests else None,
+            adapter=trial.adapter,
+            reason=trial.reason,
+            metrics=trial.metrics,
+        )
+        for trial in sorted(trials, key=lambda trial: trial.seed)
+    ]
+    return Configuration(label or first.label, first.parameters, runs, first.origin_id)
+
+
+def _by_label(trials: Iterable[TrialView]) -> list[list[TrialView]]:
+    groups: dict[str, list[TrialView]] = {}
+    for trial in trials:
+        groups.setdefault(trial.label or canonical_key(trial.parameters), []).append(trial)
+    return list(groups.values())
+
+
+def _measured(configuration: Configuration) -> list[Measured]:
+    return [
+        Measured(run.trial_id, run.number or 0, configuration.parameters, run.validation, group=configuration.label)
+        for run in configuration.runs
+        if run.validation is not None
+    ]
+
+
+def _find(configurations: Sequence[Configuration], label: str) -> Configuration:
+    return next(c for c in configurations if c.label == label)
+
+
+def _ended_well(trial: TrialView) -> bool:
+    return trial.state is TrialState.COMPLETE and trial.value is not None
+
+
+def _measure(spec: StudySpec) -> str:
+    return "mean NLL per token" if spec.objective is None else OWN_MEASURE
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    present = [value for value in values if value is not None]
+    return sum(present) / len(present) if present else None

@@ -1,0 +1,177 @@
+"""Lifecycle of studies and what people may ask of them and of single trials from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.states import StudyState, TrialState
+from hpo_service.errors import ConflictError, NotFoundError
+from hpo_service.search.studies import OptunaStudies
+from hpo_service.service.stages.advance import Stages
+from hpo_service.storage.database import Database
+from hpo_service.storage.studies import StudyRow, StudyStore
+from hpo_service.storage.trials import TrialRow, TrialStore
+
+ALLOWED_FROM: dict[StudyState, frozenset[StudyState]] = {
+    StudyState.PAUSED: frozenset({StudyState.ACTIVE, StudyState.DRAINING}),
+    StudyState.DRAINING: frozenset({StudyState.ACTIVE}),
+    StudyState.ACTIVE: frozenset({StudyState.PAUSED, StudyState.DRAINING, StudyState.FAILED, StudyState.CANCELLED}),
+    StudyState.CANCELLED: frozenset({StudyState.ACTIVE, StudyState.PAUSED, StudyState.DRAINING}),
+}
+"""From which states a person may bring a study into the state that is the key."""
+
+RESUMED_WITH: dict[StudyState, str] = {
+    StudyState.FAILED: "queues the failed trials of its open stage again",
+    StudyState.CANCELLED: "queues again what its cancelling ended; retry this trial after that",
+}
+"""What resuming does to a study whose end keeps its trials from being tried again one by one."""
+
+
+@dataclass(frozen=True)
+class Studies:
+    """Creates, finds and steers studies."""
+
+    db: Database
+    rows: StudyStore
+    trials: TrialStore
+    optuna: OptunaStudies
+    stages: Stages
+
+    def create(self, spec: StudySpec) -> StudyRow:
+        """Create a study and open its search stage, or return it if the very same one exists.
+
+        Raises:
+            ConflictError: a study of this name exists with another specification; the message names what differs.
+        """
+        with self.db.transaction():
+            existing = self.rows.find(spec.name)
+            if existing is not None:
+                _check_same(existing, spec)
+                return existing
+            study = self.rows.create(spec)
+            self.stages.open_search(study)
+            return study
+
+    def steer(self, name: str, state: StudyState, reason: str) -> StudyRow:
+        """Pause, resume, drain or cancel a study; running trials obey at their next report or heartbeat.
+
+        Resuming a study that failed queues the failed trials of its open stage again; resuming one that was cancelled
+        queues those that its cancelling ended.
+
+        Raises:
+            NotFoundError: there is no study of this name.
+            ConflictError: the study's present state does not allow it.
+        """
+        with self.db.transaction():
+            row = self.rows.lock(self.rows.get(name).id)
+            if row.state is state:
+                return row
+            if row.state not in ALLOWED_FROM[state]:
+                raise ConflictError(f"study {name} is {row.state}: it cannot become {state}; see `study show {name}`")
+            self.rows.set_state(row.id, state, reason)
+            if state is StudyState.CANCELLED:
+                for trial in self._in(row, TrialState.WAITING):
+                    self._cancel_waiting(trial, reason)
+            if row.state is StudyState.FAILED:
+                self._retry_failed(row)
+            if row.state is StudyState.CANCELLED:
+                self._retry_cancelled(row)
+            return self.rows.get(name)
+
+    def delete(self, name: str) -> None:
+        """Delete a study with all its trials.
+
+        Raises:
+            ConflictError: trials are running; cancel the study first.
+        """
+        with self.db.transaction():
+            row = self.rows.lock(self.rows.get(name).id)
+            running = self._in(row, TrialState.RUNNING)
+            if running:
+                raise ConflictError(f"study {name} has {len(running)} running trials: `study cancel {name}` first")
+            for stage in self.rows.stages(row.id):
+                self.optuna.delete(stage.optuna_name)
+            self.rows.delete(row.id)
+
+    def stop_trial(self, name: str, stage: Stage, number: int, reason: str) -> TrialRow:
+        """Ask for the end of one trial; a running one obeys at its next report or heartbeat."""
+        with self.db.transaction():
+            trial = self._trial(name, stage, number)
+            if trial.state is TrialState.WAITING:
+                self._cancel_waiting(trial, reason)
+            elif trial.state is TrialState.RUNNING:
+                self.trials.cancel(trial.id, reason)
+            else:
+                raise ConflictError(f"trial {name}/{stage} #{number} is {trial.state}: there is nothing to stop")
+            return self.trials.get(trial.id)
+
+    def retry_trial(self, name: str, stage: Stage, number: int) -> TrialRow:
+        """Queue a failed or cancelled trial again; it counts once against the budget and gets a new number.
+
+        Raises:
+            NotFoundError: there is no such study, stage or trial.
+            ConflictError: the trial did not fail and was not cancelled, or its study or stage has ended.
+        """
+        with self.db.transaction():
+            study = self.rows.lock(self.rows.get(name).id)
+            trial = self._trial(name, stage, number)
+            if trial.state not in (TrialState.FAILED, TrialState.CANCELLED):
+                raise ConflictError(f"trial {name}/{stage} #{number} is {trial.state}: only failed or cancelled ones")
+            _, row = self.rows.of_stage(trial.stage_id)
+            if not row.open:
+                raise ConflictError(f"stage {name}/{stage} is closed: a retried trial could not change its result")
+            if study.state in RESUMED_WITH:
+                remedy = f"`hpo-service study resume {name}` {RESUMED_WITH[study.state]}"
+                raise ConflictError(f"study {name} is {study.state}, so nobody would take the trial up: {remedy}")
+            self.trials.retry(trial.id)
+            return self.trials.get(trial.id)
+
+    def _in(self, study: StudyRow, state: TrialState) -> list[TrialRow]:
+        return [trial for trial in self.trials.list(study.id) if trial.state is state]
+
+    def _retry_cancelled(self, study: StudyRow) -> None:
+        """Queue what the study's cancelling ended in the open stage; what was stopped by itself stays stopped."""
+        still_open = {stage.id for stage in self.rows.stages(study.id) if stage.open}
+        for trial in self._in(study, TrialState.CANCELLED):
+            if trial.stage_id in still_open and not trial.cancel_reason and study.reason in trial.reason:
+                self.trials.retry(trial.id)
+
+    def _retry_failed(self, study: StudyRow) -> None:
+        """Queue again what failed in the open stage: the cause is mended, or it will fail as before."""
+        still_open = {stage.id for stage in self.rows.stages(study.id) if stage.open}
+        for trial in self._in(study, TrialState.FAILED):
+            if trial.stage_id in still_open:
+                self.trials.retry(trial.id)
+
+    def _cancel_waiting(self, trial: TrialRow, reason: str) -> None:
+        if trial.optuna_id is not None:
+            self.optuna.finish(trial.optuna_id, TrialState.CANCELLED, None, None)
+        self.trials.cancel(trial.id, reason)
+
+    def _trial(self, name: str, stage: Stage, number: int) -> TrialRow:
+        study = self.rows.get(name)
+        for row in self.rows.stages(study.id):
+            if row.stage is stage:
+                return self.trials.by_number(row.id, number)
+        raise NotFoundError(f"stage {name}/{stage} has not been opened: see `study show {name}`")
+
+
+def _check_same(existing: StudyRow, spec: StudySpec) -> None:
+    stored = existing.specification().model_dump(mode="json")
+    differing = sorted(_differences(stored, spec.model_dump(mode="json"), ""))
+    if differing:
+        raise ConflictError(
+            f"study {spec.name} exists with another specification (differs in {', '.join(differing[:5])}): "
+            f"give the file another name, or `hpo-service study delete {spec.name}`"
+        )
+
+
+def _differences(left: object, right: object, path: str) -> list[str]:
+    if isinstance(left, Mapping) and isinstance(right, Mapping):
+        keys: set[Any] = {*left, *right}
+        return [d for key in keys for d in _differences(left.get(key), right.get(key), f"{path}.{key}".lstrip("."))]
+    return [] if left == right else [path]

@@ -1,0 +1,402 @@
+"""The trial queue: claim, report, renew, finish. Each is one transaction that holds our fence and Optuna's write."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from hpo_service.domain.memory.fit import vram_over_gb
+from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.assignment import Assignment, Lease
+from hpo_service.domain.trial.decision import Decision
+from hpo_service.domain.trial.model_facts import ModelFacts
+from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
+from hpo_service.domain.trial.report import Report
+from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.states import StudyState, TrialState
+from hpo_service.errors import StaleLeaseError
+from hpo_service.failpoint import reach
+from hpo_service.search.studies import OptunaStudies, Suggestion
+from hpo_service.service.trials.assignment import assignment
+from hpo_service.service.trials.budget import admission
+from hpo_service.service.unreadable import Unreadable
+from hpo_service.storage.database import Database
+from hpo_service.storage.scores import ScoreStore
+from hpo_service.storage.studies import StageRow, StudyRow, StudyStore
+from hpo_service.storage.trial_reader import Facts
+from hpo_service.storage.trials import GIVEN_BACK_BY, TrialRow, TrialStore
+from hpo_service.storage.workers import WorkerStore
+
+CONTINUE = Decision(action="continue", reason="the lease is held and nobody asked for its end")
+COLLISIONS = 20
+"""How often a claim may lose its proposed configuration to another worker before it gives way."""
+CLOSED_AS: Mapping[OutcomeKind, frozenset[str]] = {
+    OutcomeKind.COMPLETE: frozenset({"complete"}),
+    OutcomeKind.PRUNED: frozenset({"pruned"}),
+    OutcomeKind.INFEASIBLE: frozenset({"infeasible"}),
+    OutcomeKind.CANCELLED: frozenset({"cancelled"}),
+    OutcomeKind.ERROR: frozenset({"error", "failed", "cancelled"}),
+    OutcomeKind.RELEASED: frozenset({"release", "cancelled"}),
+}
+"""How an attempt may have been closed by a `finish` with an outcome of this kind."""
+_OUTCOME_STATES = {
+    OutcomeKind.COMPLETE: TrialState.COMPLETE,
+    OutcomeKind.PRUNED: TrialState.PRUNED,
+    OutcomeKind.INFEASIBLE: TrialState.INFEASIBLE,
+    OutcomeKind.CANCELLED: TrialState.CANCELLED,
+}
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """What a renewal brought back: a decision per lease, and whether the worker was told to drain."""
+
+    decisions: dict[Lease, Decision]
+    draining: bool
+
+
+@dataclass(frozen=True)
+class TrialQueue:
+    """What workers call. Every write about a trial carries its lease; a stale lease changes nothing.
+
+    A claim either commits whole (budget row, Optuna trial, lease) or leaves no trace. Sampling happens before
+    the transaction, as a read, so that a slow sampler holds no lock. All methods raise DatabaseUnavailableError
+    when the database is away, and may then be called again with the same arguments.
+    """
+
+    db: Database
+    studies: StudyStore
+    trials: TrialStore
+    scores: ScoreStore
+    workers: WorkerStore
+    optuna: OptunaStudies
+    unreadable: Unreadable = field(default_factory=Unreadable)
+    gpus: int | None = None
+    """GPUs of the worker that asks, which is given no trial that needs more; None where nothing limits it."""
+
+    def claim(self, worker_id: str, study: str | None = None, together: int = 1) -> Assignment | None:
+        """Take one trial for this worker: a waiting one first, else a new one while the budget lasts.
+
+        Args:
+            worker_id: a registered worker.
+            study: only this study; by default any active one, oldest first.
+            together: trials that its device is divided among, for the account of device time.
+
+        Returns:
+            The assignment, or None where there is nothing to do at present.
+
+        Raises:
+            UnreadableStudyError: the one study that was asked for is of another version; of many, such are passed over.
+        """
+        with self.db.transaction(read_only=True):
+            open_stages = [(s, g) for s, g in self.studies.claimable() if study is None or s.name == study]
+        for row, stage in open_stages:
+            if study is not None:
+                return self._claim_from(row, stage, worker_id, together)
+            with self.unreadable.passed_over():
+                found = self._claim_from(row, stage, worker_id, together)
+                if found is not None:
+                    return found
+        return None
+
+    def _claim_from(self, study: StudyRow, stage: StageRow, worker_id: str, together: int) -> Assignment | None:
+        if self.gpus is not None and study.specification().execution.gpus_per_trial > self.gpus:
+            return None
+        return self._claim_waiting(study, stage, worker_id, together) or self._claim_new(
+            study, stage, worker_id, together
+        )
+
+    def _claim_waiting(self, study: StudyRow, stage: StageRow, worker_id: str, together: int) -> Assignment | None:
+        spec = study.specification()
+        with self.db.transaction():
+            trial = self.trials.claim_waiting(
+                stage.id, worker_id, spec.execution.lease_seconds, devices=spec.execution.gpus_per_trial / together
+            )
+            if trial is None:
+                return None
+            reach("claim.taken")
+            if trial.optuna_id is None:
+                trial = self._bind(stage, trial)
+            measured, workers = self._measured(spec, stage, trial), self.workers.active()
+        reach("claim.committed")
+        return assignment(spec, stage, trial, measured, workers)
+
+    def _claim_new(self, study: StudyRow, stage: StageRow, worker_id: str, together: int) -> Assignment | None:
+        if stage.stage is not Stage.SEARCH:
+            return None
+        spec = study.specification()
+        collisions = 0
+        while collisions < COLLISIONS:
+            with self.db.transaction():
+                total = self.trials.total(stage.id)
+                if not admission(stage, total, self.trials).open:
+                    return None
+            suggestion = self._suggest(spec, stage, total + collisions)
+            if suggestion is None:
+                return None
+            reach("claim.sampled")
+            with self.db.transaction():
+                if not self._still_admits(study, stage):
+                    return None
+                twin = self.trials.find_key(stage.id, suggestion.key) if suggestion.duplicate else None
+                if twin is not None and not twin.state.final:
+                    return None
+                if twin is not None and twin.value is not None:
+                    self._copy(stage, suggestion, twin)
+                    continue
+                trial = self._admit(spec, stage, suggestion, worker_id, together, distinct=twin is None)
+                if trial is None:
+                    collisions += 1
+                    continue
+                measured, workers = self._measured(spec, stage, trial), self.workers.active()
+            reach("claim.committed")
+            return assignment(spec, stage, trial, measured, workers)
+        return None
+
+    def _measured(self, spec: StudySpec, stage: StageRow, trial: TrialRow) -> list[Facts]:
+        """What ended trials tell of their memory; those of later stages may share a model."""
+        if spec.model is None:
+            return []
+        return self.trials.complete_facts(trial.study_id, stage.id if stage.stage is Stage.SEARCH else None)
+
+    def _suggest(self, spec: StudySpec, stage: StageRow, draw: int) -> Suggestion | None:
+        suggestion = self.optuna.suggest(
+            stage.optuna_name, spec.search, stage.space, lambda key: self._taken(stage.id, key), draw
+        )
+        if suggestion is None:
+            with self.db.transaction():
+                self.studies.limit_stage(stage.id, self.trials.total(stage.id))
+        return suggestion
+
+    def _taken(self, stage_id: int, key: str) -> bool:
+        with self.db.transaction(read_only=True):
+            return self.trials.find_key(stage_id, key) is not None
+
+    def _still_admits(self, study: StudyRow, stage: StageRow) -> bool:
+        """Check the budget once more, now with the study locked: from here on nobody else admits."""
+        if self.studies.lock(study.id).state is not StudyState.ACTIVE:
+            return False
+        return admission(stage, self.trials.total(stage.id), self.trials).open
+
+    def _admit(
+        self, spec: StudySpec, stage: StageRow, suggestion: Suggestion, worker_id: str, together: int, *, distinct: bool
+    ) -> TrialRow | None:
+        trial = self.trials.admit(
+            stage,
+            parameters=suggestion.parameters,
+            dedupe_key=suggestion.key if distinct else None,
+            role="search",
+            seed=spec.search.seed,
+            worker_id=worker_id,
+            lease_seconds=spec.execution.lease_seconds,
+            devices=spec.execution.gpus_per_trial / together,
+        )
+        if trial is None:
+            return None
+        reach("claim.reserved")
+        return self._bind(stage, trial)
+
+    def _copy(self, stage: StageRow, suggestion: Suggestion, twin: TrialRow) -> None:
+        """Spend one trial of the budget on a configuration that was measured already, by reusing its value.
+
+        Only happens where the space has no configuration left that was not tried.
+        """
+        copy = self.trials.admit(
+            stage,
+            parameters=suggestion.parameters,
+            dedupe_key=None,
+            role="search",
+            seed=twin.seed,
+            worker_id=None,
+            lease_seconds=0.0,
+        )
+        if copy is None:
+            return
+        copy = self._bind(stage, copy)
+        for row in self.trials.reports(twin.id):
+            if row.value is not None:
+                self.optuna.report(_optuna_id(copy), row.step, row.value)
+        self.optuna.finish(_optuna_id(copy), twin.state, twin.value, None)
+        reason = f"the same configuration as trial #{twin.number}: its measured value is reused"
+        self.trials.settle(copy.id, twin.state, reason=reason, value=twin.value, copied_from=twin.id)
+
+    def _bind(self, stage: StageRow, trial: TrialRow) -> TrialRow:
+        handle = self.optuna.add_running(stage.optuna_name, trial.parameters, stage.space)
+        self.trials.bind(trial.id, handle.optuna_id, handle.number)
+        reach("claim.bound")
+        return self.trials.get(trial.id)
+
+    def describe(self, study: str, facts: Mapping[str, ModelFacts]) -> None:
+        """Store what a child found out about the study's models; planning needs their widths."""
+        with self.db.transaction():
+            row = self.studies.get(study)
+            self.studies.save_facts(row.id, {**row.facts, **facts})
+
+    def report(self, lease: Lease, report: Report) -> Decision:
+        """Record one evaluation and decide whether the trial goes on.
+
+        A step that was reported before (by an attempt that was lost later) keeps its first value.
+
+        Raises:
+            StaleLeaseError: the trial is no longer held by this lease; nothing was written.
+        """
+        with self.db.transaction():
+            trial = self.trials.hold(lease)
+            reach("report.held")
+            study, stage = self.studies.of_stage(trial.stage_id)
+            spec = study.specification()
+            asked = asked_from_outside(study, trial)
+            fresh = self.trials.record(trial, report)
+            if fresh:
+                self.optuna.report(_optuna_id(trial), report.step, report.value)
+            self.trials.extend(lease, spec.execution.lease_seconds, report.fraction)
+            reach("report.recorded")
+        reach("report.committed")
+        if asked is not None:
+            return asked
+        return self._judge(spec, stage, trial, report)
+
+    def _judge(self, spec: StudySpec, stage: StageRow, trial: TrialRow, report: Report) -> Decision:
+        if stage.stage is Stage.CONFIRM:
+            return Decision(action="continue", reason="confirmation runs are never pruned")
+        verdict = self.optuna.judge(
+            stage.optuna_name,
+            _optuna_id(trial),
+            spec.search,
+            stage.space,
+            fraction=report.fraction,
+            evaluations=spec.training.evaluations_per_epoch * spec.training.epochs,
+            warmup=0.0 if spec.objective else spec.training.warmup_ratio,
+            measure="value" if spec.objective else "validation loss",
+        )
+        return Decision(action="prune" if verdict.prune else "continue", reason=verdict.reason)
+
+    def renew(self, worker_id: str, progress: Mapping[Lease, float], activity: str = "") -> Renewal:
+        """Extend all leases of a worker and learn what people asked for meanwhile; also its sign of life.
+
+        Args:
+            worker_id: the holder.
+            progress: per lease the share of the epoch done, in [0, 1]; may be empty.
+            activity: what the worker is busy with, for people.
+        """
+        decisions: dict[Lease, Decision] = {}
+        with self.db.transaction():
+            draining = self.workers.beat(worker_id, activity) == "draining"
+            for lease, share in progress.items():
+                decisions[lease] = self._renew_one(lease, share, draining=draining)
+        reach("renew.committed")
+        return Renewal(decisions, draining)
+
+    def _renew_one(self, lease: Lease, share: float, *, draining: bool) -> Decision:
+        try:
+            trial = self.trials.hold(lease)
+        except StaleLeaseError as error:
+            return Decision(action="abandon", reason=str(error))
+        study, _ = self.studies.of_stage(trial.stage_id)
+        spec = study.specification()
+        self.trials.extend(lease, spec.execution.lease_seconds, share)
+        asked = asked_from_outside(study, trial)
+        if asked is None and draining:
+            return Decision(action="release", reason="the worker was told to drain")
+        return asked or CONTINUE
+
+    def finish(self, lease: Lease, outcome: Outcome) -> TrialState:
+        """Settle an attempt: the trial ends, or goes back to the queue with the reason.
+
+        Doing it again changes nothing and gives the same answer: where the connection broke in a commit, nobody
+        knows whether it went through, and the holder calls again.
+
+        Returns:
+            The state of the trial afterwards.
+
+        Raises:
+            StaleLeaseError: the trial is no longer held by this lease; nothing was written.
+        """
+        with self.db.transaction():
+            try:
+                trial = self.trials.hold(lease)
+            except StaleLeaseError:
+                state = self._finished_before(lease, outcome)
+                if state is None:
+                    raise
+                return state
+            reach("finish.held")
+            if outcome.kind in (OutcomeKind.ERROR, OutcomeKind.RELEASED):
+                state = self._give_back(trial, outcome)
+            else:
+                state = self._settle(trial, outcome)
+        reach("finish.committed")
+        return state
+
+    def _finished_before(self, lease: Lease, outcome: Outcome) -> TrialState | None:
+        """The state to which this very lease brought its trial with such an outcome, or None where it did not."""
+        attempt = self.trials.attempt_of(lease)
+        valueless = outcome.kind is OutcomeKind.COMPLETE and not _is_finite(outcome.value)
+        if attempt is None or attempt.outcome not in CLOSED_AS[OutcomeKind.PRUNED if valueless else outcome.kind]:
+            return None
+        return TrialState.WAITING if attempt.outcome in GIVEN_BACK_BY else TrialState(attempt.outcome)
+
+    def _settle(self, trial: TrialRow, outcome: Outcome) -> TrialState:
+        state, reason, value = _OUTCOME_STATES[outcome.kind], outcome.reason, outcome.value
+        if state is TrialState.PRUNED:
+            # The books decide, not the holder: it may have heard more, or (after a resume) less, than was recorded.
+            recorded = [row.value for row in self.trials.reports(trial.id) if row.value is not None]
+            value = recorded[-1] if recorded else value
+        value = value if _is_finite(value) else None
+        if state is TrialState.COMPLETE and value is None:
+            state, reason = TrialState.PRUNED, f"the final value is not a finite number ({outcome.value}): {reason}"
+        violation = vram_over_gb(outcome.facts, infeasible=state is TrialState.INFEASIBLE)
+        self.optuna.finish(_optuna_id(trial), state, value, violation)
+        reach("finish.told")
+        if outcome.validation is not None:
+            self.scores.save(trial.id, "validation", outcome.validation)
+        if outcome.test is not None:
+            self.scores.save(trial.id, "test", outcome.test)
+        facts, shared = dict(outcome.facts), outcome.shared_seconds
+        self.trials.settle(
+            trial.id, state, reason=reason, value=value, adapter=outcome.adapter, facts=facts, device_seconds=shared
+        )
+        return state
+
+    def _give_back(self, trial: TrialRow, outcome: Outcome) -> TrialState:
+        study, _ = self.studies.of_stage(trial.stage_id)
+        asked = asked_from_outside(study, trial)
+        if asked is not None and asked.action == "cancel":
+            self.optuna.finish(_optuna_id(trial), TrialState.CANCELLED, None, None)
+            self.trials.settle(trial.id, TrialState.CANCELLED, reason=asked.reason)
+            return TrialState.CANCELLED
+        limits = study.specification().execution
+        errors = trial.errors + 1
+        if outcome.kind is OutcomeKind.RELEASED:
+            self.trials.requeue(trial.id, reason=outcome.reason, kind="release")
+            return TrialState.WAITING
+        if outcome.retryable and errors < limits.max_attempts:
+            reason = f"attempt {trial.attempt} failed ({errors} of {limits.max_attempts}): {outcome.reason}"
+            self.trials.requeue(trial.id, reason=reason, kind="error")
+            return TrialState.WAITING
+        last = f"{errors} attempts failed, the last with: " if outcome.retryable else ""
+        self.optuna.finish(_optuna_id(trial), TrialState.FAILED, None, None)
+        self.trials.settle(trial.id, TrialState.FAILED, reason=f"{last}{outcome.reason}", facts=dict(outcome.facts))
+        return TrialState.FAILED
+
+
+def asked_from_outside(study: StudyRow, trial: TrialRow) -> Decision | None:
+    """Return what a person asked of this running trial, if anything."""
+    if trial.cancel_reason:
+        return Decision(action="cancel", reason=trial.cancel_reason)
+    if study.state is StudyState.CANCELLED:
+        return Decision(action="cancel", reason=f"the study was cancelled: {study.reason}")
+    if study.state is StudyState.PAUSED:
+        return Decision(action="release", reason=f"the study was paused: {study.reason}")
+    return None
+
+
+def _is_finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _optuna_id(trial: TrialRow) -> int:
+    if trial.optuna_id is None:
+        raise ValueError(f"trial {trial.id} is running without an Optuna trial")
+    return trial.optuna_id

@@ -1,0 +1,80 @@
+"""The reaper: a small idempotent janitor that takes trials back from holders that fell silent, each one separately."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hpo_service.domain.trial.states import TrialState
+from hpo_service.search.studies import OptunaStudies
+from hpo_service.service.trials.queue import asked_from_outside
+from hpo_service.service.unreadable import Unreadable
+from hpo_service.storage.database import Database
+from hpo_service.storage.studies import StudyStore
+from hpo_service.storage.trials import TrialRow, TrialStore
+from hpo_service.storage.workers import WorkerStore
+
+WORKER_SILENCE_SECONDS = 300.0
+"""A worker unheard for this long is listed as lost; its trials were taken back when their leases ended."""
+
+
+@dataclass(frozen=True)
+class Reaper:
+    """Runs in every worker; any number may run at once.
+
+    Because claim, report and finish each commit whole or not at all, an expired lease is the only thing a crash can
+    leave behind.
+    """
+
+    db: Database
+    studies: StudyStore
+    trials: TrialStore
+    workers: WorkerStore
+    optuna: OptunaStudies
+    unreadable: Unreadable = field(default_factory=Unreadable)
+
+    def reap(self) -> list[TrialRow]:
+        """Give every trial whose lease has ended back to the queue, or fail it where it was lost too often.
+
+        Returns:
+            The trials that were taken back.
+        """
+        self._mend_leases()
+        taken: list[TrialRow] = []
+        # Trials of studies that this version cannot read are left to workers of the version that can.
+        left: set[int] = set()
+        while True:
+            with self.unreadable.passed_over(), self.db.transaction():
+                expired = self.trials.expired(limit=1, but_not=left)
+                if not expired:
+                    self.workers.mark_lost(WORKER_SILENCE_SECONDS)
+                    return taken
+                left.add(expired[0].study_id)
+                self._take_back(expired[0])
+                left.remove(expired[0].study_id)
+                taken.append(expired[0])
+
+    def _mend_leases(self) -> None:
+        """Shorten leases that end later than any renewal could have set: the database's clock was set back since."""
+        with self.db.transaction():
+            for study, stage in self.studies.claimable():
+                with self.unreadable.passed_over():
+                    length = study.specification().execution.lease_seconds
+                    self.trials.shorten_leases(stage.id, length)
+
+    def _take_back(self, trial: TrialRow) -> None:
+        study, _ = self.studies.of_stage(trial.stage_id)
+        asked = asked_from_outside(study, trial)
+        if asked is not None and asked.action == "cancel":
+            if trial.optuna_id is not None:
+                self.optuna.finish(trial.optuna_id, TrialState.CANCELLED, None, None)
+            self.trials.settle(trial.id, TrialState.CANCELLED, reason=asked.reason)
+            return
+        limit = study.specification().execution.max_losses
+        losses = trial.losses + 1
+        reason = f"worker {trial.worker_id} fell silent in attempt {trial.attempt} (loss {losses} of at most {limit})"
+        if losses < limit:
+            self.trials.requeue(trial.id, reason=reason, kind="loss")
+            return
+        if trial.optuna_id is not None:
+            self.optuna.finish(trial.optuna_id, TrialState.FAILED, None, None)
+        self.trials.settle(trial.id, TrialState.FAILED, reason=f"{reason}: given up")

@@ -1,0 +1,1 @@
+"""The rows of a study: read, understood, split, tokenised, cached, and made into batches."""

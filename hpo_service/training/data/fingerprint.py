@@ -1,0 +1,66 @@
+"""What tells one state of a study's data from another: cheaply on this machine, or by content anywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from pathlib import Path
+
+from hpo_service.domain.study.sections.data import DataSpec
+from hpo_service.domain.study.sources import BUILTIN
+from hpo_service.errors import DataError
+from hpo_service.training.data.source import load_from_hub, local_files
+
+CHUNK = 1 << 20
+
+
+def stamp(spec: DataSpec) -> str:
+    """Names, sizes and times of a local source's files: equal stamps, unchanged rows; others are their name.
+
+    Raises:
+        DataError: a local source is not there.
+    """
+    files = local_files(spec.source) or []
+    seen = [(str(path), status.st_size, status.st_mtime_ns) for path in files for status in [path.stat()]]
+    return json.dumps([spec.source, spec.subset, spec.hub_split, seen])
+
+
+def content_digest(spec: DataSpec) -> str:
+    """SHA-256 of what rows are read from, wherever it lies: files with their endings, or a hub data set's tables.
+
+    Builtin data follow from the version of Python whose library they are made of.
+
+    Raises:
+        DataError: the source is missing or cannot be read.
+    """
+    if spec.source.startswith(BUILTIN):
+        return _digest_of(f"{spec.source} {platform.python_version()}")
+    files = local_files(spec.source)
+    try:
+        if files is not None:
+            return _digest_of(*(f"{path.suffix} {_file_digest(path)}" for path in files))
+        return _hub_digest(spec)
+    except OSError as error:
+        raise DataError(f"{spec.source} cannot be read: {' '.join(str(error).split())}") from error
+
+
+def _hub_digest(spec: DataSpec) -> str:
+    data = load_from_hub(spec.source, spec.subset, spec.hub_split)
+    # A slice such as `train[:10%]` shares its file with the whole split.
+    tables = [_file_digest(Path(each["filename"])) for each in data.cache_files]
+    if not tables:
+        return _digest_of(*(json.dumps(row, sort_keys=True, default=str) for row in data))
+    return _digest_of(spec.hub_split or "", str(len(data)), *tables)
+
+
+def _file_digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _digest_of(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode(errors="surrogatepass")).hexdigest()

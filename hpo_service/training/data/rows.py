@@ -1,0 +1,149 @@
+"""The rows of a study: read, understood, split and tokenised, with an account of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from hpo_service.domain.memory.micro_batches import DEFAULT_MICRO_BATCH
+from hpo_service.domain.study.data_report import DataReport, PartReport
+from hpo_service.domain.study.sections.data import DataSpec
+from hpo_service.errors import DataError
+from hpo_service.training.data.formats import Example, read_examples
+from hpo_service.training.data.source import read_rows
+from hpo_service.training.data.split import split_examples
+from hpo_service.training.data.tokens import IGNORED, Bounds, Tokenised, TokenRows, tokenise
+
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class StudyRows:
+    """Token rows of the three parts; `facts` count what was cut or dropped, `fingerprint` tells them from others.
+
+    `largest_id` and `longest` (tokens, after the cut) are those of all rows.
+    """
+
+    train: TokenRows
+    validation: TokenRows
+    test: TokenRows
+    report: DataReport
+    facts: dict[str, int | str]
+    largest_id: int
+    longest: int
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all token ids and labels, in order."""
+        return self.report.fingerprint
+
+
+def prepare_rows(
+    spec: DataSpec,
+    tokenizer: PreTrainedTokenizerBase,
+    touch: Callable[[float], None] = lambda _: None,
+) -> StudyRows:
+    """Read, understand, split and tokenise the data of a study.
+
+    Raises:
+        DataError: the data cannot be used; the message names file, row or column.
+    """
+    raw = read_rows(spec.source, spec.subset, spec.hub_split)
+    shape, examples = read_examples(raw, spec.format, spec.group)
+    del raw  # as large as the data
+    split = split_examples(examples, spec.split, spec.max_rows)
+    parts = {name: tokenise(part, tokenizer, spec.max_length, spec.learn, touch) for name, part in split.parts.items()}
+    _check_supervision(parts, spec)
+    rows = [part.rows for part in parts.values()]
+    report = DataReport(
+        source=spec.source,
+        format=shape,
+        learn=spec.learn,
+        max_length=spec.max_length,
+        rows_read=len(examples),
+        rows_split=sum(map(len, split.parts.values())) + split.leaked + split.repeated,
+        leaked=split.leaked,
+        repeated=split.repeated,
+        duplicates=split.duplicates,
+        longest_row=_longest_row(split.parts, parts),
+        padding_share=padding_share(parts["train"].rows.lengths),
+        parts={name: _account([part], split.groups.get(name)) for name, part in parts.items()},
+        whole=_account(list(parts.values()), sum(split.groups.values()) if split.groups else None),
+        fingerprint=fingerprint(rows),
+    )
+    return study_rows(rows, report)
+
+
+def study_rows(rows: list[TokenRows], report: DataReport) -> StudyRows:
+    """The rows of train, validation and test with what follows from them."""
+    train, validation, test = rows
+    return StudyRows(
+        train,
+        validation,
+        test,
+        report,
+        facts=report.facts(),
+        largest_id=max(int(part.ids.max()) for part in rows),
+        longest=max(int(part.lengths.max()) for part in rows),
+    )
+
+
+def fingerprint(parts: list[TokenRows]) -> str:
+    """SHA-256 of all token ids and labels, in order."""
+    digest = hashlib.sha256()
+    for rows in parts:
+        for array in (rows.lengths, rows.ids, rows.labels):
+            digest.update(f"{len(array)}\n".encode())
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def padding_share(lengths: Bounds, batch: int = DEFAULT_MICRO_BATCH) -> float:
+    """Share of padding where batches of rows in a random order are padded to their longest."""
+    order = np.random.default_rng(0).permutation(lengths)
+    padded = sum(int(part.max()) * len(part) for part in np.split(order, range(batch, len(order), batch)))
+    return round(1 - int(lengths.sum()) / padded, 4)
+
+
+def _account(parts: list[Tokenised], groups: int | None) -> PartReport:
+    lengths = np.concatenate([part.lengths for part in parts])
+    labels = [part.rows.labels for part in parts]
+    p50, p90, p99 = (int(value) for value in np.percentile(lengths, (50, 90, 99), method="inverted_cdf"))
+    return PartReport(
+        rows=sum(len(part.rows) for part in parts),
+        tokens=sum(len(each) for each in labels),
+        supervised_tokens=sum(int((each != IGNORED).sum()) for each in labels),
+        p50=p50,
+        p90=p90,
+        p99=p99,
+        longest=int(lengths.max()),
+        truncated=sum(part.truncated for part in parts),
+        unsupervised=sum(part.unsupervised for part in parts),
+        groups=groups,
+    )
+
+
+def _longest_row(examples: Mapping[str, list[Example]], parts: Mapping[str, Tokenised]) -> str:
+    longest = {name: int(part.lengths.argmax()) for name, part in parts.items()}
+    name = max(longest, key=lambda each: int(parts[each].lengths[longest[each]]))
+    return examples[name][longest[name]].origin
+
+
+def _check_supervision(parts: dict[str, Tokenised], spec: DataSpec) -> None:
+    lost = sum(part.unsupervised for part in parts.values())
+    total = lost + sum(len(part.rows) for part in parts.values())
+    if lost * 2 > total:
+        raise DataError(
+            f"{spec.source}: {lost} of {total} rows have nothing to learn within data.max_length = "
+            f"{spec.max_length} tokens: raise it, or shorten the prompts"
+        )
+    for name, part in parts.items():
+        if not part.rows:
+            raise DataError(
+                f"{spec.source}: no row of the {name} part has anything to learn within data.max_length = "
+                f"{spec.max_length} tokens: raise it, or shorten the prompts"
+            )

@@ -1,0 +1,130 @@
+"""Which rows are trained on, watched and scored once: decided by what is in a row, before the study starts."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from dataclasses import dataclass, field
+
+from hpo_service.domain.study.sections.data import SplitSpec
+from hpo_service.errors import DataError
+from hpo_service.training.data.formats import Example
+
+
+@dataclass(frozen=True)
+class Split:
+    """The three parts, each in an order that follows from content and seed alone, and what was found on the way.
+
+    Attributes:
+        train: rows that are trained on, repeats among them included.
+        validation: rows that pruning and selection look at; none of them is in `train`.
+        test: rows that are scored once; none of them is in `train` or `validation`.
+        leaked: held-out rows dropped because they stand in an earlier part too.
+        repeated: held-out rows dropped because they stand in their own part already.
+        duplicates: training rows that repeat an earlier one; they are kept.
+        groups: number of groups in each part, empty where rows have none.
+    """
+
+    train: list[Example]
+    validation: list[Example]
+    test: list[Example]
+    leaked: int = 0
+    repeated: int = 0
+    duplicates: int = 0
+    groups: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> dict[str, list[Example]]:
+        """The parts by name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+
+def split_examples(examples: list[Example], spec: SplitSpec, max_rows: int | None = None) -> Split:
+    """Cut by a hash of normalised content and seed; equal rows, and rows of one group, fall into the same part.
+
+    A held-out row that differs from a training row (or from an earlier held-out row) only in case, spacing or
+    punctuation is dropped. `max_rows` keeps the rows with the smallest hashes.
+
+    Raises:
+        DataError: a part is empty.
+    """
+    ordered = sorted(((_digest(normalised(e.content), spec.seed), e) for e in examples), key=lambda pair: pair[0])
+    if max_rows is not None and len(ordered) > max_rows:
+        # Another salt than the one that decides the part, or the parts would not be fair samples.
+        chosen = sorted(ordered, key=lambda pair: _digest(pair[0], spec.seed))[:max_rows]
+        ordered = sorted(chosen, key=lambda pair: pair[0])
+    parts: dict[str, list[Example]] = {"train": [], "validation": [], "test": []}
+    for digest, example in ordered:
+        decisive = digest if example.group is None else _digest(normalised(example.group), spec.seed)
+        parts[_part(decisive, spec)].append(example)
+    return _without_leaks(parts, len(ordered), spec)
+
+
+def _without_leaks(parts: dict[str, list[Example]], rows: int, spec: SplitSpec) -> Split:
+    seen = {loose_key(example.content) for example in parts["train"]}
+    duplicates = len(parts["train"]) - len(seen)
+    leaked = repeated = 0
+    for name in ("validation", "test"):
+        kept, again = _unseen(parts[name], seen)
+        leaked += len(parts[name]) - len(kept) - again
+        repeated += again
+        parts[name] = kept
+    split = Split(**parts, leaked=leaked, repeated=repeated, duplicates=duplicates, groups=_groups(parts))
+    _check_parts(split, rows, spec)
+    return split
+
+
+def normalised(text: str) -> str:
+    """The text with composed characters and single spaces, so that invisible differences do not count."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def loose_key(text: str) -> str:
+    """What is left of a text without case, spacing and punctuation; the text itself where that is nothing."""
+    bare = "".join(character for character in unicodedata.normalize("NFKC", text).casefold() if character.isalnum())
+    return bare or text
+
+
+def _digest(text: str, seed: int) -> str:
+    return hashlib.sha256(f"{seed}\n{text}".encode(errors="surrogatepass")).hexdigest()
+
+
+def _part(digest: str, spec: SplitSpec) -> str:
+    share = int(digest[:16], 16) / 2**64
+    if share < spec.test:
+        return "test"
+    return "validation" if share < spec.test + spec.validation else "train"
+
+
+def _unseen(examples: list[Example], earlier: set[str]) -> tuple[list[Example], int]:
+    """The examples not in earlier parts, each once, in order; with them how many repeats there were among them.
+
+    What is kept is added to `earlier`.
+    """
+    kept: dict[str, Example] = {}
+    repeats = 0
+    for example in examples:
+        key = loose_key(example.content)
+        if key in kept:
+            repeats += 1
+        elif key not in earlier:
+            kept[key] = example
+    earlier.update(kept)
+    return list(kept.values()), repeats
+
+
+def _groups(parts: dict[str, list[Example]]) -> dict[str, int]:
+    named = {name: {e.group for e in rows if e.group is not None} for name, rows in parts.items()}
+    return {name: len(groups) for name, groups in named.items()} if any(named.values()) else {}
+
+
+def _check_parts(split: Split, rows: int, spec: SplitSpec) -> None:
+    for name, part in split.parts.items():
+        if not part:
+            groups = " in groups that stay together" if split.groups else ""
+            raise DataError(
+                f"the {name} part is empty: {rows} rows{groups} were cut into {len(split.train)} for training, "
+                f"{len(split.validation)} for validation and {len(split.test)} for testing "
+                f"({split.leaked + split.repeated} dropped as repeats); give more rows or other shares than "
+                f"validation {spec.validation:g} and test {spec.test:g}"
+            )

@@ -1,0 +1,32 @@
+"""Which engine runs what: trials that may share the device are packed, all others run alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hpo_service.training.engines.packed.engine import PackedEngine
+from hpo_service.training.engines.solo import SoloEngine
+from hpo_service.wire.child import Dispatcher
+
+
+@dataclass
+class Engines:
+    """The two engines of a process, on the same loaded."""
+
+    solo: SoloEngine
+    packed: PackedEngine
+
+    def work(self, host: Dispatcher) -> None:
+        """Run what waits: one trial, or a pack for as long as trials like its first come."""
+        waiting = host.waiting()
+        if waiting is None:
+            return
+        shared = waiting.slots > 1 and self.solo.ranks.size == 1
+        reason = self.packed.refusal(waiting.config) if shared else ""
+        if shared and not reason:
+            self.packed.serve(host)
+            return
+        if reason:
+            # others would only wait beside it
+            host.offer(1, reason)
+        host.attend(host.take(), self.solo.run)

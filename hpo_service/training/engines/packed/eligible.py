@@ -1,0 +1,67 @@
+"""Which trials can share a pack, and why another cannot."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from hpo_service.domain.study.methods import held_in
+from hpo_service.domain.trial.config import TrialConfig
+from hpo_service.errors import TrialError
+from hpo_service.training.models.base import compute_dtype
+
+
+class NotPackedError(TrialError):
+    """A trial whose adapters have to be trained by the solo engine; the message says why."""
+
+
+METHODS = frozenset({"lora", "qlora", "rslora"})
+PLAIN: dict[str, frozenset[object]] = {
+    "lora_bias": frozenset({"none"}),
+    "init_lora_weights": frozenset({"default", "gaussian", "orthogonal"}),
+    "optimizer": frozenset({"adamw_torch_fused", "adamw_torch"}),
+    "lora_plus_ratio": frozenset({1.0}),
+    "group_by_length": frozenset({False}),
+}
+"""Settings of a run, and the values with which it can be packed."""
+
+
+def refusal(config: TrialConfig) -> str:
+    """Why a trial has to be run by the solo engine, or nothing."""
+    spec = config.training
+    if spec.method not in METHODS:
+        return f"method {spec.method} is not a plain low-rank adapter"
+    if spec.target_modules == "full":
+        return "adapters on embeddings are not packed"
+    for name, allowed in PLAIN.items():
+        if getattr(spec, name) not in allowed:
+            return f"{name} {getattr(spec, name)} is not packed"
+    if config.data is not None and config.data.pack_rows:
+        return "rows that share a sequence are not cut into passes"
+    if config.model is not None and compute_dtype(config.model.dtype) == torch.float16:
+        return "float16 needs a loss scale of each trial's own"
+    if config.model is not None and held_in(spec.method, config.model.quantisation) == "int8":
+        # measured: co-tenants moved a trial's validation loss by 1e-4 of it where activations exceed the threshold
+        return "8-bit layers choose their outlier columns over all rows of a pass, so that trials would mix"
+    return ""
+
+
+def module_refusal(name: str, module: nn.Module, output: nn.Module | None) -> str:
+    """Why adapters on a module cannot be stacked, or nothing; `output` is the model's output embedding."""
+    if not isinstance(module, nn.Linear | Conv1D):
+        return f"adapters on {name} ({type(module).__name__}) are not packed: it is no linear layer"
+    if module is output:
+        return f"adapters on the output embedding {name} are not packed: it is computed in chunks"
+    return ""
+
+
+def base_refusal(model: PreTrainedModel) -> str:
+    """Why no trial on this base can be packed, or nothing."""
+    dropping = [name for name, module in model.named_modules() if isinstance(module, nn.Dropout) and module.p > 0]
+    attention = getattr(model.config.get_text_config(), "attention_dropout", 0.0) or 0.0
+    if dropping or attention > 0:
+        what = dropping[0] if dropping else "attention"
+        return f"the base has dropout of its own ({what}), whose masks would depend on the other trials"
+    return ""

@@ -1,0 +1,208 @@
+"""The solo engine: one trial at a time with transformers.Trainer and PEFT on a base that stays loaded."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
+from hpo_service.domain.trial.scores import Scores
+from hpo_service.errors import DoesNotFitError
+from hpo_service.training.data.tokens import TokenRow
+from hpo_service.training.device.environment import Facts
+from hpo_service.training.device.faults import is_out_of_memory
+from hpo_service.training.distributed.process_group import ProcessGroup
+from hpo_service.training.distributed.sharding import share_held
+from hpo_service.training.engines.callback import MonitorCallback
+from hpo_service.training.engines.data_parallel import DONE, FollowCallback, LeadCallback, SharedScoring
+from hpo_service.training.engines.trainer import build_trainer
+from hpo_service.training.models.adapter import trainable
+from hpo_service.training.models.base import parameter_count
+from hpo_service.training.run.checkpoint import Checkpoint, replace_folder
+from hpo_service.training.run.device_memory import capacity_gb, release_memory
+from hpo_service.training.run.history import SCALER_TRIES, History
+from hpo_service.training.run.job import Job
+from hpo_service.training.run.loaded_models import LoadedModels
+from hpo_service.training.run.monitor import Monitor
+from hpo_service.training.run.oom import LastStep, MemoryPressure, until_full
+from hpo_service.training.run.result import conclude, run_facts
+from hpo_service.training.run.saved_adapter import Save, keeper
+from hpo_service.training.run.task_metrics import write_answers
+from hpo_service.training.scoring.evaluation import affordable_tokens, called, evaluate
+from hpo_service.training.tracking.trackers import Trackers, tracked
+from hpo_service.wire.child import Stopped, TrialLink
+from hpo_service.wire.messages import Admit
+
+
+@dataclass
+class SoloEngine:
+    """Trains trials one after another: every method, and the numbers that other engines are measured by."""
+
+    loaded: LoadedModels
+    clock: Callable[[], float] = time.monotonic
+    _trackers: Trackers = field(default_factory=Trackers)
+
+    @property
+    def ranks(self) -> ProcessGroup:
+        """The processes that train every trial together."""
+        return self.loaded.ranks
+
+    def run(self, link: TrialLink) -> Outcome:
+        """Run one trial to its end, resuming from its checkpoint where one fits.
+
+        Where memory runs out it goes on with a smaller micro-batch; what does not fit at all is infeasible.
+
+        Raises:
+            ModelError, DataError: the inputs cannot be used.
+            Stopped: the trial was told to stop while there was nothing to save.
+        """
+        if not self.ranks.leads:
+            return self._run(link)
+        with tracked(link) as self._trackers:
+            return self._trackers.end(self._run(link))
+
+    def _run(self, link: TrialLink) -> Outcome:
+        began = self.clock()
+        if self.ranks.leads:
+            self.ranks.call(Admit(trial=link.trial, config=link.config, folder=str(link.folder)))
+        pressure = MemoryPressure()
+        try:
+            outcome = self._persist(link, pressure)
+        except DoesNotFitError as error:
+            outcome = pressure.infeasible(error)
+        spent = (self.clock() - began) * self.ranks.size
+        facts: Facts = {"seconds_setup": pressure.seconds_setup, "device_seconds": spent}
+        return outcome.model_copy(update={"facts": {**outcome.facts, **facts}, "restart": pressure.suffered})
+
+    def _persist(self, link: TrialLink, pressure: MemoryPressure) -> Outcome:
+        """Begin again with half the micro-batch, from where the last beginning got to, while memory runs out."""
+        while True:
+            began = self.clock()
+            with self.ranks.together():
+                pressure.capacity_gb = self.ranks.least(capacity_gb())
+                job = Job.of(link, self.loaded, "solo", self.ranks.size, pressure)
+            pressure.seconds_setup += self.clock() - began
+            outcome, error = until_full(partial(self._begin, job))
+            if outcome is not None:
+                return outcome
+            pressure.halve(job.plan.micro_batch, job.need, error)
+            # a base that was trained itself is loaded again, and two may not fit
+            del job
+            release_memory()
+
+    def _begin(self, job: Job) -> Outcome:
+        spec, clean = job.config.training, False
+        try:
+            with (
+                self.ranks.together(),
+                trainable(job.base.model, spec, job.config.seed) as model,
+                keeper(model, spec, job.base.tokenizer, wanted=job.config.keep_adapter) as save,
+            ):
+                outcome = self._train(job, model, save) if self.ranks.leads else self._follow(job, model)
+            clean = True
+        except Exception as error:
+            clean = isinstance(error, Stopped) or is_out_of_memory(error)
+            raise
+        finally:
+            # A base that was changed, or that a strange error left somehow, serves no other trial.
+            if not spec.leaves_base or not clean:
+                self.loaded.release()
+        return outcome
+
+    def _train(self, job: Job, model: PreTrainedModel | PeftModel, save: Save) -> Outcome:
+        link, plan, pressure = job.link, job.plan, job.pressure
+        checkpoint, refused = job.store.newest()
+        self._agree(job, checkpoint)
+        score = self._scoring(job, model)
+        monitor = Monitor(
+            link=link,
+            spec=link.config.training,
+            plan=plan,
+            history=checkpoint.history if checkpoint else History(),
+            score=lambda: score(job.rows.validation),
+            save=lambda: None,
+            clock=self.clock,
+            trackers=self._trackers,
+            seconds=pressure.seconds,
+            bad_norms=SCALER_TRIES if job.base.key.compute == torch.float16 else 1,
+        )
+        callback = MonitorCallback(monitor, job.store, self.clock)
+        models = self.loaded.describe(link, job.base)
+        with tempfile.TemporaryDirectory() as scratch:
+            trainer = build_trainer(job.config, plan, job.base, job.rows.train, model, callback, scratch, self.ranks)
+            if self.ranks.size > 1:
+                trainer.add_callback(LeadCallback(self.ranks, link.config.seed))
+            callback.scaler = lambda: trainer.accelerator.scaler
+            last = LastStep()
+            trainer.add_callback(last)
+            if pressure.begins_at(checkpoint.step if checkpoint else 0):
+                link.started(checkpoint.step / plan.steps if checkpoint else 0.0, models)
+            folder = str(checkpoint.folder) if checkpoint else None
+            _, ran_out = until_full(partial(trainer.train, resume_from_checkpoint=folder))
+        if ran_out is not None:
+            last.save(job.store, monitor.history)
+            raise ran_out
+        facts = run_facts(job, monitor, pressure.resumed_at or 0, refused, parameter_count(model, trainable=True))
+        if job.base.key.sharded:
+            facts["base_share_held"] = share_held(job.base.model)
+        facts |= trainer.batches.facts()
+        outcome = conclude(job, monitor, facts, score, lambda: _keep(job, save), partial(write_answers, job, model))
+        if self.ranks.size > 1:
+            self.ranks.meet({"do": DONE})
+        return outcome
+
+    def _follow(self, job: Job, model: PreTrainedModel | PeftModel) -> Outcome:
+        """As a rank that does not lead, train this share; what came of it is rank 0's to tell."""
+        checkpoint, _ = job.store.newest()
+        self._agree(job, checkpoint)
+        scoring = self._scoring(job, model)
+        callback = FollowCallback(self.ranks, job.config.seed, scoring.obey)
+        with tempfile.TemporaryDirectory() as scratch:
+            trainer = build_trainer(
+                job.config, job.plan, job.base, job.rows.train, model, callback, scratch, self.ranks
+            )
+            trainer.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
+        reason = scoring.obey()
+        return Outcome(kind=OutcomeKind.COMPLETE, reason=reason)
+
+    def _agree(self, job: Job, checkpoint: Checkpoint | None) -> None:
+        self.ranks.agree(
+            base=job.base.facts.fingerprint,
+            rows=job.rows.fingerprint,
+            checkpoint=checkpoint.folder.name if checkpoint else "",
+        )
+
+    def _scoring(self, job: Job, model: PreTrainedModel | PeftModel) -> SharedScoring:
+        return SharedScoring(self.ranks, job, partial(_score, job, model, self.ranks))
+
+
+def _score(job: Job, model: PreTrainedModel | PeftModel, ranks: ProcessGroup, rows: Sequence[TokenRow]) -> Scores:
+    inner, compute, touch = called(model), job.base.key.compute, job.link.touch
+    if job.base.key.sharded:
+        # all ranks make as many passes, and nobody leaves between two
+        batch_rows = max(1, affordable_tokens(inner) // job.rows.longest)
+        with ranks.bound():
+            return evaluate(inner, rows, job.base.padding, compute=compute, batch_rows=batch_rows, touch=touch)
+
+    def alive() -> None:
+        touch()
+        job.link.check_unless_saving()
+
+    def within(tokens: int) -> Scores:
+        return evaluate(inner, rows, job.base.padding, compute=compute, batch_tokens=tokens, touch=alive)
+
+    return job.pressure.score(within, affordable_tokens(inner), job.need)
+
+
+def _keep(job: Job, save: Save) -> str:
+    target = job.link.folder / "adapter"
+    with job.link.busy("saving the adapter"):
+        replace_folder(target, save)
+    return str(target)

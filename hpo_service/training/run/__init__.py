@@ -1,0 +1,1 @@
+"""One run: its job, its steps, what it has shown, its checkpoints, and its result."""

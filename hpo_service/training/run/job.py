@@ -1,0 +1,99 @@
+"""One trial with everything it needs at hand, whichever engine runs it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+
+from hpo_service.domain.study.combinations import conflict
+from hpo_service.domain.study.methods import METHODS
+from hpo_service.domain.trial.config import TrialConfig
+from hpo_service.errors import DataError, ModelError, UnfitError
+from hpo_service.training.data.batches import check_rows_stay_apart
+from hpo_service.training.data.pieces import pieces
+from hpo_service.training.data.rows import StudyRows
+from hpo_service.training.data.tokens import TokenRows
+from hpo_service.training.models.base import Base
+from hpo_service.training.run.checkpoint import CheckpointStore, Identity
+from hpo_service.training.run.device_memory import Need
+from hpo_service.training.run.loaded_models import LoadedModels
+from hpo_service.training.run.oom import MemoryPressure
+from hpo_service.training.run.steps import Plan
+from hpo_service.wire.child import TrialLink
+
+# What decides the numbers of a run; the rest of a configuration may change between attempts.
+DECISIVE = {"model", "model_name", "data", "training", "seed"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A trial's link, base, rows, plan and checkpoints; what it needs of memory, and what it had to give up."""
+
+    link: TrialLink
+    base: Base
+    rows: StudyRows
+    plan: Plan
+    store: CheckpointStore
+    need: Need
+    pressure: MemoryPressure
+
+    @classmethod
+    def of(
+        cls, link: TrialLink, loaded: LoadedModels, engine: str, ranks: int = 1, pressure: MemoryPressure | None = None
+    ) -> Job:
+        """Load what a trial needs.
+
+        Args:
+            link: of the trial.
+            loaded: what is loaded already.
+            engine: name of the engine; checkpoints of another one do not fit.
+            ranks: processes that share the trial.
+            pressure: what limits its micro-batch; without it nothing does.
+
+        Raises:
+            ModelError, DataError: the inputs cannot be used, or not together.
+            UnfitError: the hyper-parameters do not go together.
+            DoesNotFitError: the device has too little memory for a single row.
+            Stopped: the trial was told to stop meanwhile.
+        """
+        config = link.config
+        reason = conflict(config.training, config.model.quantisation if config.model else "none")
+        if reason:
+            raise UnfitError(reason)
+        base = loaded.base(link)
+        rows = loaded.rows(link, base)
+        if config.training.scratch_length and METHODS[config.training.method].base == "new":
+            rows = replace(rows, train=TokenRows.of(pieces(rows.train, config.training.scratch_length)))
+        _check_fit(base, rows, config.training.prefix_tokens if config.training.reads("prefix_tokens") else 0)
+        if config.data is not None and config.data.pack_rows:
+            check_rows_stay_apart(base)
+        link.check()
+        identity = Identity(base.facts.fingerprint, _digest(config), rows.fingerprint, engine)
+        store = CheckpointStore(link.folder / "checkpoint", identity)
+        pressure = pressure or MemoryPressure()
+        need = Need.of(config, base, rows.longest, ranks, pressure.capacity_gb, pressure.limit)
+        plan = Plan.of(config.training, len(rows.train), ranks, need.limit)
+        return cls(link, base, rows, plan, store, need, pressure)
+
+    @property
+    def config(self) -> TrialConfig:
+        """The trial's configuration."""
+        return self.link.config
+
+
+def _check_fit(base: Base, rows: StudyRows, before: int) -> None:
+    """Refuse rows that would read past the model's tables: on a GPU that ends the process."""
+    config = base.model.config.get_text_config()
+    if rows.largest_id >= config.vocab_size:
+        raise ModelError(f"model {base.key.name} knows no token {rows.largest_id}: its tokenizer belongs to another")
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions and rows.longest + before > positions:
+        behind = f" behind a prefix of {before}" if before else ""
+        raise DataError(
+            f"rows of up to {rows.longest} tokens{behind} do not fit the {positions} positions of model "
+            f"{base.key.name}: set data.max_length to {max(1, positions - before)} or less"
+        )
+
+
+def _digest(config: TrialConfig) -> str:
+    return hashlib.sha256(config.model_dump_json(include=DECISIVE).encode()).hexdigest()

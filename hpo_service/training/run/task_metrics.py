@@ -1,0 +1,125 @@
+"""The examination of a trained model: it answers test rows, and metrics say how well."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from hpo_service.domain.study.sections.evaluation import METRIC_FACT, EvaluationSpec
+from hpo_service.errors import TrialError
+from hpo_service.training.data.tokens import TokenRow
+from hpo_service.training.device.environment import Facts
+from hpo_service.training.device.faults import is_fatal, is_out_of_memory
+from hpo_service.training.run.job import Job
+from hpo_service.training.scoring.evaluation import called
+from hpo_service.training.scoring.generation import Question, end_ids, generate, question_of
+from hpo_service.training.scoring.metrics import Sample, measure
+from hpo_service.wire.child import Stopped
+
+Answer = Callable[[list[list[int]]], list[list[int]]]
+"""Continues prompts with the model as it is now, all of them token ids."""
+
+SAMPLES = "answers.jsonl"
+"""File in the attempt's folder with every prompt, reference and answer."""
+
+
+def examine(job: Job, answer: Answer | None, clock: Callable[[], float] = time.monotonic) -> Facts:
+    """Measure the metrics that the trial asks for: a fact for each, and a warning for each that could not be had.
+
+    A trial is judged by its loss; nothing that goes wrong here costs it that, short of a device that is lost.
+
+    Args:
+        job: the trial.
+        answer: writes answers, or None for an engine that does not.
+        clock: seconds, monotonic.
+    """
+    spec = job.config.evaluation
+    if spec is None or not spec.metrics:
+        return {}
+    began = clock()
+    try:
+        samples = _ask(job, spec, answer)
+    except Stopped:
+        raise
+    # Generation runs code of the model's own, which raises what it likes.
+    except Exception as error:
+        if is_fatal(error) and not is_out_of_memory(error):
+            raise
+        return {"metrics_warning": f"no answers could be generated: {' '.join(str(error).split())}"}
+    warnings = _write(samples, job.link.folder / SAMPLES)
+    facts: Facts = {"metric_rows": len(samples)}
+    for name in spec.metrics:
+        try:
+            facts[f"{METRIC_FACT}{name.removeprefix('python:')}"] = measure(name, samples)
+        except TrialError as error:
+            warnings.append(str(error))
+        job.link.touch()
+    if warnings:
+        facts["metrics_warning"] = "; ".join(warnings)
+    return {**facts, "seconds_metrics": clock() - began}
+
+
+def write_answers(job: Job, model: PreTrainedModel | PeftModel, prompts: list[list[int]]) -> list[list[int]]:
+    """Continue prompts with a model whose adapters, if any, are on.
+
+    Raises:
+        Stopped: the trial was told to stop where there is nothing to save.
+    """
+    inner = called(model)
+    assert job.config.evaluation is not None
+
+    def alive() -> None:
+        job.link.touch()
+        job.link.check_unless_saving()
+
+    return generate(
+        inner,
+        prompts,
+        padding=job.base.padding,
+        ends=end_ids(inner, job.base.tokenizer),
+        max_new_tokens=job.config.evaluation.max_new_tokens,
+        compute=job.base.key.compute,
+        touch=alive,
+    )
+
+
+def chosen(rows: Sequence[TokenRow], count: int) -> list[TokenRow]:
+    """Take so many rows at equal distances: the same ones for every trial, whatever the file is sorted by."""
+    count = min(count, len(rows))
+    return [rows[index * len(rows) // count] for index in range(count)]
+
+
+def _ask(job: Job, spec: EvaluationSpec, answer: Answer | None) -> list[Sample]:
+    if answer is None:
+        raise TrialError("the engine that trained this trial does not generate")
+    questions = [question_of(row) for row in chosen(job.rows.test, spec.examples)]
+    if all(len(question.prompt) < 2 for question in questions):
+        raise TrialError("rows of plain text have no prompts to answer")
+    job.link.touch(activity=f"answering {len(questions)} test rows")
+    return _as_text(job, questions, answer([question.prompt for question in questions]))
+
+
+def _as_text(job: Job, questions: Sequence[Question], answers: Sequence[list[int]]) -> list[Sample]:
+    def text(rows: Sequence[list[int]]) -> list[str]:
+        return [str(job.base.tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in rows]
+
+    prompts = text([question.prompt for question in questions])
+    references = text([question.reference for question in questions])
+    return [Sample(*texts) for texts in zip(prompts, references, text(answers), strict=True)]
+
+
+def _write(samples: Sequence[Sample], path: Path) -> list[str]:
+    """Keep the answers for people to read; return why they could not be kept, if so."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", encoding="utf-8") as file:
+            for sample in samples:
+                file.write(json.dumps(sample.__dict__, ensure_ascii=False) + "\n")
+    except OSError as error:
+        return [f"the answers could not be written: {error}"]
+    return []

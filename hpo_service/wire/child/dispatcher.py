@@ -1,0 +1,154 @@
+"""The child's desk: trials that wait for an engine, trials that run, and who is told what."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+
+from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
+from hpo_service.errors import TrialError, UnfitError
+from hpo_service.wire.child.failure import may_go_better, reason_of
+from hpo_service.wire.child.link import Stopped, TrialLink
+from hpo_service.wire.child.pipe import Channel
+from hpo_service.wire.messages import Admit, Capacity, Continue, Failed, Finished, Shutdown, Stop
+
+ENDING = "the worker is shutting down"
+
+RunTrial = Callable[[TrialLink], Outcome]
+
+log = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    """Hands the trials that the supervisor admits to an engine, in order, and tells each what is said to it.
+
+    An engine takes one trial or several at once, and ends each with `finish` or `fail`.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        work: Callable[[Dispatcher], object],
+        is_fatal: Callable[[BaseException], bool] = lambda _: False,
+    ) -> None:
+        """Prepare to serve.
+
+        Args:
+            channel: to the supervisor.
+            work: called while a trial waits; takes at least that one, and returns when what it took has ended.
+            is_fatal: whether an exception leaves this process unusable.
+        """
+        self._channel, self._work, self._is_fatal = channel, work, is_fatal
+        self._waiting: deque[Admit] = deque()
+        self._links: dict[str, TrialLink] = {}
+        self._ending = False
+        self._usable = True
+
+    def serve(self) -> int:
+        """Serve until the supervisor shuts down or is gone; return the exit status of the process.
+
+        A trial's exception is reported and the next trial runs, unless it leaves the process unusable (1).
+        """
+        while self._usable and not self._ending:
+            if self._waiting:
+                self._work(self)
+            else:
+                self._hear(None)
+        for admit in self._waiting:
+            self._give_back(admit, Stop(trial=admit.trial, reason=ENDING, checkpoint=True))
+        self._channel.close()
+        return 0 if self._usable else 1
+
+    def waiting(self) -> Admit | None:
+        """The trial that has waited longest, if one may be taken now; hears what the supervisor has said."""
+        while self._hear(0):
+            pass
+        return self._waiting[0] if self._waiting and self._usable and not self._ending else None
+
+    def take(self) -> TrialLink:
+        """Take the trial that has waited longest."""
+        admit = self._waiting.popleft()
+        link = self._links[admit.trial] = TrialLink(admit, self._channel, self._hear)
+        link.touch(0.0)
+        return link
+
+    def attend(self, link: TrialLink, run: RunTrial) -> None:
+        """Run one trial to its end, whatever that is."""
+        try:
+            outcome = run(link)
+        except Stopped:
+            outcome = link.stopped()
+        except (Exception, SystemExit) as error:
+            self.fail(link, error)
+            return
+        self.finish(link, outcome)
+
+    def finish(self, link: TrialLink, outcome: Outcome) -> None:
+        """Tell how a trial ended."""
+        self._usable = self._usable and not outcome.restart
+        self._end(Finished(trial=link.trial, outcome=outcome))
+
+    def fail(self, link: TrialLink, error: BaseException) -> None:
+        """Tell that a trial ended in an error; one whose configuration cannot be trained is infeasible."""
+        if isinstance(error, UnfitError):
+            self.finish(
+                link, Outcome(kind=OutcomeKind.INFEASIBLE, reason=reason_of(error), restart=self._is_fatal(error))
+            )
+            return
+        if not isinstance(error, TrialError):
+            log.error("trial %s failed", link.trial, exc_info=error)
+        fatal = self._is_fatal(error)
+        self._usable = self._usable and not fatal
+        self._end(Failed(trial=link.trial, reason=reason_of(error), fatal=fatal, retryable=may_go_better(error)))
+
+    def put_back(self, link: TrialLink) -> None:
+        """Let a trial wait again, before all others: nothing of it was told, or what was may be told again.
+
+        One that was told to stop meanwhile has ended.
+        """
+        if link.stop() is not None:
+            self.finish(link, link.stopped())
+            return
+        del self._links[link.trial]
+        self._waiting.appendleft(link.admit)
+
+    def offer(self, slots: int, reason: str) -> None:
+        """Tell how many trials are served at once from now on, and why."""
+        self._channel.send(Capacity(slots=slots, reason=reason))
+
+    def _end(self, message: Finished | Failed) -> None:
+        self._links.pop(message.trial, None)
+        self._channel.forget(message.trial)
+        self._channel.send(message)
+
+    def _hear(self, timeout: float | None) -> bool:
+        message = self._channel.receive(timeout)
+        if isinstance(message, Admit):
+            self._waiting.append(message)
+        elif isinstance(message, Shutdown):
+            self._ending = True
+            for trial, link in self._links.items():
+                link.take(Stop(trial=trial, reason=ENDING, checkpoint=True))
+        elif message is not None:
+            self._pass_on(message)
+        return message is not None
+
+    def _pass_on(self, message: Continue | Stop) -> None:
+        """Hand a message to the trial it names; about one that has ended there is nothing left to say."""
+        if message.trial in self._links:
+            self._links[message.trial].take(message)
+        elif isinstance(message, Stop):
+            for admit in [each for each in self._waiting if each.trial == message.trial]:
+                self._waiting.remove(admit)
+                self._give_back(admit, message)
+
+    def _give_back(self, admit: Admit, stop: Stop) -> None:
+        link = TrialLink(admit, self._channel, self._hear)
+        link.take(stop)
+        self._channel.send(Finished(trial=admit.trial, outcome=link.stopped()))
+
+
+def in_turn(run: RunTrial) -> Callable[[Dispatcher], object]:
+    """An engine that runs one trial at a time."""
+    return lambda host: host.attend(host.take(), run)

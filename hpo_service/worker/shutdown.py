@@ -1,0 +1,51 @@
+"""Why a worker is to leave, and how patient it may be: the first signal drains, the second or a deadline aborts."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class ShutdownSignals:
+    """Catches this process's signals while it is entered.
+
+    Attributes:
+        reason: why the worker is to leave; empty while it is not.
+    """
+
+    def __init__(self, clock: Callable[[], float], drain_seconds: float) -> None:
+        self.reason = ""
+        self._clock, self._drain_seconds = clock, drain_seconds
+        self._signals = 0
+        self._deadline: float | None = None
+
+    def __enter__(self) -> ShutdownSignals:
+        self._previous = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def ask(self, reason: str) -> None:
+        """Ask the worker to leave when its trials allow; the first reason stands."""
+        self.reason = self.reason or reason
+
+    def begin(self) -> bool:
+        """Start the deadline at the first signal; tell whether it was started just now."""
+        if not self._signals or self._deadline is not None:
+            return False
+        self._deadline = self._clock() + self._drain_seconds
+        return True
+
+    @property
+    def at_once(self) -> bool:
+        """Whether patience is over: a second signal came, or the deadline has passed."""
+        return self._signals > 1 or (self._deadline is not None and self._clock() > self._deadline)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self._signals += 1
+        self.ask(f"the worker received {signal.Signals(number).name}")
