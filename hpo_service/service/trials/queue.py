@@ -103,9 +103,8 @@ class TrialQueue:
     def _claim_from(self, study: StudyRow, stage: StageRow, worker_id: str, together: int) -> Assignment | None:
         if self.gpus is not None and study.specification().execution.gpus_per_trial > self.gpus:
             return None
-        return self._claim_waiting(study, stage, worker_id, together) or self._claim_new(
-            study, stage, worker_id, together
-        )
+        waiting = self._claim_waiting(study, stage, worker_id, together)
+        return waiting or self._claim_new(study, stage, worker_id, together)
 
     def _claim_waiting(self, study: StudyRow, stage: StageRow, worker_id: str, together: int) -> Assignment | None:
         spec = study.specification()
@@ -198,10 +197,7 @@ class TrialQueue:
         return self._bind(stage, trial)
 
     def _copy(self, stage: StageRow, suggestion: Suggestion, twin: TrialRow) -> None:
-        """Spend one trial of the budget on a configuration that was measured already, by reusing its value.
-
-        Only happens where the space has no configuration left that was not tried.
-        """
+        """Spend one trial of the budget on a measured configuration, where the space has none that was not tried."""
         copy = self.trials.admit(
             stage,
             parameters=suggestion.parameters,

@@ -8,7 +8,7 @@ from typing import Any
 from hpo_service.cli.events import Event, events, trial_name
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.service.studies.snapshot import StudySnapshot
-from tests.unit.report import story
+from tests.unit.presentation import story
 
 
 def one_trial(**changes: Any) -> StudySnapshot:

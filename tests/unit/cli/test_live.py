@@ -12,7 +12,7 @@ from hpo_service.cli.console import console
 from hpo_service.cli.live import LiveView, draw
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.service.studies.snapshot import StudySnapshot
-from tests.unit.report import story
+from tests.unit.presentation import story
 
 LONG = "search #4 pruned: validation loss 3.298 at 25% of the epoch is 5th of 7; only the better half goes on"
 MOMENTS = {

@@ -11,7 +11,7 @@ from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.service.studies.snapshot import StudySnapshot, TrialView
-from tests.unit.report import story
+from tests.unit.presentation import story
 
 PARAMETERS = {"learning_rate": 1e-4}
 

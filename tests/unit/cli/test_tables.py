@@ -25,7 +25,7 @@ from hpo_service.presentation.report.page import render
 from hpo_service.service.studies.evidence import Evidence, gather_evidence
 from hpo_service.service.studies.snapshot import StudySnapshot
 from hpo_service.storage.workers import WorkerRow
-from tests.unit.report import story
+from tests.unit.presentation import story
 
 STUDIES = [
     replace(story.snapshot(story.search_stage(11, 2)), reason="all [bold]is[/bold] well"),

@@ -7,7 +7,7 @@ import pytest
 from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.presentation.cost import study_cost
-from tests.unit.report import story
+from tests.unit.presentation import story
 
 
 def test_device_seconds_add_up_over_the_stages() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.presentation.stage_summary import counts, lr_factor, model_of, stage_summary
-from tests.unit.report import story
+from tests.unit.presentation import story
 
 
 def test_the_search_says_who_proposes_who_prunes_and_what_was_promoted() -> None:

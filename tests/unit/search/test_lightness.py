@@ -19,8 +19,8 @@ class Source:
 studies = OptunaStudies("postgresql+psycopg://nobody@127.0.0.1:1/none", Source())
 assert "optuna" not in sys.modules, "optuna is loaded by the constructor"
 
-from hpo_service.domain.study import SearchSpec
-from hpo_service.domain.space_spec import SpaceSpec
+from hpo_service.domain.study.sections.search import SearchSpec
+from hpo_service.domain.study.sections.space import SpaceSpec
 import hpo_service.search.pruners
 assert studies.suggest("s/search", SearchSpec(sampler="random"), SpaceSpec().resolve(), lambda key: False, 0)
 assert "optuna" in sys.modules

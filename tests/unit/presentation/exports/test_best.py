@@ -13,7 +13,7 @@ from hpo_service.presentation.exports import write_best
 from hpo_service.presentation.exports.best import missing_adapter
 from hpo_service.service.studies.evidence import Evidence, gather_evidence
 from hpo_service.service.studies.snapshot import StudySnapshot
-from tests.unit.report import story
+from tests.unit.presentation import story
 
 
 def finished(adapter: Path | None) -> tuple[StudySnapshot, Evidence]:

@@ -10,7 +10,7 @@ from hpo_service.errors import UsageError
 from hpo_service.presentation.exports import tables as export
 from hpo_service.presentation.exports.tables import write_tables
 from hpo_service.storage.trials import AttemptRow
-from tests.unit.report import story
+from tests.unit.presentation import story
 
 ATTEMPTS = [
     AttemptRow(1, 200, 1, 1, "w1", 1.0, 10.0, 12.0, "loss", "fell silent", 2.0),

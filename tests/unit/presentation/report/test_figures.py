@@ -9,7 +9,7 @@ from hpo_service.domain.trial.states import TrialState
 from hpo_service.presentation.report import figures, search_figures
 from hpo_service.presentation.report.drawing import RAMP, ramp
 from hpo_service.service.studies.evidence import gather_evidence
-from tests.unit.report import story
+from tests.unit.presentation import story
 
 
 def lines(svg: str | None, colour: str) -> int:

@@ -16,7 +16,7 @@ from hpo_service.presentation.report import write_report
 from hpo_service.presentation.report.page import MOST_LINES, moment, render, versions
 from hpo_service.service.studies.evidence import gather_evidence
 from hpo_service.service.studies.snapshot import StudySnapshot
-from tests.unit.report import story
+from tests.unit.presentation import story
 
 EVIL = "<script>alert('x')</script> & $\\frac{1}{0}$ \"quoted\""
 FIGURES = ("interval", "seeds", "curves", "rates", "panels", "bracket")

@@ -10,7 +10,7 @@ from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.service.studies.evidence import Evidence, Verdict, gather_evidence, resolved
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
-from tests.unit.report import story
+from tests.unit.presentation import story
 
 
 def found(snapshot: StudySnapshot) -> Evidence:

@@ -366,7 +366,7 @@ def test_stopped_carries_no_reason_of_its_own():
 
 CHILD = """
 import os, sys
-from hpo_service.channel import Channel, Dispatcher, in_turn
+from hpo_service.wire.child import Channel, Dispatcher, in_turn
 from hpo_service.domain.trial import Outcome, OutcomeKind
 
 def run(link):
