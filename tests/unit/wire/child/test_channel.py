@@ -367,7 +367,7 @@ def test_stopped_carries_no_reason_of_its_own():
 CHILD = """
 import os, sys
 from hpo_service.wire.child import Channel, Dispatcher, in_turn
-from hpo_service.domain.trial import Outcome, OutcomeKind
+from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 
 def run(link):
     print("a library prints")
