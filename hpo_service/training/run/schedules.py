@@ -88,7 +88,7 @@ SCHEDULES: dict[str, Schedule] = {
 
 
 def own_schedule(hyper: Hyperparameters, optimizer: Optimizer, warmup: int, steps: int) -> LambdaLR | None:
-    """The schedule where transformers has none of that name, or one that misses its peak: linear warm-up, then the shape over the other steps."""
+    """The schedule where transformers has none, or one that misses its peak: linear warm-up, then the shape."""
     shape = SCHEDULES[hyper.scheduler].shape
     if shape is None:
         return None
