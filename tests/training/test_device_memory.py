@@ -10,8 +10,13 @@ from transformers import (
     GPTNeoXConfig,
     LlamaConfig,
     MistralConfig,
+    MixtralConfig,
+    OlmoeConfig,
     Phi3Config,
+    PhimoeConfig,
+    Qwen2MoeConfig,
     Qwen3Config,
+    Qwen3MoeConfig,
 )
 
 from hpo_service.domain.memory.demand import Demand
@@ -40,6 +45,16 @@ CONFIGS = {
     "neox": GPTNeoXConfig(**{k: v for k, v in SIZES.items() if k != "num_key_value_heads"}),
     "gpt2": GPT2Config(n_embd=256, n_layer=3, n_head=8, vocab_size=1000, n_positions=64, attn_pdrop=0, resid_pdrop=0),
 }
+EXPERTS = {
+    "mixtral": MixtralConfig(**SIZES, num_local_experts=8, num_experts_per_tok=2),
+    "qwen3moe": Qwen3MoeConfig(**SIZES, head_dim=64, num_experts=8, num_experts_per_tok=2, moe_intermediate_size=384),
+    "olmoe": OlmoeConfig(**SIZES, num_experts=8, num_experts_per_tok=2),
+    "phimoe": PhimoeConfig(**SIZES, num_local_experts=8, num_experts_per_tok=2),
+}
+SHARED = Qwen2MoeConfig(
+    **SIZES, num_experts=8, num_experts_per_tok=2, moe_intermediate_size=384, shared_expert_intermediate_size=512
+)
+CONFIGS |= EXPERTS
 TARGETS = ["minimal", "attention", "all-linear", "full"]
 
 
@@ -76,7 +91,7 @@ def kept_bytes(model, tokens):
 
 
 @pytest.mark.parametrize("targets", ["minimal", "all-linear"])
-@pytest.mark.parametrize("family", ["llama", "mistral", "phi3", "qwen3", "gemma3", "neox", "gpt2"])
+@pytest.mark.parametrize("family", ["llama", "mistral", "phi3", "qwen3", "gemma3", "neox", "gpt2", *EXPERTS])
 def test_activations_are_what_autograd_keeps(family, targets):
     torch.manual_seed(0)
     config = CONFIGS[family]
@@ -89,6 +104,18 @@ def test_activations_are_what_autograd_keeps(family, targets):
     # of the logits only the log-softmax in float32 is kept; the gradient follows in the backward pass
     log_softmax = 4 * 4 * 64 * 1000
     assert parts["activations"] * 1e9 == pytest.approx(kept - log_softmax, rel=0.25)
+
+
+def test_a_shared_expert_is_counted_beside_the_others():
+    shape = ModelShape.read(SHARED.to_dict())
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(SHARED)
+        real = parameter_count(model)
+        adapted = get_peft_model(model, lora_config(model, Hyperparameters(lora_rank=4)))
+    assert shape.linear_weights + shape.table_weights == pytest.approx(real, rel=0.01)
+    # the gate of the shared expert, one number a token, is not counted
+    adapters = trained_weights(Demand(shape, rank=4))
+    assert adapters == parameter_count(adapted, trainable=True) - 3 * 4 * (256 + 1)
 
 
 def test_a_models_sizes_are_known_before_and_after_it_is_loaded(trainee):

@@ -89,7 +89,7 @@ def estimate(demand: Demand) -> Estimate:
         kept = tokens * shape.layers * shape.hidden_size * demand.stream_bytes
         last = max(0.0, layer - logits)
     sizes = {
-        "base weights": shape.linear_weights * _linear_bytes(demand) / demand.shards,
+        "base weights": _base_bytes(demand) / demand.shards,
         "embeddings and head": shape.table_weights * demand.stream_bytes / demand.shards,
         "trained weights": 0 if demand.whole else trained * TRAINED_BYTES,
         "gradients": trained * TRAINED_BYTES,
@@ -150,7 +150,10 @@ def layer_bytes(demand: Demand) -> float:
     norms = shape.hidden_size * shape.norm_bytes * (2 if demand.whole else 1)
     norms += 4 * (shape.attention_size + shape.key_size) if shape.head_norms else 0
     attention = 4 * shape.attention_size * size
-    inner = shape.intermediate_size * size * shape.inner_copies
+    inner = shape.inner_size * size * shape.inner_copies
+    if shape.experts > 1:
+        # what each chosen expert is given and gives back
+        inner += 2 * shape.experts_per_token * shape.hidden_size * size
     targets = shape.linear() if demand.whole else _targeted_linear(demand)
     mask = 1 if demand.dropout else 0
     inputs = sum(m.inputs * (size + mask) for m in targets)
@@ -169,17 +172,20 @@ def _targeted_linear(demand: Demand) -> list[Matrix]:
     return [m for m in demand.shape.targeted(demand.targets) if m.role not in ("embeddings", "head")]
 
 
-def _linear_bytes(demand: Demand) -> float:
+def _base_bytes(demand: Demand) -> float:
+    """Bytes of the matrices inside the layers: bitsandbytes leaves fused experts in the compute type."""
+    shape = demand.shape
     if demand.whole:
-        return TRAINED_BYTES
-    return QUANTISED_BYTES.get(demand.quantisation, demand.weight_bytes)
+        return shape.linear_weights * TRAINED_BYTES
+    held = QUANTISED_BYTES.get(demand.quantisation, demand.weight_bytes)
+    return (shape.linear_weights - shape.expert_weights) * held + shape.expert_weights * demand.weight_bytes
 
 
 def _workspace(demand: Demand) -> float:
     """What weights take while they are used: a quantised matrix spelled out, one at a time; a gathered layer."""
     shape, size = demand.shape, 0.0
     if demand.quantisation != "none":
-        size += max(m.inputs * m.outputs for m in shape.linear()) * demand.compute_bytes
+        size += max(m.inputs * m.outputs for m in shape.quantised()) * demand.compute_bytes
     if demand.shards > 1:
-        size += shape.linear_weights / shape.layers * _linear_bytes(demand) + shape.table_weights * demand.stream_bytes
+        size += _base_bytes(demand) / shape.layers + shape.table_weights * demand.stream_bytes
     return size

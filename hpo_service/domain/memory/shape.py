@@ -17,7 +17,10 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "head_dim": ("head_dim",),
     "vocab_size": ("vocab_size",),
     "experts": ("num_local_experts", "num_experts", "n_routed_experts"),
-    "expert_size": ("moe_intermediate_size",),
+    "experts_per_token": ("num_experts_per_tok", "moe_k", "top_k_experts"),
+    "expert_size": ("moe_intermediate_size", "expert_ffn_hidden_size"),
+    "shared_size": ("shared_expert_intermediate_size",),
+    "shared_experts": ("n_shared_experts",),
 }
 # Families whose feed-forward has two matrices; the others gate it and have three.
 UNGATED = frozenset(
@@ -47,10 +50,15 @@ MODULE_NAMES: dict[str, frozenset[str]] = {
     "up": frozenset({"up_proj", "c_fc", "dense_h_to_4h", "fc1"}),
     "gate_up": frozenset({"gate_up_proj"}),
     "down": frozenset({"down_proj", "c_proj", "dense_4h_to_h", "fc2"}),
+    "shared_gate": frozenset({"gate_proj"}),
+    "shared_up": frozenset({"up_proj"}),
+    "shared_down": frozenset({"down_proj"}),
     "embeddings": frozenset({"embed_tokens", "wte", "embed_in"}),
     "head": frozenset({"lm_head", "embed_out"}),
 }
 """What families call the module of each role."""
+EXPERT_ROLES = frozenset({"gate", "up", "down"})
+"""Roles of which there is one for each expert, where a model has several."""
 PRESET_ROLES: dict[str, frozenset[str]] = {
     "minimal": frozenset({"q", "v", "qkv"}),
     "attention": frozenset({"q", "k", "v", "qkv", "o"}),
@@ -79,6 +87,9 @@ class Matrix(BaseModel):
 class ModelShape(BaseModel):
     """A decoder's sizes; `head_dim` x `heads` is the attention's width, which need not be `hidden_size`.
 
+    With several `experts` each has the feed-forward's width; they lie in one tensor a layer, which neither the presets'
+    adapters nor quantisation reach, and a token goes through `experts_per_token` of them and a shared one.
+
     The last three say what training keeps of a layer: `norm_bytes` per hidden unit, whether queries and keys are
     normalised too, and how often the feed-forward's width is kept around its activation.
     """
@@ -97,6 +108,8 @@ class ModelShape(BaseModel):
     fused_attention: bool = False
     fused_feed_forward: bool = False
     experts: int = Field(default=1, gt=0)
+    experts_per_token: int = Field(default=1, gt=0)
+    shared_size: int = Field(default=0, ge=0)
     norm_bytes: int = TWO_RMS_NORMS
     head_norms: bool = False
     inner_copies: int = 3
@@ -120,6 +133,8 @@ class ModelShape(BaseModel):
             "fused_attention": family in FUSED_ATTENTION,
             "fused_feed_forward": family in FUSED_FEED_FORWARD,
             "experts": found["experts"] or 1,
+            "experts_per_token": found["experts_per_token"] or 1,
+            "shared_size": found["shared_size"] or (found["shared_experts"] or 0) * (found["expert_size"] or 0),
             "norm_bytes": NORM_BYTES.get(family, TWO_RMS_NORMS),
             "head_norms": family in HEAD_NORMS,
             "inner_copies": 4 if family in STEPWISE_ACTIVATION else 1 if family in UNGATED else 3,
@@ -151,8 +166,15 @@ class ModelShape(BaseModel):
         else:
             sizes |= {"gate": (width, inner), "up": (width, inner)} if self.gated else {"up": (width, inner)}
         sizes["down"] = (inner, width)
-        each = {role: self.layers * (self.experts if role in ("gate", "up", "down") else 1) for role in sizes}
+        if self.shared_size:
+            shared = (width, self.shared_size)
+            sizes |= {"shared_gate": shared, "shared_up": shared, "shared_down": shared[::-1]}
+        each = {role: self.layers * (self.experts if role in EXPERT_ROLES else 1) for role in sizes}
         return [Matrix(role=r, inputs=i, outputs=o, count=each[r]) for r, (i, o) in sizes.items()]
+
+    def quantised(self) -> list[Matrix]:
+        """Those of them that bitsandbytes can hold in 4 or 8 bits."""
+        return [matrix for matrix in self.linear() if self.experts == 1 or matrix.role not in EXPERT_ROLES]
 
     def tables(self) -> list[Matrix]:
         """Embeddings and output head; where they are tied, the weights are there once."""
@@ -163,7 +185,8 @@ class ModelShape(BaseModel):
         """The matrices that adapters on these targets (a preset's name, or names of modules) lie beside."""
         everything = [*self.linear(), *self.tables()]
         if isinstance(targets, str):
-            return [matrix for matrix in everything if matrix.role in PRESET_ROLES[targets]]
+            beyond = EXPERT_ROLES if self.experts > 1 else frozenset()
+            return [matrix for matrix in everything if matrix.role in PRESET_ROLES[targets] - beyond]
         names = {name.rpartition(".")[2] for name in targets}
         return [matrix for matrix in everything if MODULE_NAMES[matrix.role] & names]
 
@@ -174,8 +197,18 @@ class ModelShape(BaseModel):
 
     @property
     def linear_weights(self) -> int:
-        """Number of weights of the matrices inside the layers."""
+        """Number of weights of the matrices inside the layers, experts included."""
         return sum(matrix.weights for matrix in self.linear())
+
+    @property
+    def expert_weights(self) -> int:
+        """Number of weights of the experts, which stay in 16 bits where the others are quantised."""
+        return self.linear_weights - sum(matrix.weights for matrix in self.quantised())
+
+    @property
+    def inner_size(self) -> int:
+        """Width of all feed-forward blocks that a token goes through."""
+        return self.intermediate_size * (self.experts_per_token if self.experts > 1 else 1) + self.shared_size
 
 
 def _first(config: Mapping[str, Any], keys: tuple[str, ...]) -> int | None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, PrefixTuningConfig, get_peft_model
+from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -17,6 +18,9 @@ from transformers.pytorch_utils import Conv1D
 from hpo_service.domain.study.hyperparameters import Hyperparameters
 from hpo_service.domain.study.methods import LOW_RANK, STARTS
 from hpo_service.errors import ModelError, UnfitError
+from hpo_service.training.device.faults import is_out_of_memory
+from hpo_service.training.models.fits import check_fits
+from hpo_service.training.models.reach import inner_layers, is_linear, linear_layers
 
 TARGETS: dict[str, tuple[str, ...]] = {
     # Names differ by family: Llama, Qwen, Mistral and Gemma; Phi-3; GPT-NeoX; GPT-2; MPT and Falcon.
@@ -52,6 +56,7 @@ def trainable(base: PreTrainedModel, hyper: Hyperparameters, seed: int) -> Itera
     """
     seed_everything(seed)
     adapt = ADAPTERS.get(hyper.method)
+    check_fits(base, hyper, targeted(base, hyper))
     if adapt is None:
         yield base.requires_grad_(True)
         return
@@ -66,10 +71,10 @@ def _put_on(base: PreTrainedModel, config: PeftConfig, hyper: Hyperparameters) -
     try:
         adapted = get_peft_model(base, config)
         _check_start(adapted, hyper)
-    except torch.cuda.OutOfMemoryError:
-        raise
-    # PEFT's checks, decompositions that fail, and shapes that do not match come as several types.
-    except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:
+    # PEFT's checks, decompositions that fail, and shapes that do not match come as many types.
+    except (ValueError, TypeError, RuntimeError, AttributeError, LookupError) as error:
+        if is_out_of_memory(error):
+            raise
         raise UnfitError(f"adapters do not fit the model: {' '.join(str(error).split())}") from error
     _train_in_full_precision(adapted)
     return adapted
@@ -140,28 +145,61 @@ def target_modules(base: PreTrainedModel, wanted: str | list[str]) -> str | list
         ModelError: none of the names, or not all of a given list, occur in the model.
     """
     if wanted == "all-linear":
-        return "all-linear"
-    linear = _linear_names(base)
+        names = _without_experts(base, "all-linear")
+        return names if names != "all-linear" or _all_are_linear(base) else sorted(inner_layers(base))
+    linear = [name for name, _ in linear_layers(base)]
     if wanted == "full":
-        return sorted({name.rsplit(".", 1)[-1] for name in linear} | set(_embedding_names(base)))
+        return _without_experts(base, sorted({_leaf(name) for name in linear} | set(_embedding_names(base))))
     names = list(TARGETS[wanted]) if isinstance(wanted, str) else wanted
     present = [name for name in names if any(_matches(module, name) for module, _ in base.named_modules())]
     if not present or (isinstance(wanted, list) and len(present) < len(wanted)):
         missing = ", ".join(name for name in names if name not in present)
-        known = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in linear}))
+        known = ", ".join(sorted({_leaf(name) for name in linear}))
         raise ModelError(f"target_modules: the model has no module {missing}; its linear modules are {known}")
     return present
+
+
+def targeted(base: PreTrainedModel, hyper: Hyperparameters) -> dict[str, nn.Module]:
+    """The linear layers that get adapters, by name; none where the method has no adapters on modules.
+
+    Raises:
+        ModelError: as `target_modules`.
+    """
+    if hyper.method not in LOW_RANK:
+        return {}
+    names = target_modules(base, hyper.target_modules)
+    if isinstance(names, str):
+        return inner_layers(base)
+    return {path: module for path, module in linear_layers(base) if any(_matches(path, name) for name in names)}
+
+
+def _all_are_linear(base: PreTrainedModel) -> bool:
+    """Whether what PEFT takes for linear layers is."""
+    return all(is_linear(module) for module in base.modules() if isinstance(module, nn.Linear | Conv1D))
+
+
+def _without_experts(base: PreTrainedModel, names: str | list[str]) -> str | list[str]:
+    """The same targets without fused experts and routers.
+
+    In some families PEFT reads names that linear layers had in an earlier transformers as such tensors; adapters on
+    those take neither dropout nor most starts, cannot be packed, and are as large as all others together.
+    """
+    config = LoraConfig(target_modules=names)
+    try:
+        convert_peft_config_for_transformers(config, base, None)
+    except ValueError:  # only some of what is fused was named; that is said when adapters are put on
+        return names
+    return sorted(config.target_modules or []) if config.target_parameters else names
 
 
 def _matches(module: str, name: str) -> bool:
     return module == name or module.endswith(f".{name}")
 
 
-def _linear_names(base: PreTrainedModel) -> list[str]:
-    # Quantised layers are subclasses of nn.Linear; Conv1D is GPT-2's linear layer.
-    return [name for name, module in base.named_modules() if isinstance(module, nn.Linear | Conv1D)]
+def _leaf(name: str) -> str:
+    return name.rsplit(".", 1)[-1]
 
 
 def _embedding_names(base: PreTrainedModel) -> list[str]:
     embedding = base.get_input_embeddings()
-    return [name.rsplit(".", 1)[-1] for name, module in base.named_modules() if module is embedding]
+    return [_leaf(name) for name, module in base.named_modules() if module is embedding]

@@ -30,11 +30,13 @@ from hpo_service.training.builtin.architecture import Blueprint
 from hpo_service.training.builtin.family import BYTES, FAMILY, PREFIX, byte_tokenizer, is_builtin, resolve_model
 from hpo_service.training.device.faults import is_out_of_memory
 from hpo_service.training.files.node_cache import Progress
+from hpo_service.training.models.reach import QUANTISED_WEIGHTS, fused_experts, holds_quantised, weight_count
 from hpo_service.training.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 
 # Values of each weight that go into the fingerprint: fine-tuning moves nearly all of them.
 SAMPLED = 64
 REASON_CHARS = 300
+HALF = (torch.float16, torch.bfloat16)
 CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 
 
@@ -90,8 +92,9 @@ class Base:
 
     @property
     def padding(self) -> int:
-        """The tokenizer's padding id, or 0: the mask hides it, and no label is ever made from it."""
-        return int(self.tokenizer.pad_token_id or 0)
+        """The tokenizer's padding id where the model has it, or 0: the mask hides it, and no label is made from it."""
+        padding = int(self.tokenizer.pad_token_id or 0)
+        return padding if 0 <= padding < self.model.config.get_text_config().vocab_size else 0
 
     @cached_property
     def tokenizer_fingerprint(self) -> str:
@@ -148,11 +151,8 @@ def load_base(key: BaseKey, cache: Path, progress: Progress, wanted_later: str |
         if is_out_of_memory(error):
             raise
         raise ModelError(f"model {key.name} cannot be loaded: {_reason(error)}") from error
-    if quantised:
-        from peft import prepare_model_for_kbit_training
-
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-        _keep_packing(model)
+    if holds_quantised(model):
+        _prepare_quantised(model)
     return _ready(key, model, tokenizer)
 
 
@@ -213,9 +213,7 @@ def fingerprint(model: PreTrainedModel) -> str:
 
 def parameter_count(model: nn.Module, *, trainable: bool = False) -> int:
     """Number of weights (4-bit ones counted as they were before packing), all or only those trained."""
-    parameters = (p for p in model.parameters() if p.requires_grad or not trainable)
-    # bitsandbytes packs two 4-bit values into each byte
-    return sum(p.numel() * (2 if type(p).__name__ == "Params4bit" else 1) for p in parameters)
+    return sum(weight_count(each) for each in model.parameters() if each.requires_grad or not trainable)
 
 
 def _config(name: str, path: str, trust_remote_code: bool, revision: str | None = None) -> PretrainedConfig:
@@ -248,6 +246,19 @@ def _quantisation(key: BaseKey) -> BitsAndBytesConfig | None:
             bnb_4bit_compute_dtype=key.compute,
         )
     return BitsAndBytesConfig(load_in_8bit=True) if key.quantisation == "int8" else None
+
+
+def _prepare_quantised(model: nn.Module) -> None:
+    """Freeze a base with weights in 4 or 8 bits, and hold the rest in float32, as PEFT prepares it for training.
+
+    But for fused experts, which bitsandbytes leaves as they are: they would need twice the memory.
+    """
+    experts = {id(weight) for _, weight in fused_experts(model)}
+    for weight in model.parameters():
+        weight.requires_grad = False
+        if weight.dtype in HALF and type(weight).__name__ not in QUANTISED_WEIGHTS and id(weight) not in experts:
+            weight.data = weight.data.float()
+    _keep_packing(model)
 
 
 def _keep_packing(model: nn.Module) -> None:

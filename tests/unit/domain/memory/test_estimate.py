@@ -51,6 +51,21 @@ def test_the_parts_of_an_8b_qlora_are_those_of_the_public_reckoning():
     assert parts["logits"] == pytest.approx(2.45 * GIB, rel=0.01)
 
 
+def test_experts_stay_in_16_bits_where_the_rest_is_quantised():
+    mixtral = LLAMA_8B.model_copy(update={"experts": 8, "experts_per_token": 2, "vocab_size": 32000})
+    experts = 8 * 3 * 32 * 4096 * 14336
+    parts = {each: estimate(Demand(mixtral, quantisation=each, length=512)).parts for each in ("none", "nf4", "int8")}
+    assert parts["none"]["base weights"] == pytest.approx(92.9, rel=0.01)
+    attention = parts["none"]["base weights"] - 2 * experts / 1e9
+    assert parts["nf4"]["base weights"] == pytest.approx(2 * experts / 1e9 + attention * 4.127 / 16, rel=1e-3)
+    assert parts["int8"]["base weights"] == pytest.approx(2 * experts / 1e9 + attention / 2, rel=1e-3)
+    # nothing larger than an attention matrix is ever spelled out
+    assert parts["nf4"]["workspace"] == pytest.approx(2 * 4096 * 4096 / 1e9)
+    # a token keeps what the two experts that it goes through make of it
+    one = estimate(Demand(LLAMA_8B, length=512)).parts["activations"]
+    assert 1.2 * one < parts["none"]["activations"] < 2 * one
+
+
 def test_embeddings_may_be_held_otherwise_than_here():
     quantised = Demand(LLAMA_8B, quantisation="nf4")
     assert estimate(replace(quantised, table_bytes=2)).parts["embeddings and head"] == pytest.approx(2.1, rel=0.01)

@@ -53,6 +53,19 @@ def test_experts_multiply_the_feed_forward_matrices():
     assert weights(shape)["gate"] == 32 * 64 * 768 * 4096
 
 
+def test_neither_the_presets_nor_quantisation_reach_experts():
+    config = {**LLAMA, "num_local_experts": 8, "num_experts_per_tok": 2, "n_shared_experts": 1}
+    shape = ModelShape.read({**config, "moe_intermediate_size": 1024})
+    assert [matrix.role for matrix in shape.quantised()][-4:] == ["o", "shared_gate", "shared_up", "shared_down"]
+    assert shape.expert_weights == 32 * 8 * 3 * 1024 * 4096
+    assert shape.linear_weights - shape.expert_weights == sum(matrix.weights for matrix in shape.quantised())
+    assert not {"gate", "up", "down"} & {matrix.role for matrix in shape.targeted("full")}
+    # named, they are there
+    assert "down" in {matrix.role for matrix in shape.targeted(["down_proj"])}
+    assert shape.inner_size == 2 * 1024 + 1024
+    assert ModelShape.read(LLAMA).expert_weights == 0
+
+
 def test_of_sizes_given_per_layer_the_largest_counts():
     assert ModelShape.read({**LLAMA, "intermediate_size": [1024, 4096, 2048]}).intermediate_size == 4096
 
