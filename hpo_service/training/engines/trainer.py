@@ -13,6 +13,7 @@ from hpo_service.training.data.tokens import IGNORED, TokenRow, TokenRows
 from hpo_service.training.distributed.process_group import ProcessGroup
 from hpo_service.training.engines.data_parallel import ShareOfRows, SharingTrainer
 from hpo_service.training.models.base import Base
+from hpo_service.training.run.expert_balance import ExpertBalance
 from hpo_service.training.run.schedules import SCHEDULES
 from hpo_service.training.run.steps import Plan
 
@@ -56,7 +57,10 @@ def build_trainer(
         trainer.order = LengthGrouped(rows.lengths.tolist(), config.training.effective_batch, config.seed)
     trainer.remove_callback(PrinterCallback)
     trainer.ranks, trainer.sharded = ranks, base.key.sharded
-    if not trainer.model_accepts_loss_kwargs:
+    trainer.balance = ExpertBalance.of(base.model, token_loss)
+    if trainer.balance is not None:
+        trainer.compute_loss_func = trainer.balance
+    elif not trainer.model_accepts_loss_kwargs:
         # the model would average each micro-batch by itself; tokens of the whole effective batch weigh the same
         trainer.compute_loss_func = token_loss
     return trainer

@@ -75,7 +75,13 @@ def _put_on(base: PreTrainedModel, config: PeftConfig, hyper: Hyperparameters) -
     except (ValueError, TypeError, RuntimeError, AttributeError, LookupError) as error:
         if is_out_of_memory(error):
             raise
-        raise UnfitError(f"adapters do not fit the model: {' '.join(str(error).split())}") from error
+        reason = " ".join(str(error).split())
+        if getattr(config, "target_parameters", None):
+            reason = (
+                f"target_modules names experts of {base.config.model_type}, which lie in one tensor and take "
+                f"plain lora without dropout alone ({reason}): leave them out, or set lora_dropout to 0"
+            )
+        raise UnfitError(f"adapters do not fit the model: {reason}") from error
     _train_in_full_precision(adapted)
     return adapted
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from peft import PeftModel
 from peft.optimizers import create_loraplus_optimizer
@@ -9,6 +11,7 @@ from torch import nn
 
 from hpo_service.domain.study.hyperparameters import Hyperparameters
 from hpo_service.training.data.batches import RowTrainer
+from hpo_service.training.run.expert_balance import ExpertBalance
 from hpo_service.training.run.schedules import own_schedule
 
 
@@ -17,9 +20,17 @@ class LearningTrainer(RowTrainer):
 
     Attributes:
         hyper: what it learns by; set before training begins.
+        balance: the auxiliary loss of a model with experts, where it has one.
     """
 
     hyper: Hyperparameters
+    balance: ExpertBalance | None = None
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *given: Any, **named: Any) -> Any:
+        """Compute the loss; that of experts is told which row each token belongs to."""
+        if self.balance is not None:
+            self.balance.see(inputs)
+        return super().compute_loss(model, inputs, *given, **named)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """The optimizer by its name; with a LoRA+ ratio B learns that much faster than A (arXiv 2402.12354)."""

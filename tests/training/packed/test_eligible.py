@@ -6,11 +6,9 @@ from typing import get_args
 import pytest
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
 from hpo_service.domain.study.hyperparameters import Initialisation, Method
-from hpo_service.training.engines.packed.eligible import METHODS, PLAIN, base_refusal, module_refusal, refusal
-from tests.training.families import FAMILIES, GROUPED
+from hpo_service.training.engines.packed.eligible import METHODS, PLAIN, module_refusal, refusal
 
 
 @pytest.mark.parametrize(
@@ -67,21 +65,6 @@ def test_so_are_bases_whose_arithmetic_looks_at_all_rows(trainee, changes, metho
     found = refusal(config)
     assert found.startswith(words)
     assert bool(found) == bool(words)
-
-
-@pytest.mark.parametrize(
-    "config, reason",
-    [
-        (FAMILIES["gpt2"], "the base has dropout of its own (transformer.drop)"),
-        (LlamaConfig(**GROUPED, attention_dropout=0.1), "the base has dropout of its own (attention)"),
-        (FAMILIES["llama"], ""),
-        (GPT2Config(n_embd=8, n_layer=1, n_head=1, attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0, vocab_size=9), ""),
-    ],
-)
-def test_a_base_that_drops_at_random_itself_serves_one_trial_at_a_time(config, reason):
-    found = base_refusal(AutoModelForCausalLM.from_config(config))
-    assert found.startswith(reason)
-    assert bool(found) == bool(reason)
 
 
 def test_adapters_sit_on_linear_layers_behind_which_rows_stay_apart():

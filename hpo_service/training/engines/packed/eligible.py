@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from hpo_service.domain.study.methods import held_in
@@ -54,14 +53,4 @@ def module_refusal(name: str, module: nn.Module, output: nn.Module | None) -> st
         return f"adapters on {name} ({type(module).__name__}) are not packed: it is no linear layer"
     if module is output:
         return f"adapters on the output embedding {name} are not packed: it is computed in chunks"
-    return ""
-
-
-def base_refusal(model: PreTrainedModel) -> str:
-    """Why no trial on this base can be packed, or nothing."""
-    dropping = [name for name, module in model.named_modules() if isinstance(module, nn.Dropout) and module.p > 0]
-    attention = getattr(model.config.get_text_config(), "attention_dropout", 0.0) or 0.0
-    if dropping or attention > 0:
-        what = dropping[0] if dropping else "attention"
-        return f"the base has dropout of its own ({what}), whose masks would depend on the other trials"
     return ""

@@ -16,7 +16,8 @@ from hpo_service.domain.trial.scores import Scores
 from hpo_service.errors import DoesNotFitError, ModelError, TrialError
 from hpo_service.training.device.environment import Facts
 from hpo_service.training.device.faults import is_fatal, is_out_of_memory
-from hpo_service.training.engines.packed.eligible import NotPackedError, base_refusal, refusal
+from hpo_service.training.engines.packed.eligible import NotPackedError, refusal
+from hpo_service.training.engines.packed.isolation import isolation_refusal
 from hpo_service.training.engines.packed.pack import Pack
 from hpo_service.training.engines.packed.probe import Verdict, measure
 from hpo_service.training.engines.packed.slot import Slot
@@ -86,7 +87,7 @@ class PackedEngine:
         return Verdict(min(verdict.slots, asked), verdict.reason)
 
     def _found(self, job: Job) -> Verdict:
-        reason = base_refusal(job.base.model)
+        reason = isolation_refusal(job.base.model, job.base.key.compute)
         admit = job.link.admit
         if reason:
             return Verdict(1, reason)
