@@ -21,6 +21,7 @@ from hpo_service.domain.study.search_space import (
     SearchSpace,
 )
 from hpo_service.domain.study.sections.search import SearchSpec
+from hpo_service.domain.trial.endings import ENDINGS, Ending
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import ConflictError, DatabaseUnavailableError, NotFoundError, SchemaError
 from hpo_service.search import enlisted
@@ -372,3 +373,9 @@ def private_parts(tree: ast.AST) -> Iterator[str]:
         if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
             own = isinstance(node.value, ast.Name) and node.value.id == "self"
             yield from [] if own else [node.attr]
+
+
+@pytest.mark.parametrize("row", ENDINGS.values(), ids=lambda row: row.closed_as)
+def test_every_ending_has_a_state_that_optuna_knows(row: Ending) -> None:
+    known = {state.name for state in optuna.trial.TrialState if state.is_finished()}
+    assert row.optuna is None or row.optuna in known
