@@ -16,21 +16,23 @@ from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import StudyState
 from hpo_service.errors import DatabaseUnavailableError, NotFoundError, ServedStudyFailedError
 from hpo_service.launch.devices import too_few_gpus
+from hpo_service.search.policy import SearchPolicy
 from hpo_service.search.studies import OptunaStudies
 from hpo_service.service.stages.advance import Stages
 from hpo_service.service.studies.evidence import Evidence, LoadScores, gather_evidence
 from hpo_service.service.studies.lifecycle import Studies
 from hpo_service.service.studies.snapshot import StudySnapshot, take_snapshot
 from hpo_service.service.studies.trial_record import TrialRecord, read_record
+from hpo_service.service.trials.ledger import TrialLedger
 from hpo_service.service.trials.queue import TrialQueue
 from hpo_service.service.trials.reaper import Reaper
 from hpo_service.service.unreadable import Unreadable
 from hpo_service.settings import Settings
 from hpo_service.storage import migrations
+from hpo_service.storage.attempts import AttemptRows
 from hpo_service.storage.database import Database
 from hpo_service.storage.scores import ScoreStore
 from hpo_service.storage.studies import StudyStore
-from hpo_service.storage.trial_reader import AttemptRows
 from hpo_service.storage.trials import TrialStore
 from hpo_service.storage.workers import WorkerStore
 from hpo_service.worker.options import WorkerOptions
@@ -51,9 +53,14 @@ class Service:
         return Database(self.settings.storage)
 
     @cached_property
-    def optuna(self) -> OptunaStudies:
-        """Optuna's half of the same database."""
-        return OptunaStudies(self.db.url, self.db.session_source)
+    def policy(self) -> SearchPolicy:
+        """Samplers and pruners."""
+        return SearchPolicy(self.db.url, self.db.session_source)
+
+    @cached_property
+    def ledger(self) -> TrialLedger:
+        """Writes trials in our rows and in Optuna's study."""
+        return TrialLedger(self.trial_rows, OptunaStudies(self.db.url, self.db.session_source))
 
     @cached_property
     def study_rows(self) -> StudyStore:
@@ -62,7 +69,7 @@ class Service:
 
     @cached_property
     def trial_rows(self) -> TrialStore:
-        """Rows of trials, attempts and reports."""
+        """Rows of trials, and of what hangs on them: attempts, reports, scores."""
         return TrialStore(self.db)
 
     @cached_property
@@ -73,7 +80,7 @@ class Service:
     @cached_property
     def score_rows(self) -> ScoreStore:
         """Per-example scores."""
-        return ScoreStore(self.db)
+        return self.trial_rows.scores
 
     @cached_property
     def unreadable(self) -> Unreadable:
@@ -83,24 +90,24 @@ class Service:
     @cached_property
     def stages(self) -> Stages:
         """Advances studies from stage to stage."""
-        return Stages(self.db, self.study_rows, self.trial_rows, self.optuna, self.unreadable)
+        return Stages(self.db, self.study_rows, self.trial_rows, self.ledger, self.unreadable)
 
     @cached_property
     def studies(self) -> Studies:
         """Creates and steers studies."""
-        return Studies(self.db, self.study_rows, self.trial_rows, self.optuna, self.stages)
+        return Studies(self.db, self.study_rows, self.trial_rows, self.ledger, self.stages)
 
     @cached_property
     def queue(self) -> TrialQueue:
         """What workers call."""
         return TrialQueue(
-            self.db, self.study_rows, self.trial_rows, self.score_rows, self.worker_rows, self.optuna, self.unreadable
+            self.db, self.study_rows, self.trial_rows, self.worker_rows, self.ledger, self.policy, self.unreadable
         )
 
     @cached_property
     def reaper(self) -> Reaper:
         """Takes trials back from silent workers."""
-        return Reaper(self.db, self.study_rows, self.trial_rows, self.worker_rows, self.optuna, self.unreadable)
+        return Reaper(self.db, self.study_rows, self.trial_rows, self.worker_rows, self.ledger, self.unreadable)
 
     def upgrade(self) -> None:
         """Bring the database's schema up to this version; safe from any number of processes at once."""
@@ -125,7 +132,7 @@ class Service:
     def export(self, snapshot: StudySnapshot, write: Callable[[AttemptRows, LoadScores], T]) -> T:
         """Call `write` with the attempts of a study, and what loads the scores of its trials."""
         with self.db.transaction(read_only=True):
-            attempts = self.trial_rows.attempts_in(self.study_rows.get(snapshot.name).id)
+            attempts = self.trial_rows.attempts.in_study(self.study_rows.get(snapshot.name).id)
             return write(attempts, self.score_rows.load)
 
     def require(self, study: str, gpus: int | None = None) -> None:

@@ -13,6 +13,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.endings import STYLES
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.presentation.cost import study_cost
 from hpo_service.presentation.formatting import configuration, device_time, duration, measured, number, perplexed
@@ -28,15 +29,6 @@ VERDICT_STYLES = {
     Verdict.WORSE: "bold red",
     Verdict.UNCLEAR: "bold yellow",
     Verdict.UNTESTED: "bold yellow",
-}
-STATE_STYLES = {
-    TrialState.COMPLETE: "green",
-    TrialState.RUNNING: "cyan",
-    TrialState.PRUNED: "yellow",
-    TrialState.INFEASIBLE: "magenta",
-    TrialState.FAILED: "red",
-    TrialState.CANCELLED: "red",
-    TrialState.WAITING: "blue",
 }
 
 
@@ -157,7 +149,7 @@ def _trials(view: StageView, *, is_loss: bool) -> Table:
     for trial in view.trials:
         table.add_row(
             "" if trial.number is None else str(trial.number),
-            Text(trial.state, style=STATE_STYLES[trial.state]),
+            Text(trial.state, style=STYLES[trial.state]),
             measured(trial.value),
             *([perplexed(trial.value)] if is_loss else []),
             f"{trial.device_seconds:.1f}",

@@ -12,7 +12,8 @@ from rich.console import RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
-from hpo_service.cli.tables import STATE_STYLES, plain
+from hpo_service.cli.tables import plain
+from hpo_service.domain.trial.endings import STYLES
 from hpo_service.presentation.formatting import configuration, duration, measured, number, perplexed
 from hpo_service.presentation.perplexity import perplexity
 from hpo_service.presentation.report.page import moment
@@ -99,7 +100,7 @@ def _head(record: TrialRecord) -> RenderableType:
         ("started", moment(trial.started_at) if trial.started_at else ""),
         ("ended", moment(trial.ended_at) if trial.ended_at else ""),
     ]
-    title = Text.assemble((name, "bold"), "  ", (str(trial.state), STATE_STYLES[trial.state]))
+    title = Text.assemble((name, "bold"), "  ", (str(trial.state), STYLES[trial.state]))
     grid = Table.grid(Column(style="dim", no_wrap=True), Column(no_wrap=False), padding=(0, 2, 0, 0))
     for label, text in rows:
         if text:

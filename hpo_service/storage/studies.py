@@ -219,18 +219,6 @@ class StudyStore:
         row = self._database.connection.execute(statement.returning(schema.stage)).one_or_none()
         return None if row is None else _stage(row)
 
-    def lock_stage(self, stage_id: int) -> StageRow:
-        """Return the stage, held against others' changes until the transaction ends.
-
-        Raises:
-            NotFoundError: its study was deleted.
-        """
-        statement = select(schema.stage).where(schema.stage.c.id == stage_id).with_for_update(key_share=True)
-        row = self._database.connection.execute(statement).one_or_none()
-        if row is None:
-            raise _no_stage(stage_id)
-        return _stage(row)
-
     def limit_stage(self, stage_id: int, trials: int) -> None:
         """Lower the number of trials the stage may have; it is never raised."""
         self._database.connection.execute(

@@ -166,7 +166,7 @@ def audit(service: Service, url: str, trials: int) -> tuple[dict[str, object], l
     told = optuna.load_study(study_name=f"{NAME}/search", storage=storage).trials
     states = Counter(view.state for view in views)
     with service.db.transaction():
-        attempts = {view.id: list(service.trial_rows.attempts(view.id)) for view in views}
+        attempts = {view.id: list(service.trial_rows.attempts.of(view.id)) for view in views}
     wrong = []
     if snapshot.state is not StudyState.FINISHED:
         wrong.append(f"the study is {snapshot.state}: {snapshot.reason}")

@@ -75,7 +75,7 @@ def test_six_trials_share_one_device_and_have_the_values_they_have_alone(service
     told = (fleet.output / "workers.log").read_text()
     assert told.count("up to 4 trials at once: the study asks for 4") == 1
     with service.db.transaction():
-        shares = [attempt.devices for trial in trials for attempt in service.trial_rows.attempts(trial.id)]
+        shares = [attempt.devices for trial in trials for attempt in service.trial_rows.attempts.of(trial.id)]
     # nobody knew of others when the first was claimed
     assert sorted(shares) == [0.25] * (TRIALS - 1) + [1.0]
 

@@ -327,7 +327,7 @@ def test_trials_that_share_a_device_share_its_time(bench):
     bench.create()
     assignment = bench.service.queue.claim("w1", together=4)
     with bench.service.db.transaction():
-        [attempt] = bench.service.trial_rows.attempts(assignment.lease.trial_id)
+        [attempt] = bench.service.trial_rows.attempts.of(assignment.lease.trial_id)
     assert attempt.devices == 0.25
 
 
@@ -335,7 +335,7 @@ def test_a_trial_on_several_devices_uses_the_time_of_all(bench):
     bench.create(execution={"gpus_per_trial": 4})
     assignment = bench.must_claim()
     with bench.service.db.transaction():
-        [attempt] = bench.service.trial_rows.attempts(assignment.lease.trial_id)
+        [attempt] = bench.service.trial_rows.attempts.of(assignment.lease.trial_id)
     assert (attempt.devices, assignment.gpus) == (4.0, 4)
 
 

@@ -105,5 +105,5 @@ def test_every_fault_costs_its_own_trial_and_the_study_ends_with_the_best_of_the
     best = snapshot.stages[0].best()
     assert best is not None
     assert best.value == min(trial.value for trial in (trials[2], trials[5]))
-    constraints = [trial.constraints for trial in service.optuna._read("s/search")]
+    constraints = [trial.constraints for trial in service.policy.trials("s/search")]
     assert constraints[0]["vram_over_gb"] > 0

@@ -12,11 +12,12 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from hpo_service.domain.study.sections.tracking import TRACKER_PACKAGES, TrackingSpec
+from hpo_service.domain.trial.endings import SAID
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.report import Report
 from hpo_service.errors import DataError
 from hpo_service.training.tracking import trackers
-from hpo_service.training.tracking.adapters import MLFLOW_STATUS, TRACKERS
+from hpo_service.training.tracking.adapters import TRACKERS
 from hpo_service.training.tracking.trackers import Trackers, scrubbed
 from hpo_service.wire.messages import Stop
 
@@ -80,7 +81,7 @@ def mlflow(monkeypatch):
 
 def test_what_a_study_file_may_name_is_what_there_is():
     assert TRACKERS.keys() == TRACKER_PACKAGES.keys()
-    assert MLFLOW_STATUS.keys() == set(OutcomeKind)
+    assert {SAID[kind].tracked for kind in OutcomeKind} <= {"FINISHED", "FAILED", "KILLED"}
 
 
 def test_a_run_in_tensorboard_has_the_curve_and_the_end(trainee):

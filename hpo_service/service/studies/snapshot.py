@@ -12,8 +12,9 @@ from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.storage.database import Database
+from hpo_service.storage.reports import ReportRow
 from hpo_service.storage.studies import StageRow, StudyStore
-from hpo_service.storage.trials import ReportRow, TrialRow, TrialStore
+from hpo_service.storage.trials import TrialRow, TrialStore
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def take_snapshot(db: Database, studies: StudyStore, trials: TrialStore, name: s
     with db.transaction():
         study = studies.get(name)
         curves: dict[int, list[ReportRow]] = {}
-        for report in trials.curves(study.id):
+        for report in trials.reports.in_study(study.id):
             curves.setdefault(report.trial_id, []).append(report)
         rows = trials.list(study.id)
         stages = [_stage_view(stage, rows, curves) for stage in studies.stages(study.id)]

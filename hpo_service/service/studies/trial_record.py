@@ -8,9 +8,10 @@ from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.stage import Stage
 from hpo_service.errors import NotFoundError
 from hpo_service.service.studies.snapshot import TrialView, trial_view
+from hpo_service.storage.attempts import AttemptRow
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StudyStore
-from hpo_service.storage.trials import AttemptRow, TrialStore
+from hpo_service.storage.trials import TrialStore
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ def read_record(
             study=study,
             spec=found.specification(),
             stage=stage,
-            trial=trial_view(row, trials.reports(row.id)),
-            attempts=trials.attempts(row.id),
+            trial=trial_view(row, trials.reports.of(row.id)),
+            attempts=trials.attempts.of(row.id),
             origin="" if row.origin_id is None else _origin(studies, trials, row.origin_id),
         )
 

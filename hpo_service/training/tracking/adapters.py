@@ -7,7 +7,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
+from hpo_service.domain.trial.endings import SAID
+from hpo_service.domain.trial.outcome import Outcome
 from hpo_service.training.tracking.tracker import TrackedRun, Tracker, figures
 
 # Seconds a tracker's server may take to answer before the trial goes on without it.
@@ -72,18 +73,9 @@ class WandB:
     def end(self, outcome: Outcome) -> None:
         """Write the summary and wait until everything is sent."""
         self._run.summary.update({**figures(outcome), "outcome": str(outcome.kind), "reason": outcome.reason})
-        self._run.finish(exit_code=0 if outcome.kind in (OutcomeKind.COMPLETE, OutcomeKind.PRUNED) else 1)
+        self._run.finish(exit_code=0 if SAID[outcome.kind].tracked == "FINISHED" else 1)
 
 
-MLFLOW_STATUS: dict[OutcomeKind, str] = {
-    OutcomeKind.COMPLETE: "FINISHED",
-    OutcomeKind.PRUNED: "FINISHED",
-    OutcomeKind.INFEASIBLE: "FAILED",
-    OutcomeKind.ERROR: "FAILED",
-    OutcomeKind.RELEASED: "KILLED",
-    OutcomeKind.CANCELLED: "KILLED",
-}
-"""What MLflow calls each end."""
 MLFLOW_LONGEST = 500
 
 
@@ -128,7 +120,7 @@ class MLflow:
             self._client.log_metric(self._run, _mlflow_name(f"final.{name}"), value)
         self._client.set_tag(self._run, "outcome", str(outcome.kind))
         self._client.set_tag(self._run, "reason", outcome.reason[:MLFLOW_LONGEST])
-        self._client.set_terminated(self._run, MLFLOW_STATUS[outcome.kind])
+        self._client.set_terminated(self._run, SAID[outcome.kind].tracked)
 
 
 def _mlflow_name(name: str) -> str:

@@ -14,7 +14,7 @@ from hpo_service.cli.trial_record import record_json, record_parts, sparkline, t
 from hpo_service.domain.trial.stage import Stage
 from hpo_service.errors import UsageError
 from hpo_service.service.studies.trial_record import TrialRecord
-from hpo_service.storage.trials import AttemptRow
+from hpo_service.storage.attempts import AttemptRow
 from tests.unit.presentation import story
 
 FACTS = {"seconds_train": 12.3456, "tokens": 4096, "data_fingerprint": "f" * 64, "metric:rouge_l": 0.4321}
