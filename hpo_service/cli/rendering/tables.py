@@ -1,11 +1,8 @@
-"""Results and studies as tables for people and as plain data for `--json`."""
+"""Results, studies and workers as tables."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -15,13 +12,13 @@ from rich.text import Text
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.presentation.cost import study_cost
+from hpo_service.presentation.documents.study import UNREADABLE
 from hpo_service.presentation.formatting import configuration, device_time, duration, measured, number, perplexed
 from hpo_service.presentation.stage_summary import stage_summary
 from hpo_service.service.studies.evidence import Configuration, Evidence, Verdict
-from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
-
-if TYPE_CHECKING:
-    from hpo_service.storage.workers import WorkerRow
+from hpo_service.service.studies.reader import StudyList
+from hpo_service.service.studies.snapshot import StageView, StudySnapshot
+from hpo_service.service.workers import WorkerList
 
 VERDICT_STYLES = {
     Verdict.BETTER: "bold green",
@@ -81,11 +78,7 @@ def _seeds(side: Configuration) -> str:
     return str(ended) if ended == len(side.runs) else f"{ended} of {len(side.runs)}"
 
 
-UNREADABLE = "unreadable"
-"""What stands for the state of a study that another version made."""
-
-
-def studies_table(snapshots: Iterable[StudySnapshot], unreadable: Mapping[str, str]) -> Table:
+def studies_table(studies: StudyList) -> Table:
     """Return the list of studies with where each of them stands; below, by name, why others cannot be read."""
     table = Table(
         Column("study", no_wrap=True),
@@ -98,7 +91,7 @@ def studies_table(snapshots: Iterable[StudySnapshot], unreadable: Mapping[str, s
         show_edge=False,
         pad_edge=False,
     )
-    for snapshot in snapshots:
+    for snapshot in studies.snapshots:
         stage = snapshot.current
         table.add_row(
             snapshot.name,
@@ -108,7 +101,7 @@ def studies_table(snapshots: Iterable[StudySnapshot], unreadable: Mapping[str, s
             _models(snapshot.spec),
             Text(snapshot.reason),
         )
-    for name, why in unreadable.items():
+    for name, why in studies.unreadable.items():
         table.add_row(name, UNREADABLE, "", "", "", Text(why))
     return table
 
@@ -166,13 +159,8 @@ def _trials(view: StageView, *, is_loss: bool) -> Table:
     return table
 
 
-def worker_table(rows: Iterable[WorkerRow], now: float) -> Table:
-    """Return the list of workers, the latest to give a sign of life first.
-
-    Args:
-        rows: workers as stored.
-        now: the time by the database's clock, in seconds since 1970.
-    """
+def worker_table(found: WorkerList) -> Table:
+    """Return the list of workers, the latest to give a sign of life first."""
     table = Table(
         Column("worker", no_wrap=True),
         Column("state", no_wrap=True),
@@ -184,111 +172,10 @@ def worker_table(rows: Iterable[WorkerRow], now: float) -> Table:
         show_edge=False,
         pad_edge=False,
     )
-    for row in sorted(rows, key=lambda row: row.seen_at, reverse=True):
-        seen = f"{duration(max(0.0, now - row.seen_at))} ago"
+    for row in sorted(found.workers, key=lambda row: row.seen_at, reverse=True):
+        seen = f"{duration(max(0.0, found.now - row.seen_at))} ago"
         table.add_row(row.id, row.state, seen, Text(str(row.devices)), row.version, Text(row.reason))
     return table
-
-
-def verdict_json(snapshot: StudySnapshot, evidence: Evidence) -> dict[str, Any]:
-    """Return what was found as plain data; numbers that are not finite become null."""
-    comparison = evidence.comparison
-    spent = study_cost(snapshot)
-    document: dict[str, Any] = plain(
-        {
-            "study": snapshot.name,
-            "state": snapshot.state,
-            "verdict": evidence.verdict,
-            "sentence": evidence.sentence,
-            "stage": evidence.stage,
-            "measure": evidence.measure,
-            "maximize": evidence.maximize,
-            "comparison": dataclasses.asdict(comparison) if comparison else None,
-            "configurations": [_configuration_json(side) for side in evidence.configurations],
-            "recommended": evidence.recommended.label if evidence.recommended else None,
-            "choice": evidence.choice,
-            "exported": dataclasses.asdict(evidence.exported) if evidence.exported else None,
-            "export": evidence.export,
-            "remarks": evidence.remarks,
-            "trials": {view.stage: _counts(view) for view in snapshot.stages},
-            "device_seconds": spent.seconds,
-            "device_seconds_saved_estimate": spent.saved,
-        }
-    )
-    return document
-
-
-def studies_json(snapshots: Iterable[StudySnapshot], unreadable: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return the list of studies as plain data; of those that cannot be read, name and reason alone."""
-    lost = [{"name": name, "state": UNREADABLE, "reason": why} for name, why in unreadable.items()]
-    return [
-        {
-            "name": snapshot.name,
-            "state": str(snapshot.state),
-            "reason": snapshot.reason,
-            "stage": str(snapshot.current.stage),
-            "trials_ended": snapshot.current.ended,
-            "trials_budget": snapshot.current.budget,
-            "model": snapshot.spec.model.model_dump(mode="json") if snapshot.spec.model else None,
-            "created_at": snapshot.created_at,
-        }
-        for snapshot in snapshots
-    ] + lost
-
-
-def study_json(snapshot: StudySnapshot) -> dict[str, Any]:
-    """Return a study with its stages, trials and curves as plain data."""
-    document: dict[str, Any] = plain(
-        {
-            "name": snapshot.name,
-            "state": snapshot.state,
-            "reason": snapshot.reason,
-            "created_at": snapshot.created_at,
-            "now": snapshot.now,
-            "spec": snapshot.spec.model_dump(mode="json", exclude_unset=True),
-            "stages": [_stage_json(view) for view in snapshot.stages],
-        }
-    )
-    return document
-
-
-def _stage_json(view: StageView) -> dict[str, Any]:
-    return {
-        "stage": view.stage,
-        "open": view.open,
-        "budget": view.budget,
-        "reason": view.reason,
-        "plan": view.plan,
-        "opened_at": view.opened_at,
-        "closed_at": view.closed_at,
-        "counts": _counts(view),
-        "trials": [_trial_json(trial) for trial in view.trials],
-    }
-
-
-def _trial_json(trial: TrialView) -> dict[str, Any]:
-    fields = {field.name: getattr(trial, field.name) for field in dataclasses.fields(trial)}
-    points = [{"step": r.step, "fraction": r.fraction, "value": r.value} for r in trial.curve]
-    return {**fields, "curve": points}
-
-
-def _configuration_json(side: Configuration) -> dict[str, Any]:
-    return {**dataclasses.asdict(side), "validation": side.validation, "test": side.test}
-
-
-def _counts(view: StageView) -> dict[str, int]:
-    return {state: count for state in TrialState if (count := view.count(state))}
-
-
-def plain(value: Any) -> Any:
-    """Turn enumerations into their text and numbers that JSON has no form for into null, all the way down."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, str) else value
 
 
 def _models(spec: StudySpec) -> str:
