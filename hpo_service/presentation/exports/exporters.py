@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the command line reads this table at every start
+    from hpo_service.presentation.exports.tables import Kind
     from hpo_service.service.studies.reader import MeasuredStudy
 
 
@@ -60,22 +61,21 @@ def _best(study: MeasuredStudy, folder: Path) -> list[Path]:
     return [write_best(study.snapshot, study.evidence, folder)]
 
 
-def _parquet(study: MeasuredStudy, folder: Path) -> list[Path]:
-    from hpo_service.presentation.exports.tables import write_tables
+def _tables(kind: Kind) -> Callable[[MeasuredStudy, Path], list[Path]]:
+    def write(study: MeasuredStudy, folder: Path) -> list[Path]:
+        from hpo_service.presentation.exports.tables import write_tables
 
-    return write_tables(study.snapshot, study.attempts, study.scores, folder, "parquet")
+        return write_tables(study.snapshot, study.attempts, study.scores, folder, kind)
 
-
-def _csv(study: MeasuredStudy, folder: Path) -> list[Path]:
-    from hpo_service.presentation.exports.tables import write_tables
-
-    return write_tables(study.snapshot, study.attempts, study.scores, folder, "csv")
+    return write
 
 
 EXPORTERS: dict[str, Exporter] = {
     "report": Exporter("report.html: the study on one page", Written.ALWAYS, _report),
     "best": Exporter("best/: the recommended configuration and its adapter", Written.ON_SUCCESS, _best),
-    "parquet": Exporter("trials, curves, attempts and scores as tables; needs pyarrow", Written.ON_REQUEST, _parquet),
-    "csv": Exporter("trials, curves, attempts and scores as tables", Written.ON_REQUEST, _csv),
+    "parquet": Exporter(
+        "trials, curves, attempts, scores as tables; needs pyarrow", Written.ON_REQUEST, _tables("parquet")
+    ),
+    "csv": Exporter("trials, curves, attempts, scores as tables", Written.ON_REQUEST, _tables("csv")),
 }
 """By name. A new one is a file beside this one and a row here."""

@@ -13,9 +13,7 @@ from rich.console import Console, Group, RenderableType
 from hpo_service.cli.rendering.tables import studies_table, study_tables, verdict_table, worker_table
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.presentation.report.page import render
-from hpo_service.service.studies.evidence import Evidence, gather_evidence
 from hpo_service.service.studies.reader import StudyList
-from hpo_service.service.studies.snapshot import StudySnapshot
 from hpo_service.service.workers import WorkerList
 from hpo_service.storage.workers import WorkerRow, WorkerState
 from tests.unit.presentation import story
@@ -39,10 +37,6 @@ def text(renderable: RenderableType, width: int = 80) -> str:
     return console.export_text()
 
 
-def found(snapshot: StudySnapshot) -> Evidence:
-    return gather_evidence(snapshot, lambda trial_id, split: story.scores(trial_id, split, finished=snapshot))
-
-
 def rows(table: str) -> dict[str, list[str]]:
     """Cells by the first one of their row."""
     cells = [[cell.strip() for cell in line.strip("│╭╰├").split("│")] for line in table.splitlines() if "│" in line]
@@ -50,7 +44,7 @@ def rows(table: str) -> dict[str, list[str]]:
 
 
 def test_the_verdict_stands_above_default_and_winner_side_by_side() -> None:
-    shown = text(verdict_table(found(story.snapshot())))
+    shown = text(verdict_table(story.found(story.snapshot())))
     assert shown.startswith("The winner is better than the default by 3.")
     cells = rows(shown)
     assert cells["mean NLL per token, lower is better"][:2] == ["default", "winner 1"]
@@ -62,21 +56,21 @@ def test_the_verdict_stands_above_default_and_winner_side_by_side() -> None:
 
 def test_what_weakens_the_verdict_is_noted_below() -> None:
     partial = story.snapshot(story.search_stage(), story.verify_stage(), story.confirm_stage(3))
-    shown = text(verdict_table(found(partial)))
+    shown = text(verdict_table(story.found(partial)))
     assert rows(shown)["95% interval"][1] == "none"
     assert rows(shown)["seeds"][:2] == ["1 of 3", "2 of 3"]
     assert shown.rstrip().endswith("Note: preliminary: 3 of 6 confirm runs have not ended")
 
 
 def test_an_unconfirmed_winner_stands_alone() -> None:
-    shown = text(verdict_table(found(story.snapshot(story.search_stage()))))
+    shown = text(verdict_table(story.found(story.snapshot(story.search_stage()))))
     assert shown.startswith("Not confirmed: search #1")
     assert "default" not in shown.splitlines()[3]
     assert "improvement" not in shown
 
 
 def test_nothing_measured_needs_no_table() -> None:
-    shown = text(verdict_table(found(story.snapshot(story.search_stage(0)))))
+    shown = text(verdict_table(story.found(story.snapshot(story.search_stage(0)))))
     assert shown.startswith("Nothing was measured yet.")
     assert "│" not in shown
 
@@ -114,7 +108,7 @@ def test_an_open_stage_is_shown_as_such_with_trials_that_have_no_number_yet() ->
 def test_no_table_is_wider_than_the_terminal(width: int) -> None:
     for table in (
         *study_tables(story.snapshot()),
-        verdict_table(found(story.snapshot())),
+        verdict_table(story.found(story.snapshot())),
         studies_table(StudyList(STUDIES, UNREADABLE)),
     ):
         assert max(map(len, text(table, width).splitlines())) <= width
@@ -137,7 +131,7 @@ def test_losses_are_shown_with_their_perplexity_and_task_metrics_with_their_mean
     view = story.confirm_stage()
     scored = [replace(t, facts={"metric:rouge_l": 0.5 + 0.1 * (t.role == "winner")}) for t in view.trials]
     snapshot = story.snapshot(story.search_stage(), story.verify_stage(), story.with_trials(view, scored))
-    evidence = found(snapshot)
+    evidence = story.found(snapshot)
     assert evidence.default is not None
     assert evidence.winner is not None
     shown = rows(text(verdict_table(evidence)))
@@ -153,5 +147,5 @@ def test_losses_are_shown_with_their_perplexity_and_task_metrics_with_their_mean
 def test_an_own_objective_has_no_perplexity() -> None:
     own = STUDIES[1]
     assert "ppl" not in text(Group(*study_tables(own)))
-    assert "perplexity" not in text(verdict_table(found(own)))
-    assert "perplexity" not in render(own, found(own))
+    assert "perplexity" not in text(verdict_table(story.found(own)))
+    assert "perplexity" not in render(own, story.found(own))

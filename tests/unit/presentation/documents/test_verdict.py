@@ -7,18 +7,12 @@ import json
 import pytest
 
 from hpo_service.presentation.documents.verdict import verdict_document
-from hpo_service.service.studies.evidence import Evidence, gather_evidence
-from hpo_service.service.studies.snapshot import StudySnapshot
 from tests.unit.presentation import story
-
-
-def found(snapshot: StudySnapshot) -> Evidence:
-    return gather_evidence(snapshot, lambda trial_id, split: story.scores(trial_id, split, finished=snapshot))
 
 
 def test_the_verdict_as_data_has_everything_a_script_needs() -> None:
     snapshot = story.snapshot()
-    data = json.loads(json.dumps(verdict_document(snapshot, found(snapshot)), allow_nan=False))
+    data = json.loads(json.dumps(verdict_document(snapshot, story.found(snapshot)), allow_nan=False))
     assert data["verdict"] == "better"
     assert data["comparison"]["low"] < data["comparison"]["improvement"] < data["comparison"]["high"]
     assert data["recommended"] == "winner 1"
@@ -30,5 +24,5 @@ def test_the_verdict_as_data_has_everything_a_script_needs() -> None:
 
 def test_data_about_nothing_is_still_json() -> None:
     snapshot = story.snapshot(story.search_stage(0))
-    data = json.loads(json.dumps(verdict_document(snapshot, found(snapshot)), allow_nan=False))
+    data = json.loads(json.dumps(verdict_document(snapshot, story.found(snapshot)), allow_nan=False))
     assert (data["comparison"], data["exported"], data["recommended"]) == (None, None, None)
