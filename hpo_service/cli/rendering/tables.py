@@ -11,11 +11,12 @@ from rich.text import Text
 
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.states import TrialState
+from hpo_service.presentation.comparison import comparison_tables
 from hpo_service.presentation.cost import study_cost
 from hpo_service.presentation.documents.study import UNREADABLE
-from hpo_service.presentation.formatting import configuration, device_time, duration, measured, number, perplexed
-from hpo_service.presentation.stage_summary import stage_summary
-from hpo_service.service.studies.evidence import Configuration, Evidence, Verdict
+from hpo_service.presentation.formatting import configuration, device_time, duration, measured, perplexed
+from hpo_service.presentation.stage_summary import reasons, stage_summary
+from hpo_service.service.studies.evidence import Evidence, Verdict
 from hpo_service.service.studies.reader import StudyList
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot
 from hpo_service.service.workers import WorkerList
@@ -47,35 +48,15 @@ def verdict_table(evidence: Evidence) -> RenderableType:
 
 
 def _comparison(evidence: Evidence) -> Table:
-    sides = [side for side in (evidence.default, evidence.winner) if side is not None]
-    better = "higher" if evidence.maximize else "lower"
-    heads = [Column(side.label, justify="right", no_wrap=True) for side in sides]
-    table = Table(Column(f"{evidence.measure}, {better} is better"), *heads, box=box.ROUNDED)
-    if any(side.test is not None for side in sides):
-        table.add_row("test, mean of seeds", *(measured(side.test) for side in sides))
-    validation = "mean of seeds" if evidence.selected_on == evidence.measure else "validation, mean of seeds"
-    table.add_row(validation, *(measured(side.validation) for side in sides))
-    if evidence.is_loss:
-        on_test = all(side.test is not None for side in sides)
-        losses = [side.test if on_test else side.validation for side in sides]
-        table.add_row("perplexity, test" if on_test else "perplexity, validation", *map(perplexed, losses))
-    for name in dict.fromkeys(name for side in sides for name in side.metrics):
-        table.add_row(f"{name}, test", *(number(side.metrics.get(name, "–")) for side in sides))
-    table.add_row("seeds", *(_seeds(side) for side in sides))
-    comparison = evidence.comparison
-    if comparison is not None:
-        blank = [""] * (len(sides) - 1)
-        table.add_row("improvement", *blank, f"{comparison.improvement:+.2f}{comparison.unit}")
-        table.add_row(comparison.level, *blank, comparison.interval)
+    measured_rows, parameter_rows = comparison_tables(evidence)
+    first, *sides = measured_rows.heads
+    table = Table(Column(first), *(Column(side, justify="right", no_wrap=True) for side in sides), box=box.ROUNDED)
+    for row in measured_rows.rows:
+        table.add_row(*row)
     table.add_section()
-    for name in dict.fromkeys(name for side in sides for name in side.parameters):
-        table.add_row(name, *(number(side.parameters.get(name, "–")) for side in sides))
+    for row in parameter_rows.rows:
+        table.add_row(*row)
     return table
-
-
-def _seeds(side: Configuration) -> str:
-    ended = sum(run.validation is not None for run in side.runs)
-    return str(ended) if ended == len(side.runs) else f"{ended} of {len(side.runs)}"
 
 
 def studies_table(studies: StudyList) -> Table:
@@ -124,13 +105,10 @@ def _stage(snapshot: StudySnapshot, view: StageView) -> list[RenderableType]:
         Text(f"opened: {told.opened}"),
         Text("still open" if view.open else f"closed: {told.closed}"),
     ]
-    reasons = [f"{line.trial}: {line.text}" for line in (*told.planned, *told.stopped, *told.endings)]
-    reasons += [f"#{trial.number}: {configuration(trial.metrics)}" for trial in view.trials if trial.metrics]
-    reasons += [*([told.promoted] if told.promoted else []), *told.warnings]
     return [
         lines(head),
         _trials(view, is_loss=is_loss),
-        lines((Text(reason, style="dim") for reason in reasons), mark="·"),
+        lines((Text(reason, style="dim") for reason in reasons(told, view)), mark="·"),
     ]
 
 
