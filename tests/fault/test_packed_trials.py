@@ -66,7 +66,7 @@ def test_six_trials_share_one_device_and_have_the_values_they_have_alone(service
     fleet = fleet_of(service, spec.name)
     fleet.start(1)
     assert fleet.wait(PATIENCE)
-    study = service.snapshot(spec.name)
+    study = service.reader.snapshot(spec.name)
     assert study.state is StudyState.FINISHED
     trials = study.stages[0].trials
     assert [(trial.state, trial.attempt) for trial in trials] == [(TrialState.COMPLETE, 1)] * TRIALS

@@ -83,7 +83,7 @@ def test_every_fault_costs_its_own_trial_and_the_study_ends_with_the_best_of_the
             4: lambda faults: faults.no_number_in("evaluation", 2),
         },
     )
-    snapshot = service.snapshot("s")
+    snapshot = service.reader.snapshot("s")
     trials = snapshot.stages[0].trials
     assert snapshot.state is StudyState.FINISHED
     assert [trial.state for trial in trials] == [

@@ -11,6 +11,7 @@ from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.errors import ConflictError, NotFoundError
 from hpo_service.service.stages.advance import Stages
+from hpo_service.service.studies.checks import require_workable
 from hpo_service.service.trials.ledger import TrialLedger
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StudyRow, StudyStore
@@ -55,6 +56,17 @@ class Studies:
             study = self.rows.create(spec)
             self.stages.open_search(study)
             return study
+
+    def take_up(self, spec: StudySpec) -> StudyRow:
+        """Create a study in order to work on it, or go on with the very same one.
+
+        Raises:
+            StudyFailedError: it failed before.
+            ConflictError: somebody paused, drained or cancelled it, or its name has another specification.
+        """
+        study = self.create(spec)
+        require_workable(study.name, study.state, study.reason)
+        return study
 
     def steer(self, name: str, state: StudyState, reason: str) -> StudyRow:
         """Pause, resume, drain or cancel a study; running trials obey at their next report or heartbeat.

@@ -13,6 +13,7 @@ from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.scores import Scores
 from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import StudyState, TrialState
+from hpo_service.service.studies.evidence import Evidence, gather_evidence
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
 from hpo_service.storage.reports import ReportRow
 
@@ -301,6 +302,11 @@ def scores(trial_id: int, split: str, *, finished: StudySnapshot | None = None) 
     return Scores(
         nll=[float(x) for x in (found.value + 0.02 + difficulty + own) * tokens], tokens=[int(n) for n in tokens]
     )
+
+
+def found(snapshot: StudySnapshot) -> Evidence:
+    """What the study found."""
+    return gather_evidence(snapshot, lambda trial_id, split: scores(trial_id, split, finished=snapshot))
 
 
 def with_trials(view: StageView, trials: list[TrialView]) -> StageView:

@@ -11,11 +11,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
-from hpo_service.cli.events import events, trial_name
-from hpo_service.cli.outlook import outlook, planned_stages
 from hpo_service.domain.trial.endings import LABELS, STYLES
 from hpo_service.domain.trial.states import StudyState, TrialState
+from hpo_service.presentation.events import events, trial_name
 from hpo_service.presentation.formatting import configuration, duration, measured
+from hpo_service.presentation.outlook import outlook, planned_stages
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
 
 EVENTS = 4
