@@ -18,6 +18,7 @@ from hpo_service.cli.options import AsJson, OutputFolder, StorageUrl, open_servi
 from hpo_service.cli.study_source import load_study
 from hpo_service.domain.trial.states import StudyState
 from hpo_service.errors import ConflictError, DatabaseUnavailableError, HpoServiceError, StudyFailedError
+from hpo_service.wire.attempt_folder import log_folder
 
 if TYPE_CHECKING:
     from hpo_service.bootstrap import Service
@@ -95,7 +96,7 @@ def run_study(service: Service, file: Path, workers: int | None, *, as_json: boo
                 _print_where_it_stands(service, spec.name)
             return INTERRUPTED
         if not snapshot.state.final:
-            logs = service.settings.output / "logs"
+            logs = log_folder(service.settings.output)
             raise HpoServiceError(
                 f"study {spec.name} has not ended but no worker is left: see {logs}, mend the cause, "
                 "then run the same command again"

@@ -18,6 +18,7 @@ from hpo_service.presentation.perplexity import perplexity
 from hpo_service.presentation.report.page import moment
 from hpo_service.presentation.stage_summary import model_of
 from hpo_service.service.studies.trial_record import TrialRecord
+from hpo_service.wire.attempt_folder import AttemptFolder, trial_folder
 
 BARS = "▁▂▃▄▅▆▇█"
 _SHOWN_DIGEST = 12
@@ -34,8 +35,8 @@ _CURVE = {
 
 def trial_folders(output: Path, record: TrialRecord) -> list[Path]:
     """Return the folders of the trial's attempts that lie on this machine, first to last."""
-    home = output / record.study / "trials" / record.key
-    return [folder for n in range(1, record.trial.attempt + 1) if (folder := home / f"attempt-{n}").is_dir()]
+    attempts = AttemptFolder.first(trial_folder(output, record.study, record.key), record.trial.attempt)
+    return [folder.path for folder in attempts if folder.path.is_dir()]
 
 
 def record_parts(record: TrialRecord, folders: Sequence[Path]) -> list[RenderableType]:
