@@ -176,14 +176,14 @@ class Child:
 
         So too the sessions that its descendants opened: a launcher gives one to each process of a trial.
         """
-        sessions = {self._process.pid}
+        sessions = {self.pid}
         for _ in range(SWEEPS):
-            sessions |= _sessions_under(self._process.pid)
+            sessions |= _sessions_under(self.pid)
             members = [pid for pid in psutil.pids() if _session_of(pid) in sessions]
             for pid in members:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
-            if not [pid for pid in members if pid != self._process.pid]:
+            if not [pid for pid in members if pid != self.pid]:
                 return
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hpo_service.domain.trial.assignment import Assignment
+from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.wire.attempt_folder import AttemptFolder
 from hpo_service.worker.handover import discard_checkpoints, prepare_folder
 
@@ -128,3 +129,30 @@ def test_the_checkpoints_of_a_trial_that_ended_go_and_the_rest_stays(attempt: At
     assert not (first.path / "checkpoint").exists()
     assert not (second.path / "checkpoint").exists()
     assert (second.path / "adapter").exists()
+
+
+OLD_TEXTS = [
+    '{"study":"mine","stage":"confirm","parameters":{"learning_rate":0.0002,"lora_rank":8,"scheduler":"cosine"},"seed":42,'
+    '"model":{"base":"org/small","target":"org/large","dtype":"bfloat16"},"model_name":"org/large",'
+    '"data":{"source":"org/rows","split":{"validation":0.2}},'
+    '"training":{"method":"dora","lora_rank":8,"target_modules":["q_proj","v_proj"],"epochs":2},"score_test":true,'
+    '"keep_adapter":true,"evaluation":{"metrics":["token_f1"],"stages":["verify","confirm"]},'
+    '"tracking":{"trackers":["tensorboard"]}}',
+    '{"study":"own","stage":"search","parameters":{"lr":0.01,"opt":"adam","on":true,"n":3},"seed":1,'
+    '"objective":{"command":"./train --lr {lr}"}}',
+]
+"""Files `trial.json` as they have been written beside checkpoints from the first version on."""
+
+
+@pytest.mark.parametrize("text", OLD_TEXTS, ids=["trainer", "objective"])
+def test_a_checkpoint_that_an_earlier_version_left_is_handed_over(tmp_path: Path, trial: Trial, text: str) -> None:
+    config = TrialConfig.model_validate_json(text)
+    given = trial(7, attempt=2).model_copy(update={"config": config})
+    old = tmp_path / "s" / "trials" / "search-0007" / "attempt-1"
+    (old / "checkpoint" / "deep").mkdir(parents=True)
+    (old / "checkpoint" / "deep" / "state").write_text("old")
+    (old / "trial.json").write_text(text)
+    folder = AttemptFolder.of(tmp_path, given)
+    assert prepare_folder(folder, given)
+    assert _state(folder) == "old"
+    assert (folder.path / "trial.json").read_text() == text

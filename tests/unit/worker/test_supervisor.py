@@ -127,6 +127,19 @@ def test_a_decision_to_stop_answers_the_report(world: Any, trial: Trial, action:
     assert not stop.saves
 
 
+@pytest.mark.parametrize("kind", [OutcomeKind.COMPLETE, OutcomeKind.INFEASIBLE, OutcomeKind.PRUNED])
+def test_a_child_that_ends_a_trial_by_itself_as_the_order_to_stop_is_on_its_way_keeps_that_outcome(
+    world: Any, trial: Trial, kind: OutcomeKind
+) -> None:
+    world.script.obeys_in = None
+    world.queue.asked[0] = Decision(action="release", reason="study paused")
+    own = Outcome(kind=kind, reason="by itself", value=2.0)
+    world.clock.at(20, lambda: world.child.say(Finished(trial="s/search-0000/1", outcome=own)))
+    world.run(trial(0), max_trials=1)
+    assert len(world.child.orders(Stop)) == 1
+    assert world.queue.outcomes == [(0, own)]
+
+
 def test_a_request_from_outside_reaches_the_child_with_a_renewal(world: Any, trial: Trial) -> None:
     world.script.seconds = 1000.0
     world.clock.at(20, lambda: world.queue.asked.update({0: Decision(action="release", reason="study paused")}))
