@@ -20,6 +20,8 @@ from hpo_service.errors import ServedStudyFailedError
 from hpo_service.launch.devices import list_gpus
 from hpo_service.service.studies.checks import too_few_gpus
 from hpo_service.settings import Settings
+from hpo_service.wire.attempt_folder import log_folder
+from hpo_service.wire.exit_status import how_it_ended
 
 MAX_RESTARTS = 5
 """A worker that dies is started again this often; a worker's death loses no trial."""
@@ -139,11 +141,11 @@ class LocalWorkers:
     @property
     def logs(self) -> str:
         """The folder of the workers' own logs."""
-        return str(self.output / "logs")
+        return str(log_folder(self.output))
 
     def log_of(self, place: Place) -> Path:
         """Where a worker's own log is written."""
-        return self.output / "logs" / f"{self.study}-{place.name}.log"
+        return log_folder(self.output) / f"{self.study}-{place.name}.log"
 
     def watch(self) -> list[str]:
         """Restart workers that died, after a pause; return a line for each that died or came back."""
@@ -170,7 +172,7 @@ class LocalWorkers:
         pause = RESTART_SECONDS * 2**worker.restarts
         worker.restarts += 1
         worker.restart_at = self.clock() + pause
-        return f"{name} ended with status {code}, see {self.log_of(worker.place)}: it is started again in {pause:g} s"
+        return f"{name} {how_it_ended(code)}, see {self.log_of(worker.place)}: it is started again in {pause:g} s"
 
     @property
     def alive(self) -> int:

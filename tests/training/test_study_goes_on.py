@@ -51,7 +51,7 @@ class Telling(ScriptedSupervisor):
         message = self.messages[-1]
         assert isinstance(message, Reported)
         assert self.service.queue.report(self.assignment.lease, message.report).action == "continue"
-        self.link.take(Continue(trial=message.trial))
+        self.link.receive(Continue(trial=message.trial))
         return True
 
 
@@ -60,7 +60,7 @@ def work(service, trainee, faults):
     while (assignment := service.queue.claim("w")) is not None:
         supervisor = Telling(service, assignment)
         folder = trainee.folder / assignment.key
-        admit = Admit(trial=assignment.key, config=assignment.config, folder=str(folder), describe=[])
+        admit = Admit(assignment=assignment, folder=folder)
         link = supervisor.link = TrialLink(admit, supervisor, supervisor.hear)
         with pytest.MonkeyPatch.context() as patch:
             faults.get(assignment.number, lambda _: None)(Faults(patch))

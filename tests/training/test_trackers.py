@@ -19,7 +19,7 @@ from hpo_service.errors import DataError
 from hpo_service.training.tracking import trackers
 from hpo_service.training.tracking.adapters import TRACKERS
 from hpo_service.training.tracking.trackers import Trackers, scrubbed
-from hpo_service.wire.messages import Stop
+from tests.trials import stop
 
 END = Outcome(kind=OutcomeKind.COMPLETE, reason="done", value=1.5, facts={"tokens": 7, "device": "cpu"})
 
@@ -115,7 +115,7 @@ def test_a_run_in_wandb_is_opened_fed_and_finished(trainee, wandb):
 
 
 def test_a_run_in_mlflow_is_opened_fed_and_terminated(trainee, mlflow):
-    trainee.run(tracking(trainee, "mlflow"), decide=lambda report: Stop(trial="t", reason="worse"))
+    trainee.run(tracking(trainee, "mlflow"), decide=lambda report: stop("prune", "worse"))
     assert mlflow.named("experiment") == [(("study",), {})]
     ((given, named),) = mlflow.named("run")
     assert (given, named["tags"]) == (("42",), {"group": "study/search"})
@@ -174,8 +174,8 @@ def test_a_trial_that_fails_or_is_stopped_is_told_as_such(trainee, wandb):
         trainee.run(tracking(trainee, "wandb", data={"source": "/nowhere/rows.jsonl"}))
     assert wandb.named("summary")[-1][0][0]["outcome"] == "error"
     assert wandb[-1] == ("finish", (), {"exit_code": 1})
-    stop = Stop(trial="t", reason="a person said so")
-    trainee.run(tracking(trainee, "wandb", effective_batch=64, micro_batch=1), "stopped", at_progress=(0.0, stop))
+    order = stop("cancel", "a person said so")
+    trainee.run(tracking(trainee, "wandb", effective_batch=64, micro_batch=1), "stopped", at_progress=(0.0, order))
     assert wandb.named("summary")[-1][0][0] == {"outcome": "cancelled", "reason": "a person said so"}
 
 

@@ -12,6 +12,7 @@ from hpo_service.service.studies.snapshot import TrialView, trial_view
 from hpo_service.storage.attempts import AttemptRow
 from hpo_service.storage.studies import StudyStore
 from hpo_service.storage.trials import TrialStore
+from hpo_service.wire.attempt_folder import AttemptFolder, trial_folder
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class TrialRecord:
         Args:
             output: folder of studies' results.
         """
-        home = output / self.study / "trials" / self.key
-        return [folder for n in range(1, self.trial.attempt + 1) if (folder := home / f"attempt-{n}").is_dir()]
+        attempts = AttemptFolder.first(trial_folder(output, self.study, self.key), self.trial.attempt)
+        return [folder.path for folder in attempts if folder.path.is_dir()]
 
 
 def read_record(studies: StudyStore, trials: TrialStore, study: str, stage: Stage, number: int) -> TrialRecord:

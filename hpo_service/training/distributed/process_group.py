@@ -22,7 +22,7 @@ import torch.distributed as dist
 from hpo_service.domain.memory.fit import LEAST_OVER_GB
 from hpo_service.errors import DoesNotFitError, TrialError
 from hpo_service.training.device.faults import is_fatal, is_out_of_memory
-from hpo_service.wire.child import Stopped, may_go_better, reason_of
+from hpo_service.wire.child import Stopped, is_retryable, reason_of
 from hpo_service.wire.messages import Admit
 
 # Seconds that ranks wait for each other within a trial; a hang is noticed earlier, by the supervisor's hang_seconds.
@@ -137,7 +137,7 @@ class ProcessGroup:
                 raise self._heard from error
             if self._bound:
                 raise PeerError(f"rank {self.rank} of {self.size}: {reason_of(error)}", fatal=True) from error
-            words = self._say(_confession(error))
+            words = self._say(_failure_word(error))
             first = next(rank for rank, each in enumerate(words) if "failed" in each)
             if first == self.rank:
                 raise
@@ -224,7 +224,7 @@ class ProcessGroup:
         return False
 
 
-def _confession(error: BaseException) -> Word:
+def _failure_word(error: BaseException) -> Word:
     kind = "stopped" if isinstance(error, Stopped) else "error"
     if is_out_of_memory(error):
         kind = "memory"
@@ -233,7 +233,7 @@ def _confession(error: BaseException) -> Word:
     return {
         "failed": kind,
         "reason": reason_of(error),
-        "retryable": may_go_better(error),
+        "retryable": is_retryable(error),
         "fatal": is_fatal(error),
     }
 

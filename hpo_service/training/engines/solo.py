@@ -38,7 +38,6 @@ from hpo_service.training.run.task_metrics import write_answers
 from hpo_service.training.scoring.evaluation import affordable_tokens, called, evaluate
 from hpo_service.training.tracking.trackers import Trackers, tracked
 from hpo_service.wire.child import Stopped, TrialLink
-from hpo_service.wire.messages import Admit
 
 
 @dataclass
@@ -71,7 +70,7 @@ class SoloEngine:
     def _run(self, link: TrialLink) -> Outcome:
         began = self.clock()
         if self.ranks.leads:
-            self.ranks.call(Admit(trial=link.trial, config=link.config, folder=str(link.folder)))
+            self.ranks.call(link.admit)
         pressure = MemoryPressure()
         try:
             outcome = self._persist(link, pressure)
@@ -202,7 +201,7 @@ def _score(job: Job, model: PreTrainedModel | PeftModel, ranks: ProcessGroup, ro
 
 
 def _keep(job: Job, save: Save) -> str:
-    target = job.link.folder / "adapter"
+    target = job.link.folder.adapter
     with job.link.busy("saving the adapter"):
         replace_folder(target, save)
     return str(target)

@@ -150,7 +150,7 @@ class Monitor:
         stop = self.link.stop()
         if stop is not None and self.ending is None:
             self.ending = Ending(None, stop.reason)
-        ordered = stop is not None and stop.checkpoint and self.ending is not None and self.ending.kind is None
+        ordered = stop is not None and stop.saves and self.ending is not None and self.ending.kind is None
         periodic = self.ending is None and bool(self.plan.due(self.steps)) and self._affordable()
         if ordered or periodic:
             self._save()

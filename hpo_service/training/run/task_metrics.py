@@ -24,7 +24,6 @@ from hpo_service.wire.child import Stopped
 Answer = Callable[[list[list[int]]], list[list[int]]]
 """Continues prompts with the model as it is now, all of them token ids."""
 
-SAMPLES = "answers.jsonl"
 """File in the attempt's folder with every prompt, reference and answer."""
 
 
@@ -51,7 +50,7 @@ def examine(job: Job, answer: Answer | None, clock: Callable[[], float] = time.m
         if is_fatal(error) and not is_out_of_memory(error):
             raise
         return {"metrics_warning": f"no answers could be generated: {' '.join(str(error).split())}"}
-    warnings = _write(samples, job.link.folder / SAMPLES)
+    warnings = _write(samples, job.link.folder.answers)
     facts: Facts = {"metric_rows": len(samples)}
     for name in spec.metrics:
         try:

@@ -50,24 +50,24 @@ class PackedEngine:
         """Remember that trials with such adapters on such a base have to be run alone."""
         self._refused[_shape(config)] = reason
 
-    def serve(self, host: Dispatcher) -> None:
+    def serve(self, dispatcher: Dispatcher) -> None:
         """Take the trial that waits, and others like it as they come, until all of them have ended."""
-        first, began = host.take(), self.clock()
+        first, began = dispatcher.take_next(), self.clock()
         try:
             job = self.job(first)
             verdict = self._verdict(job)
         except NotPackedError as error:
             self.refuse(first.config, str(error))
-            host.put_back(first)
+            dispatcher.put_back(first)
             return
         except Exception as error:
-            fail(host, first, error)
+            fail(dispatcher, first, error)
             return
-        host.offer(verdict.slots, verdict.reason)
+        dispatcher.announce_capacity(verdict.slots, verdict.reason)
         if verdict.slots == 1:
-            host.attend(first, self.alone)
+            dispatcher.run(first, self.alone)
             return
-        PackRun(self, host, Pack(job.base, job.rows, self.clock), verdict.slots, first, began).work()
+        PackRun(self, dispatcher, Pack(job.base, job.rows, self.clock), verdict.slots, first, began).work()
 
     def job(self, link: TrialLink) -> Job:
         """What a trial needs, checked against the device's memory as if it were alone on it; raises as `Job.of`."""
@@ -79,7 +79,7 @@ class PackedEngine:
 
     def _verdict(self, job: Job) -> Verdict:
         """How many trials like this one are served at once: found out once, and again where a stage asks for more."""
-        key, asked = _likeness(job.config), job.link.admit.slots
+        key, asked = _likeness(job.config), job.link.assignment.slots
         verdict = self._verdicts.get(key)
         if verdict is None or (verdict.as_asked and verdict.slots < asked):
             verdict = self._verdicts[key] = self._found(job)
@@ -87,16 +87,16 @@ class PackedEngine:
 
     def _found(self, job: Job) -> Verdict:
         reason = base_refusal(job.base.model)
-        admit = job.link.admit
+        assignment = job.link.assignment
         if reason:
             return Verdict(1, reason)
         try:
             pack = Pack(job.base, job.rows)
         except ModelError as error:
             return Verdict(1, str(error))
-        if not admit.measure:
-            return Verdict(admit.slots, f"the study asks for {admit.slots}", as_asked=True)
-        fitting, short = pack.fitting(job, admit.slots)
+        if not assignment.measure:
+            return Verdict(assignment.slots, f"the study asks for {assignment.slots}", as_asked=True)
+        fitting, short = pack.fitting(job, assignment.slots)
         if fitting == 1:
             return Verdict(1, f"there is memory for one trial: {short}")
         with job.link.busy("measuring how many trials to train side by side"):
@@ -123,10 +123,10 @@ class PackRun:
     """One pack at work: who is on it, who comes and who goes."""
 
     def __init__(
-        self, engine: PackedEngine, host: Dispatcher, pack: Pack, capacity: int, first: TrialLink, began: float
+        self, engine: PackedEngine, dispatcher: Dispatcher, pack: Pack, capacity: int, first: TrialLink, began: float
     ) -> None:
         """Put a pack_run together around its first trial, whose work began at `began` of the engine's clock."""
-        self._engine, self._host, self._pack, self._capacity = engine, host, pack, capacity
+        self._engine, self._dispatcher, self._pack, self._capacity = engine, dispatcher, pack, capacity
         self._first, self._clock, self._accounted = first, engine.clock, began
         self._draining = False
 
@@ -143,15 +143,15 @@ class PackRun:
 
     def _welcome(self) -> bool:
         """Let go of trials that were told to end at once, admit those that wait; tell whether there are any."""
-        host, pack = self._host, self._pack
+        dispatcher, pack = self._dispatcher, self._pack
         for slot in list(pack.slots):
             stop = slot.job.link.stop()
-            if stop is not None and not stop.checkpoint:
+            if stop is not None and not stop.saves:
                 self._leave(slot, slot.job.link.stopped(slot.monitor.history.value, self._facts(slot)))
-        while not self._draining and len(pack.slots) < self._capacity and (waiting := host.waiting()) is not None:
+        while not self._draining and len(pack.slots) < self._capacity and (waiting := dispatcher.waiting()) is not None:
             if self._engine.refusal(waiting.config) or _likeness(waiting.config) != _likeness(self._first.config):
                 break
-            self._admit(host.take())
+            self._admit(dispatcher.take_next())
         if len(pack.slots) < self._capacity and 2 * len(pack.slots) <= pack.room:
             pack.shrink()
         return bool(pack.slots)
@@ -272,7 +272,7 @@ class PackRun:
 
     def _leave(self, slot: Slot, outcome: Outcome) -> None:
         self._pack.evict(slot)
-        self._host.finish(slot.job.link, slot.monitor.trackers.end(outcome))
+        self._dispatcher.finish(slot.job.link, slot.monitor.trackers.end(outcome))
 
     def _facts(self, slot: Slot) -> Facts:
         self._account()
@@ -297,7 +297,7 @@ class PackRun:
         """End one trial by its own exception, or by an order to stop that was met where nothing is saved."""
         stopped = isinstance(error, Stopped)
         trackers.end(link.stopped() if stopped else Outcome(kind=OutcomeKind.ERROR, reason=_words(error)))
-        fail(self._host, link, error)
+        fail(self._dispatcher, link, error)
 
     def _make_do(self) -> None:
         """Go on with less memory: smaller passes, then fewer trials; what has to leave saves a checkpoint first."""
@@ -355,24 +355,24 @@ class PackRun:
 
     def _put_back(self, link: TrialLink, trackers: Trackers, reason: str) -> None:
         trackers.end(Outcome(kind=OutcomeKind.RELEASED, reason=reason))
-        self._host.put_back(link)
+        self._dispatcher.put_back(link)
 
     def _shrink_to(self, slots: int, reason: str) -> None:
         """Admit no more than so many from now on; with none left, trials like these run alone."""
         log.warning("%s", reason)
         self._capacity = slots
         self._engine.give_up(self._first.config, max(1, slots), reason)
-        self._host.offer(max(1, slots), reason)
+        self._dispatcher.announce_capacity(max(1, slots), reason)
 
 
-def fail(host: Dispatcher, link: TrialLink, error: BaseException) -> None:
+def fail(dispatcher: Dispatcher, link: TrialLink, error: BaseException) -> None:
     """Tell how a trial ended that met an exception: an order to stop is one of them."""
     if isinstance(error, Stopped):
-        host.finish(link, link.stopped())
+        dispatcher.finish(link, link.stopped())
     elif isinstance(error, DoesNotFitError):
-        host.finish(link, MemoryPressure().infeasible(error))
+        dispatcher.finish(link, MemoryPressure().infeasible(error))
     else:
-        host.fail(link, error)
+        dispatcher.fail(link, error)
 
 
 def _is_due(slot: Slot, step: Step) -> bool:
