@@ -230,7 +230,11 @@ def test_a_writer_that_never_ends_is_named_in_one_line(database, monkeypatch):
     execute(database, "CREATE TABLE notes (text TEXT)")
     writer = sqlite3.connect(str(database.engine.url.database), isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
-    monkeypatch.setattr(migrations.time, "sleep", lambda seconds: None)
+    waits = []
+    monkeypatch.setattr(migrations.time, "sleep", waits.append)
     with pytest.raises(DatabaseUnavailableError, match="database is locked"):
         migrations.upgrade(database, lambda: OptunaStudies.create_tables(database.url))
     writer.close()
+    assert len(waits) == migrations.SWITCH_ATTEMPTS - 1
+    assert all(0 <= wait <= migrations.SWITCH_WAIT_SECONDS for wait in waits)
+    assert len(set(waits)) > 1
