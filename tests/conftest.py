@@ -96,9 +96,16 @@ def sqlite_url(tmp_path: Path) -> str:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest) -> str:
-    """URL of an empty database, once on each kind the project supports."""
-    fixture = {"sqlite": "sqlite_url", "postgresql": "postgres_database"}[request.param]
+def dialect(request: pytest.FixtureRequest) -> str:
+    """A kind of database that the project supports; a test for one kind alone is parametrized with it."""
+    kind: str = request.param
+    return kind
+
+
+@pytest.fixture
+def database_url(request: pytest.FixtureRequest, dialect: str) -> str:
+    """URL of an empty database, once on each kind."""
+    fixture = {"sqlite": "sqlite_url", "postgresql": "postgres_database"}[dialect]
     url: str = request.getfixturevalue(fixture)
     return url
 
@@ -135,10 +142,10 @@ def migrated_postgres(postgres_url: str, migrated_template: str) -> Iterator[str
         yield url
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def migrated_url(request: pytest.FixtureRequest) -> str:
-    """URL of a database with the schema, once on each kind the project supports."""
-    fixture = {"sqlite": "migrated_sqlite", "postgresql": "migrated_postgres"}[request.param]
+@pytest.fixture
+def migrated_url(request: pytest.FixtureRequest, dialect: str) -> str:
+    """URL of a database with the schema, once on each kind."""
+    fixture = {"sqlite": "migrated_sqlite", "postgresql": "migrated_postgres"}[dialect]
     url: str = request.getfixturevalue(fixture)
     return url
 

@@ -32,7 +32,7 @@ CASES = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("migrated_url,label", CASES, indirect=["migrated_url"])
+@pytest.mark.parametrize("dialect,label", CASES)
 def test_a_worker_killed_there_leaves_nothing_behind(service, label, fleet_of):
     study = service.studies.create(spec_of("points", "objectives:instant", trials=3, lease=2.0, confirmed=True))
     fleet = fleet_of(service, study.name)

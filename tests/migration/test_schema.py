@@ -21,8 +21,8 @@ from hpo_service.storage.database import Database
 VIEWS = {"v_studies", "v_trials", "v_params", "v_curves", "v_attempts", "v_workers", "v_facts"}
 
 
-sqlite_only = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-postgres_only = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+sqlite_only = pytest.mark.parametrize("dialect", ["sqlite"])
+postgres_only = pytest.mark.parametrize("dialect", ["postgresql"])
 
 
 @pytest.fixture
@@ -33,9 +33,11 @@ def database(database_url):
 
 
 @pytest.fixture
-def upgraded(database):
-    migrations.upgrade(database, lambda: OptunaStudies.create_tables(database.url))
-    return database
+def upgraded(migrated_url):
+    """A copy of what the migrations made of an empty database."""
+    database = Database(migrated_url)
+    yield database
+    database.dispose()
 
 
 def execute(database, statement):
