@@ -269,7 +269,7 @@ def _stage_json(view: StageView) -> dict[str, Any]:
 def _trial_json(trial: TrialView) -> dict[str, Any]:
     fields = {field.name: getattr(trial, field.name) for field in dataclasses.fields(trial)}
     points = [{"step": r.step, "fraction": r.fraction, "value": r.value} for r in trial.curve]
-    return {**fields, "curve": points}
+    return {**fields, "facts": trial.facts.flat(), "curve": points}
 
 
 def _configuration_json(side: Configuration) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def record_parts(record: TrialRecord, folders: Sequence[Path]) -> list[Renderabl
     if record.trial.curve:
         parts += [_heading("curve"), Text(sparkline([r.value for r in record.trial.curve])), _curve(record)]
     parts += [_heading("attempts"), _attempts(record)]
-    if record.trial.facts:
+    if record.trial.facts.flat():
         parts += [_heading("facts"), _facts(record)]
     files = list(_files(record, folders))
     # as lines of their own: a path must be whole to be of use
@@ -61,6 +61,7 @@ def record_json(record: TrialRecord, folders: Sequence[Path]) -> dict[str, Any]:
             "stage": record.stage,
             "model": model_of(record.spec, record.stage),
             **fields,
+            "facts": trial.facts.flat(),
             "perplexity": perplexity(trial.value) if is_loss else None,
             "metrics": trial.metrics,
             "origin": record.origin or None,
@@ -135,7 +136,7 @@ def _attempts(record: TrialRecord) -> Table:
 
 def _facts(record: TrialRecord) -> Table:
     grid = Table.grid(Column(style="dim", no_wrap=True), Column(no_wrap=False), padding=(0, 2, 0, 0))
-    for name, value in sorted(record.trial.facts.items()):
+    for name, value in sorted(record.trial.facts.flat().items()):
         shown = f"{value:.4g}" if isinstance(value, float) else str(value)
         grid.add_row(name, Text(shown[:_SHOWN_DIGEST] + "…" if name.endswith("_fingerprint") else shown))
     return grid

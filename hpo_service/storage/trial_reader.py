@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from sqlalchemy import Select, func, or_, select
 
 from hpo_service.domain.trial.assignment import Lease
+from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import NotFoundError
 from hpo_service.storage import schema
@@ -20,8 +21,7 @@ TrialRows: TypeAlias = list[TrialRow]
 ReportRows: TypeAlias = list[ReportRow]
 AttemptRows: TypeAlias = list[AttemptRow]
 
-Facts: TypeAlias = dict[str, float | int | str | None]
-FactRows: TypeAlias = list[Facts]
+FactRows: TypeAlias = list[RunFacts]
 
 # Trials that `complete_facts` returns: enough for a median.
 LATEST = 20
@@ -168,7 +168,7 @@ class TrialReader:
             .order_by(_trial.stage_id.desc(), _trial.ordinal.desc())
             .limit(LATEST)
         )
-        return list(self._database.connection.scalars(statement))
+        return [RunFacts.of(facts) for facts in self._database.connection.scalars(statement)]
 
     def _locked(self, trial_id: int) -> TrialRow:
         row = self._find(select(schema.trial).where(_trial.id == trial_id).with_for_update(key_share=True))

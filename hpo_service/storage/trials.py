@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, and_, func, insert, literal, select, updat
 
 from hpo_service.domain.study.search_space import ParameterValue
 from hpo_service.domain.trial.assignment import Lease
+from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.report import Report
 from hpo_service.domain.trial.states import TrialEvent, TrialState, next_state
 from hpo_service.errors import ConflictError, StaleLeaseError
@@ -210,7 +211,7 @@ class TrialStore(TrialReader):
         reason: str,
         value: float | None = None,
         adapter: str | None = None,
-        facts: Mapping[str, float | int | str] | None = None,
+        facts: RunFacts | None = None,
         copied_from: int | None = None,
         device_seconds: float | None = None,
     ) -> TrialRow:
@@ -242,7 +243,7 @@ class TrialStore(TrialReader):
             reason=with_lost(reason, value),
             value=finite(value),
             adapter=adapter,
-            facts=plain(facts or {}),
+            facts=plain(facts.flat() if facts else {}),
             copied_from=copied_from,
             ended_at=Now(),
             measured=device_seconds,

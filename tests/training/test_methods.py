@@ -306,7 +306,7 @@ def test_a_model_from_scratch_has_the_shape_that_was_asked_for_and_is_drawn_from
         return values(quick), outcome
 
     curve, outcome = first(1)
-    assert outcome.facts["trainable_parameters"] == quick.started.models[BYTES].parameters
+    assert outcome.facts.training.trainable_parameters == quick.started.models[BYTES].parameters
     assert quick.started.models[BYTES].hidden_size == 32
     assert first(1)[0] == curve
     assert first(2)[0] != curve

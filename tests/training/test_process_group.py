@@ -80,7 +80,7 @@ def test_two_ranks_give_the_losses_of_one_process(trainer, trainee, tmp_path):
     more = {"epochs": 2, "effective_batch": 4, "micro_batch": 1, "score_test": True, "keep_adapter": True}
     config = trainee.config(data={"source": rows}, **more)
     alone = trainee.run(config, "alone")
-    assert alone.facts["rows_train"] % 4 == 1
+    assert alone.facts.data.train % 4 == 1
     trainer.admit("t", config, tmp_path / "together")
     messages = trainer.until_end()
     outcome = messages[-1].outcome
@@ -95,9 +95,9 @@ def test_two_ranks_give_the_losses_of_one_process(trainer, trainee, tmp_path):
     assert outcome.test.nll == pytest.approx(alone.test.nll, abs=1e-4)
     first, second = (load_file(f"{each.adapter}/adapter_model.safetensors") for each in (alone, outcome))
     assert all((first[name] - second[name]).abs().max() < 1e-5 for name in first)
-    assert (outcome.facts["ranks"], outcome.facts["accumulation"]) == (2, 2)
-    assert outcome.facts["tokens"] == alone.facts["tokens"]
-    assert outcome.facts["device_seconds"] > 2 * outcome.facts["seconds_train"]
+    assert (outcome.facts.training.ranks, outcome.facts.training.accumulation) == (2, 2)
+    assert outcome.facts.training.tokens == alone.facts.training.tokens
+    assert outcome.facts.timing.device > 2 * outcome.facts.timing.train
 
 
 @pytest.mark.parametrize(
@@ -123,10 +123,10 @@ def test_a_base_in_shares_gives_the_same_numbers(trainer, trainee, tmp_path):
     assert [each.value for each in reports(messages)] == pytest.approx(
         [each.value for each in trainee.reports], abs=1e-5
     )
-    assert outcome.facts["base_fingerprint"] == alone.facts["base_fingerprint"]
+    assert outcome.facts.fingerprints.base == alone.facts.fingerprints.base
     first, second = (load_file(f"{each.adapter}/adapter_model.safetensors") for each in (alone, outcome))
     assert all((first[name] - second[name]).abs().max() < 1e-5 for name in first)
-    assert 0.4 < outcome.facts["base_share_held"] < 0.6
+    assert 0.4 < outcome.facts.memory.base_share_held < 0.6
 
 
 def test_a_prune_decision_ends_both_ranks_at_once_and_the_next_trial_runs(trainer, trainee, tmp_path):
@@ -158,7 +158,7 @@ def test_an_order_to_save_and_leave_is_resumed_with_the_very_same_numbers(traine
     assert rest[0].resumed_at > 0
     values = [each.value for each in [*reports(first), *reports(rest)]]
     assert values == [each.value for each in reports(whole)]
-    assert rest[-1].outcome.facts["tokens"] == whole[-1].outcome.facts["tokens"]
+    assert rest[-1].outcome.facts.training.tokens == whole[-1].outcome.facts.training.tokens
 
 
 def test_data_that_cannot_be_used_is_one_line_from_rank_0(trainer, trainee, tmp_path):
@@ -187,7 +187,7 @@ def test_a_loss_that_is_not_a_number_on_one_rank_ends_both(trainer, trainee, tmp
     trainer.admit("fault=1,2,nan", trainee.config(), tmp_path / "t")
     outcome = trainer.until_end()[-1].outcome
     assert (outcome.kind, outcome.reason) == (OutcomeKind.PRUNED, "diverged: the training loss became nan")
-    assert outcome.facts["steps"] == 3
+    assert outcome.facts.training.steps == 3
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -199,7 +199,11 @@ def test_a_rank_that_runs_out_of_memory_has_both_go_on_with_less(trainer, traine
     outcome = messages[-1].outcome
     assert outcome.kind is OutcomeKind.COMPLETE
     # each rank has 4 of the 8 rows, and room for one at a time
-    assert (outcome.facts["micro_batch"], outcome.facts["accumulation"], outcome.facts["oom_halvings"]) == (1, 4, 2)
+    assert (
+        outcome.facts.training.micro_batch,
+        outcome.facts.training.accumulation,
+        outcome.facts.memory.oom_halvings,
+    ) == (1, 4, 2)
     assert [r.value for r in reports(messages)] == pytest.approx([r.value for r in trainee.reports], abs=1e-5)
     assert sum(message.type == "started" for message in messages) == 1
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from hpo_service.domain.memory.fit import vram_over_gb
+from hpo_service.domain.decide.measured_memory import vram_over_gb
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.assignment import Assignment, Lease
 from hpo_service.domain.trial.decision import Decision
@@ -24,7 +24,7 @@ from hpo_service.service.unreadable import Unreadable
 from hpo_service.storage.database import Database
 from hpo_service.storage.scores import ScoreStore
 from hpo_service.storage.studies import StageRow, StudyRow, StudyStore
-from hpo_service.storage.trial_reader import Facts
+from hpo_service.storage.trial_reader import FactRows
 from hpo_service.storage.trials import GIVEN_BACK_BY, TrialRow, TrialStore
 from hpo_service.storage.workers import WorkerStore
 
@@ -153,7 +153,7 @@ class TrialQueue:
             return assignment(spec, stage, trial, measured, workers)
         return None
 
-    def _measured(self, spec: StudySpec, stage: StageRow, trial: TrialRow) -> list[Facts]:
+    def _measured(self, spec: StudySpec, stage: StageRow, trial: TrialRow) -> FactRows:
         """What ended trials tell of their memory; those of later stages may share a model."""
         if spec.model is None:
             return []
@@ -342,14 +342,14 @@ class TrialQueue:
         value = value if _is_finite(value) else None
         if state is TrialState.COMPLETE and value is None:
             state, reason = TrialState.PRUNED, f"the final value is not a finite number ({outcome.value}): {reason}"
-        violation = vram_over_gb(outcome.facts, infeasible=state is TrialState.INFEASIBLE)
+        violation = vram_over_gb(outcome.facts.memory, infeasible=state is TrialState.INFEASIBLE)
         self.optuna.finish(_optuna_id(trial), state, value, violation)
         reach("finish.told")
         if outcome.validation is not None:
             self.scores.save(trial.id, "validation", outcome.validation)
         if outcome.test is not None:
             self.scores.save(trial.id, "test", outcome.test)
-        facts, shared = dict(outcome.facts), outcome.shared_seconds
+        facts, shared = outcome.facts, outcome.shared_seconds
         self.trials.settle(
             trial.id, state, reason=reason, value=value, adapter=outcome.adapter, facts=facts, device_seconds=shared
         )
@@ -373,7 +373,7 @@ class TrialQueue:
             return TrialState.WAITING
         last = f"{errors} attempts failed, the last with: " if outcome.retryable else ""
         self.optuna.finish(_optuna_id(trial), TrialState.FAILED, None, None)
-        self.trials.settle(trial.id, TrialState.FAILED, reason=f"{last}{outcome.reason}", facts=dict(outcome.facts))
+        self.trials.settle(trial.id, TrialState.FAILED, reason=f"{last}{outcome.reason}", facts=outcome.facts)
         return TrialState.FAILED
 
 

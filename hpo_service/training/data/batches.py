@@ -12,9 +12,9 @@ from torch.utils.data import Sampler
 from transformers import PreTrainedModel, Trainer
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
+from hpo_service.domain.trial.facts import DataFacts
 from hpo_service.errors import ModelError
 from hpo_service.training.data.tokens import IGNORED, TokenRow, collate
-from hpo_service.training.device.environment import Facts
 from hpo_service.training.models.base import Base
 
 # Lengths of the rows on which a model shows that it keeps packed rows apart; two to a sequence, unlike in length.
@@ -46,12 +46,10 @@ class Batches:
         self.unpacked += len(rows) * max(len(row.ids) for row in rows)
         return batch
 
-    def facts(self) -> Facts:
+    def facts(self) -> DataFacts:
         """The share of computed positions that were padding, and of positions that packing saved."""
-        facts: Facts = {"padding_share": 1 - self.tokens / max(1, self.positions)}
-        if self.capacity is not None:
-            facts["packing_saved_share"] = 1 - self.positions / max(1, self.unpacked)
-        return facts
+        saved = None if self.capacity is None else 1 - self.positions / max(1, self.unpacked)
+        return DataFacts(padding_share=1 - self.tokens / max(1, self.positions), packing_saved_share=saved)
 
 
 class LengthGrouped(Sampler[int]):

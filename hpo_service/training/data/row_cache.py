@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from hpo_service.domain.study.data_report import DataReport
 from hpo_service.domain.study.sections.data import DataSpec
-from hpo_service.training.data.fingerprint import content_digest, stamp
+from hpo_service.training.data.fingerprint import WHERE, content_digest, stamp
 from hpo_service.training.data.rows import PARTS, StudyRows, fingerprint, prepare_rows, study_rows
 from hpo_service.training.data.tokens import ARRAYS, TokenRows
 from hpo_service.training.files.atomic_folder import replace_folder
@@ -25,6 +25,11 @@ from hpo_service.training.files.node_cache import Progress, held
 
 # Part of every key: raise it when a change to reading, splitting or tokenising gives other rows, or to the files here.
 REVISION = 1
+# Fields of a study's data that do not decide which rows come of the same content; all others do.
+UNDECISIVE = {
+    **dict.fromkeys(WHERE, "the digest of the content speaks for it"),
+    "pack_rows": "says how rows become batches",
+}
 # Libraries whose versions may turn the same text into other ids.
 LIBRARIES = ("transformers", "tokenizers")
 # Tokenised data sets a process holds at once: those of the studies a worker moves between.
@@ -100,8 +105,7 @@ class RowCache:
 
 def _recipe(spec: DataSpec) -> str:
     """Everything in a spec that decides which rows come of the same content."""
-    decisive = {"format", "learn", "split", "group", "max_length", "max_rows"}
-    return spec.model_dump_json(include=decisive)
+    return spec.model_dump_json(exclude=set(UNDECISIVE))
 
 
 def _key(content: str, tokenizer_hash: str, spec: DataSpec) -> str:

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from hpo_service.domain.memory.micro_batches import DEFAULT_MICRO_BATCH
 from hpo_service.domain.study.data_report import DataReport, PartReport
 from hpo_service.domain.study.sections.data import DataSpec
+from hpo_service.domain.trial.facts import DataFacts
 from hpo_service.errors import DataError
 from hpo_service.training.data.formats import Example, read_examples
 from hpo_service.training.data.source import read_rows
@@ -32,7 +33,7 @@ class StudyRows:
     validation: TokenRows
     test: TokenRows
     report: DataReport
-    facts: dict[str, int | str]
+    facts: DataFacts
     largest_id: int
     longest: int
 
@@ -86,7 +87,7 @@ def study_rows(rows: list[TokenRows], report: DataReport) -> StudyRows:
         validation,
         test,
         report,
-        facts=report.facts(),
+        facts=DataFacts.of(report),
         largest_id=max(int(part.ids.max()) for part in rows),
         longest=max(int(part.lengths.max()) for part in rows),
     )

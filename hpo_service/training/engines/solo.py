@@ -12,11 +12,11 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
+from hpo_service.domain.trial.facts import MemoryFacts, RunFacts, TimingFacts
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.scores import Scores
 from hpo_service.errors import DoesNotFitError
 from hpo_service.training.data.tokens import TokenRow
-from hpo_service.training.device.environment import Facts
 from hpo_service.training.device.faults import is_out_of_memory
 from hpo_service.training.distributed.process_group import ProcessGroup
 from hpo_service.training.distributed.sharding import share_held
@@ -78,8 +78,8 @@ class SoloEngine:
         except DoesNotFitError as error:
             outcome = pressure.infeasible(error)
         spent = (self.clock() - began) * self.ranks.size
-        facts: Facts = {"seconds_setup": pressure.seconds_setup, "device_seconds": spent}
-        return outcome.model_copy(update={"facts": {**outcome.facts, **facts}, "restart": pressure.suffered})
+        facts = outcome.facts | RunFacts(timing=TimingFacts(setup=pressure.seconds_setup, device=spent))
+        return outcome.model_copy(update={"facts": facts, "restart": pressure.suffered})
 
     def _persist(self, link: TrialLink, pressure: MemoryPressure) -> Outcome:
         """Begin again with half the micro-batch, from where the last beginning got to, while memory runs out."""
@@ -151,8 +151,8 @@ class SoloEngine:
             raise ran_out
         facts = run_facts(job, monitor, pressure.resumed_at or 0, refused, parameter_count(model, trainable=True))
         if job.base.key.sharded:
-            facts["base_share_held"] = share_held(job.base.model)
-        facts |= trainer.batches.facts()
+            facts |= RunFacts(memory=MemoryFacts(base_share_held=share_held(job.base.model)))
+        facts |= RunFacts(data=trainer.batches.facts())
         outcome = conclude(job, monitor, facts, score, lambda: _keep(job, save), partial(write_answers, job, model))
         if self.ranks.size > 1:
             self.ranks.meet({"do": DONE})

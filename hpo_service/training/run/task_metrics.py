@@ -11,9 +11,9 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from hpo_service.domain.study.sections.evaluation import METRIC_FACT, EvaluationSpec
+from hpo_service.domain.trial.facts import RunFacts, TimingFacts, TrainingFacts, WarningFacts
 from hpo_service.errors import TrialError
 from hpo_service.training.data.tokens import TokenRow
-from hpo_service.training.device.environment import Facts
 from hpo_service.training.device.faults import is_fatal, is_out_of_memory
 from hpo_service.training.run.job import Job
 from hpo_service.training.scoring.evaluation import called
@@ -28,7 +28,7 @@ SAMPLES = "answers.jsonl"
 """File in the attempt's folder with every prompt, reference and answer."""
 
 
-def examine(job: Job, answer: Answer | None, clock: Callable[[], float] = time.monotonic) -> Facts:
+def examine(job: Job, answer: Answer | None, clock: Callable[[], float] = time.monotonic) -> RunFacts:
     """Measure the metrics that the trial asks for: a fact for each, and a warning for each that could not be had.
 
     A trial is judged by its loss; nothing that goes wrong here costs it that, short of a device that is lost.
@@ -40,7 +40,7 @@ def examine(job: Job, answer: Answer | None, clock: Callable[[], float] = time.m
     """
     spec = job.config.evaluation
     if spec is None or not spec.metrics:
-        return {}
+        return RunFacts()
     began = clock()
     try:
         samples = _ask(job, spec, answer)
@@ -50,18 +50,22 @@ def examine(job: Job, answer: Answer | None, clock: Callable[[], float] = time.m
     except Exception as error:
         if is_fatal(error) and not is_out_of_memory(error):
             raise
-        return {"metrics_warning": f"no answers could be generated: {' '.join(str(error).split())}"}
+        reason = f"no answers could be generated: {' '.join(str(error).split())}"
+        return RunFacts(warnings=WarningFacts(metrics=reason))
     warnings = _write(samples, job.link.folder / SAMPLES)
-    facts: Facts = {"metric_rows": len(samples)}
+    measured: dict[str, object] = {}
     for name in spec.metrics:
         try:
-            facts[f"{METRIC_FACT}{name.removeprefix('python:')}"] = measure(name, samples)
+            measured[f"{METRIC_FACT}{name.removeprefix('python:')}"] = measure(name, samples)
         except TrialError as error:
             warnings.append(str(error))
         job.link.touch()
-    if warnings:
-        facts["metrics_warning"] = "; ".join(warnings)
-    return {**facts, "seconds_metrics": clock() - began}
+    return RunFacts(
+        timing=TimingFacts(metrics=clock() - began),
+        training=TrainingFacts(metric_rows=len(samples)),
+        warnings=WarningFacts(metrics="; ".join(warnings) or None),
+        extra=measured,
+    )
 
 
 def write_answers(job: Job, model: PreTrainedModel | PeftModel, prompts: list[list[int]]) -> list[list[int]]:

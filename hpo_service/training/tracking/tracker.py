@@ -66,5 +66,5 @@ class Tracker(Protocol):
 
 def figures(outcome: Outcome) -> dict[str, float]:
     """The numbers of an outcome: its value, and those among its facts."""
-    numbers = {name: float(fact) for name, fact in outcome.facts.items() if not isinstance(fact, str)}
+    numbers = {name: float(fact) for name, fact in outcome.facts.flat().items() if isinstance(fact, int | float)}
     return numbers if outcome.value is None else {"value": outcome.value, **numbers}

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from hpo_service.domain.study.sections.tracking import TRACKER_PACKAGES
+from hpo_service.domain.trial.facts import RunFacts, WarningFacts
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.report import Report
-from hpo_service.training.device.environment import Facts
 from hpo_service.training.tracking.adapters import TRACKERS
 from hpo_service.training.tracking.tracker import TrackedRun, Tracker
 from hpo_service.wire.child import Stopped, TrialLink
@@ -70,8 +70,8 @@ class Trackers:
         self.open.clear()
         if not self.warnings:
             return outcome
-        facts: Facts = {"tracking_warning": "; ".join(f"{name}: {why}" for name, why in self.warnings.items())}
-        return outcome.model_copy(update={"facts": {**outcome.facts, **facts}})
+        warning = "; ".join(f"{name}: {why}" for name, why in self.warnings.items())
+        return outcome.model_copy(update={"facts": outcome.facts | RunFacts(warnings=WarningFacts(tracking=warning))})
 
     def _tell(self, doing: str, call: Callable[[Tracker], object], only: str | None = None) -> None:
         for name, tracker in list(self.open.items()):

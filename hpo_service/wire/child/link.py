@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.model_facts import ModelFacts
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.report import Report
@@ -86,14 +87,14 @@ class TrialLink:
     def stopped(
         self,
         value: float | None = None,
-        facts: Mapping[str, float | int | str] | None = None,
+        facts: RunFacts | None = None,
         checkpoint_failed: str = "",
     ) -> Outcome:
         """The outcome of a trial that obeyed an order to stop: released, pruned (by a report) or cancelled."""
         if self._stop is None:
             raise TrialError(f"trial {self.trial} ended as stopped, but nobody asked for it; please report this")
         reason = self._stop.reason + (f" (no checkpoint: {checkpoint_failed})" if checkpoint_failed else "")
-        return Outcome(kind=self._stop_kind(self._stop), reason=reason, value=value, facts=dict(facts or {}))
+        return Outcome(kind=self._stop_kind(self._stop), reason=reason, value=value, facts=facts or RunFacts())
 
     def _stop_kind(self, stop: Stop) -> OutcomeKind:
         if stop.checkpoint:

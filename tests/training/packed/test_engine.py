@@ -30,7 +30,7 @@ def longer(workshop, **changes):
 
 
 def engines_of(crowd):
-    return {m.trial: m.outcome.facts.get("engine", "solo") for m in crowd.of(Finished)}
+    return {m.trial: m.outcome.facts.environment.engine or "solo" for m in crowd.of(Finished)}
 
 
 def order(crowd, kind=Started):
@@ -153,7 +153,7 @@ def test_a_trial_on_a_base_that_does_not_fit_is_infeasible_and_tells_by_how_much
     monkeypatch.setattr(workshop.solo.loaded, "base", too_large)
     crowd = workshop.run({"a": quick(workshop)})
     assert crowd.outcome("a").kind is OutcomeKind.INFEASIBLE
-    assert crowd.outcome("a").facts["vram_over_gb"] == 10.0
+    assert crowd.outcome("a").facts.memory.over_gb == 10.0
 
 
 def test_a_model_whose_logits_are_made_otherwise_is_trained_alone_and_told_why(workshop, monkeypatch):
@@ -169,7 +169,7 @@ def test_time_on_the_device_is_shared_out_among_the_trials(workshop):
     loaded, alone = workshop.solo.loaded, workshop.solo.run
     workshop.packed = PackedEngine(loaded, alone, clock=lambda: float(next(seconds)))
     crowd = workshop.run({"a": quick(workshop), "b": quick(workshop, lora_rank=8), "c": longer(workshop)})
-    shares = {k: crowd.outcome(k).facts["device_seconds"] for k in "abc"}
+    shares = {k: crowd.outcome(k).facts.timing.device for k in "abc"}
     # some calls of the clock are the test's own, before and after
     assert next(seconds) - 3 <= sum(shares.values()) <= next(seconds)
     assert shares["a"] == pytest.approx(shares["b"], rel=0.2)
@@ -232,9 +232,9 @@ def test_answers_are_written_with_the_adapter_of_the_trial(workshop):
     crowd = workshop.run({"a": config, "b": quick(workshop, lora_rank=2)})
     outcome, _ = workshop.alone(config, "alone")
     facts = crowd.outcome("a").facts
-    assert facts["metric_rows"] > 0
+    assert facts.training.metric_rows > 0
     for fact in ("metric_rows", "metric:token_f1"):
-        assert facts[fact] == outcome.facts[fact]
+        assert facts.flat()[fact] == outcome.facts.flat()[fact]
     answers = [(workshop.folder / "a" / "answers.jsonl"), (workshop.trainee.folder / "alone" / "answers.jsonl")]
     assert answers[0].read_text() == answers[1].read_text()
 
@@ -249,7 +249,7 @@ def test_a_worker_that_shuts_down_gets_all_trials_back_with_checkpoints(workshop
     assert {m.trial: m.outcome.kind for m in crowd.of(Finished)} == dict.fromkeys([*configs, "waits"], "released")
     again = workshop.run(configs)
     for trial in configs:
-        assert again.outcome(trial).facts["resumed_at_step"] == crowd.outcome(trial).facts["steps"] > 0
+        assert again.outcome(trial).facts.training.resumed_at_step == crowd.outcome(trial).facts.training.steps > 0
 
 
 # --- what goes wrong ---------------------------------------------------------------------------------------------
@@ -285,7 +285,7 @@ def assert_undisturbed(crowd, calm, trials=FOUR, facts=("steps", "tokens")):
             [r.metrics["train_loss"] for r in reports(calm, trial)], rel=1e-5
         )
         for fact in facts:
-            assert crowd.outcome(trial).facts[fact] == calm.outcome(trial).facts[fact]
+            assert crowd.outcome(trial).facts.flat()[fact] == calm.outcome(trial).facts.flat()[fact]
 
 
 @pytest.mark.parametrize("tick", [1, 4])
@@ -316,11 +316,11 @@ def test_a_trial_that_could_not_be_alone_on_the_device_is_infeasible_in_a_pack_t
     outcome = workshop.run({"a": quick(workshop)}, slots=2).outcome("a")
     assert outcome.kind is OutcomeKind.INFEASIBLE
     assert "0.00 GB are there" in outcome.reason
-    assert outcome.facts["vram_over_gb"] > 0
+    assert outcome.facts.memory.over_gb > 0
     monkeypatch.setenv("HPO_SERVICE_MEMORY_GB", "50")
     roomy = Workshop(workshop.trainee, workshop.folder / "roomy").run({"a": quick(workshop)}, slots=2).outcome("a")
     assert roomy.kind is OutcomeKind.COMPLETE
-    assert roomy.facts["vram_over_gb"] < 0
+    assert roomy.facts.memory.over_gb < 0
 
 
 def test_trials_that_have_no_room_leave_with_a_checkpoint_and_the_others_go_on(workshop, passage, calm):
@@ -336,7 +336,7 @@ def test_trials_that_have_no_room_leave_with_a_checkpoint_and_the_others_go_on(w
     again = workshop.run({trial: four(workshop)[trial] for trial in "cd"}, slots=4)
     assert capacities(again) == [2]
     for trial in "cd":
-        assert again.outcome(trial).facts["resumed_at_step"] == crowd.outcome(trial).facts["steps"] > 0
+        assert again.outcome(trial).facts.training.resumed_at_step == crowd.outcome(trial).facts.training.steps > 0
         assert crowd.curve(trial) + again.curve(trial) == pytest.approx(calm.curve(trial), rel=1e-6)
 
 

@@ -54,8 +54,8 @@ def test_eight_unlike_trials_have_the_losses_norms_rates_and_scores_they_have_al
         assert outcome.validation.nll == pytest.approx(alone.validation.nll, rel=1e-5)
         assert outcome.test.nll == pytest.approx(alone.test.nll, rel=1e-5)
         for fact in ("steps", "steps_planned", "tokens", "micro_batch", "trainable_parameters", "base_fingerprint"):
-            assert outcome.facts[fact] == alone.facts[fact]
-        assert outcome.facts["engine"] == "packed"
+            assert outcome.facts.flat()[fact] == alone.facts.flat()[fact]
+        assert outcome.facts.environment.engine == "packed"
 
 
 def test_evaluation_through_merged_weights_gives_the_values_of_training_alone(workshop, monkeypatch):
@@ -121,7 +121,7 @@ def test_other_families_and_a_base_in_four_bits_are_packed_as_they_train_alone(f
     for name, config in configs.items():
         _, expected = workshop.alone(config)
         assert crowd.curve(name) == pytest.approx([r.value for r in expected], rel=1e-5)
-        assert crowd.outcome(name).facts["engine"] == "packed"
+        assert crowd.outcome(name).facts.environment.engine == "packed"
 
 
 def test_bfloat16_stays_within_its_own_rounding_of_the_solo_engine(workshop):
@@ -133,7 +133,7 @@ def test_bfloat16_stays_within_its_own_rounding_of_the_solo_engine(workshop):
     crowd = workshop.run(configs)
     for name, config in configs.items():
         outcome, expected = workshop.alone(config)
-        assert outcome.facts["compute"] == crowd.outcome(name).facts["compute"] == "bfloat16"
+        assert outcome.facts.environment.compute == crowd.outcome(name).facts.environment.compute == "bfloat16"
         assert crowd.curve(name) == pytest.approx([r.value for r in expected], rel=5e-4)
 
 

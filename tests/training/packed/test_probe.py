@@ -118,4 +118,4 @@ def test_where_two_do_not_fit_trials_run_alone_and_nothing_is_measured(workshop,
     assert asked == []
     assert capacities(crowd) == [1]
     assert reasons(crowd)[0].startswith("there is memory for one trial: 2 trials would need about ")
-    assert crowd.outcome("a").facts.get("engine") != "packed"
+    assert crowd.outcome("a").facts.environment.engine != "packed"

@@ -21,6 +21,7 @@ from hpo_service.cli.tables import (
     worker_table,
 )
 from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.presentation.report.page import render
 from hpo_service.service.studies.evidence import Evidence, gather_evidence
 from hpo_service.service.studies.snapshot import StudySnapshot
@@ -147,7 +148,7 @@ def test_data_about_nothing_is_still_json() -> None:
 
 def test_a_study_as_data_has_stages_trials_and_curves() -> None:
     snapshot = story.snapshot()
-    broken = replace(snapshot.stages[0].trials[0], facts={"best": math.nan}, value=math.inf)
+    broken = replace(snapshot.stages[0].trials[0], facts=RunFacts.of({"best": math.nan}), value=math.inf)
     stage = story.with_trials(snapshot.stages[0], [broken, *snapshot.stages[0].trials[1:]])
     data = json.loads(json.dumps(study_json(replace(snapshot, stages=[stage])), allow_nan=False))
     first, second = data["stages"][0]["trials"][:2]
@@ -178,7 +179,7 @@ def test_workers_are_listed_with_the_time_of_their_last_sign_of_life_the_latest_
 
 def test_losses_are_shown_with_their_perplexity_and_task_metrics_with_their_means() -> None:
     view = story.confirm_stage()
-    scored = [replace(t, facts={"metric:rouge_l": 0.5 + 0.1 * (t.role == "winner")}) for t in view.trials]
+    scored = [replace(t, facts=RunFacts.of({"metric:rouge_l": 0.5 + 0.1 * (t.role == "winner")})) for t in view.trials]
     snapshot = story.snapshot(story.search_stage(), story.verify_stage(), story.with_trials(view, scored))
     evidence = found(snapshot)
     assert evidence.default is not None

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from hpo_service.domain.trial.config import TrialConfig
+from hpo_service.domain.trial.facts import EnvironmentFacts, RunFacts, TimingFacts
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.scores import Scores
 from hpo_service.errors import DoesNotFitError, ModelError, TrialError
-from hpo_service.training.device.environment import Facts
 from hpo_service.training.device.faults import is_fatal, is_out_of_memory
-from hpo_service.training.engines.packed.eligible import NotPackedError, base_refusal, refusal
+from hpo_service.training.engines.packed.eligible import NotPackedError, adapter_shape, base_refusal, likeness, refusal
 from hpo_service.training.engines.packed.pack import Pack
 from hpo_service.training.engines.packed.probe import Verdict, measure
 from hpo_service.training.engines.packed.slot import Slot
@@ -44,11 +44,11 @@ class PackedEngine:
 
     def refusal(self, config: TrialConfig) -> str:
         """Why a trial has to be run alone, as far as that is known by now, or nothing."""
-        return refusal(config) or self._refused.get(_shape(config), "")
+        return refusal(config) or self._refused.get(adapter_shape(config), "")
 
     def refuse(self, config: TrialConfig, reason: str) -> None:
         """Remember that trials with such adapters on such a base have to be run alone."""
-        self._refused[_shape(config)] = reason
+        self._refused[adapter_shape(config)] = reason
 
     def serve(self, host: Dispatcher) -> None:
         """Take the trial that waits, and others like it as they come, until all of them have ended."""
@@ -75,11 +75,11 @@ class PackedEngine:
 
     def give_up(self, config: TrialConfig, slots: int, reason: str) -> None:
         """Serve no more than so many trials like this one from now on."""
-        self._verdicts[_likeness(config)] = Verdict(slots, reason)
+        self._verdicts[likeness(config)] = Verdict(slots, reason)
 
     def _verdict(self, job: Job) -> Verdict:
         """How many trials like this one are served at once: found out once, and again where a stage asks for more."""
-        key, asked = _likeness(job.config), job.link.admit.slots
+        key, asked = likeness(job.config), job.link.admit.slots
         verdict = self._verdicts.get(key)
         if verdict is None or (verdict.as_asked and verdict.slots < asked):
             verdict = self._verdicts[key] = self._found(job)
@@ -149,7 +149,7 @@ class PackRun:
             if stop is not None and not stop.checkpoint:
                 self._leave(slot, slot.job.link.stopped(slot.monitor.history.value, self._facts(slot)))
         while not self._draining and len(pack.slots) < self._capacity and (waiting := host.waiting()) is not None:
-            if self._engine.refusal(waiting.config) or _likeness(waiting.config) != _likeness(self._first.config):
+            if self._engine.refusal(waiting.config) or likeness(waiting.config) != likeness(self._first.config):
                 break
             self._admit(host.take())
         if len(pack.slots) < self._capacity and 2 * len(pack.slots) <= pack.room:
@@ -267,20 +267,19 @@ class PackRun:
             self._lose(job.link, slot.monitor.trackers, error)
             return
         self._account()
-        spent: Facts = {"device_seconds": slot.device_seconds}
-        self._leave(slot, outcome.model_copy(update={"facts": {**outcome.facts, **spent}}))
+        spent = RunFacts(timing=TimingFacts(device=slot.device_seconds))
+        self._leave(slot, outcome.model_copy(update={"facts": outcome.facts | spent}))
 
     def _leave(self, slot: Slot, outcome: Outcome) -> None:
         self._pack.evict(slot)
         self._host.finish(slot.job.link, slot.monitor.trackers.end(outcome))
 
-    def _facts(self, slot: Slot) -> Facts:
+    def _facts(self, slot: Slot) -> RunFacts:
         self._account()
-        facts = run_facts(slot.job, slot.monitor, slot.resumed_at, slot.refused, slot.trainable)
-        # the peak is that of all trials: nothing to judge the estimate for one by
-        facts.pop("memory_of", None)
-        timing: Facts = {"seconds_setup": slot.setup_seconds, "device_seconds": slot.device_seconds}
-        return {**facts, **timing, "engine": "packed"}
+        return run_facts(slot.job, slot.monitor, slot.resumed_at, slot.refused, slot.trainable, alone=False) | RunFacts(
+            timing=TimingFacts(setup=slot.setup_seconds, device=slot.device_seconds),
+            environment=EnvironmentFacts(engine="packed"),
+        )
 
     def _account(self) -> None:
         """Share the time since this was last done among those who hold the device now, whatever it was spent on."""
@@ -377,19 +376,6 @@ def fail(host: Dispatcher, link: TrialLink, error: BaseException) -> None:
 
 def _is_due(slot: Slot, step: Step) -> bool:
     return bool(slot.job.plan.due(step.number)) and math.isfinite(step.loss)
-
-
-def _likeness(config: TrialConfig) -> str:
-    """What trials must have in common to share a pack: the same model held the same way, the same rows."""
-    model = config.model.model_dump_json() if config.model is not None else ""
-    data = config.data.model_dump_json() if config.data is not None else ""
-    four_bit = config.training.method == "qlora"
-    return f"{config.model_name} {four_bit} {model} {data}"
-
-
-def _shape(config: TrialConfig) -> str:
-    """What decides whether adapters can be stacked on a base."""
-    return f"{_likeness(config)} {config.training.target_modules} {config.training.lora_rank}"
 
 
 def _words(error: Exception) -> str:
