@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpo_service.training.device.libraries import keep_quiet
-from hpo_service.training.distributed.follower import end_with_launcher, follow, stand_back
+from hpo_service.training.distributed.follower import end_with_launcher, follow, leave_stdio_to_leader
 from hpo_service.wire.child import Channel, Dispatcher
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def main() -> int:
     if ranks > 1:
         end_with_launcher()
     if rank > 0:
-        stand_back()
+        leave_stdio_to_leader()
         with uncollected():
             engine = start(rank)
         return follow(engine.ranks, engine.run)
@@ -42,7 +42,7 @@ def main() -> int:
     engines = Engines(engine, PackedEngine(engine.loaded, engine.run))
     status = Dispatcher(channel, engines.work, is_fatal).serve()
     if status == 0:
-        engine.ranks.call(None)
+        engine.ranks.announce(None)
     return status
 
 

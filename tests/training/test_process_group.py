@@ -1,8 +1,8 @@
 """Several processes for one trial: the numbers of one process, one voice, and an end together whatever happens."""
 
-import json
 import math
 import time
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -17,8 +17,8 @@ from hpo_service.errors import DataError, TrialError
 from hpo_service.training.data.tokens import IGNORED, TokenRow, collate
 from hpo_service.training.device.faults import is_fatal
 from hpo_service.training.distributed.follower import follow
-from hpo_service.training.distributed.process_group import BUCKET, PeerError, ProcessGroup, _buckets
-from hpo_service.training.engines.data_parallel import ELSEWHERE, SUPERVISED, ShareOfRows, stream
+from hpo_service.training.distributed.process_group import BUCKET, Failure, PeerError, ProcessGroup, _buckets
+from hpo_service.training.engines.data_parallel import ELSEWHERE, SUPERVISED, RankCollator, rank_seed
 from hpo_service.training.run.steps import Plan
 from hpo_service.wire.child import Stopped
 from hpo_service.wire.messages import Admit, Continue, Stop
@@ -234,17 +234,17 @@ class Table(ProcessGroup):
         super().__init__(rank, 2)
         self.said, self.others = [], list(others)
 
-    def _exchange(self, data, group):
-        self.said.append(json.loads(data))
-        words = [data, json.dumps(self.others.pop(0)).encode()]
-        return words if self.rank == 0 else words[::-1]
+    def _gather(self, message, group=None):
+        self.said.append(message)
+        received = [message, self.others.pop(0)]
+        return received if self.rank == 0 else received[::-1]
 
 
-FAILED = {"failed": "error", "reason": "a strange error", "retryable": True, "fatal": False}
+FAILED = Failure("error", "a strange error", retryable=True, fatal=False)
 
 
 def test_numbers_arrive_exactly_and_so_do_those_that_are_not_finite():
-    words = Table({"loss": math.inf}).meet({"loss": 0.1 + 0.2})
+    words = Table({"loss": math.inf}).exchange({"loss": 0.1 + 0.2})
     assert words == [{"loss": 0.1 + 0.2}, {"loss": math.inf}]
 
 
@@ -252,8 +252,8 @@ def test_numbers_arrive_exactly_and_so_do_those_that_are_not_finite():
     "word, error, text",
     [
         (FAILED, PeerError, "rank 1 of 2: a strange error"),
-        ({**FAILED, "failed": "memory"}, torch.OutOfMemoryError, "rank 1 of 2: a strange error"),
-        ({**FAILED, "failed": "stopped"}, Stopped, ""),
+        (replace(FAILED, kind="memory"), torch.OutOfMemoryError, "rank 1 of 2: a strange error"),
+        (replace(FAILED, kind="stopped"), Stopped, ""),
     ],
 )
 def test_a_failure_that_is_heard_is_raised_and_not_told_again(word, error, text):
@@ -261,11 +261,11 @@ def test_a_failure_that_is_heard_is_raised_and_not_told_again(word, error, text)
 
     def library():
         try:
-            table.meet({"loss": 1.0})
+            table.exchange({"loss": 1.0})
         except Exception as heard:
             raise ValueError("something of its own") from heard
 
-    with pytest.raises(error) as caught, table.together():
+    with pytest.raises(error) as caught, table.failing_together():
         library()
     assert text in str(caught.value)
     assert table.said == [{"loss": 1.0}]
@@ -273,16 +273,16 @@ def test_a_failure_that_is_heard_is_raised_and_not_told_again(word, error, text)
 
 def test_a_failure_of_ones_own_is_told_at_the_next_word():
     table = Table({"loss": 1.0})
-    with pytest.raises(DataError, match="no rows"), table.together():
+    with pytest.raises(DataError, match="no rows"), table.failing_together():
         raise DataError("no rows")
-    assert table.said == [{"failed": "error", "reason": "no rows", "retryable": False, "fatal": False}]
+    assert table.said == [Failure("error", "no rows", retryable=False, fatal=False)]
 
 
 def test_where_two_ranks_fail_at_once_both_say_what_the_lower_one_met():
-    own = {"failed": "stopped", "reason": "Stopped", "retryable": True, "fatal": False}
-    for rank, other in ((0, {**FAILED, "failed": "memory"}), (1, own)):
+    own = Failure("stopped", "Stopped", retryable=True, fatal=False)
+    for rank, other in ((0, replace(FAILED, kind="memory")), (1, own)):
         mine = Stopped() if rank == 0 else torch.OutOfMemoryError("CUDA out of memory")
-        with pytest.raises(Stopped), Table(other, rank=rank).together():
+        with pytest.raises(Stopped), Table(other, rank=rank).failing_together():
             raise mine
 
 
@@ -290,7 +290,7 @@ def test_an_error_while_gradients_are_added_ends_the_processes_for_the_others_ca
     table = Table()
     weight = torch.nn.Parameter(torch.ones(2))
     weight.grad = torch.ones(2)
-    with pytest.raises(PeerError) as caught, table.together():
+    with pytest.raises(PeerError) as caught, table.failing_together():
         table.add_gradients([weight])  # there is no process group
     assert is_fatal(caught.value)
     assert table.said == []
@@ -298,7 +298,7 @@ def test_an_error_while_gradients_are_added_ends_the_processes_for_the_others_ca
 
 def test_ranks_that_would_train_unlike_things_do_not_begin():
     table = Table({"base": "b", "rows": "r"})
-    with pytest.raises(PeerError, match="unlike base: a, b"), table.together():
+    with pytest.raises(PeerError, match="unlike base: a, b"), table.failing_together():
         table.agree(base="a", rows="r")
     assert len(table.said) == 1
 
@@ -315,9 +315,9 @@ def test_a_process_that_follows_goes_on_after_a_fault_and_ends_where_it_cannot_o
         raise endings[link.trial]
 
     def follow_orders(*trials):
-        orders = [Admit(trial=trial, config=trainee.config(), folder="f").model_dump_json() for trial in trials]
+        orders = [Admit(trial=trial, config=trainee.config(), folder="f") for trial in trials]
         home = ProcessGroup(1, 2)
-        home._exchange = lambda data, group: [orders.pop(0).encode() if orders else b"", data]
+        home._gather = lambda message, group: [orders.pop(0) if orders else None, message]
         return follow(home, run)
 
     assert follow_orders("stopped", "strange") == 0
@@ -327,18 +327,18 @@ def test_a_process_that_follows_goes_on_after_a_fault_and_ends_where_it_cannot_o
 
 def test_a_process_alone_says_nothing():
     ranks = ProcessGroup()
-    ranks.call(None)
+    ranks.announce(None)
     ranks.agree(base="a")
-    with pytest.raises(ValueError, match="mine"), ranks.together():
+    with pytest.raises(ValueError, match="mine"), ranks.failing_together():
         raise ValueError("mine")
 
 
 def test_a_share_of_rows_is_every_nth_and_a_rank_without_one_learns_nothing():
     rows = [TokenRow(np.full(4, i, np.int32), np.asarray([IGNORED, i, i, i], np.int32)) for i in range(3)]
-    batches = [ShareOfRows(ProcessGroup(rank, 2), partial(collate, padding=0))(rows) for rank in (0, 1)]
+    batches = [RankCollator(ProcessGroup(rank, 2), partial(collate, padding=0))(rows) for rank in (0, 1)]
     assert [batch["input_ids"][:, 0].tolist() for batch in batches] == [[0, 2], [1]]
     assert [(batch[SUPERVISED], batch[ELSEWHERE]) for batch in batches] == [(9, 4), (9, 8)]
-    idle = ShareOfRows(ProcessGroup(1, 2), partial(collate, padding=0))(rows[:1])
+    idle = RankCollator(ProcessGroup(1, 2), partial(collate, padding=0))(rows[:1])
     assert (idle["labels"] == IGNORED).all()
     assert (idle[SUPERVISED], idle[ELSEWHERE]) == (3, 0)
 
@@ -354,8 +354,8 @@ def test_gradients_are_added_in_buckets_of_bounded_size_and_one_type(sizes):
 
 
 def test_no_two_ranks_or_steps_draw_the_same():
-    assert len({stream(7, step, rank) for step in range(20) for rank in range(4)}) == 80
-    assert all(0 <= stream(7, step, 1) < 2**63 for step in range(20))
+    assert len({rank_seed(7, step, rank) for step in range(20) for rank in range(4)}) == 80
+    assert all(0 <= rank_seed(7, step, 1) < 2**63 for step in range(20))
 
 
 def test_a_plan_for_several_ranks_keeps_the_effective_batch():

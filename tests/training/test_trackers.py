@@ -16,7 +16,8 @@ from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.report import Report
 from hpo_service.errors import DataError
 from hpo_service.training.tracking import trackers
-from hpo_service.training.tracking.adapters import MLFLOW_STATUS, TRACKERS
+from hpo_service.training.tracking.mlflow import MLFLOW_STATUS
+from hpo_service.training.tracking.tracker import open_tracker
 from hpo_service.training.tracking.trackers import Trackers, scrubbed
 from hpo_service.wire.messages import Stop
 
@@ -79,7 +80,10 @@ def mlflow(monkeypatch):
 
 
 def test_what_a_study_file_may_name_is_what_there_is():
-    assert TRACKERS.keys() == TRACKER_PACKAGES.keys()
+    for name in TRACKER_PACKAGES:
+        assert all(callable(getattr(open_tracker(name), act)) for act in ("start", "log", "end"))
+    known = TrackingSpec.model_json_schema()["properties"]["trackers"]["items"]["enum"]
+    assert known == list(TRACKER_PACKAGES) == ["tensorboard", "wandb", "mlflow"]
     assert MLFLOW_STATUS.keys() == set(OutcomeKind)
 
 

@@ -21,7 +21,7 @@ from hpo_service.training.device.faults import is_out_of_memory
 from hpo_service.training.distributed.process_group import ProcessGroup
 from hpo_service.training.distributed.sharding import share_held
 from hpo_service.training.engines.callback import MonitorCallback
-from hpo_service.training.engines.data_parallel import DONE, FollowCallback, LeadCallback, SharedScoring
+from hpo_service.training.engines.data_parallel import DONE, DistributedScoring, FollowerCallback, LeaderCallback
 from hpo_service.training.engines.trainer import build_trainer
 from hpo_service.training.models.adapter import trainable
 from hpo_service.training.models.base import parameter_count
@@ -71,7 +71,7 @@ class SoloEngine:
     def _run(self, link: TrialLink) -> Outcome:
         began = self.clock()
         if self.ranks.leads:
-            self.ranks.call(Admit(trial=link.trial, config=link.config, folder=str(link.folder)))
+            self.ranks.announce(Admit(trial=link.trial, config=link.config, folder=str(link.folder)))
         pressure = MemoryPressure()
         try:
             outcome = self._persist(link, pressure)
@@ -85,8 +85,8 @@ class SoloEngine:
         """Begin again with half the micro-batch, from where the last beginning got to, while memory runs out."""
         while True:
             began = self.clock()
-            with self.ranks.together():
-                pressure.capacity_gb = self.ranks.least(capacity_gb())
+            with self.ranks.failing_together():
+                pressure.capacity_gb = self.ranks.minimum(capacity_gb())
                 job = Job.of(link, self.loaded, "solo", self.ranks.size, pressure)
             pressure.seconds_setup += self.clock() - began
             outcome, error = until_full(partial(self._begin, job))
@@ -101,7 +101,7 @@ class SoloEngine:
         spec, clean = job.config.training, False
         try:
             with (
-                self.ranks.together(),
+                self.ranks.failing_together(),
                 trainable(job.base.model, spec, job.config.seed) as model,
                 keeper(model, spec, job.base.tokenizer, wanted=job.config.keep_adapter) as save,
             ):
@@ -138,7 +138,7 @@ class SoloEngine:
         with tempfile.TemporaryDirectory() as scratch:
             trainer = build_trainer(job.config, plan, job.base, job.rows.train, model, callback, scratch, self.ranks)
             if self.ranks.size > 1:
-                trainer.add_callback(LeadCallback(self.ranks, link.config.seed))
+                trainer.add_callback(LeaderCallback(self.ranks, link.config.seed))
             callback.scaler = lambda: trainer.accelerator.scaler
             last = LastStep()
             trainer.add_callback(last)
@@ -155,7 +155,7 @@ class SoloEngine:
         facts |= RunFacts(data=trainer.batches.facts())
         outcome = conclude(job, monitor, facts, score, lambda: _keep(job, save), partial(write_answers, job, model))
         if self.ranks.size > 1:
-            self.ranks.meet({"do": DONE})
+            self.ranks.exchange({"do": DONE})
         return outcome
 
     def _follow(self, job: Job, model: PreTrainedModel | PeftModel) -> Outcome:
@@ -163,13 +163,13 @@ class SoloEngine:
         checkpoint, _ = job.store.newest()
         self._agree(job, checkpoint)
         scoring = self._scoring(job, model)
-        callback = FollowCallback(self.ranks, job.config.seed, scoring.obey)
+        callback = FollowerCallback(self.ranks, job.config.seed, scoring.follow)
         with tempfile.TemporaryDirectory() as scratch:
             trainer = build_trainer(
                 job.config, job.plan, job.base, job.rows.train, model, callback, scratch, self.ranks
             )
             trainer.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
-        reason = scoring.obey()
+        reason = scoring.follow()
         return Outcome(kind=OutcomeKind.COMPLETE, reason=reason)
 
     def _agree(self, job: Job, checkpoint: Checkpoint | None) -> None:
@@ -179,8 +179,8 @@ class SoloEngine:
             checkpoint=checkpoint.folder.name if checkpoint else "",
         )
 
-    def _scoring(self, job: Job, model: PreTrainedModel | PeftModel) -> SharedScoring:
-        return SharedScoring(self.ranks, job, partial(_score, job, model, self.ranks))
+    def _scoring(self, job: Job, model: PreTrainedModel | PeftModel) -> DistributedScoring:
+        return DistributedScoring(self.ranks, job, partial(_score, job, model, self.ranks))
 
 
 def _score(job: Job, model: PreTrainedModel | PeftModel, ranks: ProcessGroup, rows: Sequence[TokenRow]) -> Scores:
@@ -188,7 +188,7 @@ def _score(job: Job, model: PreTrainedModel | PeftModel, ranks: ProcessGroup, ro
     if job.base.key.sharded:
         # all ranks make as many passes, and nobody leaves between two
         batch_rows = max(1, affordable_tokens(inner) // job.rows.longest)
-        with ranks.bound():
+        with ranks.in_collective():
             return evaluate(inner, rows, job.base.padding, compute=compute, batch_rows=batch_rows, touch=touch)
 
     def alive() -> None:

@@ -17,8 +17,7 @@ from hpo_service.domain.study.sections.tracking import TRACKER_PACKAGES
 from hpo_service.domain.trial.facts import RunFacts, WarningFacts
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.report import Report
-from hpo_service.training.tracking.adapters import TRACKERS
-from hpo_service.training.tracking.tracker import TrackedRun, Tracker
+from hpo_service.training.tracking.tracker import TrackedRun, Tracker, open_tracker
 from hpo_service.wire.child import Stopped, TrialLink
 
 # Seconds that a call to a tracker may take before its silence counts as the trial's.
@@ -52,7 +51,7 @@ class Trackers:
                 remedy = "pip install 'hpo-service[trackers]' where trials are trained"
                 trackers._give_up(name, f"{package} is not installed: {remedy}")
                 continue
-            trackers.open[name] = TRACKERS[name]()
+            trackers.open[name] = open_tracker(name)
             trackers._tell("starting", lambda tracker: tracker.start(TrackedRun.of(link)), only=name)
         return trackers
 

@@ -14,7 +14,7 @@ from hpo_service.training.engines.packed.engine import PackedEngine
 from hpo_service.training.engines.packed.pack import Pack
 from hpo_service.training.engines.packed.probe import Verdict
 from hpo_service.training.engines.packed.stack import Stack
-from hpo_service.training.tracking.trackers import TRACKERS
+from hpo_service.training.tracking import tensorboard
 from hpo_service.wire.messages import Failed, Finished, Shutdown, Started
 from tests.training.packed.packs import OOM, Workshop, capacities, reasons, reports, stop
 
@@ -198,7 +198,7 @@ class Diary:
 @pytest.fixture
 def diary(monkeypatch):
     monkeypatch.setattr(Diary, "entries", [])
-    monkeypatch.setitem(TRACKERS, "tensorboard", Diary)
+    monkeypatch.setattr(tensorboard, "TRACKER", Diary)
     return Diary.entries
 
 
