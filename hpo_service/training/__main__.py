@@ -30,11 +30,11 @@ def main() -> int:
         end_with_launcher()
     if rank > 0:
         leave_stdio_to_leader()
-        with uncollected():
+        with without_collecting_garbage():
             engine = start(rank)
         return follow(engine.ranks, engine.run)
     channel = Channel.over_stdio()
-    with channel.busy("starting", IMPORT_SECONDS), uncollected():
+    with channel.busy("starting", IMPORT_SECONDS), without_collecting_garbage():
         engine = start(rank)
         from hpo_service.training.device.faults import is_fatal
         from hpo_service.training.engines.choose import Engines
@@ -64,7 +64,7 @@ def start(rank: int) -> SoloEngine:
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def without_collecting_garbage() -> Iterator[None]:
     """Import without collecting garbage, and never look through what the imports left.
 
     There is none in them: looking for it takes a quarter of their time, and as long again in the Trainer's own

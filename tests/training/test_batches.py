@@ -22,7 +22,13 @@ from transformers import (
 from hpo_service.domain.study.sections.model import ModelSpec
 from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.errors import ModelError
-from hpo_service.training.data.batches import Batches, LengthGrouped, check_rows_stay_apart, deal, lay
+from hpo_service.training.data.batches import (
+    Batches,
+    LengthGrouped,
+    assign_to_sequences,
+    check_rows_stay_apart,
+    lay_out,
+)
 from hpo_service.training.data.tokens import IGNORED, TokenRow
 from hpo_service.training.engines.solo import SoloEngine
 from hpo_service.training.models.base import BaseKey, load_base
@@ -73,7 +79,7 @@ def a_row(length, start=3):
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=20), st.integers(20, 50))
 def test_every_row_is_laid_out_once_and_whole(lengths, capacity):
     rows = [a_row(length, start=3 + 20 * number) for number, length in enumerate(lengths)]
-    batch = lay(rows, capacity, padding=2)
+    batch = lay_out(rows, capacity, padding=2)
     assert batch["input_ids"].shape[1] <= capacity
     found = []
     for sequence in range(len(batch["input_ids"])):
@@ -92,7 +98,7 @@ def test_every_row_is_laid_out_once_and_whole(lengths, capacity):
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=60), st.integers(30, 100))
 def test_sequences_hold_every_row_once_and_are_at_most_about_twice_the_fewest(lengths, capacity):
-    sequences = deal(lengths, capacity)
+    sequences = assign_to_sequences(lengths, capacity)
     assert sorted(index for members in sequences for index in members) == list(range(len(lengths)))
     assert all(sum(lengths[index] for index in members) <= capacity for members in sequences)
     assert all(members for members in sequences)
@@ -100,7 +106,7 @@ def test_sequences_hold_every_row_once_and_are_at_most_about_twice_the_fewest(le
 
 
 def test_a_row_longer_than_a_sequence_stands_alone():
-    assert deal([5, 30, 4], 10) == [[1], [0], [2]]
+    assert assign_to_sequences([5, 30, 4], 10) == [[1], [0], [2]]
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])

@@ -13,7 +13,7 @@ from hpo_service.domain.study.sections.evaluation import EvaluationSpec
 from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.training.data.formats import Example
 from hpo_service.training.data.tokens import IGNORED, TokenRow, tokenise
-from hpo_service.training.run.task_metrics import chosen
+from hpo_service.training.run.task_metrics import evenly_spaced
 from hpo_service.training.scoring import generation
 from hpo_service.training.scoring.generation import Question, end_ids, generate, question_of
 from hpo_service.wire.messages import Stop
@@ -112,8 +112,8 @@ def test_a_row_may_be_learned_to_its_end():
 
 def test_rows_are_chosen_at_equal_distances():
     rows = list(range(10))
-    assert chosen(rows, 4) == [0, 2, 5, 7]
-    assert chosen(rows, 20) == rows
+    assert evenly_spaced(rows, 4) == [0, 2, 5, 7]
+    assert evenly_spaced(rows, 20) == rows
 
 
 @pytest.fixture

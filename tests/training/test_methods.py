@@ -38,7 +38,7 @@ from hpo_service.training.models.adapter import trainable
 from hpo_service.training.models.base import BaseKey, load_base
 from hpo_service.training.run.loaded_models import LoadedModels
 from hpo_service.training.run.schedules import SCHEDULES, own_schedule
-from hpo_service.training.run.steps import Plan
+from hpo_service.training.run.steps import StepPlan
 from hpo_service.wire.messages import Stop
 from tests.training.test_solo import plain_loss, plain_rows
 from tests.training.tiny import Trainee, byte_tokenizer, pairs, save_tiny_llama, write_rows
@@ -267,7 +267,7 @@ def test_lora_plus_gives_b_a_larger_rate_and_keeps_decay(quick, tmp_path):
     row = TokenRow(np.arange(9, dtype=np.int32), np.arange(9, dtype=np.int32))
     with trainable(base.model, asked.training, 1) as model:
         trainer = build_trainer(
-            asked, Plan.of(asked.training, 1), base, [row], model, TrainerCallback(), str(tmp_path), ProcessGroup()
+            asked, StepPlan.of(asked.training, 1), base, [row], model, TrainerCallback(), str(tmp_path), ProcessGroup()
         )
         groups = trainer.create_optimizer().param_groups
         rates = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}

@@ -19,7 +19,7 @@ from hpo_service.training.device.faults import is_fatal
 from hpo_service.training.distributed.follower import follow
 from hpo_service.training.distributed.process_group import BUCKET, Failure, PeerError, ProcessGroup, _buckets
 from hpo_service.training.engines.data_parallel import ELSEWHERE, SUPERVISED, RankCollator, rank_seed
-from hpo_service.training.run.steps import Plan
+from hpo_service.training.run.steps import StepPlan
 from hpo_service.wire.child import Stopped
 from hpo_service.wire.messages import Admit, Continue, Stop
 from hpo_service.worker.child import LAUNCHER, Child
@@ -359,7 +359,7 @@ def test_no_two_ranks_or_steps_draw_the_same():
 
 
 def test_a_plan_for_several_ranks_keeps_the_effective_batch():
-    plan = Plan.of(TrainingSpec(effective_batch=24, micro_batch=4), 100, ranks=3)
+    plan = StepPlan.of(TrainingSpec(effective_batch=24, micro_batch=4), 100, ranks=3)
     assert (plan.micro_batch, plan.accumulation, plan.ranks, plan.steps) == (4, 2, 3, 5)
     with pytest.raises(TrialError, match="16 cannot be shared equally by 3 GPUs"):
-        Plan.of(TrainingSpec(effective_batch=16), 100, ranks=3)
+        StepPlan.of(TrainingSpec(effective_batch=16), 100, ranks=3)

@@ -40,7 +40,7 @@ class Batches:
 
     def __call__(self, rows: Sequence[TokenRow]) -> dict[str, torch.Tensor]:
         """Stack the rows of one forward pass."""
-        batch = collate(rows, self.padding) if self.capacity is None else lay(rows, self.capacity, self.padding)
+        batch = collate(rows, self.padding) if self.capacity is None else lay_out(rows, self.capacity, self.padding)
         self.tokens += sum(len(row.ids) for row in rows)
         self.positions += batch["input_ids"].numel()
         self.unpacked += len(rows) * max(len(row.ids) for row in rows)
@@ -98,12 +98,12 @@ class RowTrainer(Trainer):
         return super().compute_loss(model, inputs, *given, **named)
 
 
-def lay(rows: Sequence[TokenRow], capacity: int, padding: int) -> dict[str, torch.Tensor]:
+def lay_out(rows: Sequence[TokenRow], capacity: int, padding: int) -> dict[str, torch.Tensor]:
     """Lay rows one after the other into few sequences of at most `capacity` tokens: [sequences, longest sequence].
 
     Positions restart with every row. Each row's first label is `IGNORED`, so nothing is learned across a border.
     """
-    sequences = deal([len(row.ids) for row in rows], capacity)
+    sequences = assign_to_sequences([len(row.ids) for row in rows], capacity)
     longest = max(sum(len(rows[index].ids) for index in members) for members in sequences)
     shape = (len(sequences), longest)
     batch = {name: torch.zeros(shape, dtype=torch.long) for name in ("position_ids", "attention_mask")}
@@ -121,7 +121,7 @@ def lay(rows: Sequence[TokenRow], capacity: int, padding: int) -> dict[str, torc
     return batch
 
 
-def deal(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+def assign_to_sequences(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     """Deal rows into few sequences of at most `capacity` tokens, about equally full, so that little is padding.
 
     Longest first, each into the emptiest sequence; one sequence more until all fit. Source: R. L. Graham, Bounds on
@@ -159,7 +159,7 @@ def _difference(model: PreTrainedModel, padding: int) -> float:
     vocabulary = model.config.get_text_config().vocab_size
     ids = [draw.integers(0, vocabulary, length, dtype=np.int32) for length in PROBE_LENGTHS]
     rows = [TokenRow(each, each) for each in ids]
-    batch = lay(rows, PROBE_CAPACITY, padding)
+    batch = lay_out(rows, PROBE_CAPACITY, padding)
     was, where = model.training, model.device
     model.eval()
     with torch.no_grad():
@@ -170,7 +170,7 @@ def _difference(model: PreTrainedModel, padding: int) -> float:
         together = model(**told, use_cache=False).logits
     model.train(was)
     squares = []
-    for number, members in enumerate(deal(PROBE_LENGTHS, PROBE_CAPACITY)):
+    for number, members in enumerate(assign_to_sequences(PROBE_LENGTHS, PROBE_CAPACITY)):
         ends = np.cumsum([PROBE_LENGTHS[index] for index in members])
         for index, end in zip(members, ends, strict=True):
             packed = together[number, end - PROBE_LENGTHS[index] : end]

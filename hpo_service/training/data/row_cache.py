@@ -21,7 +21,7 @@ from hpo_service.training.data.fingerprint import WHERE, content_digest, stamp
 from hpo_service.training.data.rows import PARTS, StudyRows, fingerprint, prepare_rows, study_rows
 from hpo_service.training.data.tokens import ARRAYS, TokenRows
 from hpo_service.training.files.atomic_folder import replace_folder
-from hpo_service.training.files.node_cache import Progress, held
+from hpo_service.training.files.node_cache import Progress, locked
 
 # Part of every key: raise it when a change to reading, splitting or tokenising gives other rows, or to the files here.
 REVISION = 1
@@ -33,7 +33,7 @@ UNDECISIVE = {
 # Libraries whose versions may turn the same text into other ids.
 LIBRARIES = ("transformers", "tokenizers")
 # Tokenised data sets a process holds at once: those of the studies a worker moves between.
-KEPT = 4
+MOST_HELD = 4
 REPORT = "report.json"
 REASON_CHARS = 200
 
@@ -71,7 +71,7 @@ class RowCache:
         key = (stamp(spec), tokenizer_hash, _recipe(spec))
         if key not in self._held:
             rows = self._shared(spec, tokenizer, tokenizer_hash, progress)
-            for oldest in list(self._held)[: 1 - KEPT]:
+            for oldest in list(self._held)[: 1 - MOST_HELD]:
                 del self._held[oldest]
             self._held[key] = rows
         return self._held[key]
@@ -88,7 +88,7 @@ class RowCache:
         if rows is not None:
             return rows
         try:
-            with held(target, progress):
+            with locked(target, progress):
                 rows, damage = _load(target, spec)
                 if rows is not None:
                     return rows

@@ -1,4 +1,4 @@
-"""The rows of a study: read, understood, split and tokenised, with an account of it."""
+"""The rows of a study: read, understood, split and tokenised, with a report on it."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def prepare_rows(
         duplicates=split.duplicates,
         longest_row=_longest_row(split.parts, parts),
         padding_share=padding_share(parts["train"].rows.lengths),
-        parts={name: _account([part], split.groups.get(name)) for name, part in parts.items()},
-        whole=_account(list(parts.values()), sum(split.groups.values()) if split.groups else None),
+        parts={name: _part_report([part], split.groups.get(name)) for name, part in parts.items()},
+        whole=_part_report(list(parts.values()), sum(split.groups.values()) if split.groups else None),
         fingerprint=fingerprint(rows),
     )
     return study_rows(rows, report)
@@ -110,7 +110,7 @@ def padding_share(lengths: Bounds, batch: int = DEFAULT_MICRO_BATCH) -> float:
     return round(1 - int(lengths.sum()) / padded, 4)
 
 
-def _account(parts: list[Tokenised], groups: int | None) -> PartReport:
+def _part_report(parts: list[Tokenised], groups: int | None) -> PartReport:
     lengths = np.concatenate([part.lengths for part in parts])
     labels = [part.rows.labels for part in parts]
     p50, p90, p99 = (int(value) for value in np.percentile(lengths, (50, 90, 99), method="inverted_cdf"))

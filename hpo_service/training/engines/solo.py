@@ -31,11 +31,11 @@ from hpo_service.training.run.history import SCALER_TRIES, History
 from hpo_service.training.run.job import Job
 from hpo_service.training.run.loaded_models import LoadedModels
 from hpo_service.training.run.monitor import Monitor
-from hpo_service.training.run.oom import LastStep, MemoryPressure, until_full
+from hpo_service.training.run.oom import LastStep, MemoryPressure, until_out_of_memory
 from hpo_service.training.run.result import conclude, run_facts
-from hpo_service.training.run.saved_adapter import Save, keeper
+from hpo_service.training.run.saved_adapter import SaveWeights, weights_saver
 from hpo_service.training.run.task_metrics import write_answers
-from hpo_service.training.scoring.evaluation import affordable_tokens, called, evaluate
+from hpo_service.training.scoring.evaluation import affordable_tokens, evaluate, inner_model
 from hpo_service.training.tracking.trackers import Trackers, tracked
 from hpo_service.wire.child import Stopped, TrialLink
 from hpo_service.wire.messages import Admit
@@ -89,7 +89,7 @@ class SoloEngine:
                 pressure.capacity_gb = self.ranks.minimum(capacity_gb())
                 job = Job.of(link, self.loaded, "solo", self.ranks.size, pressure)
             pressure.seconds_setup += self.clock() - began
-            outcome, error = until_full(partial(self._begin, job))
+            outcome, error = until_out_of_memory(partial(self._begin, job))
             if outcome is not None:
                 return outcome
             pressure.halve(job.plan.micro_batch, job.need, error)
@@ -103,7 +103,7 @@ class SoloEngine:
             with (
                 self.ranks.failing_together(),
                 trainable(job.base.model, spec, job.config.seed) as model,
-                keeper(model, spec, job.base.tokenizer, wanted=job.config.keep_adapter) as save,
+                weights_saver(model, spec, job.base.tokenizer, wanted=job.config.keep_adapter) as save,
             ):
                 outcome = self._train(job, model, save) if self.ranks.leads else self._follow(job, model)
             clean = True
@@ -116,7 +116,7 @@ class SoloEngine:
                 self.loaded.release()
         return outcome
 
-    def _train(self, job: Job, model: PreTrainedModel | PeftModel, save: Save) -> Outcome:
+    def _train(self, job: Job, model: PreTrainedModel | PeftModel, save: SaveWeights) -> Outcome:
         link, plan, pressure = job.link, job.plan, job.pressure
         checkpoint, refused = job.store.newest()
         self._agree(job, checkpoint)
@@ -145,7 +145,7 @@ class SoloEngine:
             if pressure.begins_at(checkpoint.step if checkpoint else 0):
                 link.started(checkpoint.step / plan.steps if checkpoint else 0.0, models)
             folder = str(checkpoint.folder) if checkpoint else None
-            _, ran_out = until_full(partial(trainer.train, resume_from_checkpoint=folder))
+            _, ran_out = until_out_of_memory(partial(trainer.train, resume_from_checkpoint=folder))
         if ran_out is not None:
             last.save(job.store, monitor.history)
             raise ran_out
@@ -153,7 +153,8 @@ class SoloEngine:
         if job.base.key.sharded:
             facts |= RunFacts(memory=MemoryFacts(base_share_held=share_held(job.base.model)))
         facts |= RunFacts(data=trainer.batches.facts())
-        outcome = conclude(job, monitor, facts, score, lambda: _keep(job, save), partial(write_answers, job, model))
+        save_adapter, answer = partial(_save_adapter, job, save), partial(write_answers, job, model)
+        outcome = conclude(job, monitor, facts, score, save_adapter, answer)
         if self.ranks.size > 1:
             self.ranks.exchange({"do": DONE})
         return outcome
@@ -184,7 +185,7 @@ class SoloEngine:
 
 
 def _score(job: Job, model: PreTrainedModel | PeftModel, ranks: ProcessGroup, rows: Sequence[TokenRow]) -> Scores:
-    inner, compute, touch = called(model), job.base.key.compute, job.link.touch
+    inner, compute, touch = inner_model(model), job.base.key.compute, job.link.touch
     if job.base.key.sharded:
         # all ranks make as many passes, and nobody leaves between two
         batch_rows = max(1, affordable_tokens(inner) // job.rows.longest)
@@ -201,7 +202,7 @@ def _score(job: Job, model: PreTrainedModel | PeftModel, ranks: ProcessGroup, ro
     return job.pressure.score(within, affordable_tokens(inner), job.need)
 
 
-def _keep(job: Job, save: Save) -> str:
+def _save_adapter(job: Job, save: SaveWeights) -> str:
     target = job.link.folder / "adapter"
     with job.link.busy("saving the adapter"):
         replace_folder(target, save)

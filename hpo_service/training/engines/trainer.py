@@ -14,7 +14,7 @@ from hpo_service.training.distributed.process_group import ProcessGroup
 from hpo_service.training.engines.data_parallel import DataParallelTrainer, RankCollator
 from hpo_service.training.models.base import Base
 from hpo_service.training.run.schedules import SCHEDULES
-from hpo_service.training.run.steps import Plan
+from hpo_service.training.run.steps import StepPlan
 
 
 class _Rows(Dataset[TokenRow]):
@@ -30,7 +30,7 @@ class _Rows(Dataset[TokenRow]):
 
 def build_trainer(
     config: TrialConfig,
-    plan: Plan,
+    plan: StepPlan,
     base: Base,
     rows: TokenRows,
     model: PreTrainedModel | PeftModel,
@@ -67,7 +67,7 @@ def _batches(config: TrialConfig, padding: int) -> Batches:
     return Batches(padding, config.data.max_length if config.data and packed else None)
 
 
-def _arguments(config: TrialConfig, plan: Plan, base: Base, scratch: str) -> TrainingArguments:
+def _arguments(config: TrialConfig, plan: StepPlan, base: Base, scratch: str) -> TrainingArguments:
     spec, cuda, compute = config.training, base.model.device.type == "cuda", base.key.compute
     schedule = SCHEDULES[spec.scheduler]
     return TrainingArguments(

@@ -18,7 +18,7 @@ from hpo_service.training.run.checkpoint import CheckpointStore, Identity
 from hpo_service.training.run.device_memory import Need
 from hpo_service.training.run.loaded_models import LoadedModels
 from hpo_service.training.run.oom import MemoryPressure
-from hpo_service.training.run.steps import Plan
+from hpo_service.training.run.steps import StepPlan
 from hpo_service.wire.child import TrialLink
 
 # Fields of a configuration that change no number of a run, and may differ between its attempts; all others decide.
@@ -43,7 +43,7 @@ class Job:
     link: TrialLink
     base: Base
     rows: StudyRows
-    plan: Plan
+    plan: StepPlan
     store: CheckpointStore
     need: Need
     pressure: MemoryPressure
@@ -83,7 +83,7 @@ class Job:
         store = CheckpointStore(link.folder / "checkpoint", identity)
         pressure = pressure or MemoryPressure()
         need = Need.of(config, base, rows.longest, ranks, pressure.capacity_gb, pressure.limit)
-        plan = Plan.of(config.training, len(rows.train), ranks, need.limit)
+        plan = StepPlan.of(config.training, len(rows.train), ranks, need.limit)
         return cls(link, base, rows, plan, store, need, pressure)
 
     @property

@@ -86,7 +86,7 @@ class MemoryPressure:
         """
         while True:
             allowed = min(tokens, self.evaluation_tokens or tokens)
-            scores, error = until_full(partial(score, allowed))
+            scores, error = until_out_of_memory(partial(score, allowed))
             if scores is not None:
                 return scores
             self.suffered = True
@@ -172,7 +172,7 @@ class LastStep(TrainerCallback):
             log.warning("no checkpoint of step %d could be written: %s", self._state.global_step, error)
 
 
-def until_full(work: Callable[[], Result]) -> tuple[Result | None, Exception | None]:
+def until_out_of_memory(work: Callable[[], Result]) -> tuple[Result | None, Exception | None]:
     """Do the work; return what came of it, or None and the error that said that memory ran out.
 
     Only once this has returned can the memory be released: until then the error's traceback holds the tensors.

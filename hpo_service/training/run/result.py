@@ -19,13 +19,18 @@ from hpo_service.training.data.tokens import TokenRow
 from hpo_service.training.device.environment import device_name, versions
 from hpo_service.training.run.job import Job
 from hpo_service.training.run.monitor import Monitor
-from hpo_service.training.run.task_metrics import Answer, examine
+from hpo_service.training.run.task_metrics import Answer, measure_task_metrics
 
 Score = Callable[[Sequence[TokenRow]], Scores]
 
 
 def conclude(
-    job: Job, monitor: Monitor, facts: RunFacts, score: Score, keep: Callable[[], str], answer: Answer | None = None
+    job: Job,
+    monitor: Monitor,
+    facts: RunFacts,
+    score: Score,
+    save_adapter: Callable[[], str],
+    answer: Answer | None = None,
 ) -> Outcome:
     """The outcome of a run that was trained as far as its monitor let it.
 
@@ -34,26 +39,26 @@ def conclude(
         monitor: what it saw, and why it ended the run early, if it did.
         facts: what stays behind.
         score: scores rows with the model as it is now.
-        keep: saves the trained weights and returns their folder.
+        save_adapter: saves the trained weights and returns their folder.
         answer: continues prompts with the model as it is now, where the engine can.
     """
-    link, ending = job.link, monitor.ending
-    if ending is not None and ending.kind is None:
+    link, early_end = job.link, monitor.early_end
+    if early_end is not None and early_end.kind is None:
         return link.stopped(monitor.history.value, facts, monitor.checkpoint_warning)
-    if ending is not None and ending.kind is OutcomeKind.PRUNED:
-        return Outcome(kind=OutcomeKind.PRUNED, reason=ending.reason, value=monitor.history.value, facts=facts)
+    if early_end is not None and early_end.kind is OutcomeKind.PRUNED:
+        return Outcome(kind=OutcomeKind.PRUNED, reason=early_end.reason, value=monitor.history.value, facts=facts)
     # A run resumed after its last evaluation has not scored the rows in this process.
     scores = monitor.scores or score(job.rows.validation)
     test = score(job.rows.test) if link.config.score_test else None
-    adapter = keep() if link.config.keep_adapter else None
+    adapter = save_adapter() if link.config.keep_adapter else None
     return Outcome(
         kind=OutcomeKind.COMPLETE,
-        reason=ending.reason if ending is not None else "trained to the end",
+        reason=early_end.reason if early_end is not None else "trained to the end",
         value=scores.mean,
         validation=scores,
         test=test,
         adapter=adapter,
-        facts=facts | examine(job, answer),
+        facts=facts | measure_task_metrics(job, answer),
     )
 
 

@@ -1,4 +1,4 @@
-"""The examination of a trained model: it answers test rows, and metrics say how well."""
+"""Task metrics of a trained model: it answers test rows, and metrics say how well."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hpo_service.errors import TrialError
 from hpo_service.training.data.tokens import TokenRow
 from hpo_service.training.device.faults import is_fatal, is_out_of_memory
 from hpo_service.training.run.job import Job
-from hpo_service.training.scoring.evaluation import called
+from hpo_service.training.scoring.evaluation import inner_model
 from hpo_service.training.scoring.generation import Question, end_ids, generate, question_of
 from hpo_service.training.scoring.metrics import Sample, measure
 from hpo_service.wire.child import Stopped
@@ -28,7 +28,7 @@ SAMPLES = "answers.jsonl"
 """File in the attempt's folder with every prompt, reference and answer."""
 
 
-def examine(job: Job, answer: Answer | None, clock: Callable[[], float] = time.monotonic) -> RunFacts:
+def measure_task_metrics(job: Job, answer: Answer | None, clock: Callable[[], float] = time.monotonic) -> RunFacts:
     """Measure the metrics that the trial asks for: a fact for each, and a warning for each that could not be had.
 
     A trial is judged by its loss; nothing that goes wrong here costs it that, short of a device that is lost.
@@ -43,7 +43,7 @@ def examine(job: Job, answer: Answer | None, clock: Callable[[], float] = time.m
         return RunFacts()
     began = clock()
     try:
-        samples = _ask(job, spec, answer)
+        samples = _answer_questions(job, spec, answer)
     except Stopped:
         raise
     # Generation runs code of the model's own, which raises what it likes.
@@ -74,7 +74,7 @@ def write_answers(job: Job, model: PreTrainedModel | PeftModel, prompts: list[li
     Raises:
         Stopped: the trial was told to stop where there is nothing to save.
     """
-    inner = called(model)
+    inner = inner_model(model)
     assert job.config.evaluation is not None
 
     def alive() -> None:
@@ -92,16 +92,16 @@ def write_answers(job: Job, model: PreTrainedModel | PeftModel, prompts: list[li
     )
 
 
-def chosen(rows: Sequence[TokenRow], count: int) -> list[TokenRow]:
+def evenly_spaced(rows: Sequence[TokenRow], count: int) -> list[TokenRow]:
     """Take so many rows at equal distances: the same ones for every trial, whatever the file is sorted by."""
     count = min(count, len(rows))
     return [rows[index * len(rows) // count] for index in range(count)]
 
 
-def _ask(job: Job, spec: EvaluationSpec, answer: Answer | None) -> list[Sample]:
+def _answer_questions(job: Job, spec: EvaluationSpec, answer: Answer | None) -> list[Sample]:
     if answer is None:
         raise TrialError("the engine that trained this trial does not generate")
-    questions = [question_of(row) for row in chosen(job.rows.test, spec.examples)]
+    questions = [question_of(row) for row in evenly_spaced(job.rows.test, spec.examples)]
     if all(len(question.prompt) < 2 for question in questions):
         raise TrialError("rows of plain text have no prompts to answer")
     job.link.touch(activity=f"answering {len(questions)} test rows")

@@ -12,7 +12,7 @@ from hpo_service.errors import DoesNotFitError
 from hpo_service.training.engines.packed import engine as engine_module
 from hpo_service.training.engines.packed.engine import PackedEngine
 from hpo_service.training.engines.packed.pack import Pack
-from hpo_service.training.engines.packed.probe import Verdict
+from hpo_service.training.engines.packed.probe import PackSize
 from hpo_service.training.engines.packed.stack import Stack
 from hpo_service.training.tracking import tensorboard
 from hpo_service.wire.messages import Failed, Finished, Shutdown, Started
@@ -101,7 +101,7 @@ def test_a_later_stage_may_ask_for_more_than_the_first(workshop, passage):
 
 
 def test_a_verdict_against_packing_is_told_and_every_trial_runs_alone(workshop, monkeypatch):
-    monkeypatch.setattr(engine_module, "measure", lambda job, limit: Verdict(1, "packing does not pay here: 2: 0.90x"))
+    monkeypatch.setattr(engine_module, "measure", lambda job, limit: PackSize(1, "packing does not pay here: 2: 0.90x"))
     crowd = workshop.run({"a": quick(workshop), "b": quick(workshop)}, measure=True)
     assert engines_of(crowd) == {"a": "solo", "b": "solo"}
     assert set(reasons(crowd)) == {"packing does not pay here: 2: 0.90x"}
@@ -303,7 +303,7 @@ def test_copies_of_weights_are_given_up_where_memory_runs_out_and_cost_no_number
         merged.append(slot)
         raise torch.cuda.OutOfMemoryError(OOM)
 
-    monkeypatch.setattr("hpo_service.training.engines.choose.packed.stack.MERGE_TOKENS", 0)
+    monkeypatch.setattr("hpo_service.training.engines.packed.stack.MERGE_TOKENS", 0)
     monkeypatch.setattr(Stack, "merged", runs_out)
     crowd = workshop.run(four(workshop), slots=4)
     assert len(merged) == 1
@@ -483,7 +483,7 @@ def test_what_ends_badly_for_one_at_its_end_leaves_the_others_alone(workshop, mo
     def keep(pack, slot):
         raise PermissionError("the folder cannot be written")
 
-    monkeypatch.setattr(Pack, "keep", keep)
+    monkeypatch.setattr(Pack, "save_adapter", keep)
     crowd = workshop.run({"bad": tracked(quick(workshop, keep_adapter=True)), "good": longer(workshop)})
     (failed,) = crowd.of(Failed)
     assert (failed.trial, failed.reason) == ("bad", "PermissionError: the folder cannot be written")
