@@ -35,13 +35,14 @@ BUCKET = 2**24
 LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "GROUP_WORLD_SIZE")
 
 Message = dict[str, Any]
+FailureKind = Literal["stopped", "memory", "fit", "error"]
 
 
 @dataclass(frozen=True)
 class Failure:
     """What a rank that failed sends in place of its next message; see `PeerError` for `retryable` and `fatal`."""
 
-    kind: Literal["stopped", "memory", "fit", "error"]
+    kind: FailureKind
     reason: str
     retryable: bool
     fatal: bool
@@ -49,7 +50,7 @@ class Failure:
     @classmethod
     def of(cls, error: BaseException) -> Failure:
         """What the others need to know of an exception."""
-        kind: Literal["stopped", "memory", "fit", "error"] = "error"
+        kind: FailureKind = "error"
         if isinstance(error, Stopped):
             kind = "stopped"
         elif isinstance(error, DoesNotFitError):
