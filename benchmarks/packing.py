@@ -120,7 +120,7 @@ class Supervisor:
         if isinstance(message, Failed):
             raise SystemExit(f"a trial failed: {message.reason}")
         if isinstance(message, Finished):
-            self.tokens += float(message.outcome.facts["tokens"])
+            self.tokens += float(message.outcome.facts.training.tokens or 0)
 
     def receive(self, timeout: float | None = None) -> Any:
         """Say what is next; the end when there is nothing more."""

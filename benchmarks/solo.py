@@ -233,9 +233,9 @@ def throughput(model: str, folder: Path, repeats: int, rows: int) -> dict[str, f
         theirs = before or plain(number)
         if max(abs(a - b) for a, b in zip(supervisor.curve, theirs["curve"], strict=True)) > AGREE:
             raise SystemExit(f"the two sides disagree: {supervisor.curve} and {theirs['curve']}")
-        spent = {name: float(ours.facts[f"seconds_{name}"]) for name in ("train", "evaluate", "wait", "checkpoint")}
+        spent = {name: float(getattr(ours.facts.timing, name)) for name in ("train", "evaluate", "wait", "checkpoint")}
         if number:
-            tokens, plain_seconds = float(ours.facts["tokens"]), theirs["whole"] - theirs["evaluate"]
+            tokens, plain_seconds = float(ours.facts.training.tokens or 0), theirs["whole"] - theirs["evaluate"]
             pairs["training"].append(plain_seconds / spent["train"])
             pairs["whole"].append(theirs["whole"] / sum(spent.values()))
             pairs["ours"].append(tokens / spent["train"])

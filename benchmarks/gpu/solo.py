@@ -196,8 +196,8 @@ def measure(shape: Shape, quantisation: str, folder: Path, repeats: int, *, smok
         )
         plain, plain_gb = _with_peak(run)
         if number:
-            tokens = float(outcome.facts["tokens"])
-            found["ours"].append(tokens / float(outcome.facts["seconds_train"]))
+            tokens = float(outcome.facts.training.tokens or 0)
+            found["ours"].append(tokens / float(outcome.facts.timing.train or 0))
             found["plain"].append(tokens / (plain["whole"] - plain["evaluate"]))
             found["ours_gb"].append(ours_gb)
             found["plain_gb"].append(plain_gb)

@@ -95,7 +95,7 @@ def attempts_table(record: TrialRecord) -> TextTable:
 def fact_lines(record: TrialRecord) -> list[tuple[str, str]]:
     """Return the facts of a trial by name; of a digest its beginning."""
     lines = []
-    for name, value in sorted(record.trial.facts.items()):
+    for name, value in sorted(record.trial.facts.flat().items()):
         shown = f"{value:.4g}" if isinstance(value, float) else str(value)
         lines.append((name, shown[:_SHOWN_DIGEST] + "…" if name.endswith("_fingerprint") else shown))
     return lines

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Row, Select, insert, select, update
 
 from hpo_service.domain.study.search_space import ParameterValue
 from hpo_service.domain.trial.assignment import Lease
+from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import NotFoundError
 from hpo_service.storage import schema
@@ -80,7 +81,7 @@ class TrialRow:
     reason: str
     cancel_reason: str | None
     adapter: str | None
-    facts: dict[str, float | int | str | None]
+    facts: RunFacts
     created_at: float
     started_at: float | None
     ended_at: float | None
@@ -95,7 +96,7 @@ class TrialRow:
     def read(cls, row: Row[Any]) -> TrialRow:
         """Make one from a row of `hpo_trial`."""
         values = columns_of(schema.trial, row)
-        values["state"] = TrialState(values["state"])
+        values["state"], values["facts"] = TrialState(values["state"]), RunFacts.of(values["facts"])
         return cls(**values)
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import and_, func, or_, select, update
 from hpo_service.domain.study.search_space import ParameterValue
 from hpo_service.domain.trial.assignment import Lease
 from hpo_service.domain.trial.endings import ENDINGS, FINAL, Ending
+from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.states import TrialEvent, TrialState, next_state
 from hpo_service.errors import ConflictError, NotFoundError, StaleLeaseError
 from hpo_service.storage import schema
@@ -24,8 +25,7 @@ from hpo_service.storage.values import finite, plain, with_lost
 
 __all__ = ["PlannedTrial", "TrialRow", "TrialStore"]
 
-Facts: TypeAlias = dict[str, float | int | str | None]
-FactRows: TypeAlias = list[Facts]
+FactRows: TypeAlias = list[RunFacts]
 
 LATEST = 20
 """Trials that `complete_facts` returns: enough for a median."""
@@ -98,7 +98,7 @@ class TrialStore:
             .order_by(_trial.stage_id.desc(), _trial.ordinal.desc())
             .limit(LATEST)
         )
-        return list(self._database.connection.scalars(statement))
+        return [RunFacts.of(facts) for facts in self._database.connection.scalars(statement)]
 
     def expired(self, limit: int | None = None, but_not: Collection[int] = ()) -> TrialRows:
         """Return running trials whose lease is over or missing, locked, passing over those that are being settled.
@@ -253,7 +253,7 @@ class TrialStore:
         reason: str,
         value: float | None = None,
         adapter: str | None = None,
-        facts: Mapping[str, float | int | str] | None = None,
+        facts: RunFacts | None = None,
         copied_from: int | None = None,
         device_seconds: float | None = None,
     ) -> TrialRow:
@@ -283,7 +283,7 @@ class TrialStore:
             measured=device_seconds,
             value=finite(value),
             adapter=adapter,
-            facts=plain(facts or {}),
+            facts=plain(facts.flat() if facts else {}),
             copied_from=copied_from,
             ended_at=Now(),
         )

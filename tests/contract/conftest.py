@@ -11,6 +11,7 @@ from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.search.studies import OptunaStudies
+from hpo_service.storage import schema
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StageRow, StudyStore
 from hpo_service.storage.trials import PlannedTrial, TrialRow, TrialStore

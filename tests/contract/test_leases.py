@@ -9,6 +9,7 @@ import pytest
 
 from hpo_service.domain.trial.assignment import Lease
 from hpo_service.domain.trial.endings import FINAL
+from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.report import Report
 from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import TrialEvent, TrialState, next_state
@@ -274,11 +275,11 @@ class TestEnds:
                 reason="because",
                 value=1.5,
                 adapter="/a",
-                facts={"tokens": 10, "bad": math.nan},
+                facts=RunFacts.of({"tokens": 10, "bad": math.nan}),
             )
         row = world.get(trial.id)
         assert (row.state, row.reason, row.value, row.adapter) == (state, "because", 1.5, "/a")
-        assert row.facts == {"tokens": 10, "bad": None}
+        assert row.facts.flat() == {"tokens": 10, "bad": None}
         assert (row.worker_id, row.lease_until) == (None, None)
         assert row.ended_at >= row.started_at
         with world.db.transaction():

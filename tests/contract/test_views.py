@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from hpo_service.domain.study.search_space import SearchSpace
+from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.report import Report
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.storage.workers import WorkerStore
@@ -57,7 +58,7 @@ def trial(world, optuna):
         )
         facts = {"seed": 7, "peak_memory_gb": 1.5, "device": "cpu", "metric:rouge_l": 0.25, "broken": math.nan}
         return world.trials.settle(
-            trial.id, TrialState.COMPLETE, reason="done", value=2.25, adapter="/adapters/0", facts=facts
+            trial.id, TrialState.COMPLETE, reason="done", value=2.25, adapter="/adapters/0", facts=RunFacts.of(facts)
         )
 
 

@@ -69,7 +69,7 @@ def test_six_trials_share_one_device_and_have_the_values_they_have_alone(service
     assert study.state is StudyState.FINISHED
     trials = study.stages[0].trials
     assert [(trial.state, trial.attempt) for trial in trials] == [(TrialState.COMPLETE, 1)] * TRIALS
-    assert {trial.facts["engine"] for trial in trials} == {"packed"}
+    assert {trial.facts.environment.engine for trial in trials} == {"packed"}
 
     told = (fleet.output / "workers.log").read_text()
     assert told.count("up to 4 trials at once: the study asks for 4") == 1

@@ -110,9 +110,9 @@ def test_a_trial_killed_in_mid_epoch_ends_with_exactly_the_loss_of_an_undisturbe
     )
     assert (killed.state, killed.attempt, killed.errors, killed.losses) == (TrialState.COMPLETE, 3, 1, 1)
     assert (undisturbed.state, undisturbed.attempt) == (TrialState.COMPLETE, 1)
-    steps, resumed_at = undisturbed.facts["steps"], killed.facts["resumed_at_step"]
+    steps, resumed_at = undisturbed.facts.training.steps, killed.facts.training.resumed_at_step
     assert isinstance(steps, int)
     assert isinstance(resumed_at, int)
     assert steps / 2 <= resumed_at < steps
-    assert undisturbed.facts["resumed_at_step"] == 0
+    assert undisturbed.facts.training.resumed_at_step == 0
     assert outcome(service, "killed") == outcome(service, "undisturbed")

@@ -1,13 +1,20 @@
 """Row shapes: found by their columns, and every misfit named with row and column."""
 
+from pathlib import Path
+from typing import get_args
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hpo_service.domain.study.sections.data import RowFormat
+from hpo_service.domain.study.sources import DataFile
 from hpo_service.errors import DataError
-from hpo_service.training.data.formats import detect_format, read_examples
-from hpo_service.training.data.source import RawRow
+from hpo_service.training.data.formats import FORMATS, detect_format, read_examples
+from hpo_service.training.data.source import READERS, RawRow
 from hpo_service.training.data.split import loose_key
+
+PAGE = Path(__file__).parents[2] / "docs/data.md"
 
 
 def rows(*fields):
@@ -39,6 +46,20 @@ SHAREGPT = {
 def test_the_format_is_seen_by_the_columns(fields, name):
     assert detect_format(fields, "origin") == name
     assert read_examples(rows(fields))[0] == name
+
+
+def test_every_format_may_be_named_in_a_study_file_and_stands_in_the_documentation():
+    assert {"auto", *FORMATS} == set(get_args(RowFormat))
+    page = PAGE.read_text()
+    for name, shape in FORMATS.items():
+        assert f"| `{name}` | {shape.written} | {shape.learned} |" in page
+        assert all(f"`{column}`" in shape.written for column in shape.columns)
+
+
+def test_every_kind_of_file_has_a_reader_and_stands_in_the_documentation():
+    assert READERS.keys() == set(DataFile)
+    page = PAGE.read_text()
+    assert all(f"`{ending}`" in page for ending in DataFile)
 
 
 def test_a_named_format_is_not_guessed():

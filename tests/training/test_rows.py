@@ -45,7 +45,7 @@ def test_groups_are_counted_in_each_part(tmp_path):
     found = prepared(tmp_path, rows, group="author")
     groups = {name: part.groups for name, part in found.report.parts.items()}
     assert all(groups.values())
-    assert found.report.whole.groups == sum(groups.values()) == 50 == found.facts["row_groups"]
+    assert found.report.whole.groups == sum(groups.values()) == 50 == found.facts.groups
     assert prepared(tmp_path, rows).report.whole.groups is None
 
 

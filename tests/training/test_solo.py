@@ -154,7 +154,7 @@ def test_full_training_does_not_leak_into_the_next_trial(trainee):
     trainee.run(trainee.config(), "before")
     before = trainee.reports
     outcome = trainee.run(trainee.config(method="full", learning_rate=1e-3, keep_adapter=True), "full")
-    assert outcome.facts["trainable_parameters"] == trainee.started.models[trainee.llama].parameters
+    assert outcome.facts.training.trainable_parameters == trainee.started.models[trainee.llama].parameters
     assert (Path(outcome.adapter) / "config.json").exists()
     trainee.run(trainee.config(), "after")
     assert [r.value for r in trainee.reports] == [r.value for r in before]
@@ -179,13 +179,13 @@ def test_a_finished_trial_tells_its_value_its_scores_and_its_facts(trainee):
     assert outcome.kind is OutcomeKind.COMPLETE
     assert outcome.reason == "trained to the end"
     assert outcome.value == trainee.reports[-1].value == outcome.validation.mean
-    assert len(outcome.validation.nll) == outcome.facts["rows_validation"]
-    assert len(outcome.test.nll) == outcome.facts["rows_test"]
-    assert outcome.facts["steps"] == outcome.facts["steps_planned"] > 0
-    assert outcome.facts["best_value"] <= outcome.value
-    assert outcome.facts["device_seconds"] >= outcome.facts["seconds_train"] > 0
-    assert outcome.facts["tokens"] > 1000
-    assert "torch" in outcome.facts["versions"]
+    assert len(outcome.validation.nll) == outcome.facts.data.validation
+    assert len(outcome.test.nll) == outcome.facts.data.test
+    assert outcome.facts.training.steps == outcome.facts.training.steps_planned > 0
+    assert outcome.facts.training.best_value <= outcome.value
+    assert outcome.facts.timing.device >= outcome.facts.timing.train > 0
+    assert outcome.facts.training.tokens > 1000
+    assert "torch" in outcome.facts.environment.versions
     assert outcome.adapter is None
 
 
@@ -210,7 +210,7 @@ def test_a_stop_that_answers_a_report_prunes(trainee):
     assert (outcome.kind, outcome.reason) == (OutcomeKind.PRUNED, "worse than the better half")
     assert outcome.value == trainee.reports[-1].value
     assert len(trainee.reports) == 2
-    assert outcome.facts["device_seconds"] > 0
+    assert outcome.facts.timing.device > 0
 
 
 def test_a_stop_between_reports_cancels_at_once(trainee):
@@ -272,7 +272,7 @@ def test_precision_may_change_from_trial_to_trial(trainee):
     half = config.model_copy(update={"model": config.model.model_copy(update={"dtype": "bfloat16"})})
     trainee.run(config, "before")
     before = trainee.reports[-1].value
-    assert trainee.run(half, "half").facts["compute"] == "bfloat16"
+    assert trainee.run(half, "half").facts.environment.compute == "bfloat16"
     assert trainee.reports[-1].value == pytest.approx(before, rel=0.05)
     trainee.run(config, "after")
     assert trainee.reports[-1].value == before

@@ -95,7 +95,7 @@ def test_every_fault_costs_its_own_trial_and_the_study_ends_with_the_best_of_the
     ]
     assert trials[0].reason.startswith("out of memory training on one row of up to ")
     assert trials[1].reason == "diverged: the training loss became nan"
-    assert trials[2].facts["oom_halvings"] == 1
+    assert trials[2].facts.memory.oom_halvings == 1
     assert trials[3].reason == "diverged: the gradient norm became inf"
     assert trials[4].reason == "diverged: the validation loss became nan"
     assert not any("\n" in trial.reason for trial in trials)

@@ -17,7 +17,7 @@ from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.report import Report
 from hpo_service.errors import DataError
 from hpo_service.training.tracking import trackers
-from hpo_service.training.tracking.adapters import TRACKERS
+from hpo_service.training.tracking.tracker import open_tracker
 from hpo_service.training.tracking.trackers import Trackers, scrubbed
 from tests.trials import stop
 
@@ -80,19 +80,22 @@ def mlflow(monkeypatch):
 
 
 def test_what_a_study_file_may_name_is_what_there_is():
-    assert TRACKERS.keys() == TRACKER_PACKAGES.keys()
+    for name in TRACKER_PACKAGES:
+        assert all(callable(getattr(open_tracker(name), act)) for act in ("start", "log", "end"))
+    known = TrackingSpec.model_json_schema()["properties"]["trackers"]["items"]["enum"]
+    assert known == list(TRACKER_PACKAGES) == ["tensorboard", "wandb", "mlflow"]
     assert {SAID[kind].tracked for kind in OutcomeKind} <= {"FINISHED", "FAILED", "KILLED"}
 
 
 def test_a_run_in_tensorboard_has_the_curve_and_the_end(trainee):
     outcome = trainee.run(tracking(trainee, "tensorboard"))
-    assert "tracking_warning" not in outcome.facts
+    assert "tracking_warning" not in outcome.facts.flat()
     read = EventAccumulator(str(trainee.folder / "trial" / "tensorboard")).Reload()
     values = [report.value for report in trainee.reports]
     assert [event.value for event in read.Scalars("value")] == pytest.approx(values)
     assert [event.step for event in read.Scalars("train_loss")] == [1, 2]
     assert read.Scalars("final/value")[0].value == pytest.approx(outcome.value)
-    assert read.Scalars("final/tokens")[0].value == outcome.facts["tokens"]
+    assert read.Scalars("final/tokens")[0].value == outcome.facts.training.tokens
     text = read.Tensors("end/text_summary")[0].tensor_proto.string_val[0].decode()
     assert text == "complete: trained to the end"
     assert "| lora_rank | 4 |" in read.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
@@ -134,7 +137,7 @@ def test_an_experiment_that_another_worker_makes_meanwhile_is_taken(trainee, mlf
 
     mlflow.client.get_experiment_by_name = lambda name: answers.pop(0)
     mlflow.client.create_experiment = taken
-    assert "tracking_warning" not in trainee.run(tracking(trainee, "mlflow")).facts
+    assert "tracking_warning" not in trainee.run(tracking(trainee, "mlflow")).facts.flat()
     assert mlflow.named("run")[0][0] == ("7",)
 
 
@@ -142,7 +145,7 @@ def test_a_tracker_that_is_not_installed_is_one_warning(trainee, monkeypatch):
     monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: None)
     outcome = trainee.run(tracking(trainee, "wandb"))
     assert outcome.kind is OutcomeKind.COMPLETE
-    assert outcome.facts["tracking_warning"] == (
+    assert outcome.facts.warnings.tracking == (
         "wandb: wandb is not installed: pip install 'hpo-service[trackers]' where trials are trained"
     )
 
@@ -163,9 +166,7 @@ def test_a_tracker_that_breaks_is_left_alone_and_the_trial_goes_on(trainee, wand
     outcome = trainee.run(tracking(trainee, "tensorboard", "wandb"))
     assert outcome.kind is OutcomeKind.COMPLETE
     assert len(attempts) == 1
-    assert outcome.facts["tracking_warning"] == (
-        "wandb: ConnectionError: no route to https://***@wandb.example with ***"
-    )
+    assert outcome.facts.warnings.tracking == ("wandb: ConnectionError: no route to https://***@wandb.example with ***")
     assert EventAccumulator(str(trainee.folder / "trial" / "tensorboard")).Reload().Scalars("value")
 
 
@@ -208,7 +209,7 @@ def test_the_real_wandb_takes_it(trainee, monkeypatch):
     pytest.importorskip("wandb", reason="wandb is not installed: its stand-in is tested")
     monkeypatch.setenv("WANDB_MODE", "offline")
     outcome = trainee.run(tracking(trainee, "wandb"))
-    assert "tracking_warning" not in outcome.facts
+    assert "tracking_warning" not in outcome.facts.flat()
     assert list(trainee.folder.glob("trial/wandb/offline-run-*/*.wandb"))
 
 
@@ -217,7 +218,7 @@ def test_the_real_mlflow_takes_it(trainee, monkeypatch, tmp_path):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file://{tmp_path / 'runs'}")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     outcome = trainee.run(tracking(trainee, "mlflow"))
-    assert "tracking_warning" not in outcome.facts
+    assert "tracking_warning" not in outcome.facts.flat()
     client = mlflow.MlflowClient()
     (run,) = client.search_runs([client.get_experiment_by_name("study").experiment_id])
     assert (run.info.status, run.data.tags["outcome"]) == ("FINISHED", "complete")

@@ -32,7 +32,7 @@ def trial_parts(record: TrialRecord, folders: Sequence[Path]) -> list[Renderable
         bars = Text(sparkline([report.value for report in record.trial.curve]))
         parts += [_heading("curve"), bars, _table(curve, right=range(len(curve.heads)))]
     parts += [_heading("attempts"), _table(attempts_table(record), right=(0, 2))]
-    if record.trial.facts:
+    if record.trial.facts.flat():
         parts += [_heading("facts"), _grid(fact_lines(record))]
     files = list(file_lines(record, folders))
     # as lines of their own: a path must be whole to be of use

@@ -66,23 +66,6 @@ class DataReport(_Record):
             where = source + where.removeprefix(self.source)
         return self.model_copy(update={"source": source, "longest_row": where})
 
-    def facts(self) -> dict[str, int | str]:
-        """The short form that stands with every trial."""
-        facts: dict[str, int | str] = {"data_format": self.format}
-        facts |= {f"rows_{name}": part.rows for name, part in self.parts.items()}
-        facts |= {
-            "rows_truncated": self.whole.truncated,
-            "rows_unsupervised": self.whole.unsupervised,
-            "rows_leaked": self.leaked,
-            "rows_repeated": self.repeated,
-            "rows_duplicated": self.duplicates,
-            "row_tokens_p50": self.whole.p50,
-            "row_tokens_p90": self.whole.p90,
-            "row_tokens_p99": self.whole.p99,
-            "row_tokens_longest": self.whole.longest,
-        }
-        return facts if self.whole.groups is None else {**facts, "row_groups": self.whole.groups}
-
     def warnings(self) -> list[str]:
         """What is probably not meant, each with what to do about it."""
         found = []

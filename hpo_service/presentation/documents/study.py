@@ -65,7 +65,7 @@ def _stage(view: StageView) -> dict[str, Any]:
 def _trial(trial: TrialView) -> dict[str, Any]:
     fields = {field.name: getattr(trial, field.name) for field in dataclasses.fields(trial)}
     points = [{"step": r.step, "fraction": r.fraction, "value": r.value} for r in trial.curve]
-    return {**fields, "curve": points}
+    return {**fields, "facts": trial.facts.flat(), "curve": points}
 
 
 def counts(view: StageView) -> dict[str, int]:

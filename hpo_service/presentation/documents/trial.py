@@ -24,6 +24,7 @@ def trial_document(record: TrialRecord, folders: Sequence[Path]) -> dict[str, An
             "model": model_of(record.spec, record.stage),
             **fields,
             "perplexity": perplexity(trial.value) if is_loss else None,
+            "facts": trial.facts.flat(),
             "metrics": trial.metrics,
             "origin": record.origin or None,
             "curve": [dataclasses.asdict(report) for report in trial.curve],

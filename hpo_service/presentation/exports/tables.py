@@ -53,7 +53,7 @@ def _trials(snapshot: StudySnapshot) -> Iterator[Record]:
         fields = {f.name: getattr(trial, f.name) for f in dataclasses.fields(trial) if f.name not in _APART}
         loss = {"perplexity": perplexity(trial.value)} if snapshot.spec.objective is None else {}
         values = {f"param.{name}": value for name, value in trial.parameters.items()}
-        facts = {f"fact.{name}": value for name, value in trial.facts.items()}
+        facts = {f"fact.{name}": value for name, value in trial.facts.flat().items()}
         yield {**place, **fields, "state": str(trial.state), **loss, **values, **facts}
 
 

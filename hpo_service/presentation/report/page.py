@@ -106,7 +106,7 @@ def versions(snapshot: StudySnapshot) -> dict[str, str]:
     said: dict[str, dict[str, None]] = {}
     for view in snapshot.stages:
         for trial in view.trials:
-            for name, value in trial.facts.items():
+            for name, value in trial.facts.flat().items():
                 if isinstance(value, str):
                     said.setdefault(name, {})[value] = None
     theirs = {name: ", ".join(list(values)[:3]) + (", ..." if len(values) > 3 else "") for name, values in said.items()}

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hpo_service.domain.study.search_space import ParameterValue
-from hpo_service.domain.study.sections.evaluation import METRIC_FACT
 from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.storage.reports import ReportRow
@@ -39,14 +39,13 @@ class TrialView:
     ended_at: float | None
     origin_id: int | None
     adapter: str | None
-    facts: dict[str, float | int | str | None]
+    facts: RunFacts
     curve: list[ReportRow]
 
     @property
     def metrics(self) -> dict[str, float]:
         """Task metrics of the study file that were measured, by name."""
-        measured = {k.removeprefix(METRIC_FACT): v for k, v in self.facts.items() if k.startswith(METRIC_FACT)}
-        return {name: float(value) for name, value in measured.items() if isinstance(value, int | float)}
+        return self.facts.metrics
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
+from hpo_service.domain.decide.measured_memory import measured_correction
 from hpo_service.domain.decide.parallel import parallel
-from hpo_service.domain.memory.fit import measured_correction, memory_case
+from hpo_service.domain.memory.fit import memory_case
 from hpo_service.domain.study.sections.training import TrainingSpec
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.assignment import Assignment, Lease
 from hpo_service.domain.trial.config import TrialConfig
+from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.stage import Stage
 from hpo_service.storage.studies import StageRow
 from hpo_service.storage.trials import TrialRow
@@ -19,7 +21,7 @@ def assignment(
     spec: StudySpec,
     stage: StageRow,
     trial: TrialRow,
-    measured: Iterable[Mapping[str, object]] = (),
+    measured: Iterable[RunFacts] = (),
     workers: int = 1,
 ) -> Assignment:
     """Resolve a claimed trial into an assignment; the trial must be bound to an Optuna trial.
@@ -49,9 +51,9 @@ def assignment(
     )
 
 
-def _corrected(config: TrialConfig, measured: Iterable[Mapping[str, object]]) -> TrialConfig:
+def _corrected(config: TrialConfig, measured: Iterable[RunFacts]) -> TrialConfig:
     alike = memory_case(config.model_name, config.training.method)
-    correction = measured_correction(facts for facts in measured if facts.get("memory_of") == alike)
+    correction = measured_correction(facts for facts in measured if facts.memory.case == alike)
     return config.model_copy(update={"memory_correction": correction})
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from hpo_service.domain.decide.measured_memory import vram_over_gb
 from hpo_service.domain.decide.pruning import Direction
-from hpo_service.domain.memory.fit import vram_over_gb
 from hpo_service.domain.study.search_space import ParameterValue
 from hpo_service.domain.trial.endings import SAID
+from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.outcome import Outcome
 from hpo_service.domain.trial.report import Report
 from hpo_service.domain.trial.states import TrialEvent, TrialState
@@ -122,7 +123,7 @@ class TrialLedger:
         elif ending.state is TrialState.PRUNED:
             recorded = [row.value for row in self.trials.reports.of(trial.id) if row.value is not None]
             value = recorded[-1] if recorded else value
-        violation = vram_over_gb(outcome.facts, infeasible=ending.state is TrialState.INFEASIBLE)
+        violation = vram_over_gb(outcome.facts.memory, infeasible=ending.state is TrialState.INFEASIBLE)
         self.optuna.finish(_bound(trial), ending.state, value, violation)
         reach("finish.told")
         if outcome.validation is not None:
@@ -135,16 +136,14 @@ class TrialLedger:
             reason=reason,
             value=value,
             adapter=outcome.adapter,
-            facts=dict(outcome.facts),
+            facts=outcome.facts,
             device_seconds=outcome.shared_seconds,
         )
         return ending.state
 
     # how a trial ends or goes on without a result
 
-    def end(
-        self, trial: TrialRow, state: TrialState, reason: str, facts: Mapping[str, float | int | str] | None = None
-    ) -> TrialState:
+    def end(self, trial: TrialRow, state: TrialState, reason: str, facts: RunFacts | None = None) -> TrialState:
         """End a trial without a result: it failed or is cancelled."""
         if trial.optuna_id is not None:
             self.optuna.finish(trial.optuna_id, state, None, None)

@@ -23,7 +23,7 @@ from hpo_service.service.trials.ledger import TrialLedger
 from hpo_service.service.unreadable import Unreadable
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StageRow, StudyRow, StudyStore
-from hpo_service.storage.trials import Facts, TrialRow, TrialStore
+from hpo_service.storage.trials import FactRows, TrialRow, TrialStore
 from hpo_service.storage.workers import WorkerStore
 
 CONTINUE = Decision(action="continue", reason="the lease is held and nobody asked for its end")
@@ -133,7 +133,7 @@ class TrialQueue:
             return assignment(spec, stage, trial, measured, workers)
         return None
 
-    def _measured(self, spec: StudySpec, stage: StageRow, trial: TrialRow) -> list[Facts]:
+    def _measured(self, spec: StudySpec, stage: StageRow, trial: TrialRow) -> FactRows:
         """What ended trials tell of their memory; those of later stages may share a model."""
         if spec.model is None:
             return []
@@ -290,7 +290,7 @@ class TrialQueue:
             reason = f"attempt {trial.attempt} failed ({errors} of {limit}): {outcome.reason}"
             return self.ledger.give_back(trial, ending.event, reason)
         last = f"{errors} attempts failed, the last with: " if outcome.retryable else ""
-        return self.ledger.end(trial, TrialState.FAILED, f"{last}{outcome.reason}", facts=dict(outcome.facts))
+        return self.ledger.end(trial, TrialState.FAILED, f"{last}{outcome.reason}", facts=outcome.facts)
 
 
 def asked_from_outside(study: StudyRow, trial: TrialRow) -> Decision | None:

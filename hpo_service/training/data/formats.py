@@ -66,10 +66,19 @@ class Example:
 
 @dataclass(frozen=True)
 class Format:
-    """A shape of rows: the columns that mark it and how a row is read."""
+    """A shape of rows.
+
+    Attributes:
+        columns: those that mark it.
+        read: how a row becomes texts.
+        written: its columns, for people.
+        learned: what is learned of a row, for people.
+    """
 
     columns: tuple[str, ...]
     read: Callable[[RawRow], Example]
+    written: str
+    learned: str
 
 
 def read_examples(rows: list[RawRow], name: str = "auto", group: str | None = None) -> tuple[str, list[Example]]:
@@ -204,11 +213,33 @@ def _kind(value: Any) -> str:
 
 
 FORMATS: dict[str, Format] = {
-    "messages": Format(("messages",), _messages),
-    "sharegpt": Format(("conversations",), _sharegpt),
-    "tokenised": Format(("input_ids",), _tokenised),
-    "prompt-completion": Format(("prompt", "completion"), _prompt_completion),
-    "alpaca": Format(("instruction", "output"), _alpaca),
-    "text": Format(("text",), _plain_text),
+    "messages": Format(
+        ("messages",),
+        _messages,
+        "`messages`: turns of `role` and `content`",
+        "what the assistant says, rendered by the model's chat template",
+    ),
+    "sharegpt": Format(
+        ("conversations",),
+        _sharegpt,
+        "`conversations`: turns of `from` and `value`",
+        "the same; `human` is the user, `gpt` the assistant",
+    ),
+    "tokenised": Format(
+        ("input_ids",),
+        _tokenised,
+        "`input_ids`, optional `labels` (-100 is not learned)",
+        "what `labels` say, else all",
+    ),
+    "prompt-completion": Format(
+        ("prompt", "completion"), _prompt_completion, "`prompt`, `completion`", "the completion and its end"
+    ),
+    "alpaca": Format(
+        ("instruction", "output"),
+        _alpaca,
+        "`instruction`, `output`, optional `input`",
+        "the output and its end, after Stanford's prompt",
+    ),
+    "text": Format(("text",), _plain_text, "`text`", "all of it"),
 }
-"""Known formats by name, in the order in which they are looked for."""
+"""Known formats by name, in the order in which they are looked for; `docs/data.md` and the study file name the same."""

@@ -1,4 +1,4 @@
-"""The account of a study's data before the study: `python -m hpo_service.training.data.report` answers one request.
+"""The report on a study's data before the study: `python -m hpo_service.training.data.report` answers one request.
 
 It reads `{"data": ..., "model": ..., "cache": ...}` on standard input and writes `{"report": ...}` or
 `{"error": ...}` on standard output; what libraries print goes to standard error.

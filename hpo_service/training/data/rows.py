@@ -1,4 +1,4 @@
-"""The rows of a study: read, understood, split and tokenised, with an account of it."""
+"""The rows of a study: read, understood, split and tokenised, with a report on it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from hpo_service.domain.memory.micro_batches import DEFAULT_MICRO_BATCH
 from hpo_service.domain.study.data_report import DataReport, PartReport
 from hpo_service.domain.study.sections.data import DataSpec
+from hpo_service.domain.trial.facts import DataFacts
 from hpo_service.errors import DataError
 from hpo_service.training.data.formats import Example, read_examples
 from hpo_service.training.data.source import read_rows
@@ -32,7 +33,7 @@ class StudyRows:
     validation: TokenRows
     test: TokenRows
     report: DataReport
-    facts: dict[str, int | str]
+    facts: DataFacts
     largest_id: int
     longest: int
 
@@ -71,8 +72,8 @@ def prepare_rows(
         duplicates=split.duplicates,
         longest_row=_longest_row(split.parts, parts),
         padding_share=padding_share(parts["train"].rows.lengths),
-        parts={name: _account([part], split.groups.get(name)) for name, part in parts.items()},
-        whole=_account(list(parts.values()), sum(split.groups.values()) if split.groups else None),
+        parts={name: _part_report([part], split.groups.get(name)) for name, part in parts.items()},
+        whole=_part_report(list(parts.values()), sum(split.groups.values()) if split.groups else None),
         fingerprint=fingerprint(rows),
     )
     return study_rows(rows, report)
@@ -86,7 +87,7 @@ def study_rows(rows: list[TokenRows], report: DataReport) -> StudyRows:
         validation,
         test,
         report,
-        facts=report.facts(),
+        facts=DataFacts.of(report),
         largest_id=max(int(part.ids.max()) for part in rows),
         longest=max(int(part.lengths.max()) for part in rows),
     )
@@ -109,7 +110,7 @@ def padding_share(lengths: Bounds, batch: int = DEFAULT_MICRO_BATCH) -> float:
     return round(1 - int(lengths.sum()) / padded, 4)
 
 
-def _account(parts: list[Tokenised], groups: int | None) -> PartReport:
+def _part_report(parts: list[Tokenised], groups: int | None) -> PartReport:
     lengths = np.concatenate([part.lengths for part in parts])
     labels = [part.rows.labels for part in parts]
     p50, p90, p99 = (int(value) for value in np.percentile(lengths, (50, 90, 99), method="inverted_cdf"))

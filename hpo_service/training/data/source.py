@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpo_service.domain.study.sources import BUILTIN, looks_local
+from hpo_service.domain.study.sources import BUILTIN, BUILTIN_DATA, DataFile, looks_local
 from hpo_service.errors import DataError
 from hpo_service.training.builtin.corpus import docstring_pairs
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-STDLIB_DOCSTRINGS = "builtin:stdlib-docstrings"
+(STDLIB_DOCSTRINGS,) = BUILTIN_DATA
 
 
 @dataclass(frozen=True)
@@ -154,12 +154,12 @@ def _read_parquet(path: Path) -> Iterator[RawRow]:
 
 
 READERS: dict[str, Callable[[Path], Iterator[RawRow]]] = {
-    ".jsonl": _read_jsonl,
-    ".json": _read_json,
-    ".csv": _read_csv,
-    ".parquet": _read_parquet,
+    DataFile.JSONL: _read_jsonl,
+    DataFile.JSON: _read_json,
+    DataFile.CSV: _read_csv,
+    DataFile.PARQUET: _read_parquet,
 }
-"""How each kind of file is read, by its ending."""
+"""How each kind of file is read; plain endings find their row too."""
 
 
 def _numbered(origin: str, rows: Iterator[dict[str, Any]]) -> Iterator[RawRow]:

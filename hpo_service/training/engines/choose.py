@@ -11,7 +11,7 @@ from hpo_service.wire.child import Dispatcher
 
 @dataclass
 class Engines:
-    """The two engines of a process, on the same loaded."""
+    """The two engines of a process, on the same loaded models."""
 
     solo: SoloEngine
     packed: PackedEngine

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.model_facts import ModelFacts
 from hpo_service.domain.trial.outcome import Outcome
 from hpo_service.domain.trial.report import Report
@@ -93,7 +94,7 @@ class TrialLink:
     def stopped(
         self,
         value: float | None = None,
-        facts: Mapping[str, float | int | str] | None = None,
+        facts: RunFacts | None = None,
         checkpoint_failed: str = "",
     ) -> Outcome:
         """The outcome of a trial that obeyed the order to stop: of the kind and for the reason that was ordered.
@@ -108,7 +109,7 @@ class TrialLink:
             raise TrialError(f"trial {self.trial} ended as stopped, but nobody asked for it; please report this")
         reason = self._stop.reason + (f" (no checkpoint: {checkpoint_failed})" if checkpoint_failed else "")
         return Outcome(
-            kind=kind, reason=reason, value=self._last_value if value is None else value, facts=dict(facts or {})
+            kind=kind, reason=reason, value=self._last_value if value is None else value, facts=facts or RunFacts()
         )
 
     def receive(self, message: ToTrial) -> None:

@@ -121,7 +121,7 @@ class Passage:
 
         def forward_backward(pack: Pack, shares: Any) -> list[float]:
             self.sizes.append(len(shares))
-            self.rooms.append(pack.room)
+            self.rooms.append(pack.places)
             self.before(len(self.sizes), pack, shares)
             return plain(pack, shares)
 

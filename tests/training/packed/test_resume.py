@@ -26,11 +26,11 @@ def test_a_trial_that_was_released_goes_on_bit_for_bit(workshop, undisturbed):
     first = workshop.run({"it": dropping(workshop)}, decide=decide)
     assert first.outcome("it").kind is OutcomeKind.RELEASED
     second = workshop.run({"it": dropping(workshop)})
-    assert second.outcome("it").facts["resumed_at_step"] == first.outcome("it").facts["steps"] == 3
+    assert second.outcome("it").facts.training.resumed_at_step == first.outcome("it").facts.training.steps == 3
     assert (first.curve("it") + second.curve("it"), second.outcome("it").validation) == undisturbed
     tokens = Workshop(workshop.trainee, workshop.folder / "u").run({"it": dropping(workshop)}).outcome("it").facts
-    assert second.outcome("it").facts["tokens"] == tokens["tokens"]
-    assert "checkpoint_refused" not in second.outcome("it").facts
+    assert second.outcome("it").facts.training.tokens == tokens.training.tokens
+    assert "checkpoint_refused" not in second.outcome("it").facts.flat()
 
 
 def test_a_trial_whose_process_died_goes_on_bit_for_bit_from_its_checkpoint(workshop, passage, undisturbed):
@@ -44,8 +44,8 @@ def test_a_trial_whose_process_died_goes_on_bit_for_bit_from_its_checkpoint(work
         workshop.run({"it": dropping(workshop)})
     passage.before = lambda number, pack, shares: None
     crowd = workshop.run({"it": dropping(workshop)})
-    resumed_at = crowd.outcome("it").facts["resumed_at_step"]
-    assert 0 < resumed_at < crowd.outcome("it").facts["steps"]
+    resumed_at = crowd.outcome("it").facts.training.resumed_at_step
+    assert 0 < resumed_at < crowd.outcome("it").facts.training.steps
     assert crowd.curve("it") == undisturbed[0][-len(crowd.curve("it")) :]
     assert crowd.outcome("it").validation == undisturbed[1]
 
@@ -77,6 +77,6 @@ def test_a_checkpoint_is_refused_by_the_other_engine_which_starts_anew(workshop,
     first = workshop.run({"it": config}, slots=slots[engines[0]], decide=decide)
     assert first.outcome("it").kind is OutcomeKind.RELEASED
     second = workshop.run({"it": config}, slots=slots[engines[1]])
-    assert second.outcome("it").facts["checkpoint_refused"] == "the checkpoint belongs to another engine"
-    assert second.outcome("it").facts["resumed_at_step"] == 0
+    assert second.outcome("it").facts.warnings.checkpoint_refused == "the checkpoint belongs to another engine"
+    assert second.outcome("it").facts.training.resumed_at_step == 0
     assert [report.step for report in reports(second, "it")] == [1, 2]

@@ -10,6 +10,7 @@ import numpy as np
 
 from hpo_service.domain.study.search_space import ParameterValue
 from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.scores import Scores
 from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import StudyState, TrialState
@@ -103,7 +104,7 @@ def trial(
         "ended_at": started + seconds * steps / EVALUATIONS if ended else None,
         "origin_id": None,
         "adapter": None,
-        "facts": dict(FACTS) if complete else {},
+        "facts": RunFacts.of(FACTS) if complete else RunFacts(),
         "curve": reports,
     }
     return TrialView(**{**values, **more})

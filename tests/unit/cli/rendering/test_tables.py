@@ -12,6 +12,7 @@ from rich.console import Console, Group, RenderableType
 
 from hpo_service.cli.rendering.tables import studies_table, study_tables, verdict_table, worker_table
 from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.presentation.report.page import render
 from hpo_service.service.studies.reader import StudyList
 from hpo_service.service.workers import WorkerList
@@ -129,7 +130,7 @@ def test_workers_are_listed_with_the_time_of_their_last_sign_of_life_the_latest_
 
 def test_losses_are_shown_with_their_perplexity_and_task_metrics_with_their_means() -> None:
     view = story.confirm_stage()
-    scored = [replace(t, facts={"metric:rouge_l": 0.5 + 0.1 * (t.role == "winner")}) for t in view.trials]
+    scored = [replace(t, facts=RunFacts.of({"metric:rouge_l": 0.5 + 0.1 * (t.role == "winner")})) for t in view.trials]
     snapshot = story.snapshot(story.search_stage(), story.verify_stage(), story.with_trials(view, scored))
     evidence = story.found(snapshot)
     assert evidence.default is not None

@@ -11,6 +11,7 @@ from rich.console import Console, Group
 
 from hpo_service.cli.rendering.trial import trial_parts
 from hpo_service.cli.trial import place_of
+from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.stage import Stage
 from hpo_service.errors import UsageError
 from hpo_service.presentation.documents.trial import trial_document
@@ -30,7 +31,7 @@ def record(**changes):
         AttemptRow(1, trial.id, 1, 1, "w1", 1.0, 0.0, 2.0, "loss", "worker w1 fell silent", 2.0),
         AttemptRow(2, trial.id, 2, 2, "w2", 1.0, 3.0, None, None, "", None),
     ]
-    trial = replace(trial, curve=curve, attempt=2, facts=FACTS, **changes)
+    trial = replace(trial, curve=curve, attempt=2, facts=RunFacts.of(FACTS), **changes)
     return TrialRecord("quickstart", story.snapshot().spec, Stage.CONFIRM, trial, attempts, "verify #3")
 
 
@@ -70,7 +71,9 @@ def test_everything_about_a_trial_is_on_one_screen(tmp_path):
 
 def test_a_trial_that_waits_has_no_curve_and_no_facts():
     shown = record(value=None)
-    waiting = replace(shown, trial=replace(shown.trial, curve=[], facts={}, adapter=None), attempts=[], origin="")
+    waiting = replace(
+        shown, trial=replace(shown.trial, curve=[], facts=RunFacts(), adapter=None), attempts=[], origin=""
+    )
     screen = text(waiting)
     assert "curve" not in screen
     assert "facts" not in screen

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.stage import Stage
 from hpo_service.presentation.stage_summary import stage_summary
 from hpo_service.service.studies.data_consistency import mixed_rows
@@ -11,7 +12,7 @@ from tests.unit.presentation import story
 
 def with_fingerprints(view, *fingerprints):
     trials = [
-        replace(trial, facts={**trial.facts, "data_fingerprint": mark} if mark else {})
+        replace(trial, facts=RunFacts.of({**trial.facts.flat(), "data_fingerprint": mark} if mark else {}))
         for trial, mark in zip(view.trials, fingerprints, strict=True)
     ]
     return story.with_trials(view, trials)

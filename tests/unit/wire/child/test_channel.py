@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from hpo_service.domain.trial.config import TrialConfig
+from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.report import Report
 from hpo_service.domain.trial.stage import Stage
@@ -186,7 +187,7 @@ def reporting(link):
     for step in range(1, 4):
         report = Report(step=step, fraction=step / 10, value=1.0, metrics={"loss": 2.0, "odd": float("nan")})
         if link.report(report) is not None:
-            return link.stopped(value=1.0, facts={"steps": step})
+            return link.stopped(value=1.0, facts=RunFacts.of({"steps": step}))
     return DONE
 
 
@@ -204,7 +205,7 @@ def test_a_stop_that_answers_a_report_prunes_the_trial(supervisor):
     assert [message.type for message in messages] == ["started", "report", "report", "report", "finished"]
     outcome = messages[-1].outcome
     assert (outcome.kind, outcome.reason, outcome.value) == (OutcomeKind.PRUNED, "worse than half", 1.0)
-    assert outcome.facts == {"steps": 3}
+    assert outcome.facts.flat() == {"steps": 3}
 
 
 def test_a_stop_with_a_checkpoint_releases_the_trial(supervisor):
