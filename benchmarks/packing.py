@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import math
 import os
 import random
 import statistics
@@ -37,6 +38,7 @@ from hpo_service.bootstrap import Service
 from hpo_service.domain.study.sections.data import DataSpec, SplitSpec
 from hpo_service.domain.study.sections.model import ModelSpec
 from hpo_service.domain.study.sections.training import TrainingSpec
+from hpo_service.domain.trial.assignment import Assignment, Lease
 from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import TrialState
@@ -86,12 +88,27 @@ def configs(model: str, count: int, rows: int) -> list[TrialConfig]:
     return made
 
 
+def claimed(config: TrialConfig, number: int, slots: int) -> Assignment:
+    """A trial as a worker would hold it."""
+    return Assignment(
+        lease=Lease(trial_id=number, token=1),
+        study=config.study,
+        stage=config.stage,
+        number=number,
+        attempt=1,
+        config=config,
+        lease_seconds=math.inf,
+        hang_seconds=math.inf,
+        slots=slots,
+    )
+
+
 class Supervisor:
     """Stands for the pipe to a supervisor: admits every trial at once and answers every report with `continue`."""
 
     def __init__(self, trials: list[TrialConfig], folder: Path, slots: int) -> None:
         self._inbox: deque[Any] = deque(
-            Admit(trial=str(number), config=config, folder=str(folder / str(number)), slots=slots)
+            Admit(assignment=claimed(config, number, slots), folder=folder / str(number))
             for number, config in enumerate(trials)
         )
         self.tokens = 0.0

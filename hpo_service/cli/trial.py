@@ -28,16 +28,17 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show everything that is kept of one trial: parameters, curve, attempts, facts and files."""
-    from hpo_service.cli.console import console, print_json
-    from hpo_service.cli.trial_record import record_json, record_parts, trial_folders
+    from hpo_service.cli.rendering.console import console, print_json
+    from hpo_service.cli.rendering.trial import trial_parts
+    from hpo_service.presentation.documents.trial import trial_document
 
     service = open_service(storage, output)
-    record = service.record(name, *place_of(trial))
-    folders = trial_folders(service.settings.output, record)
+    record = service.reader.record(name, *place_of(trial))
+    folders = record.folders(service.settings.output)
     if as_json:
-        print_json(record_json(record, folders))
+        print_json(trial_document(record, folders))
         return
-    for part in record_parts(record, folders):
+    for part in trial_parts(record, folders):
         console().print(part)
 
 

@@ -43,16 +43,13 @@ def list_gpus() -> list[Gpu]:
     return visible(parse_gpus(listing.stdout), os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
-def too_few_gpus(needed: int, found: int) -> HpoServiceError:
-    """The error of a machine, or a worker, that has fewer GPUs than one trial needs."""
-    return HpoServiceError(
-        f"execution.gpus_per_trial is {needed}, but only {_count(found)} can be used here: lower it, "
-        "or start where CUDA_VISIBLE_DEVICES and nvidia-smi show as many"
-    )
-
-
-def _count(gpus: int) -> str:
-    return "1 GPU" if gpus == 1 else f"{gpus} GPUs"
+def gpu_sizes() -> tuple[float, ...]:
+    """Memory of this machine's GPUs in GB of 1e9 bytes, each size once; empty where none tells it."""
+    try:
+        found = {round(gpu.memory_mib * 2**20 / 1e9, 1) for gpu in list_gpus() if gpu.memory_mib}
+    except HpoServiceError:
+        return ()
+    return tuple(sorted(found))
 
 
 def parse_gpus(listing: str) -> list[Gpu]:

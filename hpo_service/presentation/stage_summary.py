@@ -11,7 +11,7 @@ from hpo_service.domain.study.search_space import CategoricalParameter, Paramete
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import TrialState
-from hpo_service.presentation.formatting import measured
+from hpo_service.presentation.formatting import configuration, measured
 from hpo_service.service.studies.data_consistency import mixed_rows
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
 
@@ -75,6 +75,13 @@ def stage_summary(snapshot: StudySnapshot, view: StageView) -> StageSummary:
         endings=_endings(view),
         warnings=_warnings(snapshot.spec, view),
     )
+
+
+def reasons(told: StageSummary, view: StageView) -> list[str]:
+    """Say line by line why the trials of a stage are what they are, what they scored, and who went on."""
+    lines = [f"{line.trial}: {line.text}" for line in (*told.planned, *told.stopped, *told.endings)]
+    lines += [f"#{trial.number}: {configuration(trial.metrics)}" for trial in view.trials if trial.metrics]
+    return [*lines, *([told.promoted] if told.promoted else []), *told.warnings]
 
 
 def model_of(spec: StudySpec, stage: Stage) -> str | None:

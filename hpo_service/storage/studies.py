@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 from pydantic import ValidationError
@@ -24,6 +26,9 @@ from hpo_service.storage.values import plain
 
 OPEN = "open"
 CLOSED = "closed"
+
+PARSED_STUDIES = 256
+"""Study files that are kept parsed: a worker asks for its studies' several times in each call to the queue."""
 
 _PAIRS = select(schema.study, schema.stage).join(schema.stage, schema.stage.c.study_id == schema.study.c.id)
 
@@ -49,7 +54,7 @@ class StudyRow:
             UnreadableStudyError: another version wrote it, in a way that this one does not understand.
         """
         try:
-            return StudySpec.model_validate(self.spec)
+            return _parsed(json.dumps(self.spec))
         except ValidationError as error:
             raise _unreadable(self.name, error) from error
 
@@ -219,18 +224,6 @@ class StudyStore:
         row = self._database.connection.execute(statement.returning(schema.stage)).one_or_none()
         return None if row is None else _stage(row)
 
-    def lock_stage(self, stage_id: int) -> StageRow:
-        """Return the stage, held against others' changes until the transaction ends.
-
-        Raises:
-            NotFoundError: its study was deleted.
-        """
-        statement = select(schema.stage).where(schema.stage.c.id == stage_id).with_for_update(key_share=True)
-        row = self._database.connection.execute(statement).one_or_none()
-        if row is None:
-            raise _no_stage(stage_id)
-        return _stage(row)
-
     def limit_stage(self, stage_id: int, trials: int) -> None:
         """Lower the number of trials the stage may have; it is never raised."""
         self._database.connection.execute(
@@ -283,6 +276,12 @@ class StudyStore:
         )
         row = self._database.connection.execute(statement).one_or_none()
         return _present(None if row is None else _study(row), study_id)
+
+
+@lru_cache(maxsize=PARSED_STUDIES)
+def _parsed(document: str) -> StudySpec:
+    """The study file with this very text; it is frozen, so that all who ask may share it."""
+    return StudySpec.model_validate(json.loads(document))
 
 
 def _present(row: StudyRow | None, study_id: int) -> StudyRow:

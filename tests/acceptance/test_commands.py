@@ -210,10 +210,10 @@ def test_resuming_a_failed_study_queues_its_failed_trials_again(mine, service, c
         assert assignment is not None
         service.queue.finish(assignment.lease, Outcome(kind=OutcomeKind.ERROR, reason="no such row", retryable=False))
     assert service.stages.advance_all()
-    assert service.snapshot(mine).state is StudyState.FAILED
+    assert service.reader.snapshot(mine).state is StudyState.FAILED
 
     assert command("study", "resume", mine).out == "study mine is active\n"
-    search = service.snapshot(mine).current
+    search = service.reader.snapshot(mine).current
     assert [trial.state for trial in search.trials] == [TrialState.WAITING] * 3
     assert not service.stages.advance_all()
 
@@ -276,7 +276,7 @@ def test_a_stopped_trial_is_retried_and_a_waiting_one_is_stopped_at_once(mine, h
     service.queue.finish(held.lease, Outcome(kind=OutcomeKind.CANCELLED, reason="stopped"))
     again = command("trial", "retry", mine, "0")
     assert (again.status, again.out) == (0, "trial mine/search #0 waits to be taken up again\n")
-    assert service.snapshot(mine).current.trials[0].state is TrialState.WAITING
+    assert service.reader.snapshot(mine).current.trials[0].state is TrialState.WAITING
     taken = service.queue.claim("node-1-aa", mine)
     assert taken is not None
     service.queue.finish(taken.lease, Outcome(kind=OutcomeKind.RELEASED, reason="the node goes down"))

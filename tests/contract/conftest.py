@@ -11,6 +11,7 @@ from sqlalchemy import make_url
 
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.states import TrialState
 from hpo_service.search.studies import OptunaStudies
 from hpo_service.storage import migrations, schema
 from hpo_service.storage.database import Database
@@ -111,6 +112,17 @@ class World:
     def claim(self, worker: str = "w2", lease: float = LEASE) -> TrialRow | None:
         with self.db.transaction():
             return self.trials.claim_waiting(self.stage.id, worker, lease)
+
+    def counts(self) -> dict[TrialState, int]:
+        """Return how many trials of the stage are in each state; every state is there. Inside a transaction."""
+        states = [row.state for row in self.trials.list(self.study.id, self.stage.id)]
+        return {state: states.count(state) for state in TrialState}
+
+    def lock_stage(self) -> StageRow:
+        """Return the stage, held against others' changes until the transaction ends."""
+        held = schema.stage.select().where(schema.stage.c.id == self.stage.id).with_for_update(key_share=True)
+        self.db.connection.execute(held)
+        return self.studies.of_stage(self.stage.id)[1]
 
     def get(self, trial_id: int) -> TrialRow:
         with self.db.transaction():

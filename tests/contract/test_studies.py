@@ -139,9 +139,9 @@ class TestStages:
     def test_a_closed_stage_offers_nothing_and_stays_closed(self, world):
         with world.db.transaction():
             world.studies.close_stage(world.stage.id, "done")
-            closed = world.studies.lock_stage(world.stage.id)
+            _, closed = world.studies.of_stage(world.stage.id)
             world.studies.close_stage(world.stage.id, "done again")
-            again = world.studies.lock_stage(world.stage.id)
+            _, again = world.studies.of_stage(world.stage.id)
             assert world.studies.claimable() == []
         assert closed.closed
         assert not closed.open
@@ -152,7 +152,7 @@ class TestStages:
         with world.db.transaction():
             world.studies.limit_stage(world.stage.id, 7)
             world.studies.limit_stage(world.stage.id, 9)
-            assert world.studies.lock_stage(world.stage.id).trials == 7
+            assert world.studies.of_stage(world.stage.id)[1].trials == 7
 
     @pytest.mark.parametrize("state", list(StudyState))
     def test_only_active_studies_are_claimable(self, world, state):
@@ -161,12 +161,11 @@ class TestStages:
             found = [(study.name, stage.id) for study, stage in world.studies.claimable()]
         assert found == ([(world.study.name, world.stage.id)] if state is StudyState.ACTIVE else [])
 
-    @pytest.mark.parametrize("act", ["lock_stage", "of_stage"])
-    def test_the_stage_of_a_deleted_study_is_missed(self, world, act):
+    def test_the_stage_of_a_deleted_study_is_missed(self, world):
         with world.db.transaction():
             world.studies.delete(world.study.id)
         with pytest.raises(NotFoundError, match="deleted"), world.db.transaction():
-            getattr(world.studies, act)(world.stage.id)
+            world.studies.of_stage(world.stage.id)
 
 
 class TestWorkers:

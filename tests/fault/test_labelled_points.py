@@ -41,7 +41,7 @@ def test_a_worker_killed_there_leaves_nothing_behind(service, label, fleet_of):
     assert victim.wait(60) == -signal.SIGKILL
     fleet.start(1)
     assert fleet.wait(90)
-    snapshot = service.snapshot(study.name)
+    snapshot = service.reader.snapshot(study.name)
     assert snapshot.state is StudyState.FINISHED
     for stage in snapshot.stages:
         assert [t.number for t in stage.trials] == list(range(len(stage.trials)))

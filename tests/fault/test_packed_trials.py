@@ -66,7 +66,7 @@ def test_six_trials_share_one_device_and_have_the_values_they_have_alone(service
     fleet = fleet_of(service, spec.name)
     fleet.start(1)
     assert fleet.wait(PATIENCE)
-    study = service.snapshot(spec.name)
+    study = service.reader.snapshot(spec.name)
     assert study.state is StudyState.FINISHED
     trials = study.stages[0].trials
     assert [(trial.state, trial.attempt) for trial in trials] == [(TrialState.COMPLETE, 1)] * TRIALS
@@ -75,7 +75,7 @@ def test_six_trials_share_one_device_and_have_the_values_they_have_alone(service
     told = (fleet.output / "workers.log").read_text()
     assert told.count("up to 4 trials at once: the study asks for 4") == 1
     with service.db.transaction():
-        shares = [attempt.devices for trial in trials for attempt in service.trial_rows.attempts(trial.id)]
+        shares = [attempt.devices for trial in trials for attempt in service.trial_rows.attempts.of(trial.id)]
     # nobody knew of others when the first was claimed
     assert sorted(shares) == [0.25] * (TRIALS - 1) + [1.0]
 

@@ -56,7 +56,7 @@ def spec_named(tmp_path):
 
 
 def trial_of(service: Service, study: str) -> TrialView | None:
-    return next(iter(service.snapshot(study).stages[0].trials), None)
+    return next(iter(service.reader.snapshot(study).stages[0].trials), None)
 
 
 def kill_like_a_machine(worker: psutil.Process) -> None:
@@ -106,7 +106,9 @@ def test_a_trial_killed_in_mid_epoch_ends_with_exactly_the_loss_of_an_undisturbe
     killed, undisturbed = trial_of(service, "killed"), trial_of(service, "undisturbed")
     assert killed is not None
     assert undisturbed is not None
-    assert service.snapshot("killed").state is service.snapshot("undisturbed").state is StudyState.FINISHED
+    assert (
+        service.reader.snapshot("killed").state is service.reader.snapshot("undisturbed").state is StudyState.FINISHED
+    )
     assert (killed.state, killed.attempt, killed.errors, killed.losses) == (TrialState.COMPLETE, 3, 1, 1)
     assert (undisturbed.state, undisturbed.attempt) == (TrialState.COMPLETE, 1)
     steps, resumed_at = undisturbed.facts.training.steps, killed.facts.training.resumed_at_step

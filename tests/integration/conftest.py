@@ -75,12 +75,12 @@ class Bench:
             return self.service.trial_rows.get(assignment.lease.trial_id)
 
     def trials(self, stage: Stage = Stage.SEARCH, study: str = "s") -> list[Any]:
-        view = self.service.snapshot(study).stage(stage)
+        view = self.service.reader.snapshot(study).stage(stage)
         assert view is not None
         return view.trials
 
     def state(self, study: str = "s") -> StudyState:
-        return self.service.snapshot(study).state
+        return self.service.reader.snapshot(study).state
 
     def drain_queue(self, value: Callable[[Assignment], float] = lambda a: float(a.number)) -> int:
         """Claim and complete everything there is, with one evaluation each; return how many."""

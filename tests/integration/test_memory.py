@@ -13,7 +13,7 @@ GPU = {"device": "NVIDIA H100", "memory_estimate_gb": 10.0}
 
 
 def constraints(bench: Any) -> list[dict[str, float]]:
-    trials = bench.service.optuna._read("s/search")
+    trials = bench.service.policy.trials("s/search")
     return [trial.constraints for trial in trials]
 
 

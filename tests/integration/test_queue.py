@@ -201,7 +201,7 @@ def test_a_device_hour_budget_stops_admitting_in_time(bench):
     bench.complete(assignment)
     assert bench.claim() is None
     assert bench.service.stages.advance_all() is True
-    assert "device hours" in bench.service.snapshot("s").stages[0].reason
+    assert "device hours" in bench.service.reader.snapshot("s").stages[0].reason
 
 
 def test_a_paused_study_gives_its_trials_back_and_hands_out_none(bench):
@@ -327,7 +327,7 @@ def test_trials_that_share_a_device_share_its_time(bench):
     bench.create()
     assignment = bench.service.queue.claim("w1", together=4)
     with bench.service.db.transaction():
-        [attempt] = bench.service.trial_rows.attempts(assignment.lease.trial_id)
+        [attempt] = bench.service.trial_rows.attempts.of(assignment.lease.trial_id)
     assert attempt.devices == 0.25
 
 
@@ -335,7 +335,7 @@ def test_a_trial_on_several_devices_uses_the_time_of_all(bench):
     bench.create(execution={"gpus_per_trial": 4})
     assignment = bench.must_claim()
     with bench.service.db.transaction():
-        [attempt] = bench.service.trial_rows.attempts(assignment.lease.trial_id)
+        [attempt] = bench.service.trial_rows.attempts.of(assignment.lease.trial_id)
     assert (attempt.devices, assignment.gpus) == (4.0, 4)
 
 
@@ -363,9 +363,9 @@ def test_a_worker_is_listed_with_its_devices(bench, tmp_path, monkeypatch, given
 def test_a_worker_started_for_a_study_that_needs_more_gpus_says_so(bench):
     bench.create(execution={"gpus_per_trial": 2})
     for enough in (None, 2, 3):
-        bench.service.require("s", enough)
+        bench.service.checks.require("s", enough)
     with pytest.raises(HpoServiceError, match="gpus_per_trial is 2, but only 1 GPU can be used here"):
-        bench.service.require("s", 1)
+        bench.service.checks.require("s", 1)
 
 
 def test_text_that_no_database_takes_is_written_out(bench):

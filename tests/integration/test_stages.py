@@ -19,7 +19,7 @@ def test_a_study_goes_through_all_three_stages(bench, trained):
     bench.create(**trained)
     bench.service.queue.describe("s", trained.facts)
     assert bench.drain_queue(loss_of) == 4 + 9 + 4
-    snapshot = bench.service.snapshot("s")
+    snapshot = bench.service.reader.snapshot("s")
     assert snapshot.state is StudyState.FINISHED
     assert [view.stage for view in snapshot.stages] == [Stage.SEARCH, Stage.VERIFY, Stage.CONFIRM]
     assert all(view.reason for view in snapshot.stages)
@@ -72,7 +72,7 @@ def test_a_study_whose_first_trials_all_fail_gives_up_with_their_reason(bench):
     for _ in range(3):
         bench.end(bench.must_claim(), OutcomeKind.ERROR, retryable=False)
     bench.service.stages.advance_all()
-    snapshot = bench.service.snapshot("s")
+    snapshot = bench.service.reader.snapshot("s")
     assert snapshot.state is StudyState.FAILED
     assert "3 trials failed and none succeeded" in snapshot.reason
     assert bench.claim() is None
@@ -83,7 +83,7 @@ def test_a_study_without_a_complete_trial_fails_with_the_stage_it_could_not_open
     while (assignment := bench.claim()) is not None:
         bench.end(assignment, OutcomeKind.PRUNED, value=1.0)
     bench.service.stages.advance_all()
-    snapshot = bench.service.snapshot("s")
+    snapshot = bench.service.reader.snapshot("s")
     assert snapshot.state is StudyState.FAILED
     assert "verify cannot start" in snapshot.reason
 
@@ -106,7 +106,7 @@ def test_a_study_with_running_trials_is_not_deleted(bench):
     bench.complete(assignment)
     bench.service.studies.delete("s")
     with pytest.raises(NotFoundError):
-        bench.service.snapshot("s")
+        bench.service.reader.snapshot("s")
     assert bench.create().state is StudyState.ACTIVE
 
 

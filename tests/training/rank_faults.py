@@ -20,7 +20,7 @@ def add_faults() -> None:
     trial = [""]
 
     def named_run(engine, link):
-        trial[0] = link.trial
+        trial[0] = link.assignment.study
         # the processes are shared by tests, also after a trial that wants them replaced
         return run(engine, link).model_copy(update={"restart": False})
 

@@ -33,8 +33,8 @@ from hpo_service.training.data.tokens import IGNORED, TokenRow
 from hpo_service.training.engines.solo import SoloEngine
 from hpo_service.training.models.base import BaseKey, load_base
 from hpo_service.training.run.loaded_models import LoadedModels
-from hpo_service.wire.messages import Stop
 from tests.training.tiny import byte_tokenizer
+from tests.trials import stop
 
 SHAPE = {"vocab_size": 259, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 TOKENS = {"pad_token_id": 2, "bos_token_id": 0, "eos_token_id": 1}
@@ -160,7 +160,7 @@ def test_packed_rows_give_the_same_losses_as_unpacked_ones(trainee, request, fam
     assert "packing_saved_share" not in plain.facts.flat()
 
 
-RELEASE = Stop(trial="t", reason="the node is needed", checkpoint=True)
+RELEASE = stop("release", "the node is needed")
 
 
 @pytest.mark.parametrize(

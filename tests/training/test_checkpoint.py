@@ -13,9 +13,9 @@ from hpo_service.training.run import checkpoint as module
 from hpo_service.training.run.checkpoint import CheckpointStore, Identity, replace_folder
 from hpo_service.training.run.loaded_models import LoadedModels
 from hpo_service.training.run.monitor import Monitor
-from hpo_service.wire.messages import Stop
+from tests.trials import stop
 
-RELEASE = Stop(trial="t", reason="the node is needed", checkpoint=True)
+RELEASE = stop("release", "the node is needed")
 
 
 def curve(trainee):

@@ -16,8 +16,8 @@ from hpo_service.training.data.tokens import IGNORED, TokenRow, tokenise
 from hpo_service.training.run.task_metrics import evenly_spaced
 from hpo_service.training.scoring import generation
 from hpo_service.training.scoring.generation import Question, end_ids, generate, question_of
-from hpo_service.wire.messages import Stop
 from tests.training.tiny import CHAT_TEMPLATE, byte_tokenizer, pairs, write_rows
+from tests.trials import stop
 
 PROMPTS = [[0, 40, 41, 42], [0, 50], [0, 60, 61], [0, *range(70, 90)], [0, 33]]
 
@@ -179,7 +179,7 @@ def test_plain_text_has_nothing_to_answer(trainee, tmp_path):
 
 def test_a_cancelled_trial_does_not_answer_on(trainee, monkeypatch):
     def ask(job, model, prompts):
-        job.link.take(Stop(trial="t", reason="a person said so"))
+        job.link.receive(stop("cancel", "a person said so"))
         return plain(job, model, prompts)
 
     from hpo_service.training.engines import solo

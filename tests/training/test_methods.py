@@ -39,11 +39,11 @@ from hpo_service.training.models.base import BaseKey, load_base
 from hpo_service.training.run.loaded_models import LoadedModels
 from hpo_service.training.run.schedules import SCHEDULES, own_schedule
 from hpo_service.training.run.steps import StepPlan
-from hpo_service.wire.messages import Stop
 from tests.training.test_solo import plain_loss, plain_rows
 from tests.training.tiny import Trainee, byte_tokenizer, pairs, save_tiny_llama, write_rows
+from tests.trials import stop
 
-RELEASE = Stop(trial="t", reason="the node is needed", checkpoint=True)
+RELEASE = stop("release", "the node is needed")
 SCRATCH = {"method": "scratch", "scratch_width": 32, "scratch_layers": 1, "scratch_heads": 2}
 BYTES = "builtin:bytes"
 

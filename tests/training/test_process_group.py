@@ -21,9 +21,10 @@ from hpo_service.training.distributed.process_group import BUCKET, Failure, Peer
 from hpo_service.training.engines.data_parallel import ELSEWHERE, SUPERVISED, RankCollator, rank_seed
 from hpo_service.training.run.steps import StepPlan
 from hpo_service.wire.child import Stopped
-from hpo_service.wire.messages import Admit, Continue, Stop
+from hpo_service.wire.messages import Continue
 from hpo_service.worker.child import LAUNCHER, Child
 from tests.training.tiny import pairs, write_rows
+from tests.trials import admit, full_name, stop
 
 RANKS = 2
 SECONDS = 180.0
@@ -39,7 +40,7 @@ class Trainer:
         self.child = Child(command, folder / "child.log", {"OMP_NUM_THREADS": "1"})
 
     def admit(self, trial, config, folder):
-        self.child.send(Admit(trial=trial, config=config, folder=str(folder)))
+        self.child.send(admit(config, folder, trial))
 
     def hear(self, seconds=SECONDS):
         """The next message that is no heartbeat."""
@@ -130,12 +131,12 @@ def test_a_base_in_shares_gives_the_same_numbers(trainer, trainee, tmp_path):
 
 
 def test_a_prune_decision_ends_both_ranks_at_once_and_the_next_trial_runs(trainer, trainee, tmp_path):
-    stop = Stop(trial="pruned", reason="worse than the better half")
+    order = stop("prune", "worse than the better half", full_name("pruned"))
     trainer.admit("pruned", trainee.config(epochs=50), tmp_path / "pruned")
     assert trainer.hear().type == "started"
     trainer.hear()
     began = time.monotonic()
-    trainer.child.send(stop)
+    trainer.child.send(order)
     outcome = trainer.hear().outcome
     assert (outcome.kind, outcome.reason) == (OutcomeKind.PRUNED, "worse than the better half")
     trainer.admit("next", trainee.config(), tmp_path / "next")
@@ -150,7 +151,7 @@ def test_an_order_to_save_and_leave_is_resumed_with_the_very_same_numbers(traine
     trainer.admit("whole", config, tmp_path / "whole")
     whole = trainer.until_end()
     trainer.admit("part", config, tmp_path / "part")
-    save = Stop(trial="part", reason="the node is needed", checkpoint=True)
+    save = stop("release", "the node is needed", full_name("part"))
     first = trainer.until_end(lambda report: save if report.step == 2 else None)
     assert first[-1].outcome.kind is OutcomeKind.RELEASED
     trainer.admit("part", config, tmp_path / "part")
@@ -308,14 +309,14 @@ def test_a_process_that_follows_goes_on_after_a_fault_and_ends_where_it_cannot_o
     ran = []
 
     def run(link):
-        ran.append(link.trial)
+        ran.append(link.assignment.study)
         link.touch(0.5)
         with link.busy("work"):
             link.started()
-        raise endings[link.trial]
+        raise endings[link.assignment.study]
 
     def follow_orders(*trials):
-        orders = [Admit(trial=trial, config=trainee.config(), folder="f") for trial in trials]
+        orders = [admit(trainee.config(), "f", trial) for trial in trials]
         home = ProcessGroup(1, 2)
         home._gather = lambda message, group: [orders.pop(0) if orders else None, message]
         return follow(home, run)

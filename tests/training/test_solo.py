@@ -19,8 +19,8 @@ from hpo_service.training.engines.solo import SoloEngine
 from hpo_service.training.engines.trainer import token_loss
 from hpo_service.training.models.base import load_base
 from hpo_service.training.run.loaded_models import LoadedModels
-from hpo_service.wire.messages import Stop
 from tests.training.tiny import byte_tokenizer, save_tiny_llama, write_rows
+from tests.trials import stop
 
 
 def plain_rows(llama, source, part):
@@ -205,8 +205,8 @@ def test_a_kept_adapter_gives_the_reported_test_loss_in_plain_peft(trainee, chan
 
 
 def test_a_stop_that_answers_a_report_prunes(trainee):
-    stop = Stop(trial="t", reason="worse than the better half")
-    outcome = trainee.run(trainee.config(), decide=lambda report: stop if report.step == 2 else None)
+    order = stop("prune", "worse than the better half")
+    outcome = trainee.run(trainee.config(), decide=lambda report: order if report.step == 2 else None)
     assert (outcome.kind, outcome.reason) == (OutcomeKind.PRUNED, "worse than the better half")
     assert outcome.value == trainee.reports[-1].value
     assert len(trainee.reports) == 2
@@ -214,14 +214,14 @@ def test_a_stop_that_answers_a_report_prunes(trainee):
 
 
 def test_a_stop_between_reports_cancels_at_once(trainee):
-    outcome = trainee.run(trainee.config(), at_progress=(0.3, Stop(trial="t", reason="a person said so")))
+    outcome = trainee.run(trainee.config(), at_progress=(0.3, stop("cancel", "a person said so")))
     assert (outcome.kind, outcome.reason) == (OutcomeKind.CANCELLED, "a person said so")
     assert len(trainee.reports) == 1
 
 
 def test_a_stop_within_a_long_accumulation_does_not_wait_for_its_end(trainee):
     config = trainee.config(effective_batch=64, micro_batch=1)
-    outcome = trainee.run(config, at_progress=(0.0, Stop(trial="t", reason="a person said so")))
+    outcome = trainee.run(config, at_progress=(0.0, stop("cancel", "a person said so")))
     assert outcome.kind is OutcomeKind.CANCELLED
     assert trainee.reports == []
 
@@ -257,7 +257,9 @@ def test_a_learning_rate_that_explodes_prunes(trainee):
 
 
 def test_started_describes_models_that_are_not_loaded_too(trainee):
-    trainee.run(trainee.config(), describe=[trainee.llama, "builtin:llama-small"])
+    config = trainee.config()
+    target = config.model.model_copy(update={"target": "builtin:llama-small"})
+    trainee.run(config.model_copy(update={"model": target}))
     models = trainee.started.models
     assert models[trainee.llama].hidden_size == 32
     assert models[trainee.llama].fingerprint

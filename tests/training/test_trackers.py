@@ -12,14 +12,14 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from hpo_service.domain.study.sections.tracking import TRACKER_PACKAGES, TrackingSpec
+from hpo_service.domain.trial.endings import SAID
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.report import Report
 from hpo_service.errors import DataError
 from hpo_service.training.tracking import trackers
-from hpo_service.training.tracking.mlflow import MLFLOW_STATUS
 from hpo_service.training.tracking.tracker import open_tracker
 from hpo_service.training.tracking.trackers import Trackers, scrubbed
-from hpo_service.wire.messages import Stop
+from tests.trials import stop
 
 END = Outcome(kind=OutcomeKind.COMPLETE, reason="done", value=1.5, facts={"tokens": 7, "device": "cpu"})
 
@@ -84,7 +84,7 @@ def test_what_a_study_file_may_name_is_what_there_is():
         assert all(callable(getattr(open_tracker(name), act)) for act in ("start", "log", "end"))
     known = TrackingSpec.model_json_schema()["properties"]["trackers"]["items"]["enum"]
     assert known == list(TRACKER_PACKAGES) == ["tensorboard", "wandb", "mlflow"]
-    assert MLFLOW_STATUS.keys() == set(OutcomeKind)
+    assert {SAID[kind].tracked for kind in OutcomeKind} <= {"FINISHED", "FAILED", "KILLED"}
 
 
 def test_a_run_in_tensorboard_has_the_curve_and_the_end(trainee):
@@ -118,7 +118,7 @@ def test_a_run_in_wandb_is_opened_fed_and_finished(trainee, wandb):
 
 
 def test_a_run_in_mlflow_is_opened_fed_and_terminated(trainee, mlflow):
-    trainee.run(tracking(trainee, "mlflow"), decide=lambda report: Stop(trial="t", reason="worse"))
+    trainee.run(tracking(trainee, "mlflow"), decide=lambda report: stop("prune", "worse"))
     assert mlflow.named("experiment") == [(("study",), {})]
     ((given, named),) = mlflow.named("run")
     assert (given, named["tags"]) == (("42",), {"group": "study/search"})
@@ -175,8 +175,8 @@ def test_a_trial_that_fails_or_is_stopped_is_told_as_such(trainee, wandb):
         trainee.run(tracking(trainee, "wandb", data={"source": "/nowhere/rows.jsonl"}))
     assert wandb.named("summary")[-1][0][0]["outcome"] == "error"
     assert wandb[-1] == ("finish", (), {"exit_code": 1})
-    stop = Stop(trial="t", reason="a person said so")
-    trainee.run(tracking(trainee, "wandb", effective_batch=64, micro_batch=1), "stopped", at_progress=(0.0, stop))
+    order = stop("cancel", "a person said so")
+    trainee.run(tracking(trainee, "wandb", effective_batch=64, micro_batch=1), "stopped", at_progress=(0.0, order))
     assert wandb.named("summary")[-1][0][0] == {"outcome": "cancelled", "reason": "a person said so"}
 
 

@@ -33,5 +33,10 @@ class Assignment(Record):
 
     @property
     def key(self) -> str:
-        """Name of the trial in messages and folders, e.g. `search-0007`."""
-        return f"{self.stage.value}-{self.number:04d}"
+        """Name of the trial within its study, and of its folder, e.g. `search-0007`."""
+        return f"{self.stage}-{self.number:04d}"
+
+    @property
+    def name(self) -> str:
+        """Name of the attempt in messages, unique among everything one child may hold, e.g. `mine/search-0007/2`."""
+        return f"{self.study}/{self.key}/{self.attempt}"

@@ -39,3 +39,9 @@ class TrialConfig(Record):
     tracking: TrackingSpec | None = Field(default=None, description="Trackers to report to.")
     sharding: Literal["none", "fsdp"] = "none"
     memory_correction: float = Field(default=1.0, gt=0, description="Measured memory over estimate, so far.")
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the study's models, base first; none where an objective of the user's own runs."""
+        names = [self.model.base, self.model.target] if self.model is not None else []
+        return [name for name in names if name]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from enum import StrEnum
 
 from pydantic import Field
 
@@ -11,17 +10,9 @@ from hpo_service.domain.trial.facts import FlatFacts, RunFacts
 from hpo_service.domain.trial.reason import Reason
 from hpo_service.domain.trial.record import Record
 from hpo_service.domain.trial.scores import Scores
+from hpo_service.domain.trial.states import OutcomeKind
 
-
-class OutcomeKind(StrEnum):
-    """How an attempt ended, as its holder saw it."""
-
-    COMPLETE = "complete"
-    PRUNED = "pruned"
-    INFEASIBLE = "infeasible"
-    ERROR = "error"
-    RELEASED = "released"
-    CANCELLED = "cancelled"
+__all__ = ["Outcome", "OutcomeKind"]
 
 
 class Outcome(Record):
@@ -36,6 +27,12 @@ class Outcome(Record):
     retryable: bool = Field(default=True, description="False where another attempt can only fail the same way.")
     restart: bool = Field(default=False, description="The child must be replaced before it takes another trial.")
     facts: FlatFacts = Field(default_factory=RunFacts, description="Seconds, tokens, memory, versions.")
+
+    @property
+    def counts_as(self) -> OutcomeKind:
+        """Its kind; one that says complete but has no finite value counts as pruned."""
+        valueless = self.value is None or not math.isfinite(self.value)
+        return OutcomeKind.PRUNED if self.kind is OutcomeKind.COMPLETE and valueless else self.kind
 
     @property
     def shared_seconds(self) -> float | None:

@@ -13,7 +13,7 @@ from hpo_service.errors import UsageError
 from hpo_service.presentation.perplexity import perplexity
 from hpo_service.service.studies.evidence import LoadScores
 from hpo_service.service.studies.snapshot import StudySnapshot, TrialView
-from hpo_service.storage.trials import AttemptRow
+from hpo_service.storage.attempts import AttemptRow
 
 Kind = Literal["parquet", "csv"]
 Record = dict[str, Any]

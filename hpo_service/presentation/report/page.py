@@ -6,7 +6,6 @@ import importlib.metadata
 import os
 import platform
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from hpo_service.presentation.formatting import (
     device_time,
     duration,
     measured,
+    moment,
     number,
     perplexed,
     short_name,
@@ -85,11 +85,6 @@ def render(snapshot: StudySnapshot, evidence: Evidence) -> str:
         study_file=study_text(snapshot.spec),
         no_adapter=missing_adapter(snapshot, evidence),
     )
-
-
-def moment(seconds: float) -> str:
-    """Write a time of the database's clock as UTC."""
-    return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def parameter_values(spec: StudySpec, evidence: Evidence) -> list[tuple[str, Any, Any]]:

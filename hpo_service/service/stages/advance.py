@@ -10,9 +10,9 @@ from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.failpoint import reach
-from hpo_service.search.studies import OptunaStudies
 from hpo_service.service.stages.planning import Plan, Planned, plan_confirm, plan_verify
 from hpo_service.service.trials.budget import admission
+from hpo_service.service.trials.ledger import TrialLedger
 from hpo_service.service.unreadable import Unreadable
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StageRow, StudyRow, StudyStore
@@ -29,14 +29,14 @@ class Stages:
     db: Database
     studies: StudyStore
     trials: TrialStore
-    optuna: OptunaStudies
+    ledger: TrialLedger
     unreadable: Unreadable = field(default_factory=Unreadable)
 
     def open_search(self, study: StudyRow) -> None:
         """Open the first stage of a new study; call it in the transaction that creates the study."""
         spec = study.specification()
         name = f"{spec.name}/{Stage.SEARCH}"
-        self.optuna.create(name, spec.search.direction)
+        self.ledger.open_study(name, spec.search.direction)
         self.studies.open_stage(
             study.id,
             Stage.SEARCH,
@@ -94,7 +94,7 @@ class Stages:
         failed = [row for row in rows if row.state is TrialState.FAILED]
         if len(failed) < HOPELESS or any(row.state in (TrialState.COMPLETE, TrialState.PRUNED) for row in rows):
             return False
-        broken = {attempt.worker_id for row in failed for attempt in self.trials.attempts(row.id)}
+        broken = {attempt.worker_id for row in failed for attempt in self.trials.attempts.of(row.id)}
         if any(row.state is TrialState.RUNNING and row.worker_id not in broken for row in rows):
             # A worker that has not failed yet is at work: it may be the others whose machine is set up wrongly.
             return False
@@ -122,7 +122,7 @@ class Stages:
 
     def _open(self, study: StudyRow, spec: StudySpec, plan: Plan) -> None:
         name = f"{spec.name}/{plan.stage}"
-        self.optuna.create(name, spec.search.direction)
+        self.ledger.open_study(name, spec.search.direction)
         stage = self.studies.open_stage(
             study.id,
             plan.stage,

@@ -11,9 +11,9 @@ from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import StudyState, TrialState
-from hpo_service.storage.database import Database
+from hpo_service.storage.reports import ReportRow
 from hpo_service.storage.studies import StageRow, StudyStore
-from hpo_service.storage.trials import ReportRow, TrialRow, TrialStore
+from hpo_service.storage.trials import TrialRow, TrialStore
 
 
 @dataclass(frozen=True)
@@ -103,29 +103,27 @@ class StudySnapshot:
         return next((view for view in self.stages if view.stage is stage), None)
 
 
-def take_snapshot(db: Database, studies: StudyStore, trials: TrialStore, name: str) -> StudySnapshot:
-    """Read a study in one transaction.
+def take_snapshot(now: float, studies: StudyStore, trials: TrialStore, name: str) -> StudySnapshot:
+    """Read a study; belongs inside a transaction, at whose time `now` it is.
 
     Raises:
         NotFoundError: there is no study of this name.
         UnreadableStudyError: another version made it, in a way that this one does not understand.
     """
-    with db.transaction():
-        study = studies.get(name)
-        curves: dict[int, list[ReportRow]] = {}
-        for report in trials.curves(study.id):
-            curves.setdefault(report.trial_id, []).append(report)
-        rows = trials.list(study.id)
-        stages = [_stage_view(stage, rows, curves) for stage in studies.stages(study.id)]
-        return StudySnapshot(
-            name=study.name,
-            state=study.state,
-            reason=study.reason or "",
-            spec=study.specification(),
-            stages=stages,
-            now=db.clock(),
-            created_at=study.created_at,
-        )
+    study = studies.get(name)
+    curves: dict[int, list[ReportRow]] = {}
+    for report in trials.reports.in_study(study.id):
+        curves.setdefault(report.trial_id, []).append(report)
+    rows = trials.list(study.id)
+    return StudySnapshot(
+        name=study.name,
+        state=study.state,
+        reason=study.reason or "",
+        spec=study.specification(),
+        stages=[_stage_view(stage, rows, curves) for stage in studies.stages(study.id)],
+        now=now,
+        created_at=study.created_at,
+    )
 
 
 def _stage_view(stage: StageRow, rows: Sequence[TrialRow], curves: dict[int, list[ReportRow]]) -> StageView:

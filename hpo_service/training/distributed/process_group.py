@@ -21,7 +21,7 @@ import torch.distributed as dist
 from hpo_service.domain.memory.fit import LEAST_OVER_GB
 from hpo_service.errors import DoesNotFitError, TrialError
 from hpo_service.training.device.faults import is_fatal, is_out_of_memory
-from hpo_service.wire.child import Stopped, may_go_better, reason_of
+from hpo_service.wire.child import Stopped, is_retryable, reason_of
 from hpo_service.wire.messages import Admit
 
 # Seconds that ranks wait for each other within a trial; a hang is noticed earlier, by the supervisor's hang_seconds.
@@ -57,7 +57,7 @@ class Failure:
             kind = "fit"
         elif is_out_of_memory(error):
             kind = "memory"
-        return cls(kind, reason_of(error), may_go_better(error), is_fatal(error))
+        return cls(kind, reason_of(error), is_retryable(error), is_fatal(error))
 
     def error(self, rank: int, size: int) -> BaseException:
         """The exception that this failure of a rank is on the other ranks."""

@@ -28,5 +28,5 @@ class Engines:
             return
         if reason:
             # others would only wait beside it
-            dispatcher.offer(1, reason)
-        dispatcher.attend(dispatcher.take(), self.solo.run)
+            dispatcher.announce_capacity(1, reason)
+        dispatcher.run(dispatcher.take_next(), self.solo.run)

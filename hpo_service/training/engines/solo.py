@@ -38,7 +38,6 @@ from hpo_service.training.run.task_metrics import write_answers
 from hpo_service.training.scoring.evaluation import affordable_tokens, evaluate, inner_model
 from hpo_service.training.tracking.trackers import Trackers, tracked
 from hpo_service.wire.child import Stopped, TrialLink
-from hpo_service.wire.messages import Admit
 
 
 @dataclass
@@ -71,7 +70,7 @@ class SoloEngine:
     def _run(self, link: TrialLink) -> Outcome:
         began = self.clock()
         if self.ranks.leads:
-            self.ranks.announce(Admit(trial=link.trial, config=link.config, folder=str(link.folder)))
+            self.ranks.announce(link.admit)
         pressure = MemoryPressure()
         try:
             outcome = self._persist(link, pressure)
@@ -203,7 +202,7 @@ def _score(job: Job, model: PreTrainedModel | PeftModel, ranks: ProcessGroup, ro
 
 
 def _save_adapter(job: Job, save: SaveWeights) -> str:
-    target = job.link.folder / "adapter"
+    target = job.link.folder.adapter
     with job.link.busy("saving the adapter"):
         replace_folder(target, save)
     return str(target)

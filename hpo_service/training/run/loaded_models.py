@@ -80,13 +80,13 @@ class LoadedModels:
             return self._rows.rows(spec, base.tokenizer, base.tokenizer_fingerprint, _progress(link))
 
     def describe(self, link: TrialLink, base: Base) -> dict[str, ModelFacts]:
-        """What is known of the base and of the models that the supervisor asks about."""
+        """What is known of the base and of the other models of its study."""
         self._described[base.key.name] = base.facts
-        for name in link.describe:
+        for name in link.config.models:
             if name not in self._described:
                 with link.busy(f"looking at {name}", LOADING_SECONDS):
                     self._described[name] = describe_model(name, base.key.trust_remote_code)
-        return {name: self._described[name] for name in {base.key.name, *link.describe}}
+        return {name: self._described[name] for name in {base.key.name, *link.config.models}}
 
     def release(self) -> None:
         """Forget the base and give its memory back."""

@@ -150,7 +150,7 @@ class Monitor:
         stop = self.link.stop()
         if stop is not None and self.early_end is None:
             self.early_end = EarlyEnd(None, stop.reason)
-        ordered = stop is not None and stop.checkpoint and self.early_end is not None and self.early_end.kind is None
+        ordered = stop is not None and stop.saves and self.early_end is not None and self.early_end.kind is None
         periodic = self.early_end is None and bool(self.plan.due(self.steps)) and self._affordable()
         if ordered or periodic:
             self._save()

@@ -24,7 +24,6 @@ from hpo_service.wire.child import Stopped
 Answer = Callable[[list[list[int]]], list[list[int]]]
 """Continues prompts with the model as it is now, all of them token ids."""
 
-SAMPLES = "answers.jsonl"
 """File in the attempt's folder with every prompt, reference and answer."""
 
 
@@ -52,7 +51,7 @@ def measure_task_metrics(job: Job, answer: Answer | None, clock: Callable[[], fl
             raise
         reason = f"no answers could be generated: {' '.join(str(error).split())}"
         return RunFacts(warnings=WarningFacts(metrics=reason))
-    warnings = _write(samples, job.link.folder / SAMPLES)
+    warnings = _write(samples, job.link.folder.answers)
     measured: dict[str, object] = {}
     for name in spec.metrics:
         try:

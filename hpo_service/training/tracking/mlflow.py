@@ -6,18 +6,10 @@ import os
 import re
 from collections.abc import Callable, Mapping
 
-from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
+from hpo_service.domain.trial.endings import SAID
+from hpo_service.domain.trial.outcome import Outcome
 from hpo_service.training.tracking.tracker import PATIENCE_SECONDS, TrackedRun, Tracker, figures
 
-MLFLOW_STATUS: dict[OutcomeKind, str] = {
-    OutcomeKind.COMPLETE: "FINISHED",
-    OutcomeKind.PRUNED: "FINISHED",
-    OutcomeKind.INFEASIBLE: "FAILED",
-    OutcomeKind.ERROR: "FAILED",
-    OutcomeKind.RELEASED: "KILLED",
-    OutcomeKind.CANCELLED: "KILLED",
-}
-"""What MLflow calls each end."""
 MLFLOW_LONGEST = 500
 
 
@@ -62,7 +54,7 @@ class MLflow:
             self._client.log_metric(self._run, _mlflow_name(f"final.{name}"), value)
         self._client.set_tag(self._run, "outcome", str(outcome.kind))
         self._client.set_tag(self._run, "reason", outcome.reason[:MLFLOW_LONGEST])
-        self._client.set_terminated(self._run, MLFLOW_STATUS[outcome.kind])
+        self._client.set_terminated(self._run, SAID[outcome.kind].tracked)
 
 
 def _mlflow_name(name: str) -> str:

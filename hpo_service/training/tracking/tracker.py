@@ -30,13 +30,12 @@ class TrackedRun:
     def of(cls, link: TrialLink) -> TrackedRun:
         """Describe an attempt of a trial; nothing but its configuration leaves the machine."""
         config = link.config
-        study, _, rest = link.trial.partition("/")
         project = config.tracking.project if config.tracking is not None else None
         return cls(
-            name=rest.replace("/", " attempt ") or link.trial,
+            name=f"{link.assignment.key} attempt {link.assignment.attempt}",
             group=f"{config.study}/{config.stage}",
-            project=project or config.study or study,
-            folder=link.folder,
+            project=project or config.study,
+            folder=link.folder.path,
             config=flat(config),
         )
 

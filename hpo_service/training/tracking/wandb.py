@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
+from hpo_service.domain.trial.endings import SAID
+from hpo_service.domain.trial.outcome import Outcome
 from hpo_service.training.tracking.tracker import PATIENCE_SECONDS, TrackedRun, Tracker, figures
 
 
@@ -34,7 +35,7 @@ class WandB:
     def end(self, outcome: Outcome) -> None:
         """Write the summary and wait until everything is sent."""
         self._run.summary.update({**figures(outcome), "outcome": str(outcome.kind), "reason": outcome.reason})
-        self._run.finish(exit_code=0 if outcome.kind in (OutcomeKind.COMPLETE, OutcomeKind.PRUNED) else 1)
+        self._run.finish(exit_code=0 if SAID[outcome.kind].tracked == "FINISHED" else 1)
 
 
 TRACKER: Callable[[], Tracker] = WandB

@@ -127,7 +127,7 @@ def test_a_trial_that_cannot_be_measured_in_a_pack_says_nothing_about_others(wor
 
 def test_a_trial_that_is_told_to_stop_while_it_is_measured_stops(workshop, monkeypatch):
     def interrupted(job, limit):
-        job.link.take(stop("a"))
+        job.link.receive(stop("a", "cancel"))
         job.link.check()
 
     monkeypatch.setattr(engine_module, "measure", interrupted)
@@ -216,11 +216,11 @@ def tracked(config):
     ],
 )
 def test_trackers_are_told_from_start_to_end(workshop, diary, changes, last):
-    decide = lambda trial, report: stop(trial) if changes == {"seed": 1} else None  # noqa: E731
+    decide = lambda trial, report: stop(trial, "prune") if changes == {"seed": 1} else None  # noqa: E731
 
     def told(crowd, message):
         if changes == {"epochs": 2} and message.type == "report" and message.report.step == 2:
-            crowd.inbox.append(stop(message.trial))
+            crowd.inbox.append(stop(message.trial, "cancel"))
 
     workshop.run({"it": tracked(quick(workshop, **changes))}, decide=decide, told=told)
     assert diary == last
@@ -366,19 +366,19 @@ def test_a_strange_exception_has_all_run_alone_and_loses_none(workshop, passage,
         assert workshop.status == 0
 
 
-@pytest.mark.parametrize("checkpoint", [True, False])
-def test_an_order_to_stop_is_not_forgotten_when_a_pack_breaks_up(workshop, passage, checkpoint):
+@pytest.mark.parametrize("action, kind", [("release", OutcomeKind.RELEASED), ("cancel", OutcomeKind.CANCELLED)])
+def test_an_order_to_stop_is_not_forgotten_when_a_pack_breaks_up(workshop, passage, action, kind):
     ticks = []
 
     def told(crowd, message):
         if message.type == "report" and message.trial == "a" and not ticks:
-            crowd.inbox.append(stop("b", checkpoint=checkpoint))
+            crowd.inbox.append(stop("b", action))
             ticks.append(len(passage.sizes))
 
     passage.before = fail_when(lambda number, pack: bool(ticks), lambda: ZeroDivisionError("what is this"))
     crowd = workshop.run({"a": quick(workshop), "b": longer(workshop, effective_batch=54)}, told=told)
     assert crowd.outcome("a").kind is OutcomeKind.COMPLETE
-    assert crowd.outcome("b").kind is (OutcomeKind.RELEASED if checkpoint else OutcomeKind.CANCELLED)
+    assert crowd.outcome("b").kind is kind
     assert order(crowd) == ["a", "b", "a"]
 
 

@@ -14,8 +14,9 @@ from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.scores import Scores
 from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import StudyState, TrialState
+from hpo_service.service.studies.evidence import Evidence, gather_evidence
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
-from hpo_service.storage.trial_rows import ReportRow
+from hpo_service.storage.reports import ReportRow
 
 START = 1_790_000_000.0
 EVALUATIONS = 8
@@ -302,6 +303,11 @@ def scores(trial_id: int, split: str, *, finished: StudySnapshot | None = None) 
     return Scores(
         nll=[float(x) for x in (found.value + 0.02 + difficulty + own) * tokens], tokens=[int(n) for n in tokens]
     )
+
+
+def found(snapshot: StudySnapshot) -> Evidence:
+    """What the study found."""
+    return gather_evidence(snapshot, lambda trial_id, split: scores(trial_id, split, finished=snapshot))
 
 
 def with_trials(view: StageView, trials: list[TrialView]) -> StageView:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hpo_service.search.policy import SearchPolicy
 from hpo_service.search.studies import OptunaStudies
 from hpo_service.storage.database import Database
 
@@ -54,6 +55,13 @@ def studies(database: Database) -> OptunaStudies:
     with database.transaction():
         studies.create("s/search", "minimize")
     return studies
+
+
+@pytest.fixture
+def policy(database: Database, studies: OptunaStudies) -> SearchPolicy:
+    """Samplers and pruners over that database, in which the study is there."""
+    assert studies.exists("s/search")
+    return SearchPolicy(database.url, database.session_source)
 
 
 @pytest.fixture

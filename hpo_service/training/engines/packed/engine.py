@@ -52,7 +52,7 @@ class PackedEngine:
 
     def serve(self, dispatcher: Dispatcher) -> None:
         """Take the trial that waits, and others like it as they come, until all of them have ended."""
-        first, began = dispatcher.take(), self.clock()
+        first, began = dispatcher.take_next(), self.clock()
         try:
             job = self.job(first)
             size = self._size(job)
@@ -63,9 +63,9 @@ class PackedEngine:
         except Exception as error:
             fail(dispatcher, first, error)
             return
-        dispatcher.offer(size.slots, size.reason)
+        dispatcher.announce_capacity(size.slots, size.reason)
         if size.slots == 1:
-            dispatcher.attend(first, self.alone)
+            dispatcher.run(first, self.alone)
             return
         PackRun(self, dispatcher, Pack(job.base, job.rows, self.clock), size.slots, first, began).work()
 
@@ -79,7 +79,7 @@ class PackedEngine:
 
     def _size(self, job: Job) -> PackSize:
         """How many trials like this one are served at once: found out once, and again where a stage asks for more."""
-        key, asked = likeness(job.config), job.link.admit.slots
+        key, asked = likeness(job.config), job.link.assignment.slots
         size = self._sizes.get(key)
         if size is None or (size.as_asked and size.slots < asked):
             size = self._sizes[key] = self._find_size(job)
@@ -87,16 +87,16 @@ class PackedEngine:
 
     def _find_size(self, job: Job) -> PackSize:
         reason = base_refusal(job.base.model)
-        admit = job.link.admit
+        assignment = job.link.assignment
         if reason:
             return PackSize(1, reason)
         try:
             pack = Pack(job.base, job.rows)
         except ModelError as error:
             return PackSize(1, str(error))
-        if not admit.measure:
-            return PackSize(admit.slots, f"the study asks for {admit.slots}", as_asked=True)
-        fitting, short = pack.fitting(job, admit.slots)
+        if not assignment.measure:
+            return PackSize(assignment.slots, f"the study asks for {assignment.slots}", as_asked=True)
+        fitting, short = pack.fitting(job, assignment.slots)
         if fitting == 1:
             return PackSize(1, f"there is memory for one trial: {short}")
         with job.link.busy("measuring how many trials to train side by side"):
@@ -146,12 +146,12 @@ class PackRun:
         dispatcher, pack = self._dispatcher, self._pack
         for slot in list(pack.slots):
             stop = slot.job.link.stop()
-            if stop is not None and not stop.checkpoint:
+            if stop is not None and not stop.saves:
                 self._finish(slot, slot.job.link.stopped(slot.monitor.history.value, self._facts(slot)))
         while not self._draining and len(pack.slots) < self._capacity and (waiting := dispatcher.waiting()) is not None:
             if self._engine.refusal(waiting.config) or likeness(waiting.config) != likeness(self._first.config):
                 break
-            self._admit(dispatcher.take())
+            self._admit(dispatcher.take_next())
         if len(pack.slots) < self._capacity and 2 * len(pack.slots) <= pack.places:
             pack.shrink()
         return bool(pack.slots)
@@ -361,7 +361,7 @@ class PackRun:
         log.warning("%s", reason)
         self._capacity = slots
         self._engine.give_up(self._first.config, max(1, slots), reason)
-        self._dispatcher.offer(max(1, slots), reason)
+        self._dispatcher.announce_capacity(max(1, slots), reason)
 
 
 def fail(dispatcher: Dispatcher, link: TrialLink, error: BaseException) -> None:

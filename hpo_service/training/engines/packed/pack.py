@@ -216,7 +216,7 @@ class Pack:
     def save_adapter(self, slot: Slot) -> str:
         """Save a slot's adapter in PEFT's own format; return its folder."""
         link = slot.job.link
-        target = link.folder / "adapter"
+        target = link.folder.adapter
         with link.busy("saving the adapter"), self._with_adapter(slot) as model:
             replace_folder(target, lambda folder: save_weights(model, folder))
         return str(target)

@@ -49,6 +49,16 @@ def test_a_trials_key_names_stage_and_number(number, key):
     assert assignment(number).key == key
 
 
+def test_an_attempts_name_is_unique_among_studies_trials_and_attempts():
+    assert assignment().name == "s/verify-0007/1"
+
+
+def test_a_configuration_names_the_models_of_its_study():
+    assert config().models == ["a/b"]
+    assert config(model=ModelSpec(base="a/b", target="c/d")).models == ["a/b", "c/d"]
+    assert config(model=None, model_name=None).models == []
+
+
 def test_an_assignment_survives_being_written_as_json():
     before = assignment()
     assert Assignment.model_validate_json(before.model_dump_json()) == before

@@ -20,6 +20,7 @@ class Trials:
 
     def __init__(self, used_hours: float, *rows: TrialRow) -> None:
         self._used, self._rows = used_hours, rows
+        self.attempts = self
 
     def device_seconds(self, stage_id: int) -> float:
         return self._used * HOUR

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from hpo_service.cli.events import Event, events, trial_name
 from hpo_service.domain.trial.states import StudyState, TrialState
+from hpo_service.presentation.events import Event, events, trial_name
 from hpo_service.service.studies.snapshot import StudySnapshot
 from tests.unit.presentation import story
 

@@ -9,13 +9,15 @@ from dataclasses import replace
 import pytest
 from rich.console import Console, Group
 
+from hpo_service.cli.rendering.trial import trial_parts
 from hpo_service.cli.trial import place_of
-from hpo_service.cli.trial_record import record_json, record_parts, sparkline, trial_folders
 from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.stage import Stage
 from hpo_service.errors import UsageError
+from hpo_service.presentation.documents.trial import trial_document
+from hpo_service.presentation.trial_text import sparkline
 from hpo_service.service.studies.trial_record import TrialRecord
-from hpo_service.storage.trials import AttemptRow
+from hpo_service.storage.attempts import AttemptRow
 from tests.unit.presentation import story
 
 FACTS = {"seconds_train": 12.3456, "tokens": 4096, "data_fingerprint": "f" * 64, "metric:rouge_l": 0.4321}
@@ -35,7 +37,7 @@ def record(**changes):
 
 def text(shown, folders=()):
     console = Console(width=100, file=io.StringIO(), record=True, soft_wrap=True, highlight=False)
-    console.print(Group(*record_parts(shown, folders)))
+    console.print(Group(*trial_parts(shown, folders)))
     return console.export_text()
 
 
@@ -43,7 +45,7 @@ def test_everything_about_a_trial_is_on_one_screen(tmp_path):
     shown = record()
     folder = tmp_path / "quickstart" / "trials" / "confirm-0000" / "attempt-2"
     (folder / "adapter").mkdir(parents=True)
-    folders = trial_folders(tmp_path, shown)
+    folders = shown.folders(tmp_path)
     assert folders == [folder]
     screen = " ".join(text(shown, folders).split())
     value = f"{shown.trial.value:.4f}"
@@ -80,7 +82,7 @@ def test_a_trial_that_waits_has_no_curve_and_no_facts():
 
 def test_as_json_nothing_is_cut_and_nothing_is_not_a_number():
     shown = record(value=1e5)
-    document = json.loads(json.dumps(record_json(shown, []), allow_nan=False))
+    document = json.loads(json.dumps(trial_document(shown, []), allow_nan=False))
     assert document["perplexity"] is None
     assert document["facts"]["data_fingerprint"] == "f" * 64
     assert document["curve"][0]["metrics"]["train_loss"] == 3.1

@@ -11,10 +11,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
-from hpo_service.cli.events import events, trial_name
-from hpo_service.cli.outlook import outlook, planned_stages
+from hpo_service.domain.trial.endings import LABELS, STYLES
 from hpo_service.domain.trial.states import StudyState, TrialState
+from hpo_service.presentation.events import events, trial_name
 from hpo_service.presentation.formatting import configuration, duration, measured
+from hpo_service.presentation.outlook import outlook, planned_stages
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
 
 EVENTS = 4
@@ -23,16 +24,6 @@ MOST_RUNNING = 8
 """Running trials shown one by one."""
 _FIXED_LINES = 16
 _NARROW = 100
-_COLOURS = {
-    TrialState.COMPLETE: "green",
-    TrialState.RUNNING: "cyan",
-    TrialState.PRUNED: "yellow",
-    TrialState.INFEASIBLE: "magenta",
-    TrialState.FAILED: "red",
-    TrialState.CANCELLED: "red",
-    TrialState.WAITING: "blue",
-}
-_HEADINGS = {TrialState.COMPLETE: "done"}
 _ONLY_IF_ANY = (TrialState.INFEASIBLE, TrialState.CANCELLED)
 
 
@@ -134,10 +125,10 @@ def _title(snapshot: StudySnapshot) -> Text:
 
 
 def _stages(snapshot: StudySnapshot, bar: int) -> Table:
-    states = [s for s in _COLOURS if s not in _ONLY_IF_ANY or any(view.count(s) for view in snapshot.stages)]
+    states = [s for s in STYLES if s not in _ONLY_IF_ANY or any(view.count(s) for view in snapshot.stages)]
     numbers = [Column(justify="right", no_wrap=True) for _ in range(len(states) + 1)]
     grid = Table.grid(Column(no_wrap=True), Column(no_wrap=True), *numbers, padding=(0, 1))
-    grid.add_row("", "", "", *(Text(_HEADINGS.get(state, state), style="dim") for state in states))
+    grid.add_row("", "", "", *(Text(LABELS[state], style="dim") for state in states))
     for stage, planned in planned_stages(snapshot.spec).items():
         view = snapshot.stage(stage)
         total, ended = (view.budget, view.ended) if view else (planned, 0)
@@ -156,7 +147,7 @@ def _count(view: StageView, state: TrialState) -> Text:
     count = view.count(state)
     if state is TrialState.WAITING and view.open:
         count += max(0, view.budget - len(view.trials))
-    return Text(str(count), style=_COLOURS[state] if count else "dim")
+    return Text(str(count), style=STYLES[state] if count else "dim")
 
 
 def _best(snapshot: StudySnapshot) -> Table:

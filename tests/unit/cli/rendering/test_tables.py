@@ -1,9 +1,8 @@
-"""Results and studies as tables and as plain data."""
+"""Results and studies as tables."""
 
 from __future__ import annotations
 
 import io
-import json
 import math
 import re
 from dataclasses import replace
@@ -11,21 +10,13 @@ from dataclasses import replace
 import pytest
 from rich.console import Console, Group, RenderableType
 
-from hpo_service.cli.tables import (
-    studies_json,
-    studies_table,
-    study_json,
-    study_tables,
-    verdict_json,
-    verdict_table,
-    worker_table,
-)
+from hpo_service.cli.rendering.tables import studies_table, study_tables, verdict_table, worker_table
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.presentation.report.page import render
-from hpo_service.service.studies.evidence import Evidence, gather_evidence
-from hpo_service.service.studies.snapshot import StudySnapshot
-from hpo_service.storage.workers import WorkerRow
+from hpo_service.service.studies.reader import StudyList
+from hpo_service.service.workers import WorkerList
+from hpo_service.storage.workers import WorkerRow, WorkerState
 from tests.unit.presentation import story
 
 STUDIES = [
@@ -47,10 +38,6 @@ def text(renderable: RenderableType, width: int = 80) -> str:
     return console.export_text()
 
 
-def found(snapshot: StudySnapshot) -> Evidence:
-    return gather_evidence(snapshot, lambda trial_id, split: story.scores(trial_id, split, finished=snapshot))
-
-
 def rows(table: str) -> dict[str, list[str]]:
     """Cells by the first one of their row."""
     cells = [[cell.strip() for cell in line.strip("│╭╰├").split("│")] for line in table.splitlines() if "│" in line]
@@ -58,7 +45,7 @@ def rows(table: str) -> dict[str, list[str]]:
 
 
 def test_the_verdict_stands_above_default_and_winner_side_by_side() -> None:
-    shown = text(verdict_table(found(story.snapshot())))
+    shown = text(verdict_table(story.found(story.snapshot())))
     assert shown.startswith("The winner is better than the default by 3.")
     cells = rows(shown)
     assert cells["mean NLL per token, lower is better"][:2] == ["default", "winner 1"]
@@ -70,27 +57,27 @@ def test_the_verdict_stands_above_default_and_winner_side_by_side() -> None:
 
 def test_what_weakens_the_verdict_is_noted_below() -> None:
     partial = story.snapshot(story.search_stage(), story.verify_stage(), story.confirm_stage(3))
-    shown = text(verdict_table(found(partial)))
+    shown = text(verdict_table(story.found(partial)))
     assert rows(shown)["95% interval"][1] == "none"
     assert rows(shown)["seeds"][:2] == ["1 of 3", "2 of 3"]
     assert shown.rstrip().endswith("Note: preliminary: 3 of 6 confirm runs have not ended")
 
 
 def test_an_unconfirmed_winner_stands_alone() -> None:
-    shown = text(verdict_table(found(story.snapshot(story.search_stage()))))
+    shown = text(verdict_table(story.found(story.snapshot(story.search_stage()))))
     assert shown.startswith("Not confirmed: search #1")
     assert "default" not in shown.splitlines()[3]
     assert "improvement" not in shown
 
 
 def test_nothing_measured_needs_no_table() -> None:
-    shown = text(verdict_table(found(story.snapshot(story.search_stage(0)))))
+    shown = text(verdict_table(story.found(story.snapshot(story.search_stage(0)))))
     assert shown.startswith("Nothing was measured yet.")
     assert "│" not in shown
 
 
 def test_studies_are_listed_with_where_they_stand_their_models_and_reasons() -> None:
-    shown = text(studies_table(STUDIES, UNREADABLE), width=120)
+    shown = text(studies_table(StudyList(STUDIES, UNREADABLE)), width=120)
     first, second, third = (line for line in shown.splitlines() if "/" in line)
     assert first.split()[:4] == ["quickstart", "active", "search", "11/16"]
     assert "builtin:llama-tiny" in first
@@ -122,56 +109,20 @@ def test_an_open_stage_is_shown_as_such_with_trials_that_have_no_number_yet() ->
 def test_no_table_is_wider_than_the_terminal(width: int) -> None:
     for table in (
         *study_tables(story.snapshot()),
-        verdict_table(found(story.snapshot())),
-        studies_table(STUDIES, UNREADABLE),
+        verdict_table(story.found(story.snapshot())),
+        studies_table(StudyList(STUDIES, UNREADABLE)),
     ):
         assert max(map(len, text(table, width).splitlines())) <= width
 
 
-def test_the_verdict_as_data_has_everything_a_script_needs() -> None:
-    snapshot = story.snapshot()
-    data = json.loads(json.dumps(verdict_json(snapshot, found(snapshot)), allow_nan=False))
-    assert data["verdict"] == "better"
-    assert data["comparison"]["low"] < data["comparison"]["improvement"] < data["comparison"]["high"]
-    assert data["recommended"] == "winner 1"
-    assert data["exported"]["seed"] == 1042
-    assert data["trials"]["search"] == {"complete": 10, "pruned": 4, "infeasible": 1, "failed": 1}
-    assert [side["label"] for side in data["configurations"]] == ["winner 1", "default"]
-    assert data["configurations"][1]["test"] == pytest.approx(data["comparison"]["baseline"])
-
-
-def test_data_about_nothing_is_still_json() -> None:
-    snapshot = story.snapshot(story.search_stage(0))
-    data = json.loads(json.dumps(verdict_json(snapshot, found(snapshot)), allow_nan=False))
-    assert (data["comparison"], data["exported"], data["recommended"]) == (None, None, None)
-
-
-def test_a_study_as_data_has_stages_trials_and_curves() -> None:
-    snapshot = story.snapshot()
-    broken = replace(snapshot.stages[0].trials[0], facts=RunFacts.of({"best": math.nan}), value=math.inf)
-    stage = story.with_trials(snapshot.stages[0], [broken, *snapshot.stages[0].trials[1:]])
-    data = json.loads(json.dumps(study_json(replace(snapshot, stages=[stage])), allow_nan=False))
-    first, second = data["stages"][0]["trials"][:2]
-    assert (first["value"], first["facts"]["best"]) == (None, None)
-    assert second["state"] == "complete"
-    assert second["curve"][0]["fraction"] == 0.125
-    assert data["spec"]["search"] == {"budget": {"trials": 16}}
-
-
-def test_the_list_as_data_names_model_state_and_progress() -> None:
-    first, second, _, theirs = json.loads(json.dumps(studies_json(STUDIES, UNREADABLE)))
-    assert first["model"]["target"] == "builtin:llama-small"
-    assert (first["stage"], first["trials_ended"], first["trials_budget"]) == ("search", 11, 16)
-    assert (second["model"], second["state"]) == (None, "finished")
-    assert theirs == {"name": "theirs", "state": "unreadable", "reason": UNREADABLE["theirs"]}
-
-
 def test_workers_are_listed_with_the_time_of_their_last_sign_of_life_the_latest_first() -> None:
     workers = [
-        WorkerRow("a-1-ff", "a", 1, "0.1.0", "cpu", "lost", "silent [for] 60 s", story.START, story.START + 10),
-        WorkerRow("b-2-ee", "b", 2, "0.1.0", "0,1", "active", "", story.START, story.START + 95),
+        WorkerRow(
+            "a-1-ff", "a", 1, "0.1.0", "cpu", WorkerState.LOST, "silent [for] 60 s", story.START, story.START + 10
+        ),
+        WorkerRow("b-2-ee", "b", 2, "0.1.0", "0,1", WorkerState.ACTIVE, "", story.START, story.START + 95),
     ]
-    lines = text(worker_table(workers, story.START + 100)).splitlines()
+    lines = text(worker_table(WorkerList(workers, story.START + 100))).splitlines()
     assert lines[2].split()[:6] == ["b-2-ee", "active", "5", "s", "ago", "0,1"]
     assert "1 min 30 s ago" in lines[3]
     assert "silent [for] 60 s" in lines[3]
@@ -181,7 +132,7 @@ def test_losses_are_shown_with_their_perplexity_and_task_metrics_with_their_mean
     view = story.confirm_stage()
     scored = [replace(t, facts=RunFacts.of({"metric:rouge_l": 0.5 + 0.1 * (t.role == "winner")})) for t in view.trials]
     snapshot = story.snapshot(story.search_stage(), story.verify_stage(), story.with_trials(view, scored))
-    evidence = found(snapshot)
+    evidence = story.found(snapshot)
     assert evidence.default is not None
     assert evidence.winner is not None
     shown = rows(text(verdict_table(evidence)))
@@ -197,5 +148,5 @@ def test_losses_are_shown_with_their_perplexity_and_task_metrics_with_their_mean
 def test_an_own_objective_has_no_perplexity() -> None:
     own = STUDIES[1]
     assert "ppl" not in text(Group(*study_tables(own)))
-    assert "perplexity" not in text(verdict_table(found(own)))
-    assert "perplexity" not in render(own, found(own))
+    assert "perplexity" not in text(verdict_table(story.found(own)))
+    assert "perplexity" not in render(own, story.found(own))

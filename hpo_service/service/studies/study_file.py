@@ -5,25 +5,11 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import json
-import sys
 from pathlib import Path
 
 from hpo_service.domain.study.sources import Surroundings
-from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.studyfile.reader import StudyFile, read_study
 from hpo_service.errors import StudyFileError
-
-
-def load_study(path: Path, *, warn: bool = True) -> StudySpec:
-    """Read the study of a file; with `warn`, its warnings go to standard error.
-
-    Raises:
-        StudyFileError: the file cannot be read or is wrong; one line with file, line and key.
-    """
-    study = read_study_file(path)
-    for warning in study.warnings if warn else ():
-        sys.stderr.write(f"warning: {path}:{warning}\n")
-    return study.spec
 
 
 def read_study_file(path: Path) -> StudyFile:

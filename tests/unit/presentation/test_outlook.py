@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from hpo_service.cli.outlook import outlook, planned_stages, seconds_left
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import StudyState, TrialState
+from hpo_service.presentation.outlook import outlook, planned_stages, seconds_left
 from hpo_service.service.studies.snapshot import StudySnapshot, TrialView
 from tests.unit.presentation import story
 

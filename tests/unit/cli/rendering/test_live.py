@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from hpo_service.cli.console import console
-from hpo_service.cli.live import LiveView, draw
+from hpo_service.cli.rendering.console import console
+from hpo_service.cli.rendering.live import LiveView, draw
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.service.studies.snapshot import StudySnapshot
 from tests.unit.presentation import story

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from rich.table import Table
-
 from hpo_service.domain.study.search_space import CategoricalParameter, Parameter
 from hpo_service.domain.study.spec import StudySpec
 
 
-def summary_table(spec: StudySpec) -> Table:
-    """Lay out a resolved study as a table of two columns."""
-    table = Table(title=f"study {spec.name}", show_header=False, title_justify="left")
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for label, text in [*_subject(spec), *_space(spec), *stage_lines(spec)]:
-        table.add_row(label, text)
-    return table
+def study_summary(spec: StudySpec) -> list[tuple[str, str]]:
+    """Say what a resolved study will do, each line with what it is about."""
+    return [*_subject(spec), *_space(spec), *stage_lines(spec)]
 
 
 def _subject(spec: StudySpec) -> list[tuple[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.machinery
 import importlib.util
 import shutil
@@ -11,18 +10,16 @@ from types import SimpleNamespace
 import pytest
 
 from hpo_service.bootstrap import Service
-from hpo_service.launch import devices
+from hpo_service.launch import readiness
 from hpo_service.launch.devices import Gpu
 from hpo_service.settings import Settings
-
-doctor = importlib.import_module("hpo_service.cli.doctor")  # the package's own `doctor` is the command
 
 
 @pytest.fixture
 def findings():
     def look():
         service = Service(Settings.read())
-        found = {finding.what: finding for finding in doctor.examine(service)}
+        found = {finding.what: finding for finding in readiness.examine(service.machine)}
         service.db.dispose()
         return found
 
@@ -30,14 +27,14 @@ def findings():
 
 
 def test_each_gpu_is_listed(findings, monkeypatch):
-    monkeypatch.setattr(devices, "list_gpus", lambda: [Gpu("0", "H100", 81559), Gpu("1", "H100", 81559)])
+    monkeypatch.setattr(readiness, "list_gpus", lambda: [Gpu("0", "H100", 81559), Gpu("1", "H100", 81559)])
     found = findings()
     assert found["gpu 0"].detail == found["gpu 1"].detail == "H100, 80 GiB"
     assert "devices" not in found
 
 
 def test_a_machine_without_gpu_is_warned_about(findings, monkeypatch):
-    monkeypatch.setattr(devices, "list_gpus", list)
+    monkeypatch.setattr(readiness, "list_gpus", list)
     assert findings()["devices"].level == "warning"
 
 
@@ -73,5 +70,5 @@ def test_an_up_to_date_schema_is_named(findings):
 
 
 def test_a_finding_is_plain_data():
-    finding = doctor.Finding("python", "ok", "3.11")
+    finding = readiness.Finding("python", "ok", "3.11")
     assert finding.as_json() == {"what": "python", "level": "ok", "detail": "3.11"}
