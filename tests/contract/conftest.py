@@ -5,45 +5,21 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator
 
-import psycopg
 import pytest
-from sqlalchemy import make_url
 
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.search.studies import OptunaStudies
-from hpo_service.storage import migrations, schema
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StageRow, StudyStore
 from hpo_service.storage.trials import PlannedTrial, TrialRow, TrialStore
 
 
-@pytest.fixture(scope="session")
-def shared_sqlite(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A SQLite database with the schema, emptied after every test."""
-    url = f"sqlite:///{tmp_path_factory.mktemp('shared') / 'study.db'}"
-    _upgrade(url)
-    return url
-
-
-@pytest.fixture(scope="session")
-def shared_postgres(postgres_url: str) -> str:
-    """A PostgreSQL database with the schema, emptied after every test."""
-    name = f"shared_{uuid.uuid4().hex}"
-    with psycopg.connect(postgres_url.replace("postgresql+psycopg", "postgresql"), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    url = make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
-    _upgrade(url)
-    return url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest) -> str:
+@pytest.fixture
+def url(migrated_url: str) -> str:
     """URL of a database with the schema and no rows of ours, once on each kind."""
-    fixture = {"sqlite": "shared_sqlite", "postgresql": "shared_postgres"}[request.param]
-    found: str = request.getfixturevalue(fixture)
-    return found
+    return migrated_url
 
 
 @pytest.fixture
@@ -58,7 +34,6 @@ def connect(url: str) -> Iterator[Callable[[], Database]]:
     yield connect
     for database in opened:
         database.dispose()
-    _empty(url)
 
 
 class World:
@@ -158,17 +133,3 @@ def another(connect: Callable[[], Database], world: World) -> Callable[[], World
 @pytest.fixture
 def optuna(world: World) -> OptunaStudies:
     return OptunaStudies(world.db.url, world.db.session_source)
-
-
-def _upgrade(url: str) -> None:
-    database = Database(url)
-    migrations.upgrade(database, lambda: OptunaStudies.create_tables(database.url))
-    database.dispose()
-
-
-def _empty(url: str) -> None:
-    database = Database(url)
-    with database.transaction():
-        for table in (schema.study, schema.worker):
-            database.connection.execute(table.delete())
-    database.dispose()

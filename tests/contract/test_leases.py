@@ -124,7 +124,7 @@ class TestClaims:
             other = world.open_stage(Stage.VERIFY)
             assert world.trials.claim_waiting(other.id, "w", 60) is None
 
-    @pytest.mark.parametrize("url", ["postgresql"], indirect=True)  # on SQLite the second claim waits instead
+    @pytest.mark.parametrize("dialect", ["postgresql"])  # on SQLite the second claim waits instead
     def test_a_trial_that_another_is_claiming_is_passed_over(self, world, another):
         world.plan(2)
         peer = another()
@@ -430,7 +430,7 @@ class TestTheReapersView:
         with world.db.transaction():
             assert [row.id for row in world.trials.expired()] == [orphan.id]
 
-    @pytest.mark.parametrize("url", ["postgresql"], indirect=True)  # on SQLite the second reaper waits instead
+    @pytest.mark.parametrize("dialect", ["postgresql"])  # on SQLite the second reaper waits instead
     def test_two_reapers_never_see_the_same_trial(self, world, another):
         world.admit(lease=-1)
         peer = another()

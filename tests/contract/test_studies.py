@@ -88,7 +88,7 @@ class TestStudies:
             for table in schema.metadata.sorted_tables:
                 assert world.db.connection.execute(table.select()).all() == [], table.name
 
-    @pytest.mark.parametrize("url", ["postgresql"], indirect=True)  # on SQLite every transaction excludes the others
+    @pytest.mark.parametrize("dialect", ["postgresql"])  # on SQLite every transaction excludes the others
     def test_a_locked_study_makes_others_wait_but_not_readers_or_reporters(self, world, another):
         trial, peer = world.admit(), another()
         with world.db.transaction():

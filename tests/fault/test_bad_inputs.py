@@ -23,9 +23,8 @@ DEAF_TEMPLATE = (
 
 
 @pytest.fixture
-def service(sqlite_url: str, tmp_path: Path) -> Iterator[Service]:
-    made = Service(Settings(storage=sqlite_url, output=tmp_path / "out", cache=tmp_path / "cache"))
-    made.upgrade()
+def service(migrated_sqlite: str, tmp_path: Path) -> Iterator[Service]:
+    made = Service(Settings(storage=migrated_sqlite, output=tmp_path / "out", cache=tmp_path / "cache"))
     yield made
     made.db.dispose()
 

@@ -18,9 +18,8 @@ TRIALS = 6
 
 
 @pytest.fixture
-def service(sqlite_url, tmp_path):
-    made = Service(Settings(storage=sqlite_url, output=tmp_path / "out", cache=tmp_path / "cache"))
-    made.upgrade()
+def service(migrated_sqlite, tmp_path):
+    made = Service(Settings(storage=migrated_sqlite, output=tmp_path / "out", cache=tmp_path / "cache"))
     yield made
     made.db.dispose()
 

@@ -117,9 +117,8 @@ def trained() -> Trained:
 
 
 @pytest.fixture
-def bench(database_url: str, tmp_path: Path) -> Any:
-    service = Service(Settings(storage=database_url, output=tmp_path / "out", cache=tmp_path / "cache"))
-    service.upgrade()
+def bench(migrated_url: str, tmp_path: Path) -> Any:
+    service = Service(Settings(storage=migrated_url, output=tmp_path / "out", cache=tmp_path / "cache"))
     ready = Bench(service)
     ready.register("w1")
     ready.register("w2")

@@ -12,7 +12,7 @@ from hpo_service.errors import UnreadableStudyError
 from hpo_service.storage import schema
 
 # what is asked of the database here is under contract on both kinds
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+pytestmark = pytest.mark.parametrize("dialect", ["sqlite"])
 
 
 def rewrite(bench, table, column, change, study="s"):

@@ -23,8 +23,7 @@ from hpo_service.domain.trial.report import Report
 from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import TrialEvent, TrialState
 from hpo_service.errors import ConflictError, StaleLeaseError
-from hpo_service.search.studies import OptunaStudies
-from hpo_service.storage import migrations, schema
+from hpo_service.storage import schema
 from hpo_service.storage.clock import Now
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StudyStore
@@ -309,9 +308,8 @@ class QueueMachine(RuleBasedStateMachine):
         assert len(live) == len(set(live))
 
 
-def test_the_queue_agrees_with_its_model(database_url):
-    database = Database(database_url)
-    migrations.upgrade(database, lambda: OptunaStudies.create_tables(database.url))
+def test_the_queue_agrees_with_its_model(migrated_url):
+    database = Database(migrated_url)
 
     class Machine(QueueMachine):
         def __init__(self) -> None:

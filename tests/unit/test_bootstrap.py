@@ -17,9 +17,8 @@ from hpo_service.worker.options import WorkerOptions
 
 
 @pytest.fixture
-def service(tmp_path) -> Iterator[Service]:
-    made = Service(Settings(f"sqlite:///{tmp_path / 'study.db'}", tmp_path / "out", tmp_path / "cache"))
-    made.upgrade()
+def service(migrated_sqlite, tmp_path) -> Iterator[Service]:
+    made = Service(Settings(migrated_sqlite, tmp_path / "out", tmp_path / "cache"))
     yield made
     made.db.dispose()
 

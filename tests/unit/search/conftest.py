@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from pathlib import Path
 
 import pytest
 
@@ -31,19 +29,10 @@ def undone() -> Callable[[Database], AbstractContextManager[None]]:
     return undone
 
 
-@pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file with Optuna's tables; making them takes a second, copying them does not."""
-    path = tmp_path_factory.mktemp("optuna") / "template.db"
-    OptunaStudies.create_tables(f"sqlite:///{path}")
-    return path
-
-
 @pytest.fixture
-def database(sqlite_template: Path, tmp_path: Path) -> Iterator[Database]:
+def database(migrated_sqlite: str) -> Iterator[Database]:
     """A SQLite database with Optuna's tables."""
-    shutil.copy(sqlite_template, tmp_path / "study.db")
-    database = Database(f"sqlite:///{tmp_path / 'study.db'}")
+    database = Database(migrated_sqlite)
     yield database
     database.dispose()
 
@@ -65,10 +54,9 @@ def policy(database: Database, studies: OptunaStudies) -> SearchPolicy:
 
 
 @pytest.fixture
-def either_database(database_url: str) -> Iterator[Database]:
+def either_database(migrated_url: str) -> Iterator[Database]:
     """A database of each kind with Optuna's tables."""
-    database = Database(database_url)
-    OptunaStudies.create_tables(database.url)
+    database = Database(migrated_url)
     yield database
     database.dispose()
 
