@@ -23,6 +23,7 @@ def trial_document(record: TrialRecord, folders: Sequence[Path]) -> dict[str, An
             "stage": record.stage,
             "model": model_of(record.spec, record.stage),
             **fields,
+            "facts": trial.facts.flat(),
             "perplexity": perplexity(trial.value) if is_loss else None,
             "facts": trial.facts.flat(),
             "metrics": trial.metrics,

@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 
 from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.presentation.documents.study import studies_document, study_document
 from hpo_service.service.studies.reader import StudyList
 from tests.unit.presentation import story
@@ -26,7 +27,7 @@ UNREADABLE = {"theirs": "study theirs was made by another version: use that vers
 
 def test_a_study_as_data_has_stages_trials_and_curves() -> None:
     snapshot = story.snapshot()
-    broken = replace(snapshot.stages[0].trials[0], facts={"best": math.nan}, value=math.inf)
+    broken = replace(snapshot.stages[0].trials[0], facts=RunFacts.of({"best": math.nan}), value=math.inf)
     stage = story.with_trials(snapshot.stages[0], [broken, *snapshot.stages[0].trials[1:]])
     data = json.loads(json.dumps(study_document(replace(snapshot, stages=[stage])), allow_nan=False))
     first, second = data["stages"][0]["trials"][:2]
