@@ -51,9 +51,8 @@ def verdict_table(evidence: Evidence) -> RenderableType:
 
 def _comparison(evidence: Evidence) -> Table:
     sides = [side for side in (evidence.default, evidence.winner) if side is not None]
-    better = "higher" if evidence.maximize else "lower"
     heads = [Column(side.label, justify="right", no_wrap=True) for side in sides]
-    table = Table(Column(f"{evidence.measure}, {better} is better"), *heads, box=box.ROUNDED)
+    table = Table(Column(f"{evidence.measure}, {evidence.direction.comparative} is better"), *heads, box=box.ROUNDED)
     if any(side.test is not None for side in sides):
         table.add_row("test, mean of seeds", *(measured(side.test) for side in sides))
     validation = "mean of seeds" if evidence.selected_on == evidence.measure else "validation, mean of seeds"
@@ -202,7 +201,7 @@ def verdict_json(snapshot: StudySnapshot, evidence: Evidence) -> dict[str, Any]:
             "sentence": evidence.sentence,
             "stage": evidence.stage,
             "measure": evidence.measure,
-            "maximize": evidence.maximize,
+            "maximize": evidence.direction.maximize,
             "comparison": dataclasses.asdict(comparison) if comparison else None,
             "configurations": [_configuration_json(side) for side in evidence.configurations],
             "recommended": evidence.recommended.label if evidence.recommended else None,

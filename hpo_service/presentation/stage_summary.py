@@ -147,7 +147,7 @@ def _warnings(spec: StudySpec, view: StageView) -> list[str]:
 
 
 def _edges(spec: StudySpec, view: StageView) -> list[str]:
-    best = view.best(maximize=spec.search.direction == "maximize")
+    best = view.best(spec.search.direction)
     if best is None:
         return []
     if view.stage is Stage.VERIFY:

@@ -17,7 +17,7 @@ from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from hpo_service.domain.decide.pruning import Direction
+from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.trial.states import TrialState as State
 from hpo_service.errors import NotFoundError
 from hpo_service.search.distributions import internal_value
@@ -101,7 +101,7 @@ class EnlistedStorage(RDBStorage):
     def direction(self, study_id: int) -> Direction:
         """Return whether less or more is better."""
         maximizes = self.get_study_directions(study_id)[0] is StudyDirection.MAXIMIZE
-        return "maximize" if maximizes else "minimize"
+        return Direction.MAXIMIZE if maximizes else Direction.MINIMIZE
 
     def curve(self, trial_id: int) -> dict[int, float]:
         """Return what one trial has reported, by evaluation: a single cheap query."""

@@ -10,7 +10,8 @@ from functools import cached_property
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
-from hpo_service.domain.decide.pruning import Direction, Measure, Verdict, longest_warmup
+from hpo_service.domain.decide.pruning import Measure, Verdict, longest_warmup
+from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.study.search_space import ParameterValue, SearchSpace, canonical_key
 from hpo_service.domain.study.sections.search import SearchSpec
 from hpo_service.domain.trial.states import TrialState

@@ -92,7 +92,7 @@ def _hyperparameters(spec: StudySpec, chosen: Configuration) -> CommentedMap:
 def _measured(evidence: Evidence) -> CommentedMap:
     written = CommentedMap()
     written["measure"] = evidence.measure
-    written["direction"] = "higher is better" if evidence.maximize else "lower is better"
+    written["direction"] = f"{evidence.direction.comparative} is better"
     for side in evidence.configurations:
         written[side.label] = CommentedMap(
             {

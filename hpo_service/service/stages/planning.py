@@ -96,7 +96,7 @@ def plan_confirm(spec: StudySpec, measured: Sequence[Measured]) -> Plan | None:
     Returns:
         The plan, or None where no trial of the stage before ran to the end.
     """
-    choice = choose_top(measured, spec.confirm.top, maximize=spec.search.direction == "maximize")
+    choice = choose_top(measured, spec.confirm.top, spec.search.direction)
     if not choice.chosen:
         return None
     sides: list[tuple[str, dict[str, ParameterValue], int | None]] = [

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.study.search_space import ParameterValue
 from hpo_service.domain.study.sections.evaluation import METRIC_FACT
 from hpo_service.domain.study.spec import StudySpec
@@ -75,11 +76,10 @@ class StageView:
         """Trials that have ended, whatever became of them."""
         return sum(trial.state.final for trial in self.trials)
 
-    def best(self, *, maximize: bool = False) -> TrialView | None:
+    def best(self, direction: Direction = Direction.MINIMIZE) -> TrialView | None:
         """The complete trial with the best value so far."""
         complete = [t for t in self.trials if t.state is TrialState.COMPLETE and t.value is not None]
-        sign = -1.0 if maximize else 1.0
-        return min(complete, key=lambda t: sign * (t.value or 0.0), default=None)
+        return min(complete, key=lambda t: direction.badness(t.value or 0.0), default=None)
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,7 @@ def test_an_own_objective_is_compared_by_its_values_in_its_direction() -> None:
         story.confirm_stage(), search={"direction": "maximize"}, confirm={"default": {"learning_rate": 2e-4}}
     )
     evidence = gather_evidence(own, lambda trial_id, split: None)
-    assert evidence.maximize
+    assert evidence.direction.maximize
     assert (evidence.measure, evidence.selected_on) == ("value", "value")
     assert evidence.verdict is Verdict.WORSE, "the winner's values are lower"
     assert evidence.recommended is evidence.default
