@@ -37,7 +37,6 @@ from hpo_service.domain.study.sections.model import ModelSpec
 from hpo_service.domain.study.sections.training import TrainingSpec
 from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.domain.trial.outcome import Outcome
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.wire.child import Channel, TrialLink
 from hpo_service.wire.child.pipe import ToSupervisor
 from hpo_service.wire.messages import Admit, Continue, Reported
@@ -183,7 +182,7 @@ def trial(model: str, rows: int) -> TrialConfig:
     """The trial that both sides run."""
     return TrialConfig(
         study="bench",
-        stage=Stage.SEARCH,
+        stage="search",
         parameters={},
         seed=7,
         model=ModelSpec(base=model),

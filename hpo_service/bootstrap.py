@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import StudyState
 from hpo_service.errors import DatabaseUnavailableError, NotFoundError, ServedStudyFailedError
 from hpo_service.launch.devices import too_few_gpus
@@ -114,7 +113,7 @@ class Service:
         """
         return take_snapshot(self.db, self.study_rows, self.trial_rows, study)
 
-    def record(self, study: str, stage: Stage, number: int) -> TrialRecord:
+    def record(self, study: str, stage: str, number: int) -> TrialRecord:
         """Read everything that is kept of one trial.
 
         Raises:

@@ -128,10 +128,11 @@ def _work(service: Service, spec: StudySpec, workers: int | None, *, as_json: bo
     """
     from hpo_service.cli.live import LiveView
     from hpo_service.domain.decide.parallel import parallel
-    from hpo_service.domain.trial.stage import Stage
+    from hpo_service.domain.study.protocol import stages_of
     from hpo_service.launch.local import LocalWorkers, plan_places
 
-    side_by_side = parallel(spec, Stage.SEARCH, spec.search.budget.trials).slots > 1
+    first = stages_of(spec)[0]
+    side_by_side = parallel(spec, first, first.trials(spec)).slots > 1
     places = plan_places(workers, spec.execution.gpus_per_trial, side_by_side=side_by_side)
     crew = LocalWorkers(spec.name, service.settings.storage, service.settings.output, places)
     with Interrupts() as interrupts, LiveView(console(stderr=as_json), quiet=as_json) as view:

@@ -13,10 +13,10 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from hpo_service.cli.tables import STATE_STYLES, plain
+from hpo_service.domain.study.protocol import STAGES
 from hpo_service.presentation.formatting import configuration, duration, measured, number, perplexed
 from hpo_service.presentation.perplexity import perplexity
 from hpo_service.presentation.report.page import moment
-from hpo_service.presentation.stage_summary import model_of
 from hpo_service.service.studies.trial_record import TrialRecord
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -59,7 +59,7 @@ def record_json(record: TrialRecord, folders: Sequence[Path]) -> dict[str, Any]:
         {
             "study": record.study,
             "stage": record.stage,
-            "model": model_of(record.spec, record.stage),
+            "model": STAGES[record.stage].model_of(record.spec),
             **fields,
             "perplexity": perplexity(trial.value) if is_loss else None,
             "metrics": trial.metrics,
@@ -90,7 +90,7 @@ def _head(record: TrialRecord) -> RenderableType:
         ("value", value),
         *((name, number(score)) for name, score in trial.metrics.items()),
         ("reason", trial.reason),
-        ("model", model_of(record.spec, record.stage) or ""),
+        ("model", STAGES[record.stage].model_of(record.spec) or ""),
         ("parameters", configuration(trial.parameters)),
         ("seed", str(trial.seed)),
         ("carried on from", record.origin),

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, and_, func, insert, literal, select, updat
 
 from hpo_service.domain.study.search_space import ParameterValue
 from hpo_service.domain.trial.assignment import Lease
+from hpo_service.domain.trial.planned import PlannedTrial
 from hpo_service.domain.trial.report import Report
 from hpo_service.domain.trial.states import TrialEvent, TrialState, next_state
 from hpo_service.errors import ConflictError, StaleLeaseError
@@ -16,7 +17,7 @@ from hpo_service.storage import schema
 from hpo_service.storage.clock import Now, earlier
 from hpo_service.storage.studies import StageRow
 from hpo_service.storage.trial_reader import TrialReader, TrialRows, missing
-from hpo_service.storage.trial_rows import AttemptRow, PlannedTrial, ReportRow, TrialRow
+from hpo_service.storage.trial_rows import AttemptRow, ReportRow, TrialRow
 from hpo_service.storage.upsert import insert_once
 from hpo_service.storage.values import finite, lost, plain, with_lost
 

@@ -10,7 +10,6 @@ import pytest
 from sqlalchemy import make_url
 
 from hpo_service.domain.study.spec import StudySpec
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.search.studies import OptunaStudies
 from hpo_service.storage import migrations, schema
 from hpo_service.storage.database import Database
@@ -71,10 +70,10 @@ class World:
         self.trials = TrialStore(database)
         with database.transaction():
             self.study = self.studies.find(name) or self.studies.create(spec(name))
-            opened = self.open_stage(Stage.SEARCH, budget)
+            opened = self.open_stage("search", budget)
         self.stage = opened
 
-    def open_stage(self, stage: Stage, budget: int = 1000) -> StageRow:
+    def open_stage(self, stage: str, budget: int = 1000) -> StageRow:
         space = StudySpec.model_validate(self.study.spec).space.resolve()
         self.studies.open_stage(
             self.study.id,

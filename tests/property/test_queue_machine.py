@@ -19,7 +19,6 @@ from hypothesis.stateful import (
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.assignment import Lease
 from hpo_service.domain.trial.report import Report
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import ConflictError, StaleLeaseError
 from hpo_service.search.studies import OptunaStudies
@@ -72,7 +71,7 @@ class QueueMachine(RuleBasedStateMachine):
             self.study = self.studies.create(spec)
             stage = self.studies.open_stage(
                 self.study.id,
-                Stage.SEARCH,
+                "search",
                 optuna_name=spec.name,
                 trials=BUDGET,
                 gpu_hours=None,

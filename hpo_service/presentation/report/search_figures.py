@@ -11,7 +11,6 @@ from matplotlib.lines import Line2D
 
 from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.study.search_space import CategoricalParameter, ParameterValue, SearchSpace
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.presentation.formatting import number
 from hpo_service.presentation.report.drawing import INK, MUTED, PAPER, WINNER, drawing, log_scale, ramp, svg
@@ -29,7 +28,7 @@ _FARTHEST = 3.0
 
 def curves(snapshot: StudySnapshot, measure: str) -> str | None:
     """Learning curves of every search trial: the best one bold, those stopped early faint."""
-    view = snapshot.stage(Stage.SEARCH)
+    view = snapshot.where(lambda rule: rule.proposes)
     drawn = [t for t in view.trials if any(r.value is not None for r in t.curve)] if view else []
     if view is None or not drawn:
         return None
@@ -74,7 +73,7 @@ def _curve_style(trial: TrialView, best: TrialView | None) -> dict[str, Any]:
 
 def learning_rates(snapshot: StudySnapshot, measure: str) -> str | None:
     """Value against learning rate on a log axis, coloured by rank; stopped trials faint at their last value."""
-    view = snapshot.stage(Stage.SEARCH)
+    view = snapshot.where(lambda rule: rule.proposes)
     shown = [t for t in view.trials if "learning_rate" in t.parameters and t.value is not None] if view else []
     if not shown:
         return None
@@ -99,7 +98,7 @@ def learning_rates(snapshot: StudySnapshot, measure: str) -> str | None:
 
 def parameters(snapshot: StudySnapshot, measure: str) -> str | None:
     """Value against each searched parameter, a small panel each."""
-    view = snapshot.stage(Stage.SEARCH)
+    view = snapshot.where(lambda rule: rule.proposes)
     shown = [t for t in view.trials if t.value is not None] if view else []
     space = snapshot.spec.space.resolve()
     names = [name for name in space.parameters if any(name in t.parameters for t in shown)]

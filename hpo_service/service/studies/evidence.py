@@ -11,10 +11,10 @@ from hpo_service.domain.decide.selection import Measured, choose_group
 from hpo_service.domain.decide.statistics import Comparison, compare, compare_values
 from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.study.hyperparameters import Hyperparameters
+from hpo_service.domain.study.protocol import STAGES
 from hpo_service.domain.study.search_space import ParameterValue, canonical_key
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.scores import Scores
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.service.studies.data_consistency import mixed_rows
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
@@ -97,7 +97,7 @@ class Evidence:
         remarks: what a reader must know besides: what failed, is missing or was not confirmed.
     """
 
-    stage: Stage | None
+    stage: str | None
     measure: str
     direction: Direction
     configurations: list[Configuration] = field(default_factory=list)
@@ -115,6 +115,11 @@ class Evidence:
     def selected_on(self) -> str:
         """What the values that selection looked at are called; an objective of the user's own has only those."""
         return self.measure if self.measure == OWN_MEASURE else f"validation {self.measure}"
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether configurations were run with several seeds each, winners beside the default."""
+        return self.stage is not None and STAGES[self.stage].compares
 
     @property
     def is_loss(self) -> bool:
@@ -139,7 +144,7 @@ def gather_evidence(snapshot: StudySnapshot, scores: LoadScores) -> Evidence:
         snapshot: the study.
         scores: per-example scores of a trial and a split (`validation` or `test`), or None.
     """
-    confirm = snapshot.stage(Stage.CONFIRM)
+    confirm = snapshot.where(lambda rule: rule.compares)
     if confirm is not None and any(_ended_well(trial) for trial in confirm.trials):
         return _confirmed(snapshot, confirm, scores)
     return _unconfirmed(snapshot)
@@ -167,7 +172,7 @@ def _confirmed(snapshot: StudySnapshot, stage: StageView, scores: LoadScores) ->
         comparisons = {}
     comparison = comparisons.get(winner.label) if winner else None
     return Evidence(
-        stage=Stage.CONFIRM,
+        stage=stage.stage,
         measure=_measure(snapshot.spec),
         direction=direction,
         configurations=configurations,
@@ -213,7 +218,7 @@ def _unconfirmed(snapshot: StudySnapshot) -> Evidence:
 
 
 def _why_unconfirmed(snapshot: StudySnapshot) -> str:
-    confirm = snapshot.stage(Stage.CONFIRM)
+    confirm = snapshot.where(lambda rule: rule.compares)
     if confirm is not None and not confirm.open:
         return "no run of the confirm stage ended with a finite value"
     if not snapshot.spec.confirm.enabled:
@@ -235,7 +240,7 @@ def _remarks(snapshot: StudySnapshot, stage: StageView, recommended: Configurati
     ]
     if recommended.label == DEFAULT:
         remarks.append("the default has the best mean validation value itself, and is what is recommended")
-    if snapshot.spec.model is not None and snapshot.stage(Stage.VERIFY) is None:
+    if snapshot.spec.model is not None and snapshot.where(lambda rule: rule.carries_over) is None:
         remarks.append(f"searched and confirmed on the same model, {snapshot.spec.model.base}")
     return remarks
 

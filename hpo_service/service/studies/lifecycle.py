@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpo_service.domain.study.spec import StudySpec
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.errors import ConflictError, NotFoundError
 from hpo_service.search.studies import OptunaStudies
@@ -53,7 +52,7 @@ class Studies:
                 _check_same(existing, spec)
                 return existing
             study = self.rows.create(spec)
-            self.stages.open_search(study)
+            self.stages.open_first(study)
             return study
 
     def steer(self, name: str, state: StudyState, reason: str) -> StudyRow:
@@ -97,7 +96,7 @@ class Studies:
                 self.optuna.delete(stage.optuna_name)
             self.rows.delete(row.id)
 
-    def stop_trial(self, name: str, stage: Stage, number: int, reason: str) -> TrialRow:
+    def stop_trial(self, name: str, stage: str, number: int, reason: str) -> TrialRow:
         """Ask for the end of one trial; a running one obeys at its next report or heartbeat."""
         with self.db.transaction():
             trial = self._trial(name, stage, number)
@@ -109,7 +108,7 @@ class Studies:
                 raise ConflictError(f"trial {name}/{stage} #{number} is {trial.state}: there is nothing to stop")
             return self.trials.get(trial.id)
 
-    def retry_trial(self, name: str, stage: Stage, number: int) -> TrialRow:
+    def retry_trial(self, name: str, stage: str, number: int) -> TrialRow:
         """Queue a failed or cancelled trial again; it counts once against the budget and gets a new number.
 
         Raises:
@@ -152,7 +151,7 @@ class Studies:
             self.optuna.finish(trial.optuna_id, TrialState.CANCELLED, None, None)
         self.trials.cancel(trial.id, reason)
 
-    def _trial(self, name: str, stage: Stage, number: int) -> TrialRow:
+    def _trial(self, name: str, stage: str, number: int) -> TrialRow:
         study = self.rows.get(name)
         for row in self.rows.stages(study.id):
             if row.stage is stage:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hpo_service.domain.study.spec import StudySpec
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.errors import NotFoundError
 from hpo_service.service.studies.snapshot import TrialView, trial_view
 from hpo_service.storage.database import Database
@@ -19,7 +18,7 @@ class TrialRecord:
 
     study: str
     spec: StudySpec
-    stage: Stage
+    stage: str
     trial: TrialView
     attempts: list[AttemptRow]
     origin: str
@@ -31,7 +30,7 @@ class TrialRecord:
 
 
 def read_record(
-    db: Database, studies: StudyStore, trials: TrialStore, study: str, stage: Stage, number: int
+    db: Database, studies: StudyStore, trials: TrialStore, study: str, stage: str, number: int
 ) -> TrialRecord:
     """Read one trial.
 
@@ -41,7 +40,7 @@ def read_record(
     """
     with db.transaction():
         found = studies.get(study)
-        place = next((row for row in studies.stages(found.id) if row.stage is stage), None)
+        place = next((row for row in studies.stages(found.id) if row.stage == stage), None)
         if place is None:
             raise NotFoundError(f"stage {study}/{stage} has not been opened: see `hpo-service study show {study}`")
         row = trials.by_number(place.id, number)

@@ -11,7 +11,6 @@ from rich.console import Console, Group
 
 from hpo_service.cli.trial import place_of
 from hpo_service.cli.trial_record import record_json, record_parts, sparkline, trial_folders
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.errors import UsageError
 from hpo_service.service.studies.trial_record import TrialRecord
 from hpo_service.storage.trials import AttemptRow
@@ -29,7 +28,7 @@ def record(**changes):
         AttemptRow(2, trial.id, 2, 2, "w2", 1.0, 3.0, None, None, "", None),
     ]
     trial = replace(trial, curve=curve, attempt=2, facts=FACTS, **changes)
-    return TrialRecord("quickstart", story.snapshot().spec, Stage.CONFIRM, trial, attempts, "verify #3")
+    return TrialRecord("quickstart", story.snapshot().spec, "confirm", trial, attempts, "verify #3")
 
 
 def text(shown, folders=()):
@@ -92,7 +91,7 @@ def test_a_curve_is_drawn_from_its_lowest_to_its_highest():
 
 
 @pytest.mark.parametrize(
-    "given, place", [("confirm/2", (Stage.CONFIRM, 2)), ("7", (Stage.SEARCH, 7)), ("verify/#3", (Stage.VERIFY, 3))]
+    "given, place", [("confirm/2", ("confirm", 2)), ("7", ("search", 7)), ("verify/#3", ("verify", 3))]
 )
 def test_a_trial_is_named_by_stage_and_number(given, place):
     assert place_of(given) == place

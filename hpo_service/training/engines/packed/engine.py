@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
+from hpo_service.domain.study.methods import METHODS
 from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.scores import Scores
@@ -383,8 +384,8 @@ def _likeness(config: TrialConfig) -> str:
     """What trials must have in common to share a pack: the same model held the same way, the same rows."""
     model = config.model.model_dump_json() if config.model is not None else ""
     data = config.data.model_dump_json() if config.data is not None else ""
-    four_bit = config.training.method == "qlora"
-    return f"{config.model_name} {four_bit} {model} {data}"
+    held = METHODS[config.training.method].held
+    return f"{config.model_name} {held} {model} {data}"
 
 
 def _shape(config: TrialConfig) -> str:

@@ -11,12 +11,11 @@ import pytest
 from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.report import Report
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.errors import DataError, TrialError, UnfitError
 from hpo_service.wire.child import Channel, Dispatcher, Stopped, TrialLink, in_turn, may_go_better, reason_of
 from hpo_service.wire.messages import FROM_CHILD, Admit, Continue, Finished, Heartbeat, Shutdown, Stop
 
-CONFIG = TrialConfig(study="study", stage=Stage.SEARCH, parameters={}, seed=1)
+CONFIG = TrialConfig(study="study", stage="search", parameters={}, seed=1)
 DONE = Outcome(kind=OutcomeKind.COMPLETE, reason="done", value=1.0)
 
 
