@@ -85,7 +85,7 @@ class World:
             plan={},
             reason="the tests need it",
         )
-        return next(row for row in self.studies.stages(self.study.id) if row.stage is stage)
+        return next(row for row in self.studies.stages(self.study.id) if row.stage == stage)
 
     def admit(self, key: str | None = None, lease: float = LEASE, worker: str = "w1", **more: float) -> TrialRow:
         with self.db.transaction():

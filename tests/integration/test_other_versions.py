@@ -87,3 +87,20 @@ def test_what_a_later_version_knows_of_a_model_is_passed_over(bench, trained):
         bench.service.db.connection.execute(update(schema.study).where(which).values(facts=facts))
         assert bench.service.study_rows.get("s").facts["org/small"].hidden_size == 64
     assert bench.must_claim().study == "s"
+
+
+def test_a_stage_of_another_version_is_passed_over_with_nothing_claimed(bench, caplog):
+    bench.create(name="theirs")
+    bench.create(name="ours")
+    with bench.service.db.transaction():
+        row = bench.service.study_rows.get("theirs")
+        which = schema.stage.c.study_id == row.id
+        bench.service.db.connection.execute(update(schema.stage).where(which).values(stage="halfway"))
+    assert bench.must_claim().study == "ours"
+    bench.service.stages.advance_all()
+    said = "stage: there is no halfway, only search, verify, confirm"
+    assert said in warnings(caplog)[0]
+    with pytest.raises(UnreadableStudyError, match="there is no halfway"):
+        bench.service.snapshot("theirs")
+    with bench.service.db.transaction():
+        assert bench.service.trial_rows.list(row.id) == []

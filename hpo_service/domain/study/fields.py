@@ -46,8 +46,3 @@ class StudyFields(Section):
             value = getattr(self.training, name)
             return [value] if isinstance(value, ParameterValue) else []
         return values_of(parameter)
-
-    @property
-    def verifies(self) -> bool:
-        """Whether there is a larger target model, and so a verify stage."""
-        return self.model is not None and self.model.target is not None

@@ -154,7 +154,7 @@ class Studies:
     def _trial(self, name: str, stage: str, number: int) -> TrialRow:
         study = self.rows.get(name)
         for row in self.rows.stages(study.id):
-            if row.stage is stage:
+            if row.stage == stage:
                 return self.trials.by_number(row.id, number)
         raise NotFoundError(f"stage {name}/{stage} has not been opened: see `study show {name}`")
 
