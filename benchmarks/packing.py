@@ -40,7 +40,6 @@ from hpo_service.domain.study.sections.model import ModelSpec
 from hpo_service.domain.study.sections.training import TrainingSpec
 from hpo_service.domain.trial.assignment import Assignment, Lease
 from hpo_service.domain.trial.config import TrialConfig
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.settings import Settings
 from hpo_service.wire.child import Dispatcher
@@ -71,7 +70,7 @@ def configs(model: str, count: int, rows: int) -> list[TrialConfig]:
         made.append(
             TrialConfig(
                 study="packing",
-                stage=Stage.SEARCH,
+                stage="search",
                 parameters={},
                 seed=42,
                 model=ModelSpec(base=model),

@@ -38,7 +38,6 @@ from hpo_service.domain.study.sections.training import TrainingSpec
 from hpo_service.domain.trial.assignment import Assignment, Lease
 from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.domain.trial.outcome import Outcome
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.wire.child import Channel, TrialLink
 from hpo_service.wire.messages import Admit, Continue, FromChild, Reported
 
@@ -197,7 +196,7 @@ def trial(model: str, rows: int) -> TrialConfig:
     """The trial that both sides run."""
     return TrialConfig(
         study="bench",
-        stage=Stage.SEARCH,
+        stage="search",
         parameters={},
         seed=7,
         model=ModelSpec(base=model),

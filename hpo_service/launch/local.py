@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Self
 
 from hpo_service.domain.decide.parallel import parallel
+from hpo_service.domain.study.protocol import stages_of
 from hpo_service.domain.study.spec import StudySpec
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.errors import ServedStudyFailedError
 from hpo_service.launch.devices import list_gpus
 from hpo_service.service.studies.checks import too_few_gpus
@@ -106,7 +106,8 @@ class LocalWorkers:
         Raises:
             HpoServiceError: this machine has GPUs, but not as many as one trial needs.
         """
-        side_by_side = parallel(spec, Stage.SEARCH, spec.search.budget.trials).slots > 1
+        first = stages_of(spec)[0]
+        side_by_side = parallel(spec, first, first.trials(spec)).slots > 1
         places = plan_places(workers, spec.execution.gpus_per_trial, side_by_side=side_by_side)
         return cls(spec.name, settings.storage, settings.output, places)
 

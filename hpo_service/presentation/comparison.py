@@ -14,8 +14,7 @@ def comparison_tables(evidence: Evidence) -> tuple[TextTable, TextTable]:
         Two tables of the same columns, one below the other.
     """
     sides = [side for side in (evidence.default, evidence.winner) if side is not None]
-    better = "higher" if evidence.maximize else "lower"
-    heads = [f"{evidence.measure}, {better} is better", *(side.label for side in sides)]
+    heads = [f"{evidence.measure}, {evidence.direction.comparative} is better", *(side.label for side in sides)]
     return TextTable(heads, _measured(evidence, sides)), TextTable(heads, _parameters(sides))
 
 

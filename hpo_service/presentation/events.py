@@ -27,7 +27,7 @@ def events(before: StudySnapshot | None, now: StudySnapshot) -> list[Event]:
         if earlier is None:
             found.append(Event(f"{view.stage} begins with {view.budget} trials: {view.plan.get('why') or view.reason}"))
         states = {trial.id: trial for trial in earlier.trials} if earlier else {}
-        best = view.best(maximize=now.spec.search.direction == "maximize")
+        best = view.best(now.spec.search.direction)
         for trial in view.trials:
             found += _trial_events(view, trial, states.get(trial.id), is_best=trial is best)
         if not view.open and (earlier is None or earlier.open):

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
+from hpo_service.domain.study.protocol import stages_of
 from hpo_service.domain.study.spec import StudySpec
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.presentation.formatting import duration
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot
 
 
-def planned_stages(spec: StudySpec) -> dict[Stage, int]:
+def planned_stages(spec: StudySpec) -> dict[str, int]:
     """Return the stages a study has, in order, with the number of trials each is planned to have (at most)."""
-    planned = {Stage.SEARCH: spec.search.budget.trials}
-    if spec.verifies:
-        planned[Stage.VERIFY] = spec.transfer.top * len(spec.transfer.bracket)
-    if spec.confirm.enabled:
-        compares = spec.objective is None or spec.confirm.default is not None
-        planned[Stage.CONFIRM] = (spec.confirm.top + compares) * spec.confirm.seeds
-    return planned
+    return {rule.name: rule.trials(spec) for rule in stages_of(spec)}
 
 
 def seconds_left(snapshot: StudySnapshot) -> float | None:
@@ -40,9 +34,9 @@ def seconds_left(snapshot: StudySnapshot) -> float | None:
 
 
 def _hours_left(snapshot: StudySnapshot, view: StageView) -> float:
-    """Device seconds the search stage may still use."""
+    """Device seconds that the budget leaves to the stage."""
     limit = snapshot.spec.search.budget.gpu_hours
-    if limit is None or view.stage is not Stage.SEARCH:
+    if limit is None or not view.rule.proposes:
         return float("inf")
     return max(0.0, 3600 * limit - sum(trial.device_seconds for trial in view.trials))
 

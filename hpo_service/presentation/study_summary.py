@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hpo_service.domain.study.protocol import stages_of
 from hpo_service.domain.study.search_space import CategoricalParameter, Parameter
 from hpo_service.domain.study.spec import StudySpec
 
@@ -43,15 +44,4 @@ def describe(parameter: Parameter) -> str:
 
 def stage_lines(spec: StudySpec) -> list[tuple[str, str]]:
     """Say how many runs each stage asks for, and how they are chosen."""
-    search, budget = spec.search, spec.search.budget
-    hours = f" or {budget.gpu_hours:g} GPU-hours" if budget.gpu_hours else ""
-    rows = [("search", f"{budget.trials} trials{hours}, sampler {search.sampler}, pruner {search.pruner}")]
-    if spec.verifies:
-        top, bracket = spec.transfer.top, [f"{factor:g}" for factor in spec.transfer.bracket]
-        runs = top * len(bracket)
-        rows.append(("verify", f"up to {runs} runs: the best {top} x learning rate times {', '.join(bracket)}"))
-    if spec.confirm.enabled:
-        seeds, top = spec.confirm.seeds, spec.confirm.top
-        best = "the best" if top == 1 else f"the best {top}"
-        rows.append(("confirm", f"up to {(top + 1) * seeds} runs: {best} and the default, {seeds} seeds each"))
-    return rows
+    return [(rule.name, rule.outline(spec)) for rule in stages_of(spec)]

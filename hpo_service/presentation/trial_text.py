@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from hpo_service.domain.study.protocol import STAGES
 from hpo_service.presentation.formatting import configuration, duration, measured, moment, number, perplexed
-from hpo_service.presentation.stage_summary import model_of
 from hpo_service.presentation.text_table import TextTable
 from hpo_service.service.studies.trial_record import TrialRecord
 
@@ -40,7 +40,7 @@ def about_trial(record: TrialRecord) -> list[tuple[str, str]]:
         ("value", value),
         *((name, number(score)) for name, score in trial.metrics.items()),
         ("reason", trial.reason),
-        ("model", model_of(record.spec, record.stage) or ""),
+        ("model", STAGES[record.stage].model_of(record.spec) or ""),
         ("parameters", configuration(trial.parameters)),
         ("seed", str(trial.seed)),
         ("carried on from", record.origin),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from hpo_service.domain.decide.pruning import Direction
+from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.study.search_space import ParameterValue, SearchSpace
 from hpo_service.domain.trial.endings import FINAL
 from hpo_service.domain.trial.states import TrialState

@@ -11,10 +11,10 @@ from typing import Any, TypeAlias
 from pydantic import ValidationError
 from sqlalchemy import Row, Select, delete, select, update
 
+from hpo_service.domain.study.protocol import STAGES, StageRule
 from hpo_service.domain.study.search_space import SearchSpace
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.model_facts import ModelFacts
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import StudyState
 from hpo_service.errors import ConflictError, NotFoundError, UnreadableStudyError
 from hpo_service.storage import schema
@@ -56,7 +56,7 @@ class StudyRow:
         try:
             return _parsed(json.dumps(self.spec))
         except ValidationError as error:
-            raise _unreadable(self.name, error) from error
+            raise _unreadable(self.name, _first(error)) from error
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class StageRow:
 
     id: int
     study_id: int
-    stage: Stage
+    stage: str
     optuna_name: str
     state: str
     trials: int
@@ -86,7 +86,22 @@ class StageRow:
         try:
             return SearchSpace.model_validate(self.space_document)
         except ValidationError as error:
-            raise _unreadable(self.optuna_name.rpartition("/")[0], error) from error
+            raise _unreadable(self._study, _first(error)) from error
+
+    @property
+    def rule(self) -> StageRule:
+        """How it works.
+
+        Raises:
+            UnreadableStudyError: another version opened it, and this one has no such stage.
+        """
+        if self.stage not in STAGES:
+            raise _unreadable(self._study, f"stage: there is no {self.stage}, only {', '.join(STAGES)}")
+        return STAGES[self.stage]
+
+    @property
+    def _study(self) -> str:
+        return self.optuna_name.rpartition("/")[0]
 
     @property
     def open(self) -> bool:
@@ -187,7 +202,7 @@ class StudyStore:
     def open_stage(
         self,
         study_id: int,
-        stage: Stage,
+        stage: str,
         *,
         optuna_name: str,
         trials: int,
@@ -200,7 +215,7 @@ class StudyStore:
 
         Args:
             study_id: of the study.
-            stage: which of the three.
+            stage: its name.
             optuna_name: name of its Optuna study.
             trials: how many trials it may have.
             gpu_hours: device hours it may use, or None for no such limit.
@@ -308,15 +323,17 @@ def _study(row: Row[Any]) -> StudyRow:
 
 def _stage(row: Row[Any]) -> StageRow:
     values = columns_of(schema.stage, row)
-    values["stage"] = Stage(values["stage"])
     values["space_document"] = values.pop("space")
     return StageRow(**values)
 
 
-def _unreadable(study: str, error: ValidationError) -> UnreadableStudyError:
+def _first(error: ValidationError) -> str:
     first, *others = error.errors(include_url=False)
     place = ".".join(str(part) for part in first["loc"])
-    reason = f"{place}: {first['msg']}".removeprefix(": ") + (f" (and {len(others)} more)" if others else "")
+    return f"{place}: {first['msg']}".removeprefix(": ") + (f" (and {len(others)} more)" if others else "")
+
+
+def _unreadable(study: str, reason: str) -> UnreadableStudyError:
     return UnreadableStudyError(
         f"study {study} was made by another version of hpo-service and cannot be read by this one "
         f"({' '.join(reason.split())}): use that version here too"

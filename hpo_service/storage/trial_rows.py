@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
@@ -11,6 +10,7 @@ from sqlalchemy import ColumnElement, Row, Select, insert, select, update
 from hpo_service.domain.study.search_space import ParameterValue
 from hpo_service.domain.trial.assignment import Lease
 from hpo_service.domain.trial.facts import RunFacts
+from hpo_service.domain.trial.planned import PlannedTrial
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import NotFoundError
 from hpo_service.storage import schema
@@ -19,31 +19,6 @@ from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StageRow
 from hpo_service.storage.upsert import columns_of
 from hpo_service.storage.values import plain
-
-
-@dataclass(frozen=True)
-class PlannedTrial:
-    """A trial to be: its configuration, and what it is for.
-
-    Attributes:
-        role: what the trial is for: search, carried, winner, default, ...
-        parameters: the values it runs with.
-        seed: of its training.
-        label: a short name for people; trials of one configuration share it.
-        origin_id: the trial whose configuration was carried over.
-        score_test: whether the test rows are scored.
-        keep_adapter: whether its adapter is kept.
-        dedupe_key: set where no other trial of the stage may have the same.
-    """
-
-    role: str
-    parameters: Mapping[str, ParameterValue]
-    seed: int
-    label: str = ""
-    origin_id: int | None = None
-    score_test: bool = False
-    keep_adapter: bool = False
-    dedupe_key: str | None = None
 
 
 @dataclass(frozen=True)

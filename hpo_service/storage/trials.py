@@ -11,6 +11,7 @@ from hpo_service.domain.study.search_space import ParameterValue
 from hpo_service.domain.trial.assignment import Lease
 from hpo_service.domain.trial.endings import ENDINGS, FINAL, Ending
 from hpo_service.domain.trial.facts import RunFacts
+from hpo_service.domain.trial.planned import PlannedTrial
 from hpo_service.domain.trial.states import TrialEvent, TrialState, next_state
 from hpo_service.errors import ConflictError, NotFoundError, StaleLeaseError
 from hpo_service.storage import schema
@@ -20,10 +21,10 @@ from hpo_service.storage.database import Database
 from hpo_service.storage.reports import ReportStore
 from hpo_service.storage.scores import ScoreStore
 from hpo_service.storage.studies import StageRow
-from hpo_service.storage.trial_rows import PlannedTrial, TrialRow, TrialRows, TrialTable, missing
+from hpo_service.storage.trial_rows import TrialRow, TrialRows, TrialTable, missing
 from hpo_service.storage.values import finite, plain, with_lost
 
-__all__ = ["PlannedTrial", "TrialRow", "TrialStore"]
+__all__ = ["TrialRow", "TrialStore"]
 
 FactRows: TypeAlias = list[RunFacts]
 

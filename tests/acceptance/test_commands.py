@@ -19,7 +19,6 @@ from hpo_service import cli
 from hpo_service.bootstrap import Service
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.report import Report
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.settings import Settings
 from hpo_service.storage import schema
@@ -554,7 +553,7 @@ def test_a_finished_study_cannot_be_held(worked, command):
 
 
 def test_a_closed_stage_takes_no_trial_back(worked, command):
-    refused = command("trial", "stop", "mine", "0", "--stage", Stage.CONFIRM.value, "--storage", worked.storage)
+    refused = command("trial", "stop", "mine", "0", "--stage", "confirm", "--storage", worked.storage)
     assert refused.status == 4
     assert "is complete: there is nothing to stop" in refusal(refused)
 

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from hpo_service.domain.study.spec import StudySpec
-from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.planned import PlannedTrial
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.search.studies import OptunaStudies
 from hpo_service.storage import schema
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StageRow, StudyStore
-from hpo_service.storage.trials import PlannedTrial, TrialRow, TrialStore
+from hpo_service.storage.trials import TrialRow, TrialStore
 
 
 @pytest.fixture
@@ -48,10 +48,10 @@ class World:
         self.trials = TrialStore(database)
         with database.transaction():
             self.study = self.studies.find(name) or self.studies.create(spec(name))
-            opened = self.open_stage(Stage.SEARCH, budget)
+            opened = self.open_stage("search", budget)
         self.stage = opened
 
-    def open_stage(self, stage: Stage, budget: int = 1000) -> StageRow:
+    def open_stage(self, stage: str, budget: int = 1000) -> StageRow:
         space = StudySpec.model_validate(self.study.spec).space.resolve()
         self.studies.open_stage(
             self.study.id,
@@ -63,7 +63,7 @@ class World:
             plan={},
             reason="the tests need it",
         )
-        return next(row for row in self.studies.stages(self.study.id) if row.stage is stage)
+        return next(row for row in self.studies.stages(self.study.id) if row.stage == stage)
 
     def admit(self, key: str | None = None, lease: float = LEASE, worker: str = "w1", **more: float) -> TrialRow:
         with self.db.transaction():

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import TrialEvent, TrialState
 from hpo_service.errors import StaleLeaseError
 
@@ -125,7 +124,7 @@ def test_a_stage_is_opened_by_one_of_many(world, another):
         with peers[i].db.transaction():
             opened = peers[i].studies.open_stage(
                 world.study.id,
-                Stage.VERIFY,
+                "verify",
                 optuna_name="x/verify",
                 trials=1,
                 gpu_hours=None,

@@ -10,13 +10,12 @@ import pytest
 from hpo_service.domain.trial.assignment import Lease
 from hpo_service.domain.trial.endings import FINAL
 from hpo_service.domain.trial.facts import RunFacts
+from hpo_service.domain.trial.planned import PlannedTrial
 from hpo_service.domain.trial.report import Report
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import TrialEvent, TrialState, next_state
 from hpo_service.errors import ConflictError, NotFoundError, StaleLeaseError
 from hpo_service.storage import schema
 from hpo_service.storage.clock import Now
-from hpo_service.storage.trials import PlannedTrial
 
 
 def report(step=1, value=2.5, **metrics):
@@ -121,7 +120,7 @@ class TestClaims:
     def test_trials_of_other_stages_are_left_alone(self, world):
         world.plan(1)
         with world.db.transaction():
-            other = world.open_stage(Stage.VERIFY)
+            other = world.open_stage("verify")
             assert world.trials.claim_waiting(other.id, "w", 60) is None
 
     @pytest.mark.parametrize("dialect", ["postgresql"])  # on SQLite the second claim waits instead
@@ -482,7 +481,7 @@ class TestAccounts:
     def test_trials_are_listed_in_order_by_study_or_stage(self, world):
         rows = world.plan(3)
         with world.db.transaction():
-            verify = world.open_stage(Stage.VERIFY)
+            verify = world.open_stage("verify")
             world.trials.plan(verify, [PlannedTrial(role="carried", parameters={}, seed=1)])
             assert [t.id for t in world.trials.list(world.study.id, world.stage.id)] == [t.id for t in rows]
             assert len(world.trials.list(world.study.id)) == 4

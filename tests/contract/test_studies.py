@@ -8,14 +8,13 @@ import pytest
 
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.model_facts import ModelFacts
+from hpo_service.domain.trial.planned import PlannedTrial
 from hpo_service.domain.trial.scores import Scores
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.errors import ConflictError, NotFoundError
 from hpo_service.storage import schema
 from hpo_service.storage.clock import Now
 from hpo_service.storage.scores import ScoreStore
-from hpo_service.storage.trials import PlannedTrial
 from hpo_service.storage.workers import WorkerState, WorkerStore
 
 
@@ -106,7 +105,7 @@ class TestStages:
     def test_a_stage_is_opened_once(self, world):
         with world.db.transaction():
             before = world.studies.stages(world.study.id)
-            world.open_stage(Stage.SEARCH, budget=5)
+            world.open_stage("search", budget=5)
             assert world.studies.stages(world.study.id) == before
 
     def test_a_stage_keeps_its_space_and_plan(self, world):
@@ -114,7 +113,7 @@ class TestStages:
         with world.db.transaction():
             opened = world.studies.open_stage(
                 world.study.id,
-                Stage.VERIFY,
+                "verify",
                 optuna_name="x/verify",
                 trials=3,
                 gpu_hours=1.5,
@@ -127,7 +126,7 @@ class TestStages:
         assert stage == opened
         assert study.id == world.study.id
         assert (stage.stage, stage.optuna_name, stage.trials, stage.gpu_hours) == (
-            Stage.VERIFY,
+            "verify",
             "x/verify",
             3,
             1.5,

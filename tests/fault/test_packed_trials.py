@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from hpo_service.bootstrap import Service
+from hpo_service.domain.study.protocol import SEARCH
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.config import TrialConfig
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.service.trials.assignment import trial_config
 from hpo_service.settings import Settings
@@ -56,7 +56,7 @@ def configs(service: Service, spec: StudySpec) -> dict[int, TrialConfig]:
     with service.db.transaction():
         study = service.study_rows.get(spec.name)
         rows = service.trial_rows.list(study.id)
-    return {row.number: trial_config(spec, Stage.SEARCH, row) for row in rows if row.number is not None}
+    return {row.number: trial_config(spec, SEARCH, row) for row in rows if row.number is not None}
 
 
 @pytest.mark.slow

@@ -17,7 +17,6 @@ from hpo_service.domain.trial.model_facts import ModelFacts
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.report import Report
 from hpo_service.domain.trial.scores import Scores
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.settings import Settings
 from hpo_service.storage.studies import StudyRow
@@ -74,7 +73,7 @@ class Bench:
         with self.service.db.transaction():
             return self.service.trial_rows.get(assignment.lease.trial_id)
 
-    def trials(self, stage: Stage = Stage.SEARCH, study: str = "s") -> list[Any]:
+    def trials(self, stage: str = "search", study: str = "s") -> list[Any]:
         view = self.service.reader.snapshot(study).stage(stage)
         assert view is not None
         return view.trials

@@ -19,15 +19,15 @@ from hypothesis.stateful import (
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.assignment import Lease
 from hpo_service.domain.trial.endings import ENDINGS, FINAL
+from hpo_service.domain.trial.planned import PlannedTrial
 from hpo_service.domain.trial.report import Report
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import TrialEvent, TrialState
 from hpo_service.errors import ConflictError, StaleLeaseError
 from hpo_service.storage import schema
 from hpo_service.storage.clock import Now
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StudyStore
-from hpo_service.storage.trials import PlannedTrial, TrialStore
+from hpo_service.storage.trials import TrialStore
 
 BUDGET = 12
 NAMES = itertools.count()
@@ -72,7 +72,7 @@ class QueueMachine(RuleBasedStateMachine):
             self.study = self.studies.create(spec)
             stage = self.studies.open_stage(
                 self.study.id,
-                Stage.SEARCH,
+                "search",
                 optuna_name=spec.name,
                 trials=BUDGET,
                 gpu_hours=None,

@@ -10,7 +10,6 @@ from hpo_service.domain.study.sections.data import DataSpec, SplitSpec
 from hpo_service.domain.study.sections.model import ModelSpec
 from hpo_service.domain.study.sections.training import TrainingSpec
 from hpo_service.domain.trial.config import TrialConfig
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.training.data import fingerprint, row_cache
 from hpo_service.training.engines.packed import eligible
 from hpo_service.training.models import base
@@ -38,7 +37,7 @@ ROWS = DataSpec(
 )
 CONFIG = TrialConfig(
     study="s",
-    stage=Stage.SEARCH,
+    stage="search",
     parameters={"learning_rate": 1e-4},
     seed=3,
     model=ModelSpec(base="builtin:llama-tiny", quantisation="int8"),
@@ -69,7 +68,7 @@ def test_fields_that_say_where_rows_are_found_tell_one_state_of_them_from_anothe
     [
         (CONFIG, "092d89cc1c9a6c512eb85dd77a43a751bde326aaed7ea4b7f5bddcd05ec600c1"),
         (
-            TrialConfig(study="s", stage=Stage.SEARCH, parameters={}, seed=0),
+            TrialConfig(study="s", stage="search", parameters={}, seed=0),
             "90464b4b8eeea657a520f5aa12ca43f6647e789cfa616db0a04e5e0311e5929e",
         ),
         (

@@ -19,7 +19,6 @@ from hpo_service.domain.study.sections.training import TrainingSpec
 from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.domain.trial.outcome import Outcome
 from hpo_service.domain.trial.report import Report
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.training.engines.solo import SoloEngine
 from hpo_service.training.run.loaded_models import LoadedModels
 from hpo_service.wire.child import Stopped, TrialLink
@@ -132,7 +131,7 @@ class Trainee:
         }
         return TrialConfig(
             study="study",
-            stage=Stage.SEARCH,
+            stage="search",
             parameters={},
             model=ModelSpec(base=model or self.llama),
             model_name=model or self.llama,

@@ -151,8 +151,8 @@ def _count(view: StageView, state: TrialState) -> Text:
 
 
 def _best(snapshot: StudySnapshot) -> Table:
-    maximize = snapshot.spec.search.direction == "maximize"
-    found = next(((v, b) for v in reversed(snapshot.stages) if (b := v.best(maximize=maximize)) is not None), None)
+    direction = snapshot.spec.search.direction
+    found = next(((v, b) for v in reversed(snapshot.stages) if (b := v.best(direction)) is not None), None)
     grid = Table.grid(Column(no_wrap=True), Column(ratio=1), padding=(0, 1))
     if found is None:
         grid.add_row(Text("  best so far", style="dim"), Text("nothing has run to the end yet", style="dim"))

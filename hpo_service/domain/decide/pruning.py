@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
+from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.study.search_space import CategoricalParameter, SearchSpace
-
-Direction = Literal["minimize", "maximize"]
 
 MIN_RUNG_VALUES = 4
 """Halving compares nothing before this many trials (the judged one included) have a value at the rung."""
@@ -30,13 +28,11 @@ class Measure:
     """What is compared: its name in sentences and whether less or more of it is better."""
 
     name: str = "validation loss"
-    direction: Direction = "minimize"
+    direction: Direction = Direction.MINIMIZE
 
     def badness(self, value: float) -> float:
         """Return the value so that smaller is better; what is not a number is the worst there is."""
-        if math.isnan(value):
-            return math.inf
-        return value if self.direction == "minimize" else -value
+        return self.direction.badness(value)
 
 
 def longest_warmup(space: SearchSpace, *, default: float) -> float:
@@ -115,8 +111,7 @@ def halve(value: float, others: Sequence[float], *, share: float, measure: Measu
     ranked = sorted(measure.badness(v) for v in [value, *others])
     cutoff = ranked[math.ceil(count / 2) - 1]
     rank = ranked.index(measure.badness(value)) + 1
-    limit = cutoff if measure.direction == "minimize" else -cutoff
-    bound = "up to" if measure.direction == "minimize" else "from"
+    limit, bound = measure.direction.signed(cutoff), "from" if measure.direction.maximize else "up to"
     prune = measure.badness(value) > cutoff
     verb = "only the better half" if prune else "the better half"
     return Verdict(prune, f"{place} is {_ordinal(rank)} of {count}; {verb} ({bound} {limit:.4g}) goes on")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.trial.scores import Scores
 
 _CHUNK = 4_000_000  # numbers held at once while resampling: about 32 MB
@@ -121,7 +122,11 @@ def compare(
 
 
 def compare_values(
-    baseline: Sequence[float], candidate: Sequence[float], *, confidence: float = 0.95, maximize: bool = False
+    baseline: Sequence[float],
+    candidate: Sequence[float],
+    *,
+    confidence: float = 0.95,
+    direction: Direction = Direction.MINIMIZE,
 ) -> Comparison:
     """Compare the final values of two configurations' seeds, for objectives without per-example scores.
 
@@ -137,7 +142,7 @@ def compare_values(
         raise ValueError("both sides of a comparison need at least one finite value")
     means = [float(side.mean()) for side in sides]
     factor, unit = _scale(*means)
-    improvement = factor * (means[1] - means[0] if maximize else means[0] - means[1])
+    improvement = factor * direction.improvement(*means)
     low = high = None
     if min(len(side) for side in sides) > 1:
         error, freedom = _welch(*sides)

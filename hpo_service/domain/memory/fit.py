@@ -98,14 +98,14 @@ def remedies(demand: Demand | None) -> str:
 
 
 def _trained(demand: Demand) -> str:
-    return f"method {demand.method}" + ("" if demand.whole or demand.method == "prefix" else f" of rank {demand.rank}")
+    return f"method {demand.method}" + (f" of rank {demand.rank}" if demand.kind.low_rank else "")
 
 
 REMEDIES: tuple[tuple[Callable[[Demand], bool], str], ...] = (
     (lambda demand: demand.length > 0, "shorten data.max_length"),
-    (lambda demand: not demand.checkpointing and demand.method != "prefix", "switch activation checkpointing on"),
+    (lambda demand: not demand.checkpointing and demand.kind.checkpointable, "switch activation checkpointing on"),
     (lambda demand: demand.whole, "train an adapter instead of all weights (method lora)"),
-    (lambda demand: not demand.whole and demand.method != "prefix", "lower lora_rank"),
+    (lambda demand: demand.kind.low_rank, "lower lora_rank"),
     (lambda demand: OPTIMIZER_BYTES[demand.optimizer] > OPTIMIZER_BYTES["adamw_8bit"], "use an 8-bit optimizer"),
     (lambda demand: not demand.whole and demand.quantisation != "nf4", "hold the base in 4 bits (method qlora)"),
 )

@@ -6,7 +6,6 @@ from pydantic import Field
 
 from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.domain.trial.record import Record
-from hpo_service.domain.trial.stage import Stage
 
 
 class Lease(Record):
@@ -21,7 +20,7 @@ class Assignment(Record):
 
     lease: Lease
     study: str
-    stage: Stage
+    stage: str
     number: int = Field(description="Optuna's trial number within the stage.")
     attempt: int = Field(ge=1)
     config: TrialConfig

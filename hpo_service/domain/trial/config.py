@@ -14,7 +14,6 @@ from hpo_service.domain.study.sections.objective import ObjectiveSpec
 from hpo_service.domain.study.sections.tracking import TrackingSpec
 from hpo_service.domain.study.sections.training import TrainingSpec
 from hpo_service.domain.trial.record import Record
-from hpo_service.domain.trial.stage import Stage
 
 
 class TrialConfig(Record):
@@ -25,7 +24,7 @@ class TrialConfig(Record):
     """
 
     study: str
-    stage: Stage
+    stage: str
     parameters: dict[str, ParameterValue]
     seed: int
     objective: ObjectiveSpec | None = None

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hpo_service.domain.study.protocol import STAGES
 from hpo_service.presentation.documents.plain import plain
 from hpo_service.presentation.perplexity import perplexity
-from hpo_service.presentation.stage_summary import model_of
 from hpo_service.service.studies.trial_record import TrialRecord
 
 
@@ -21,9 +21,8 @@ def trial_document(record: TrialRecord, folders: Sequence[Path]) -> dict[str, An
         {
             "study": record.study,
             "stage": record.stage,
-            "model": model_of(record.spec, record.stage),
+            "model": STAGES[record.stage].model_of(record.spec),
             **fields,
-            "facts": trial.facts.flat(),
             "perplexity": perplexity(trial.value) if is_loss else None,
             "facts": trial.facts.flat(),
             "metrics": trial.metrics,

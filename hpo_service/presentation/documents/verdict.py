@@ -24,7 +24,7 @@ def verdict_document(snapshot: StudySnapshot, evidence: Evidence) -> dict[str, A
             "sentence": evidence.sentence,
             "stage": evidence.stage,
             "measure": evidence.measure,
-            "maximize": evidence.maximize,
+            "maximize": evidence.direction.maximize,
             "comparison": dataclasses.asdict(comparison) if comparison else None,
             "configurations": [_configuration(side) for side in evidence.configurations],
             "recommended": evidence.recommended.label if evidence.recommended else None,

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpo_service.domain.study.spec import StudySpec
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.errors import ConflictError, NotFoundError
 from hpo_service.service.stages.advance import Stages
@@ -54,7 +53,7 @@ class Studies:
                 _check_same(existing, spec)
                 return existing
             study = self.rows.create(spec)
-            self.stages.open_search(study)
+            self.stages.open_first(study)
             return study
 
     def take_up(self, spec: StudySpec) -> StudyRow:
@@ -108,7 +107,7 @@ class Studies:
             self.ledger.delete_studies(self.rows.stages(row.id))
             self.rows.delete(row.id)
 
-    def stop_trial(self, name: str, stage: Stage, number: int, reason: str) -> TrialRow:
+    def stop_trial(self, name: str, stage: str, number: int, reason: str) -> TrialRow:
         """Ask for the end of one trial; a running one obeys at its next report or heartbeat."""
         with self.db.transaction():
             trial = self._trial(name, stage, number)
@@ -117,7 +116,7 @@ class Studies:
             self.ledger.cancel(trial, reason)
             return self.trials.get(trial.id)
 
-    def retry_trial(self, name: str, stage: Stage, number: int) -> TrialRow:
+    def retry_trial(self, name: str, stage: str, number: int) -> TrialRow:
         """Queue a failed or cancelled trial again; it counts once against the budget and gets a new number.
 
         Raises:
@@ -155,10 +154,10 @@ class Studies:
             if trial.stage_id in still_open:
                 self.ledger.retry(trial)
 
-    def _trial(self, name: str, stage: Stage, number: int) -> TrialRow:
+    def _trial(self, name: str, stage: str, number: int) -> TrialRow:
         study = self.rows.get(name)
         for row in self.rows.stages(study.id):
-            if row.stage is stage:
+            if row.stage == stage:
                 return self.trials.by_number(row.id, number)
         raise NotFoundError(f"stage {name}/{stage} has not been opened: see `study show {name}`")
 

@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import Literal
 
 from hpo_service.domain.trial.scores import Scores
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.errors import UnreadableStudyError
 from hpo_service.service.studies.evidence import Evidence, LoadScores, gather_evidence
 from hpo_service.service.studies.snapshot import StudySnapshot, take_snapshot
@@ -58,7 +57,7 @@ class StudyReader:
         with self.db.transaction():
             return take_snapshot(self.db.clock(), self.studies, self.trials, study)
 
-    def record(self, study: str, stage: Stage, number: int) -> TrialRecord:
+    def record(self, study: str, stage: str, number: int) -> TrialRecord:
         """Read everything that is kept of one trial.
 
         Raises:

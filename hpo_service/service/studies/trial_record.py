@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpo_service.domain.study.spec import StudySpec
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.errors import NotFoundError
 from hpo_service.service.studies.snapshot import TrialView, trial_view
 from hpo_service.storage.attempts import AttemptRow
@@ -21,7 +20,7 @@ class TrialRecord:
 
     study: str
     spec: StudySpec
-    stage: Stage
+    stage: str
     trial: TrialView
     attempts: list[AttemptRow]
     origin: str
@@ -41,7 +40,7 @@ class TrialRecord:
         return [folder.path for folder in attempts if folder.path.is_dir()]
 
 
-def read_record(studies: StudyStore, trials: TrialStore, study: str, stage: Stage, number: int) -> TrialRecord:
+def read_record(studies: StudyStore, trials: TrialStore, study: str, stage: str, number: int) -> TrialRecord:
     """Read one trial; belongs inside a transaction.
 
     Raises:
@@ -49,7 +48,7 @@ def read_record(studies: StudyStore, trials: TrialStore, study: str, stage: Stag
         UnreadableStudyError: another version made the study, in a way that this one does not understand.
     """
     found = studies.get(study)
-    place = next((row for row in studies.stages(found.id) if row.stage is stage), None)
+    place = next((row for row in studies.stages(found.id) if row.stage == stage), None)
     if place is None:
         raise NotFoundError(f"stage {study}/{stage} has not been opened: see `hpo-service study show {study}`")
     row = trials.by_number(place.id, number)

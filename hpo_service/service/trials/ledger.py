@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from hpo_service.domain.decide.measured_memory import vram_over_gb
-from hpo_service.domain.decide.pruning import Direction
+from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.study.search_space import ParameterValue
 from hpo_service.domain.trial.endings import SAID
 from hpo_service.domain.trial.facts import RunFacts

@@ -12,7 +12,6 @@ from hpo_service.domain.trial.endings import SAID, STORED, ends_so
 from hpo_service.domain.trial.model_facts import ModelFacts
 from hpo_service.domain.trial.outcome import Outcome
 from hpo_service.domain.trial.report import Report
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.errors import StaleLeaseError
 from hpo_service.failpoint import reach
@@ -84,7 +83,8 @@ class TrialQueue:
         return None
 
     def _claim_from(self, study: StudyRow, stage: StageRow, worker_id: str, together: int) -> Assignment | None:
-        if self.gpus is not None and study.specification().execution.gpus_per_trial > self.gpus:
+        spec, _ = study.specification(), stage.rule  # before anything is claimed: either may be of another version
+        if self.gpus is not None and spec.execution.gpus_per_trial > self.gpus:
             return None
         waiting = self._claim_waiting(study, stage, worker_id, together)
         return waiting or self._claim_new(study, stage, worker_id, together)
@@ -102,7 +102,7 @@ class TrialQueue:
         return assignment(spec, stage, trial, measured, workers)
 
     def _claim_new(self, study: StudyRow, stage: StageRow, worker_id: str, together: int) -> Assignment | None:
-        if stage.stage is not Stage.SEARCH:
+        if not stage.rule.proposes:
             return None
         spec = study.specification()
         collisions = 0
@@ -137,7 +137,7 @@ class TrialQueue:
         """What ended trials tell of their memory; those of later stages may share a model."""
         if spec.model is None:
             return []
-        return self.trials.complete_facts(trial.study_id, stage.id if stage.stage is Stage.SEARCH else None)
+        return self.trials.complete_facts(trial.study_id, stage.id if stage.rule.proposes else None)
 
     def _suggest(self, spec: StudySpec, stage: StageRow, draw: int) -> Suggestion | None:
         suggestion = self.policy.suggest(
@@ -200,8 +200,8 @@ class TrialQueue:
         return self._judge(spec, stage, trial, report)
 
     def _judge(self, spec: StudySpec, stage: StageRow, trial: TrialRow, report: Report) -> Decision:
-        if stage.stage is Stage.CONFIRM:
-            return Decision(action="continue", reason="confirmation runs are never pruned")
+        if not stage.rule.prunes:
+            return Decision(action="continue", reason=f"{stage.rule.runs} are never pruned")
         with self.db.transaction(read_only=True):
             verdict = self.policy.judge(
                 self.trials.reports.values(trial.id),

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from hpo_service.domain.study.hyperparameters import Hyperparameters
-from hpo_service.domain.study.methods import LOW_RANK, STARTS
+from hpo_service.domain.study.methods import LOW_RANK, METHODS, STARTS, adapts_embeddings
 from hpo_service.errors import ModelError, UnfitError
 
 TARGETS: dict[str, tuple[str, ...]] = {
@@ -113,8 +113,8 @@ def lora_config(base: PreTrainedModel, hyper: Hyperparameters) -> LoraConfig:
         "lora_alpha": int(hyper.alpha) if float(hyper.alpha).is_integer() else hyper.alpha,
         "lora_dropout": hyper.lora_dropout,
         "target_modules": target_modules(base, hyper.target_modules),
-        "use_rslora": hyper.method == "rslora",
-        "use_dora": hyper.method == "dora",
+        "use_rslora": METHODS[hyper.method].scaling == "sqrt",
+        "use_dora": METHODS[hyper.method].magnitudes,
         "bias": hyper.lora_bias,
         "init_lora_weights": hyper.init_lora_weights == "default" or hyper.init_lora_weights,
     }
@@ -142,7 +142,7 @@ def target_modules(base: PreTrainedModel, wanted: str | list[str]) -> str | list
     if wanted == "all-linear":
         return "all-linear"
     linear = _linear_names(base)
-    if wanted == "full":
+    if adapts_embeddings(wanted):
         return sorted({name.rsplit(".", 1)[-1] for name in linear} | set(_embedding_names(base)))
     names = list(TARGETS[wanted]) if isinstance(wanted, str) else wanted
     present = [name for name in names if any(_matches(module, name) for module, _ in base.named_modules())]

@@ -15,7 +15,6 @@ from hpo_service.domain.study.sections.training import TrainingSpec
 from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.domain.trial.decision import Action
 from hpo_service.domain.trial.report import Report
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.wire.child import Channel, TrialLink
 from hpo_service.wire.messages import Continue, Reported, Started, Stop
 from tests.trials import admit, stop
@@ -89,7 +88,7 @@ def link(talk: Conversation, tmp_path: Path) -> Callable[..., TrialLink]:
         objective = changes.pop("objective", ObjectiveSpec(python="m:f"))
         training = TrainingSpec(**changes)
         config = TrialConfig(
-            study="s", stage=Stage.SEARCH, parameters=parameters, seed=7, objective=objective, training=training
+            study="s", stage="search", parameters=parameters, seed=7, objective=objective, training=training
         )
         order = admit(config, tmp_path / "attempt-1", "s", number=1)
         talk.link = TrialLink(order, cast(Channel, talk), talk.hear)

@@ -18,7 +18,6 @@ import pytest
 from hpo_service.domain.study.sections.objective import ObjectiveSpec
 from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.domain.trial.outcome import OutcomeKind
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.errors import ChildError
 from hpo_service.wire.messages import Admit, Continue, Failed, Finished, Heartbeat, Reported, Started
 from hpo_service.worker.child import OBJECTIVE, Child
@@ -39,7 +38,7 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Child]:
 
 def _admit(folder: Path, trial: str = "s", **objective: str) -> Admit:
     config = TrialConfig(
-        study="s", stage=Stage.SEARCH, parameters={"lr": 0.5}, seed=1, objective=ObjectiveSpec(**objective)
+        study="s", stage="search", parameters={"lr": 0.5}, seed=1, objective=ObjectiveSpec(**objective)
     )
     return admit(config, folder / "attempt-1", trial)
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from hpo_service.domain.study.spec import StudySpec
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.presentation.outlook import outlook, planned_stages, seconds_left
 from hpo_service.service.studies.snapshot import StudySnapshot, TrialView
@@ -29,13 +28,13 @@ def study(*trials: TrialView, **spec: object) -> StudySnapshot:
 
 
 def test_a_study_has_the_stages_its_file_asks_for() -> None:
-    assert planned_stages(story.snapshot().spec) == {Stage.SEARCH: 16, Stage.VERIFY: 9, Stage.CONFIRM: 6}
+    assert planned_stages(story.snapshot().spec) == {"search": 16, "verify": 9, "confirm": 6}
     alone = story.snapshot(model={"base": "one"}, confirm={"enabled": False}).spec
-    assert planned_stages(alone) == {Stage.SEARCH: 16}
+    assert planned_stages(alone) == {"search": 16}
     own = StudySpec.model_validate(
         {"name": "own", "objective": {"python": "a:b"}, "space": {"preset": "minimal"}, "confirm": {"seeds": 4}}
     )
-    assert planned_stages(own) == {Stage.SEARCH: 20, Stage.CONFIRM: 4}, "there is no default to run beside it"
+    assert planned_stages(own) == {"search": 20, "confirm": 4}, "there is no default to run beside it"
 
 
 def test_trials_to_come_take_the_mean_and_running_ones_the_rest_of_a_complete_one() -> None:

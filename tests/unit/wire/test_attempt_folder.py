@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from hpo_service.domain.trial.config import TrialConfig
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.wire.attempt_folder import AttemptFolder, log_folder, trial_folder
 from tests.trials import assignment
 
-CONFIG = TrialConfig(study="mine", stage=Stage.SEARCH, parameters={}, seed=1)
+CONFIG = TrialConfig(study="mine", stage="search", parameters={}, seed=1)
 TRIAL = Path("/out/mine/trials/search-0007")
 
 

@@ -9,7 +9,6 @@ from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.domain.trial.model_facts import ModelFacts
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.report import Report
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.wire.messages import (
     FROM_CHILD,
     TO_CHILD,
@@ -23,7 +22,7 @@ from hpo_service.wire.messages import (
 )
 from tests.trials import admit, stop
 
-CONFIG = TrialConfig(study="s", stage=Stage.SEARCH, parameters={"depth": 3}, seed=1)
+CONFIG = TrialConfig(study="s", stage="search", parameters={"depth": 3}, seed=1)
 ORDERS = [
     admit(CONFIG, "/out", "mine"),
     Continue(trial="search-0001"),

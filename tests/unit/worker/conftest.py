@@ -20,7 +20,6 @@ from hpo_service.domain.trial.decision import Decision
 from hpo_service.domain.trial.model_facts import ModelFacts
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.report import Report
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import ChildError, DatabaseUnavailableError, NotFoundError, StaleLeaseError
 from hpo_service.service.trials.queue import Renewal
@@ -73,7 +72,7 @@ def assignment(number: int, *, attempt: int = 1, **changes: Any) -> Assignment:
     objective = changes.pop("objective", None)
     config = TrialConfig(
         study="s",
-        stage=Stage.SEARCH,
+        stage="search",
         parameters={"x": number},
         seed=1,
         objective=ObjectiveSpec(python=objective) if objective else None,
@@ -82,9 +81,7 @@ def assignment(number: int, *, attempt: int = 1, **changes: Any) -> Assignment:
     )
     values: dict[str, Any] = {"lease_seconds": 60.0, "hang_seconds": 600.0, "slots": 1, **changes}
     lease = Lease(trial_id=number, token=attempt)
-    return Assignment(
-        lease=lease, study="s", stage=Stage.SEARCH, number=number, attempt=attempt, config=config, **values
-    )
+    return Assignment(lease=lease, study="s", stage="search", number=number, attempt=attempt, config=config, **values)
 
 
 @dataclass

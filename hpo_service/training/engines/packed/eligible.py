@@ -7,7 +7,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from hpo_service.domain.study.methods import held_in
+from hpo_service.domain.study.methods import METHODS, STARTS, adapts_embeddings, held_in
 from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.errors import TrialError
 from hpo_service.training.models.base import compute_dtype
@@ -17,10 +17,9 @@ class NotPackedError(TrialError):
     """A trial whose adapters have to be trained by the solo engine; the message says why."""
 
 
-METHODS = frozenset({"lora", "qlora", "rslora"})
 PLAIN: dict[str, frozenset[object]] = {
     "lora_bias": frozenset({"none"}),
-    "init_lora_weights": frozenset({"default", "gaussian", "orthogonal"}),
+    "init_lora_weights": frozenset(name for name, start in STARTS.items() if start.packable),
     "optimizer": frozenset({"adamw_torch_fused", "adamw_torch"}),
     "lora_plus_ratio": frozenset({1.0}),
     "group_by_length": frozenset({False}),
@@ -71,9 +70,9 @@ SHAPELESS = {
 def refusal(config: TrialConfig) -> str:
     """Why a trial has to be run by the solo engine, or nothing."""
     spec = config.training
-    if spec.method not in METHODS:
+    if not METHODS[spec.method].packable:
         return f"method {spec.method} is not a plain low-rank adapter"
-    if spec.target_modules == "full":
+    if adapts_embeddings(spec.target_modules):
         return "adapters on embeddings are not packed"
     for name, allowed in PLAIN.items():
         if getattr(spec, name) not in allowed:

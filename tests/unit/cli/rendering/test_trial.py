@@ -12,7 +12,6 @@ from rich.console import Console, Group
 from hpo_service.cli.rendering.trial import trial_parts
 from hpo_service.cli.trial import place_of
 from hpo_service.domain.trial.facts import RunFacts
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.errors import UsageError
 from hpo_service.presentation.documents.trial import trial_document
 from hpo_service.presentation.trial_text import sparkline
@@ -32,7 +31,7 @@ def record(**changes):
         AttemptRow(2, trial.id, 2, 2, "w2", 1.0, 3.0, None, None, "", None),
     ]
     trial = replace(trial, curve=curve, attempt=2, facts=RunFacts.of(FACTS), **changes)
-    return TrialRecord("quickstart", story.snapshot().spec, Stage.CONFIRM, trial, attempts, "verify #3")
+    return TrialRecord("quickstart", story.snapshot().spec, "confirm", trial, attempts, "verify #3")
 
 
 def text(shown, folders=()):
@@ -97,7 +96,7 @@ def test_a_curve_is_drawn_from_its_lowest_to_its_highest():
 
 
 @pytest.mark.parametrize(
-    "given, place", [("confirm/2", (Stage.CONFIRM, 2)), ("7", (Stage.SEARCH, 7)), ("verify/#3", (Stage.VERIFY, 3))]
+    "given, place", [("confirm/2", ("confirm", 2)), ("7", ("search", 7)), ("verify/#3", ("verify", 3))]
 )
 def test_a_trial_is_named_by_stage_and_number(given, place):
     assert place_of(given) == place

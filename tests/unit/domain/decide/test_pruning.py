@@ -17,10 +17,11 @@ from hpo_service.domain.decide.pruning import (
     usable_rungs,
     value_at,
 )
+from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.study.search_space import CategoricalParameter, FloatParameter, Parameter, SearchSpace
 
 LOSS = Measure()
-SCORE = Measure("score", "maximize")
+SCORE = Measure("score", Direction.MAXIMIZE)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from hpo_service.domain.decide.scaling import bracket, carry_over, scaled_rank, width_factor
+from hpo_service.domain.decide.scaling import SCALING_RULES, bracket, carry_over, scaled_rank, width_factor
 from hpo_service.domain.study.hyperparameters import Hyperparameters
 from hpo_service.domain.study.search_space import ParameterValue
 from hpo_service.domain.study.sections.transfer import TransferSpec
@@ -70,3 +70,12 @@ def test_no_learning_rate_exceeds_one() -> None:
     configs = bracket(carried({"learning_rate": 0.9}, SMALL), RULE)
     assert max(float(config.parameters["learning_rate"]) for config in configs) == 1.0
     assert all(math.isfinite(float(config.parameters["learning_rate"])) for config in configs)
+
+
+@pytest.mark.parametrize("name", SCALING_RULES)
+def test_a_rule_names_its_source_and_leaves_a_model_of_equal_size_its_learning_rate(name: str) -> None:
+    rule = SCALING_RULES[name]
+    assert rule.summary
+    assert rule.source
+    assert rule.learning_rate(3e-4, SMALL, SMALL, RULE)[0] == pytest.approx(3e-4)
+    assert rule.rank(8, RULE)[0] >= 8

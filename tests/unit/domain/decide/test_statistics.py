@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hpo_service.domain.decide.statistics import Comparison, compare, compare_values, t_quantile
+from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.trial.scores import Scores
 
 ROWS = 200
@@ -119,15 +120,15 @@ def test_values_of_seeds_are_compared_by_welchs_interval() -> None:
 
 
 def test_maximising_turns_the_sign() -> None:
-    found = compare_values([0.50, 0.51, 0.49], [0.60, 0.61, 0.59], maximize=True)
+    found = compare_values([0.50, 0.51, 0.49], [0.60, 0.61, 0.59], direction=Direction.MAXIMIZE)
     assert found.improvement == pytest.approx(20.0)
     assert found.sentence().startswith("better than the default by 20.00% (95% interval +")
-    assert compare_values([0.6, 0.61], [0.5, 0.51], maximize=True).sentence().startswith("WORSE")
+    assert compare_values([0.6, 0.61], [0.5, 0.51], direction=Direction.MAXIMIZE).sentence().startswith("WORSE")
 
 
 def test_a_negative_baseline_does_not_turn_the_sign() -> None:
     assert compare_values([-1.0, -1.1], [-2.0, -2.1]).improvement > 0
-    assert compare_values([-1.0, -1.1], [-2.0, -2.1], maximize=True).improvement < 0
+    assert compare_values([-1.0, -1.1], [-2.0, -2.1], direction=Direction.MAXIMIZE).improvement < 0
 
 
 def test_a_baseline_of_zero_gives_the_difference_itself() -> None:

@@ -14,13 +14,12 @@ from hpo_service.domain.trial.decision import Decision
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.report import Report
 from hpo_service.domain.trial.scores import Scores
-from hpo_service.domain.trial.stage import Stage
 
 
 def config(**changes: object) -> TrialConfig:
     given = {
         "study": "s",
-        "stage": Stage.SEARCH,
+        "stage": "search",
         "parameters": {"lora_rank": 8, "scheduler": "cosine"},
         "seed": 7,
         "model": ModelSpec(base="a/b"),
@@ -35,7 +34,7 @@ def assignment(number: int = 7) -> Assignment:
     return Assignment(
         lease=Lease(trial_id=1, token=2),
         study="s",
-        stage=Stage.VERIFY,
+        stage="verify",
         number=number,
         attempt=1,
         config=config(),

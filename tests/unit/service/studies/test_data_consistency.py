@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 from hpo_service.domain.trial.facts import RunFacts
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.presentation.stage_summary import stage_summary
 from hpo_service.service.studies.data_consistency import mixed_rows
 from hpo_service.service.studies.evidence import Verdict, gather_evidence
@@ -46,6 +45,6 @@ def test_a_winner_and_a_default_that_saw_other_rows_are_not_compared():
     assert evidence.verdict is Verdict.UNTESTED
     assert evidence.comparison is None
     assert evidence.sentence.startswith("not compared: #1, #3, #5 saw other rows")
-    assert stage_summary(snapshot, snapshot.stage(Stage.CONFIRM)).warnings == [
+    assert stage_summary(snapshot, snapshot.stage("confirm")).warnings == [
         evidence.sentence.removeprefix("not compared: ")
     ]

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 from hpo_service.domain.trial.scores import Scores
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.service.studies.evidence import Evidence, Verdict, gather_evidence, resolved
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
@@ -159,7 +158,7 @@ def test_an_own_objective_is_compared_by_its_values_in_its_direction() -> None:
         story.confirm_stage(), search={"direction": "maximize"}, confirm={"default": {"learning_rate": 2e-4}}
     )
     evidence = gather_evidence(own, lambda trial_id, split: None)
-    assert evidence.maximize
+    assert evidence.direction.maximize
     assert (evidence.measure, evidence.selected_on) == ("value", "value")
     assert evidence.verdict is Verdict.WORSE, "the winner's values are lower"
     assert evidence.recommended is evidence.default
@@ -180,7 +179,7 @@ def test_without_confirm_the_best_of_the_last_stage_is_named_with_the_remark_tha
         story.search_stage(), story.verify_stage(), state=StudyState.FINISHED, confirm={"enabled": False}
     )
     evidence = found(snapshot)
-    assert evidence.stage is Stage.VERIFY
+    assert evidence.stage == "verify"
     assert evidence.verdict is Verdict.UNTESTED
     assert evidence.sentence.startswith("not confirmed: verify #2 has the best validation value so far")
     assert any("confirm is switched off" in remark for remark in evidence.remarks)
@@ -192,7 +191,7 @@ def test_a_confirm_stage_in_which_all_failed_falls_back_on_the_stage_before() ->
     failed = {"state": TrialState.FAILED, "value": None, "reason": "boom"}
     stage = changed(changed(story.confirm_stage(), "winner", **failed), "default", **failed)
     evidence = confirmed(stage, confirm={"seeds": 3})
-    assert evidence.stage is Stage.VERIFY
+    assert evidence.stage == "verify"
     assert evidence.remarks == ["no run of the confirm stage ended with a finite value"]
 
 

@@ -12,14 +12,13 @@ from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.report import Report
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.errors import DataError, TrialError, UnfitError
 from hpo_service.wire.child import Channel, Dispatcher, Stopped, TrialLink, in_turn, is_retryable, reason_of
 from hpo_service.wire.messages import FROM_CHILD, Admit, Continue, Finished, Heartbeat, Shutdown
 from tests import trials
 from tests.trials import full, full_name, short, stop
 
-CONFIG = TrialConfig(study="study", stage=Stage.SEARCH, parameters={}, seed=1)
+CONFIG = TrialConfig(study="study", stage="search", parameters={}, seed=1)
 DONE = Outcome(kind=OutcomeKind.COMPLETE, reason="done", value=1.0)
 
 

@@ -14,14 +14,13 @@ from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.domain.trial.decision import Action
 from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.domain.trial.report import Report
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.errors import TrialError
 from hpo_service.wire.child import TrialLink
 from hpo_service.wire.messages import Continue, Reported, ToTrial
 from hpo_service.wire.undelivered import read_undelivered
 from tests.trials import admit, stop
 
-CONFIG = TrialConfig(study="study", stage=Stage.SEARCH, parameters={}, seed=1)
+CONFIG = TrialConfig(study="study", stage="search", parameters={}, seed=1)
 ENDS = [
     ("prune", OutcomeKind.PRUNED),
     ("cancel", OutcomeKind.CANCELLED),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from hpo_service.domain.decide.scaling import bracket, carry_over
 from hpo_service.domain.decide.selection import Choice, Measured, choose_top
 from hpo_service.domain.study.hyperparameters import Hyperparameters
 from hpo_service.domain.study.methods import METHODS
+from hpo_service.domain.study.protocol import StageRule
 from hpo_service.domain.study.search_space import (
     CategoricalParameter,
     FloatParameter,
@@ -20,34 +21,38 @@ from hpo_service.domain.study.search_space import (
 )
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.model_facts import ModelFacts
-from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.planned import PlannedTrial
 
 CONFIRM_SEED_OFFSET = 1000
 """Confirmation seeds start this far from the search seed, so that none was used before."""
 
 
 @dataclass(frozen=True)
-class Planned:
-    """One trial to be run as given."""
+class Results:
+    """What is planned from.
 
-    role: str
-    label: str
-    parameters: dict[str, ParameterValue]
-    seed: int
-    reason: str
-    origin_id: int | None = None
-    score_test: bool = False
-    keep_adapter: bool = False
+    Attributes:
+        stage: the stage before.
+        measured: its trials that have a value.
+        facts: what is known of the study's models, by their names.
+    """
+
+    stage: str
+    measured: Sequence[Measured]
+    facts: Mapping[str, ModelFacts]
 
 
 @dataclass(frozen=True)
 class Plan:
     """A stage to be opened: its trials, the space they lie in and why they were chosen."""
 
-    stage: Stage
-    trials: list[Planned]
-    reason: str
-    choice: Choice = field(default_factory=lambda: Choice([], "nothing was chosen"))
+    trials: list[PlannedTrial]
+    choice: Choice
+
+    @property
+    def reason(self) -> str:
+        """Why these."""
+        return self.choice.reason
 
     @property
     def space(self) -> SearchSpace:
@@ -55,33 +60,35 @@ class Plan:
         return enclosing_space([trial.parameters for trial in self.trials])
 
 
-def plan_verify(spec: StudySpec, measured: Sequence[Measured], facts: Mapping[str, ModelFacts]) -> Plan | None:
-    """Carry the best search configurations to the target model, each at a short learning-rate bracket.
+def plan_carried(rule: StageRule, spec: StudySpec, before: Results) -> Plan | None:
+    """Carry the best configurations to the target model, each at a short learning-rate bracket.
 
     Returns:
-        The plan, or None where no search trial ran to the end.
+        The plan, or None where no trial of the stage before ran to the end.
     """
     if spec.model is None or spec.model.target is None:
-        raise ValueError(f"study {spec.name} has no target model to verify on")
-    choice = choose_top(measured, spec.transfer.top)
+        raise ValueError(f"study {spec.name} has no target model to {rule.name} on")
+    choice = choose_top(before.measured, spec.transfer.top, spec.search.direction)
     if not choice.chosen:
         return None
-    small, large = _facts_of(spec.model.base, facts), _facts_of(spec.model.target, facts)
-    trials: dict[str, Planned] = {}
+    small, large = _facts_of(spec.model.base, before.facts), _facts_of(spec.model.target, before.facts)
+    trials: dict[str, PlannedTrial] = {}
     for origin in choice.chosen:
         resolved = spec.training.hyperparameters().with_values(origin.parameters)
         carried = carry_over(origin.parameters, resolved, small, large, spec.transfer)
         for factor, config in zip(sorted(spec.transfer.bracket), bracket(carried, spec.transfer), strict=True):
-            planned = Planned(
+            planned = PlannedTrial(
                 role="carried",
-                label=f"search #{origin.number}, lr x {factor:g}",
+                label=f"{before.stage} #{origin.number}, lr x {factor:g}",
                 parameters=config.parameters,
                 seed=spec.search.seed,
                 reason=config.reason,
                 origin_id=origin.trial_id,
+                score_test=rule.scores_test,
+                keep_adapter=rule.keeps_adapter,
             )
             trials.setdefault(canonical_key(config.parameters), planned)
-    return Plan(Stage.VERIFY, list(trials.values()), choice.reason, choice)
+    return Plan(list(trials.values()), choice)
 
 
 def _facts_of(model: str, facts: Mapping[str, ModelFacts]) -> ModelFacts:
@@ -90,13 +97,13 @@ def _facts_of(model: str, facts: Mapping[str, ModelFacts]) -> ModelFacts:
     return facts[model]
 
 
-def plan_confirm(spec: StudySpec, measured: Sequence[Measured]) -> Plan | None:
-    """Run the best configurations and the default again, with new seeds, in full, scored on the test rows.
+def plan_comparison(rule: StageRule, spec: StudySpec, before: Results) -> Plan | None:
+    """Run the best configurations and the default again, with new seeds and in full.
 
     Returns:
         The plan, or None where no trial of the stage before ran to the end.
     """
-    choice = choose_top(measured, spec.confirm.top, maximize=spec.search.direction == "maximize")
+    choice = choose_top(before.measured, spec.confirm.top, spec.search.direction)
     if not choice.chosen:
         return None
     sides: list[tuple[str, dict[str, ParameterValue], int | None]] = [
@@ -107,20 +114,26 @@ def plan_confirm(spec: StudySpec, measured: Sequence[Measured]) -> Plan | None:
         sides.append(("default", default, None))
     seeds = [spec.search.seed + CONFIRM_SEED_OFFSET + i for i in range(spec.confirm.seeds)]
     trials = [
-        Planned(
+        PlannedTrial(
             role=label.split()[0],
             label=label,
             parameters=parameters,
             seed=seed,
             reason=f"{label} with new seed {seed}",
             origin_id=origin,
-            score_test=True,
-            keep_adapter=True,
+            score_test=rule.scores_test,
+            keep_adapter=rule.keeps_adapter,
         )
         for seed in seeds
         for label, parameters, origin in sides
     ]
-    return Plan(Stage.CONFIRM, trials, choice.reason, choice)
+    return Plan(trials, choice)
+
+
+Planner = Callable[[StageRule, StudySpec, Results], Plan | None]
+
+PLANNERS: dict[str, Planner] = {"carry over": plan_carried, "compare": plan_comparison}
+"""What plans a stage, by the name that its row gives; None where the stage before has nothing to plan from."""
 
 
 def default_parameters(spec: StudySpec, like: Mapping[str, ParameterValue]) -> dict[str, ParameterValue] | None:

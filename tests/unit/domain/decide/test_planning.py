@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hpo_service.domain.decide.planning import (
+    CONFIRM_SEED_OFFSET,
+    PLANNERS,
+    Plan,
+    Results,
+    default_parameters,
+    enclosing_space,
+    plan_carried,
+    plan_comparison,
+)
 from hpo_service.domain.decide.selection import Measured
 from hpo_service.domain.study.hyperparameters import Hyperparameters
 from hpo_service.domain.study.presets import PRESETS
+from hpo_service.domain.study.protocol import CONFIRM, PROTOCOLS, SEARCH, STAGES, VERIFY
 from hpo_service.domain.study.search_space import (
     CategoricalParameter,
     FloatParameter,
@@ -24,15 +35,6 @@ from hpo_service.domain.study.search_space import (
 )
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.model_facts import ModelFacts
-from hpo_service.domain.trial.stage import Stage
-from hpo_service.service.stages.planning import (
-    CONFIRM_SEED_OFFSET,
-    Plan,
-    default_parameters,
-    enclosing_space,
-    plan_confirm,
-    plan_verify,
-)
 
 FACTS = {
     "small": ModelFacts(family="llama", hidden_size=64),
@@ -61,13 +63,33 @@ def measured(*values: float, complete: bool = True, **parameters: ParameterValue
     ]
 
 
+def plan_verify(study: StudySpec, results: Sequence[Measured], facts: Mapping[str, ModelFacts]) -> Plan | None:
+    """What follows on a search with these results."""
+    return plan_carried(VERIFY, study, Results(SEARCH.name, results, facts))
+
+
+def plan_confirm(study: StudySpec, results: Sequence[Measured]) -> Plan | None:
+    """What is run to prove these results."""
+    return plan_comparison(CONFIRM, study, Results(VERIFY.name, results, {}))
+
+
+def test_every_stage_that_is_planned_has_a_planner() -> None:
+    assert {rule.plan for rule in STAGES.values() if not rule.proposes} <= PLANNERS.keys()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_protocol_begins_with_proposals_and_goes_on_by_plans(protocol: str) -> None:
+    first, *others = PROTOCOLS[protocol]
+    assert first.proposes
+    assert not any(rule.proposes for rule in others)
+
+
 # verify
 
 
 def test_the_best_configurations_are_carried_over_each_at_every_step_of_the_bracket() -> None:
     plan = plan_verify(spec(transfer={"top": 2}), measured(1.3, 1.1, 1.2, 1.4), FACTS)
     assert plan is not None
-    assert plan.stage is Stage.VERIFY
     assert [trial.label for trial in plan.trials] == [
         f"search #{number}, lr x {factor:g}" for number in (1, 2) for factor in (0.5, 1, 2)
     ]
@@ -129,7 +151,6 @@ def test_verifying_needs_a_target_and_facts_about_both_models() -> None:
 def test_winner_and_default_run_with_the_same_new_seeds() -> None:
     plan = plan_confirm(spec(search={"seed": 7}, confirm={"seeds": 3}), measured(1.3, 1.1))
     assert plan is not None
-    assert plan.stage is Stage.CONFIRM
     seeds = [7 + CONFIRM_SEED_OFFSET + i for i in range(3)]
     assert [(trial.label, trial.seed) for trial in plan.trials] == [
         (label, seed) for seed in seeds for label in ("winner 1", "default")
