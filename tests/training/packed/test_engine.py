@@ -303,7 +303,7 @@ def test_copies_of_weights_are_given_up_where_memory_runs_out_and_cost_no_number
         merged.append(slot)
         raise torch.cuda.OutOfMemoryError(OOM)
 
-    monkeypatch.setattr("hpo_service.training.engines.choose.packed.stack.MERGE_TOKENS", 0)
+    monkeypatch.setattr("hpo_service.training.engines.packed.stack.MERGE_TOKENS", 0)
     monkeypatch.setattr(Stack, "merged", runs_out)
     crowd = workshop.run(four(workshop), slots=4)
     assert len(merged) == 1
