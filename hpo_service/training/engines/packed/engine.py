@@ -384,8 +384,7 @@ def _likeness(config: TrialConfig) -> str:
     """What trials must have in common to share a pack: the same model held the same way, the same rows."""
     model = config.model.model_dump_json() if config.model is not None else ""
     data = config.data.model_dump_json() if config.data is not None else ""
-    held = METHODS[config.training.method].held
-    return f"{config.model_name} {held} {model} {data}"
+    return f"{config.model_name} {METHODS[config.training.method].held} {model} {data}"
 
 
 def _shape(config: TrialConfig) -> str:
