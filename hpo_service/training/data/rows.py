@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from hpo_service.domain.memory.micro_batches import DEFAULT_MICRO_BATCH
-from hpo_service.domain.study.data_report import DataReport, PartReport
+from hpo_service.domain.study.data_report import DataReport, PartReport, TurnsReport
 from hpo_service.domain.study.sections.data import DataSpec
 from hpo_service.errors import DataError
-from hpo_service.training.data.formats import Example, read_examples
+from hpo_service.training.data.formats import Example, counting_rows, read_examples, unused_columns
 from hpo_service.training.data.source import read_rows
 from hpo_service.training.data.split import split_examples
 from hpo_service.training.data.tokens import IGNORED, Bounds, Tokenised, TokenRows, tokenise
+from hpo_service.training.data.turns import TurnCounts
 
 PARTS = ("train", "validation", "test")
 
@@ -53,7 +54,9 @@ def prepare_rows(
         DataError: the data cannot be used; the message names file, row or column.
     """
     raw = read_rows(spec.source, spec.subset, spec.hub_split)
+    rows_read, raw = len(raw), counting_rows(raw)
     shape, examples = read_examples(raw, spec.format, spec.group)
+    unused = unused_columns(raw, shape, spec.group)
     del raw  # as large as the data
     split = split_examples(examples, spec.split, spec.max_rows)
     parts = {name: tokenise(part, tokenizer, spec.max_length, spec.learn, touch) for name, part in split.parts.items()}
@@ -64,7 +67,8 @@ def prepare_rows(
         format=shape,
         learn=spec.learn,
         max_length=spec.max_length,
-        rows_read=len(examples),
+        rows_read=rows_read,
+        rows_without_weight=rows_read - len(examples),
         rows_split=sum(map(len, split.parts.values())) + split.leaked + split.repeated,
         leaked=split.leaked,
         repeated=split.repeated,
@@ -73,6 +77,10 @@ def prepare_rows(
         padding_share=padding_share(parts["train"].rows.lengths),
         parts={name: _account([part], split.groups.get(name)) for name, part in parts.items()},
         whole=_account(list(parts.values()), sum(split.groups.values()) if split.groups else None),
+        columns_unused=unused,
+        turns=_turns(parts.values()),
+        rows_unended=sum(part.unended for part in parts.values()),
+        padding_tokens=sum(part.padding for part in parts.values()),
         fingerprint=fingerprint(rows),
     )
     return study_rows(rows, report)
@@ -125,6 +133,13 @@ def _account(parts: list[Tokenised], groups: int | None) -> PartReport:
         unsupervised=sum(part.unsupervised for part in parts),
         groups=groups,
     )
+
+
+def _turns(parts: Iterable[Tokenised]) -> TurnsReport | None:
+    counts = TurnCounts()
+    for part in parts:
+        counts.add(part.turns)
+    return TurnsReport(**asdict(counts)) if counts.turns else None
 
 
 def _longest_row(examples: Mapping[str, list[Example]], parts: Mapping[str, Tokenised]) -> str:
