@@ -65,10 +65,10 @@ class TurnsReport(_Record):
     altered: int = Field(description="Learned, though the chat template leaves out or changes a part of them.")
     left_out: dict[str, int] = Field(description="How often the chat template leaves out a field or a role, by name.")
 
-    def warnings(self) -> list[str]:
+    def warnings(self, learn: str) -> list[str]:
         """What of the conversations is not learned, or not shown to the model."""
         found = []
-        if self.hidden:
+        if self.hidden and learn != "all":
             remedy = "use a template with {% generation %} marks, or the prompt-completion format"
             found.append(
                 f"{self.hidden} of {self.turns} turns of the assistant are not learned, since the chat template does "
@@ -81,6 +81,30 @@ class TurnsReport(_Record):
             )
         for name, count in self.left_out.items():
             found.append(f"the chat template leaves out {name} ({count} times): the model will not see it")
+        return found
+
+
+class Understanding(_Record):
+    """What rows say beside what is learned of them."""
+
+    rows: int = Field(default=0, description="Rows that were tokenised.")
+    columns_unused: dict[str, int] = Field(
+        default_factory=dict, description="Columns that the format does not read: how many rows fill each."
+    )
+    turns: TurnsReport | None = Field(default=None, description="Turns of the assistant, where rows are conversations.")
+    rows_unended: int = Field(default=0, description="Rows of which no end mark is learned, before the cut.")
+    padding_tokens: int = Field(default=0, description="Padding taken off rows that came tokenised.")
+
+    def warnings(self, format_name: str, learn: str) -> list[str]:
+        """What the rows say and the model will not learn, and what it will do instead."""
+        found = self.turns.warnings(learn) if self.turns else []
+        if self.rows_unended > MANY_UNENDED * self.rows:
+            remedy = "the chat template or the tokenizer needs an end mark that is a special token (EOS)"
+            found.append(f"{self.rows_unended} of {self.rows} rows teach no end, so the model may never stop: {remedy}")
+        named = {name: meaning for meaning, names in MEANINGFUL.items() for name in names}
+        for name in sorted(named.keys() & self.columns_unused):
+            what = f"column {name!r} usually holds {named[name]}, and {self.columns_unused[name]} rows fill it"
+            found.append(f"{what}, but the format {format_name} does not read it: remove it, or change the format")
         return found
 
 
@@ -97,12 +121,7 @@ class DataReport(_Record):
     repeated: int = Field(description="Held-out rows removed because they stand in their part already.")
     duplicates: int = Field(description="Training rows that repeat another; they are kept.")
     rows_without_weight: int = Field(default=0, description="Rows left out because they say that their weight is 0.")
-    columns_unused: dict[str, int] = Field(
-        default_factory=dict, description="Columns that the format does not read: how many rows fill each."
-    )
-    turns: TurnsReport | None = Field(default=None, description="Turns of the assistant, where rows are conversations.")
-    rows_unended: int = Field(default=0, description="Rows of which no end mark is learned, before the cut.")
-    padding_tokens: int = Field(default=0, description="Padding taken off rows that came tokenised.")
+    understanding: Understanding = Understanding()
     longest_row: str = Field(description="Where the longest row stands.")
     padding_share: float = Field(description="Share of a training batch of 8 random rows that is padding.")
     parts: dict[str, PartReport]
@@ -143,7 +162,7 @@ class DataReport(_Record):
         if whole.unsupervised_share > MANY_UNSUPERVISED:
             remedy = "raise data.max_length, or shorten the prompts"
             found.append(f"{whole.unsupervised_share:.0%} of the rows have nothing to learn and are dropped: {remedy}")
-        found += self._misunderstandings()
+        found += self.understanding.warnings(self.format, self.learn)
         if self.duplicates > MANY_DUPLICATES * train.rows:
             found.append(f"{self.duplicates} of {train.rows} training rows repeat another: remove them from the data")
         for name in ("validation", "test"):
@@ -153,17 +172,4 @@ class DataReport(_Record):
         if self.padding_share > MUCH_PADDING:
             remedy = "data.pack_rows: true saves it"
             found.append(f"{self.padding_share:.0%} of a training batch is padding: {remedy}")
-        return found
-
-    def _misunderstandings(self) -> list[str]:
-        """What the rows say and the model will not learn, and what it will do instead."""
-        found = self.turns.warnings() if self.turns else []
-        rows = self.whole.rows + self.whole.unsupervised
-        if self.rows_unended > MANY_UNENDED * rows:
-            remedy = "the chat template or the tokenizer needs an end mark that is a special token (EOS)"
-            found.append(f"{self.rows_unended} of {rows} rows teach no end, so the model may never stop: {remedy}")
-        named = {name: meaning for meaning, names in MEANINGFUL.items() for name in names}
-        for name in sorted(named.keys() & self.columns_unused):
-            what = f"column {name!r} usually holds {named[name]}, and {self.columns_unused[name]} rows fill it"
-            found.append(f"{what}, but the format {self.format} does not read it: remove it, or change the format")
         return found

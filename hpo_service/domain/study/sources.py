@@ -9,7 +9,7 @@ BUILTIN = "builtin:"
 BUILTIN_MODELS = ("builtin:llama-tiny", "builtin:llama-small")
 BUILTIN_TOKENIZERS = ("builtin:bytes",)
 BUILTIN_DATA = ("builtin:stdlib-docstrings",)
-DATA_ENDINGS = (".jsonl", ".json", ".csv", ".parquet")
+DATA_ENDINGS = (".jsonl", ".json", ".csv", ".parquet", ".arrow")
 
 
 @dataclass(frozen=True)

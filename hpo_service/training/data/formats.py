@@ -111,23 +111,20 @@ def read_examples(rows: list[RawRow], name: str = "auto", group: str | None = No
     return chosen, [replace(read(row), group=_group(row, group)) for row in rows]
 
 
-def counting_rows(rows: list[RawRow]) -> list[RawRow]:
-    """The rows whose weight is 1 or not given; those of weight 0 are left out.
+def counts(row: RawRow) -> bool:
+    """Whether a row is used: its weight is 1 or not given, and not 0.
 
     Raises:
-        DataError: a weight is another number, or no row is left.
+        DataError: its weight is another number.
     """
-    kept = [row for row in rows if all(_weight(row, column) for column in WEIGHTS)]
-    if not kept:
-        raise DataError(f"{rows[0].origin}: this row has weight 0, as all others have, so there is nothing to learn")
-    return kept
+    return all(_weight(row, column) for column in WEIGHTS)
 
 
 def unused_columns(rows: list[RawRow], name: str, group: str | None = None) -> dict[str, int]:
     """How many rows hold something in each column that the named format does not read, by column."""
     used = {*FORMATS[name].columns, *FORMATS[name].also, *WEIGHTS, group}
-    counts = Counter(column for row in rows for column, value in row.fields.items() if value not in (None, "", [], {}))
-    return {column: count for column, count in sorted(counts.items()) if column not in used}
+    filled = Counter(column for row in rows for column, value in row.fields.items() if value not in (None, "", [], {}))
+    return {column: rows for column, rows in sorted(filled.items()) if column not in used}
 
 
 def detect_format(columns: Mapping[str, Any], origin: str) -> str:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from hpo_service.domain.memory.micro_batches import DEFAULT_MICRO_BATCH
-from hpo_service.domain.study.data_report import DataReport, PartReport, TurnsReport
+from hpo_service.domain.study.data_report import DataReport, PartReport, TurnsReport, Understanding
 from hpo_service.domain.study.sections.data import DataSpec
 from hpo_service.errors import DataError
-from hpo_service.training.data.formats import Example, counting_rows, read_examples, unused_columns
+from hpo_service.training.data.formats import Example, counts, read_examples, unused_columns
 from hpo_service.training.data.source import read_rows
 from hpo_service.training.data.split import split_examples
 from hpo_service.training.data.tokens import IGNORED, Bounds, Tokenised, TokenRows, tokenise
@@ -54,7 +54,9 @@ def prepare_rows(
         DataError: the data cannot be used; the message names file, row or column.
     """
     raw = read_rows(spec.source, spec.subset, spec.hub_split)
-    rows_read, raw = len(raw), counting_rows(raw)
+    rows_read, raw = len(raw), [row for row in raw if counts(row)]
+    if not raw:
+        raise DataError(f"{spec.source}: every row has the weight 0, so there is nothing to learn")
     shape, examples = read_examples(raw, spec.format, spec.group)
     unused = unused_columns(raw, shape, spec.group)
     del raw  # as large as the data
@@ -77,10 +79,7 @@ def prepare_rows(
         padding_share=padding_share(parts["train"].rows.lengths),
         parts={name: _account([part], split.groups.get(name)) for name, part in parts.items()},
         whole=_account(list(parts.values()), sum(split.groups.values()) if split.groups else None),
-        columns_unused=unused,
-        turns=_turns(parts.values()),
-        rows_unended=sum(part.unended for part in parts.values()),
-        padding_tokens=sum(part.padding for part in parts.values()),
+        understanding=understanding(parts.values(), unused),
         fingerprint=fingerprint(rows),
     )
     return study_rows(rows, report)
@@ -135,11 +134,18 @@ def _account(parts: list[Tokenised], groups: int | None) -> PartReport:
     )
 
 
-def _turns(parts: Iterable[Tokenised]) -> TurnsReport | None:
+def understanding(parts: Collection[Tokenised], unused: dict[str, int]) -> Understanding:
+    """What parts say beside what is learned of them; `unused` are the columns that their format does not read."""
     counts = TurnCounts()
     for part in parts:
         counts.add(part.turns)
-    return TurnsReport(**asdict(counts)) if counts.turns else None
+    return Understanding(
+        rows=sum(len(part.lengths) for part in parts),
+        columns_unused=unused,
+        turns=TurnsReport(**asdict(counts)) if counts.turns else None,
+        rows_unended=sum(part.unended for part in parts),
+        padding_tokens=sum(part.padding for part in parts),
+    )
 
 
 def _longest_row(examples: Mapping[str, list[Example]], parts: Mapping[str, Tokenised]) -> str:

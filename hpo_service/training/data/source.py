@@ -159,19 +159,20 @@ def _read_csv(path: Path) -> Iterator[RawRow]:
     with path.open(encoding="utf-8-sig", newline="") as stream:
         # strict, so that a quote that opens and is not closed cannot swallow the lines after it
         reader = csv.reader(stream, strict=True)
-        line = 1
+        line, number = 1, 0
         try:
             header = next(reader, [])
             _check_header(path, header)
             line = reader.line_num + 1
-            for number, fields in enumerate(filter(None, reader), start=1):
-                yield _csv_row(path, number, line, header, fields)
+            for fields in reader:
+                if fields:
+                    number += 1
+                    yield _csv_row(path, number, line, header, fields)
                 line = reader.line_num + 1
         except csv.Error as error:
-            raise DataError(
-                f"{path}, line {line}: the row that begins here is not valid CSV ({error}); a quote inside a field is "
-                'written twice, and the field between quotes: "a 5"" pipe"'
-            ) from error
+            remedy = 'a quote inside a field is written twice, and the field between quotes: "a 5"" pipe"'
+            fault = f"{path}, line {line}: the row that begins here is not valid CSV ({error}); {remedy}"
+            yield RawRow(f"{path}, line {line}", {}, fault)
 
 
 def _check_header(path: Path, header: list[str]) -> None:

@@ -151,30 +151,34 @@ class ChatTemplate:
 
         Its end is as much of what would follow it if it were the last as follows it here.
         """
-        messages, turn = example.messages, example.messages[place]
-        marked = [*messages[:place], _marked(turn), *messages[place + 1 :]]
+        turn = example.messages[place]
+        marked = [*example.messages[:place], _marked(turn), *example.messages[place + 1 :]]
         before, mark, after = self._render(example, marked).partition(MARK)
-        last = self._render(example, marked[: place + 1]).partition(MARK)[2]
-        following = after[self._shared(after, last) :]
+        before_last, _, after_last = self._render(example, marked[: place + 1]).partition(MARK)
+        following = after[self._shared(after, after_last) :]
         if not mark or MARK in after or not (text.startswith(before) and text.endswith(following)):
             return None
-        begin, end = len(before), len(text) - len(following)
-        said = text[begin : len(text) - len(after)]
-        if not text.endswith(after) or not _is_as_written(said, turn):
+        if not text.endswith(after) or not _is_as_written(text[len(before) : len(text) - len(after)], turn):
             return None
-        return min(begin, self._opening(example, place, text)), end
+        return self._opening(example, place, text, before, before_last), len(text) - len(following)
 
-    def _opening(self, example: Example, place: int, text: str) -> int:
-        """Where a turn begins: after the header that asks for it, else where other words in its place would differ."""
+    def _opening(self, example: Example, place: int, text: str, before: str, before_last: str) -> int:
+        """Where a turn begins whose words stand behind `before`, and behind `before_last` if it were the last.
+
+        That is after the header that asks for it; else as far before its words as it would be if it were the last; else
+        where other words in its place would make a difference.
+        """
         messages = example.messages
         asked = self._render(example, messages[:place], prompt=True) if place else ""
         if text.startswith(asked):
-            return len(asked)
+            return min(len(asked), len(before))
+        if before_last.startswith(asked) and before.endswith(before_last[len(asked) :]):
+            return len(before) - (len(before_last) - len(asked))
+        other = [*messages[:place], {**messages[place], "content": MARK}, *messages[place + 1 :]]
         try:
-            other = [*messages[:place], {**messages[place], "content": MARK}, *messages[place + 1 :]]
-            return self._shared(text, self._render(example, other))
+            return min(self._shared(text, self._render(example, other)), len(before))
         except DataError:
-            return len(text)
+            return len(before)
 
     def _shared(self, one: str, other: str) -> int:
         """Characters with which both begin; special tokens count as a whole."""
