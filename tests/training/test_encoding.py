@@ -45,6 +45,17 @@ def test_a_completion_gains_no_space_where_it_joins_its_prompt(kind, prompt, com
     assert ids[: len(tokenizer(prompt).input_ids)] == tokenizer(prompt).input_ids
 
 
+def test_the_first_word_of_a_turn_is_learned_with_the_space_that_its_token_holds():
+    tokenizer = spaced_tokenizer()
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ 'question: ' if m.role == 'user' else 'answer: ' }}{{ m.content }} "
+        "{{ eos_token if m.role == 'assistant' }}{% endfor %}{% if add_generation_prompt %}answer: {% endif %}"
+    )
+    chat = Example("", messages=({"role": "user", "content": "it is"}, {"role": "assistant", "content": "what number"}))
+    (row,) = tokenise([chat], tokenizer, 99).rows
+    assert tokenizer.decode(row.labels[row.labels != IGNORED]).split() == ["what", "number", "</s>"]
+
+
 def test_a_text_that_stands_alone_is_tokenised_as_ever():
     tokenizer = spaced_tokenizer()
     assert ids_of(Example("", completion="number 5"), tokenizer) == [*tokenizer("number 5").input_ids, EOS]

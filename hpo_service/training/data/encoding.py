@@ -115,7 +115,10 @@ class Encoder:
         if not self.tokenizer.is_fast:
             return self._by_segments(example, text, spans)
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        learned = [any(start <= begin < end for start, end in spans) for begin, _ in encoded["offset_mapping"]]
+        learned = [
+            any(start <= begin < end or _begins(text, begin, stop, start) for start, end in spans)
+            for begin, stop in encoded["offset_mapping"]
+        ]
         return encoded["input_ids"], learned
 
     def _by_segments(self, example: Example, text: str, spans: Sequence[Span]) -> Encoded:
@@ -152,3 +155,8 @@ class Encoder:
         others = {tokenizer.bos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id}
         end = {tokenizer.eos_token_id} - {None}
         return (special | {*tokenizer.all_special_ids}) - others | end
+
+
+def _begins(text: str, begin: int, stop: int, start: int) -> bool:
+    """Whether a token holds the first word of a turn together with the space before it."""
+    return begin < start < stop and not text[begin:start].strip()
