@@ -19,6 +19,7 @@ class DataFile(StrEnum):
     JSON = ".json"
     CSV = ".csv"
     PARQUET = ".parquet"
+    ARROW = ".arrow"
 
 
 @dataclass(frozen=True)
