@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 from sqlalchemy import make_url
 
 # Said before anything imports torch or transformers, and inherited by the processes that tests start:
@@ -28,6 +29,9 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Under nohup a hang-up is ignored, by whatever is started too; tests send it and look for what it does.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+# How long an example takes depends on what else the machine does; a test that hangs is ended by pytest-timeout.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 SERVER_FOR_TESTS = ("fsync = off", "synchronous_commit = off", "full_page_writes = off")
 """PostgreSQL settings that give up surviving a power cut, which no test is about, for speed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gc
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from hpo_service.bootstrap import Service
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.report import Report
 from hpo_service.domain.trial.states import StudyState, TrialState
-from hpo_service.settings import Settings
+from hpo_service.settings import DATABASE_FILE, Settings
 from hpo_service.storage import schema
 from tests.acceptance.home import OBJECTIVE, OWN, Home
 
@@ -78,8 +79,11 @@ def study_file(tmp_path):
 
 
 @pytest.fixture
-def mine(command, study_file) -> str:
-    """A study without workers."""
+def mine(command, study_file, migrated_file) -> str:
+    """A study without workers, in a database that has the schema already."""
+    folder = Settings.read().output
+    folder.mkdir()
+    shutil.copy(migrated_file, folder / DATABASE_FILE)
     assert command("study", "create", study_file).status == 0
     return "mine"
 
