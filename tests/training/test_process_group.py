@@ -1,6 +1,5 @@
 """Several processes for one trial: the numbers of one process, one voice, and an end together whatever happens."""
 
-import json
 import math
 import time
 from functools import partial
@@ -230,9 +229,9 @@ class Table(ProcessGroup):
         super().__init__(rank, 2)
         self.said, self.others = [], list(others)
 
-    def _exchange(self, data, group):
-        self.said.append(json.loads(data))
-        words = [data, json.dumps(self.others.pop(0)).encode()]
+    def _exchange(self, said, group=None):
+        self.said.append(said)
+        words = [said, self.others.pop(0)]
         return words if self.rank == 0 else words[::-1]
 
 
@@ -311,9 +310,9 @@ def test_a_process_that_follows_goes_on_after_a_fault_and_ends_where_it_cannot_o
         raise endings[link.trial]
 
     def follow_orders(*trials):
-        orders = [Admit(trial=trial, config=trainee.config(), folder="f").model_dump_json() for trial in trials]
+        orders = [Admit(trial=trial, config=trainee.config(), folder="f") for trial in trials]
         home = ProcessGroup(1, 2)
-        home._exchange = lambda data, group: [orders.pop(0).encode() if orders else b"", data]
+        home._exchange = lambda said, group: [orders.pop(0) if orders else None, said]
         return follow(home, run)
 
     assert follow_orders("stopped", "strange") == 0

@@ -7,7 +7,6 @@ after a word that all have heard, so that nobody waits in an addition for one wh
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -96,12 +95,12 @@ class ProcessGroup:
     def call(self, admit: Admit | None) -> None:
         """As rank 0, tell the others which trial comes next; None sends them home."""
         if self.size > 1:
-            self._exchange(b"" if admit is None else admit.model_dump_json().encode(), self._idle)
+            self._exchange(admit, self._idle)
 
     def answer(self) -> Admit | None:
         """As any other rank, wait for the next trial; None once there is nothing more to do."""
-        order = self._exchange(b"", self._idle)[0]
-        return Admit.model_validate_json(order) if order else None
+        order: Admit | None = self._exchange(None, self._idle)[0]
+        return order
 
     # --- within a trial ----------------------------------------------------------------------------------------
 
@@ -114,7 +113,7 @@ class ProcessGroup:
             DoesNotFitError: a rank has too little memory for a single row.
             PeerError: a rank failed otherwise, or is gone.
         """
-        words = self._say(dict(word))
+        words = self._exchange(dict(word))
         failed = next((rank for rank, each in enumerate(words) if "failed" in each), None)
         if failed is not None:
             self._heard = _failure(failed, self.size, words[failed])
@@ -137,7 +136,7 @@ class ProcessGroup:
                 raise self._heard from error
             if self._bound:
                 raise PeerError(f"rank {self.rank} of {self.size}: {reason_of(error)}", fatal=True) from error
-            words = self._say(_confession(error))
+            words = self._exchange(_confession(error))
             first = next(rank for rank, each in enumerate(words) if "failed" in each)
             if first == self.rank:
                 raise
@@ -189,20 +188,12 @@ class ProcessGroup:
             raise
         self._bound = False
 
-    def _say(self, word: Word) -> list[Word]:
-        return [json.loads(each) for each in self._exchange(json.dumps(word).encode(), None)]
-
-    def _exchange(self, data: bytes, group: Any) -> list[bytes]:
-        """What every rank has to say, in their order, whatever its length."""
-        lengths = [torch.zeros(1, dtype=torch.long) for _ in range(self.size)]
+    def _exchange(self, said: Any, group: Any = None) -> list[Any]:
+        """What every rank has to say, in their order; pickled, which only these processes of one trial can send."""
+        heard = [None] * self.size
         with self._connected():
-            dist.all_gather(lengths, torch.tensor([len(data)]), group=group)
-        longest = max(1, *(int(length) for length in lengths))
-        padded = torch.frombuffer(bytearray(data.ljust(longest)), dtype=torch.uint8)
-        texts = [torch.empty_like(padded) for _ in range(self.size)]
-        with self._connected():
-            dist.all_gather(texts, padded, group=group)
-        return [text.numpy().tobytes()[: int(length)] for text, length in zip(texts, lengths, strict=True)]
+            dist.all_gather_object(heard, said, group=group)
+        return heard
 
     @contextmanager
     def _connected(self) -> Iterator[None]:
