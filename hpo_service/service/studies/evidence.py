@@ -23,6 +23,10 @@ LoadScores = Callable[[int, Literal["validation", "test"]], Scores | None]
 
 DEFAULT = "default"
 OWN_MEASURE = "value"
+LOST = (TrialState.PRUNED, TrialState.INFEASIBLE)
+"""What became of a run that tells against its configuration; failed and cancelled ones tell nothing."""
+LOST_SHARE = 3
+"""A configuration that fails in one of so many seeds is never called better."""
 _FEWEST_ROWS = 30
 
 
@@ -68,6 +72,16 @@ class Configuration:
     def test(self) -> float | None:
         """Mean test value over the seeds that were scored on the test rows."""
         return _mean(run.test for run in self.runs)
+
+    @property
+    def lost(self) -> list[Run]:
+        """The runs that diverged or did not fit; what failed or was cancelled says nothing about a configuration."""
+        return [run for run in self.runs if run.state in LOST]
+
+    @property
+    def unreliable(self) -> bool:
+        """Whether it failed in a third of its seeds or more: what the others measured is no fair account of it."""
+        return bool(self.lost) and len(self.lost) * LOST_SHARE >= len(self.runs)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -159,13 +173,16 @@ def _confirmed(snapshot: StudySnapshot, stage: StageView, scores: LoadScores) ->
     direction = snapshot.spec.search.direction
     tests = {t.id: s for t in stage.trials if _ended_well(t) and (s := scores(t.id, "test")) is not None}
     configurations = [_configuration(trials, tests) for trials in _by_label(stage.trials)]
-    measured = [m for c in configurations for m in _measured(c)]
+    # a configuration that diverges in a third of its seeds is not recommended while another does not
+    steady = [c for c in configurations if not c.unreliable and c.validation is not None] or configurations
+    measured = [m for c in steady for m in _measured(c)]
     choice = choose_group(measured, direction)
-    winners = choose_group([m for m in measured if m.group != DEFAULT], direction)
+    others = [m for c in configurations if c.label != DEFAULT for m in _measured(c)]
+    winners = choose_group([m for m in measured if m.group != DEFAULT] or others, direction)
     recommended = _find(configurations, choice.chosen[0].group)
     winner = _find(configurations, winners.chosen[0].group) if winners.chosen else None
     exported = next(run for run in recommended.runs if run.trial_id == choice.chosen[0].trial_id)
-    remarks = _remarks(snapshot, stage, recommended)
+    remarks = _remarks(snapshot, stage, recommended, [c for c in configurations if c not in steady and c.lost])
     mixed = mixed_rows(trial for trial in stage.trials if _ended_well(trial))
     comparisons, notes = _compare_all(snapshot.spec, configurations, tests)
     if mixed:
@@ -180,7 +197,7 @@ def _confirmed(snapshot: StudySnapshot, stage: StageView, scores: LoadScores) ->
         winner=winner,
         recommended=recommended,
         exported=exported,
-        verdict=_verdict(comparison),
+        verdict=_verdict(comparison, winner),
         sentence=f"not compared: {mixed}" if mixed else _sentence(comparison, configurations, winner, stage),
         choice=choice.reason,
         export=f"seed {exported.seed} has the {direction.superlative} validation value "
@@ -228,7 +245,9 @@ def _why_unconfirmed(snapshot: StudySnapshot) -> str:
     return "the confirm stage has not measured anything yet"
 
 
-def _remarks(snapshot: StudySnapshot, stage: StageView, recommended: Configuration) -> list[str]:
+def _remarks(
+    snapshot: StudySnapshot, stage: StageView, recommended: Configuration, passed_over: Sequence[Configuration]
+) -> list[str]:
     remarks = []
     waiting = len(stage.trials) - stage.ended
     if waiting:
@@ -238,8 +257,9 @@ def _remarks(snapshot: StudySnapshot, stage: StageView, recommended: Configurati
         for trial in stage.trials
         if trial.state.final and not _ended_well(trial)
     ]
-    if recommended.label == DEFAULT:
+    if recommended.label == DEFAULT and not passed_over:
         remarks.append("the default has the best mean validation value itself, and is what is recommended")
+    remarks += [f"{c.label} is not recommended: it failed in {len(c.lost)} of {len(c.runs)} seeds" for c in passed_over]
     if snapshot.spec.model is not None and snapshot.where(lambda rule: rule.carries_over) is None:
         remarks.append(f"searched and confirmed on the same model, {snapshot.spec.model.base}")
     return remarks
@@ -285,15 +305,17 @@ def _compare(
 
 
 def _weakness(comparison: Comparison) -> str:
+    if comparison.left_out:
+        return f"{comparison.left_out} test rows were left out on both sides: a run has no finite loss there"
     if comparison.examples < _FEWEST_ROWS:
         return f"only {comparison.examples} test rows: an interval from so few is a rough guide"
     return ""
 
 
-def _verdict(comparison: Comparison | None) -> Verdict:
+def _verdict(comparison: Comparison | None, winner: Configuration | None) -> Verdict:
     if comparison is None:
         return Verdict.UNTESTED
-    if not comparison.distinguishable:
+    if not comparison.distinguishable or (comparison.improvement > 0 and winner is not None and winner.unreliable):
         return Verdict.UNCLEAR
     return Verdict.BETTER if comparison.improvement > 0 else Verdict.WORSE
 
@@ -305,13 +327,26 @@ def _sentence(
     stage: StageView,
 ) -> str:
     if comparison is not None:
-        return f"the winner is {comparison.sentence()}"
+        lost = _lost(configurations, winner)
+        if winner is not None and winner.unreliable:
+            return f"not called better, {lost}; by the other seeds the winner is {comparison.sentence()}"
+        return f"{lost}; the winner is {comparison.sentence()}" if lost else f"the winner is {comparison.sentence()}"
     if winner is None:
         return "not compared: no run of the winner has ended with a finite value"
     if any(c.label == DEFAULT for c in configurations):
         ended = "has ended" if stage.open else "ended"
         return f"not compared: no run of the default {ended} with a finite value"
     return "not compared: there is no default to beat; name one under confirm.default"
+
+
+def _lost(configurations: Sequence[Configuration], winner: Configuration | None) -> str:
+    """Say which sides lost seeds, or nothing."""
+    sides = [("winner", winner), ("default", next((c for c in configurations if c.label == DEFAULT), None))]
+    return " and ".join(
+        f"{len(side.lost)} of {len(side.runs)} seeds of the {name} ended without a finite value"
+        for name, side in sides
+        if side is not None and side.lost
+    )
 
 
 def _configuration(trials: Sequence[TrialView], tests: dict[int, Scores], label: str = "") -> Configuration:

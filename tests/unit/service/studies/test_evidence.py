@@ -111,6 +111,38 @@ def test_a_seed_that_failed_is_named_and_left_out() -> None:
     assert evidence.remarks == ["winner 1 with seed 1043 is failed and not counted: boom"]
 
 
+def diverging(stage: StageView, role: str, seeds: int) -> StageView:
+    """The stage with so many runs of a role ended as diverged."""
+    lost = [t.id for t in stage.trials if t.role == role][:seeds]
+    ended = {"state": TrialState.PRUNED, "value": None, "reason": "diverged: the training loss became nan"}
+    return story.with_trials(stage, [replace(t, **ended) if t.id in lost else t for t in stage.trials])
+
+
+def test_a_winner_that_diverges_in_a_third_of_its_seeds_is_not_called_better_nor_recommended() -> None:
+    evidence = confirmed(diverging(story.confirm_stage(), "winner", 1))
+    assert evidence.verdict is Verdict.UNCLEAR
+    assert evidence.sentence.startswith(
+        "not called better, 1 of 3 seeds of the winner ended without a finite value; by the other seeds the winner is"
+    )
+    assert evidence.recommended is not None
+    assert evidence.recommended.label == "default"
+    assert "winner 1 is not recommended: it failed in 1 of 3 seeds" in evidence.remarks
+
+
+def test_two_of_three_diverging_seeds_leave_nothing_to_claim() -> None:
+    evidence = confirmed(diverging(story.confirm_stage(), "winner", 2))
+    assert evidence.verdict is not Verdict.BETTER
+    assert evidence.recommended is not None
+    assert evidence.recommended.label == "default"
+
+
+def test_a_default_that_diverges_is_said_first_and_the_winner_recommended() -> None:
+    evidence = confirmed(diverging(story.confirm_stage(), "default", 1))
+    assert evidence.sentence.startswith("1 of 3 seeds of the default ended without a finite value; the winner is")
+    assert evidence.recommended is not None
+    assert evidence.recommended.label == "winner 1"
+
+
 def test_the_better_of_several_winners_is_compared_and_all_intervals_are_kept() -> None:
     stage = story.confirm_stage()
     second = [
