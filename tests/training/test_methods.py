@@ -209,12 +209,12 @@ def test_every_optimizer_that_is_offered_steps_here(name, tmp_path):
     assert torch.isfinite(layer.weight).all()
 
 
-def factors(**changes):
+def factors(warmup=10, **changes):
     """Factor on the peak learning rate at each of 100 steps, the first 10 of them warm-up."""
     hyper = Hyperparameters.model_validate(changes)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    scheduler = own_schedule(hyper, optimizer, 10, 100) or get_scheduler(
-        hyper.scheduler, optimizer, 10, 100, SCHEDULES[hyper.scheduler].arguments(hyper, 100)
+    scheduler = own_schedule(hyper, optimizer, warmup, 100) or get_scheduler(
+        hyper.scheduler, optimizer, warmup, 100, SCHEDULES[hyper.scheduler].arguments(hyper)
     )
     seen = []
     for _ in range(100):
@@ -227,7 +227,27 @@ def factors(**changes):
 def test_every_schedule_that_is_offered_is_known():
     assert set(SCHEDULES) == set(get_args(Scheduler))
     theirs = {each.value for each in SchedulerType}
-    assert all((name in theirs) == (schedule.shape is None) for name, schedule in SCHEDULES.items())
+    mended = {"inverse_sqrt", "warmup_stable_decay"}
+    own = {name for name, schedule in SCHEDULES.items() if schedule.shape is not None}
+    assert own == (SCHEDULES.keys() - theirs) | mended
+
+
+@pytest.mark.parametrize("name", [name for name in get_args(Scheduler) if name != "constant"])
+@pytest.mark.parametrize("warmup", [1, 10, 60, 99])
+def test_every_schedule_warms_up_from_nothing_and_reaches_its_peak(name, warmup):
+    seen = factors(warmup, scheduler=name, decay_ratio=1.0)
+    assert seen[: warmup + 1] == pytest.approx([step / warmup for step in range(warmup + 1)])
+    assert max(seen) == seen[warmup]
+
+
+def test_the_inverse_root_falls_without_warm_up_too():
+    assert factors(0, scheduler="inverse_sqrt")[:4] == pytest.approx([1, 2**-0.5, 3**-0.5, 0.5])
+
+
+def test_a_decay_that_warm_up_leaves_no_room_for_is_the_shorter():
+    seen = factors(60, scheduler="warmup_stable_decay", decay_ratio=0.8, min_lr_rate=0.1)
+    assert seen[60:] == sorted(seen[60:], reverse=True)
+    assert (seen[60], seen[70]) == pytest.approx((1, 0.55))
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def _arguments(config: TrialConfig, plan: StepPlan, base: Base, scratch: str) ->
         weight_decay=spec.weight_decay,
         optim=spec.optimizer,
         lr_scheduler_type="constant" if schedule.shape else spec.scheduler,
-        lr_scheduler_kwargs=schedule.arguments(spec, plan.steps) or None,
+        lr_scheduler_kwargs=schedule.arguments(spec) or None,
         # a run of one step would otherwise be all warm-up, at a learning rate of 0
         warmup_steps=min(plan.warmup_steps, plan.steps - 1),
         max_grad_norm=spec.max_grad_norm,

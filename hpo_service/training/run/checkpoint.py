@@ -140,7 +140,7 @@ class CheckpointStore:
                     return None, f"the checkpoint belongs to another {MEANINGS.get(name, name)}"
             if any((folder / name).stat().st_size != size for name, size in marker["files"].items()):
                 return None, "the checkpoint is damaged: a file has another size than was written"
-            return Checkpoint(folder, marker["step"], History(**marker["course"])), ""
+            return Checkpoint(folder, marker["step"], History.read(marker["course"])), ""
         except (OSError, ValueError, KeyError, TypeError) as error:
             return None, f"the checkpoint cannot be read: {' '.join(str(error).split())}"
 

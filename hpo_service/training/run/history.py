@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
 
-# A run is lost once its loss is this many times the first: a quarter of random configurations are.
+from hpo_service.training.run.divergence import FIRST_STEPS, LAST_STEPS, LEAST_LEVEL, blown_up
+
+# A run is lost once a validation loss is this many times the middle of its first ones: all are of the same rows.
 DIVERGED = 3.0
-# Steps over which the training loss is averaged before it is compared; one odd batch ends nothing.
-SMOOTHED_STEPS = 5
-# A base that already knows the data starts near 0, where three times is noise; in nats.
-LEAST_FIRST_LOSS = 0.1
+FIRST_EVALUATIONS = 3
 # Steps that float16's loss scaler may skip in a row: it starts at 2**16, and halves for each gradient that overflows.
 SCALER_TRIES = 20
 
@@ -19,8 +21,9 @@ SCALER_TRIES = 20
 class History:
     """The memory of a run; plain numbers only, so that a checkpoint can carry it exactly."""
 
-    first_loss: float | None = None
+    first: list[float] = field(default_factory=list)
     recent: list[float] = field(default_factory=list)
+    steps: int = 0
     since_report: list[float] = field(default_factory=list)
     value: float | None = None
     best: float | None = None
@@ -30,15 +33,22 @@ class History:
     bad_norms: int = 0
     history: list[list[float]] = field(default_factory=list)
 
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> Self:
+        """Take what a checkpoint has stored: what another version knew alone is left out, the rest begins anew."""
+        known = {each.name for each in fields(cls)}
+        return cls(**{name: value for name, value in stored.items() if name in known})
+
     def add_loss(self, loss: float) -> str:
         """Take the training loss of one optimizer step; return why the run is lost, or nothing."""
         if not math.isfinite(loss):
             return f"diverged: the training loss became {loss}"
-        if self.first_loss is None:
-            self.first_loss = loss
+        self.steps += 1
+        if self.steps <= FIRST_STEPS:
+            self.first.append(loss)
         self.since_report.append(loss)
-        self.recent = [*self.recent, loss][-SMOOTHED_STEPS:]
-        return self._too_high(sum(self.recent) / len(self.recent), "training")
+        self.recent = [*self.recent, loss][-LAST_STEPS:]
+        return blown_up(self.first, self.recent, self.steps)
 
     def add_norm(self, norm: float, tries: int = 1) -> str:
         """Take the gradient norm of a step; return why the run is lost, or nothing.
@@ -55,6 +65,7 @@ class History:
         """Take an evaluation; return why the run is lost, or nothing."""
         if not math.isfinite(value):
             return f"diverged: the validation loss became {value}"
+        earlier = [each for _, each in self.history[:FIRST_EVALUATIONS]]
         self.evaluations += 1
         self.value = value
         self.history.append([fraction, value])
@@ -63,7 +74,7 @@ class History:
             self.reference, self.without_improvement = value, 0
         else:
             self.without_improvement += 1
-        return self._too_high(value, "validation")
+        return _too_high(value, earlier)
 
     def exhausted(self, patience: int, min_improvement: float) -> str:
         """Why going on is not worth it, or nothing; a patience of 0 never ends a run."""
@@ -76,8 +87,9 @@ class History:
         losses, self.since_report = self.since_report, []
         return sum(losses) / len(losses) if losses else math.nan
 
-    def _too_high(self, loss: float, which: str) -> str:
-        first = max(self.first_loss or 0.0, LEAST_FIRST_LOSS)
-        if loss <= DIVERGED * first:
-            return ""
-        return f"diverged: the {which} loss {loss:.4g} is more than {DIVERGED:g} times the first, {first:.4g}"
+
+def _too_high(value: float, earlier: list[float]) -> str:
+    level = max(statistics.median(earlier), LEAST_LEVEL) if earlier else math.inf
+    if value <= DIVERGED * level:
+        return ""
+    return f"diverged: the validation loss {value:.4g} is more than {DIVERGED:g} times that at first, {level:.4g}"

@@ -132,7 +132,7 @@ def build_schedule(
     own = own_schedule(spec, optimizer, warmup, plan.steps)
     if own is not None:
         return own
-    arguments = SCHEDULES[spec.scheduler].arguments(spec, plan.steps) or None
+    arguments = SCHEDULES[spec.scheduler].arguments(spec) or None
     made: torch.optim.lr_scheduler.LRScheduler = get_scheduler(
         spec.scheduler, optimizer, warmup, plan.steps, scheduler_specific_kwargs=arguments
     )
