@@ -10,7 +10,15 @@ from optuna.pruners import PercentilePruner
 from optuna.trial import FrozenTrial, create_trial
 from optuna.trial import TrialState as OptunaState
 
-from hpo_service.domain.decide.pruning import Measure, Verdict, diverged, halve, rung_reached, usable_rungs, value_at
+from hpo_service.domain.decide.pruning import (
+    Measure,
+    Verdict,
+    diverged,
+    halve,
+    rung_reached,
+    usable_rungs,
+    values_at_rung,
+)
 from hpo_service.domain.trial.curve import Curve
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.search.view import view_of
@@ -78,13 +86,15 @@ def _halving(case: Case) -> Verdict:
         ahead = [r for r in rungs if r > case.step]
         more = f"the next is at {ahead[0] / case.evaluations:.0%}" if ahead else "none is ahead"
         return Verdict(False, f"{case.place}: goes on between rungs, {more}")
-    others = [value_at(peer.values, rung) for peer in case.peers() if peer.compares]
-    known = [value for value in others if value is not None]
+    peers = [(peer.values, peer.state is TrialState.PRUNED) for peer in case.peers() if peer.compares]
+    known = values_at_rung(peers, rungs, rung)
     return halve(case.value, known, share=rung / case.evaluations, measure=case.measure)
 
 
 def _percentile(percentile: float) -> Callable[[Case], Verdict]:
     def judge(case: Case) -> Verdict:
+        if case.step >= case.evaluations:
+            return Verdict(False, f"{case.place}: goes on, nothing is left to save at the last evaluation")
         if case.step < case.first_step:
             return Verdict(False, f"{case.place}: goes on, nobody is stopped before the longest warm-up has ended")
         complete = [peer.values for peer in case.peers() if peer.state is TrialState.COMPLETE]
@@ -124,8 +134,8 @@ def _unless_diverged(judge: Callable[[Case], Verdict]) -> Callable[[Case], Verdi
 PRUNERS: dict[str, Pruner] = {
     "halving": Pruner(
         _unless_diverged(_halving),
-        "the better half goes on at 25% and 50% of the epoch: half the compute for a regret of 0.002 to 0.009"
-        " points in replays of 64 real fine-tuning runs",
+        "the better half goes on at 25% and 50% of the run: 64 to 80% of the compute in studies of 14 to 20 trials,"
+        " half of it in large ones, for a regret of 0.002 to 0.009 points in replays of 64 real fine-tuning runs",
     ),
     "percentile": Pruner(
         _unless_diverged(_percentile(75.0)),

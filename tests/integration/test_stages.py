@@ -27,7 +27,8 @@ def test_a_study_goes_through_all_three_stages(bench, trained):
     carried = [t for t in verify.trials if t.origin_id == best.id]
     assert [t.label for t in carried] == [f"search #{best.number}, lr x {factor}" for factor in ("0.5", "1", "2")]
     factor = carried[1].parameters["learning_rate"] / best.parameters["learning_rate"]
-    assert factor == pytest.approx(0.5), "hidden size 64 to 256: (64/256)^0.5"
+    by_rank = (carried[1].parameters["lora_rank"] / best.parameters["lora_rank"]) ** -0.5
+    assert factor == pytest.approx(0.5 * by_rank), "hidden size 64 to 256: (64/256)^0.5, and alpha grows with rank"
     assert carried[1].parameters["lora_rank"] == min(64, 2 * best.parameters["lora_rank"])
     winners = [t for t in confirm.trials if t.role == "winner"]
     assert len({t.seed for t in winners}) == 2

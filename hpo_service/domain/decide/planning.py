@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from hpo_service.domain.decide.scaling import bracket, carry_over
+from hpo_service.domain.decide.scaling import CarriedConfig, bracket, carry_over
 from hpo_service.domain.decide.selection import Choice, Measured, choose_top
 from hpo_service.domain.study.hyperparameters import Hyperparameters
 from hpo_service.domain.study.methods import METHODS
@@ -76,6 +76,9 @@ def plan_carried(rule: StageRule, spec: StudySpec, before: Results) -> Plan | No
     for origin in choice.chosen:
         resolved = spec.training.hyperparameters().with_values(origin.parameters)
         carried = carry_over(origin.parameters, resolved, small, large, spec.transfer)
+        if spec.model.target == spec.model.base:
+            itself = {**origin.parameters, "learning_rate": resolved.learning_rate}
+            carried = CarriedConfig(itself, "base and target are one model: the configuration itself")
         for factor, config in zip(sorted(spec.transfer.bracket), bracket(carried, spec.transfer), strict=True):
             planned = PlannedTrial(
                 role="carried",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hpo_service.domain.study.direction import Direction
@@ -77,6 +77,27 @@ def rung_reached(steps: Sequence[int], reported: Sequence[int], step: int) -> in
     """
     before = max((s for s in reported if s < step), default=0)
     return max((rung for rung in steps if before < rung <= step), default=None)
+
+
+def values_at_rung(curves: Iterable[tuple[Mapping[int, float], bool]], rungs: Sequence[int], rung: int) -> list[float]:
+    """Return what other trials have at a rung, the lost ones as the worst there is.
+
+    A trial whose loss was not finite counts with that; so does, at the first rung, one that was stopped before it: only
+    a run that diverged ends there. One that has not come so far, or was stopped at an earlier rung, is left out.
+
+    Args:
+        curves: of each trial what it reported by evaluation, and whether it was stopped early.
+        rungs: all rungs, as evaluations, rising.
+        rung: the one at which trials are compared.
+    """
+    found = []
+    for curve, stopped in curves:
+        value = value_at(curve, rung)
+        if value is not None:
+            found.append(value)
+        elif any(not math.isfinite(each) for each in curve.values()) or (stopped and rung == rungs[0]):
+            found.append(math.nan)
+    return found
 
 
 def value_at(curve: Mapping[int, float], step: int) -> float | None:

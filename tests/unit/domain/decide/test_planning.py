@@ -101,7 +101,8 @@ def test_rank_and_learning_rate_are_scaled_and_the_rest_is_copied() -> None:
     plan = plan_verify(spec(), measured(1.0, weight_decay=0.05), FACTS)
     assert plan is not None
     rates = [trial.parameters["learning_rate"] for trial in plan.trials]
-    assert rates == pytest.approx([0.25e-4, 0.5e-4, 1e-4])
+    by_rank = 2**-0.5  # the rank doubles, and alpha with it
+    assert rates == pytest.approx([0.25e-4 * by_rank, 0.5e-4 * by_rank, 1e-4 * by_rank])
     for trial in plan.trials:
         rest = {name: value for name, value in trial.parameters.items() if name != "learning_rate"}
         assert rest == {"lora_rank": 16, "lora_alpha_multiplier": 2, "weight_decay": 0.05}
@@ -130,7 +131,18 @@ def test_a_bracket_is_tried_in_rising_order_with_the_labels_that_belong_to_it() 
     plan = plan_verify(spec(transfer={"bracket": [3, 0.25]}), measured(1.0), FACTS)
     assert plan is not None
     assert [trial.label.rpartition(" ")[2] for trial in plan.trials] == ["0.25", "3"]
-    assert [trial.parameters["learning_rate"] for trial in plan.trials] == pytest.approx([0.125e-4, 1.5e-4])
+    assert [trial.parameters["learning_rate"] for trial in plan.trials] == pytest.approx(
+        [0.125e-4 / 2**0.5, 1.5e-4 / 2**0.5]
+    )
+
+
+def test_on_one_and_the_same_model_the_winner_itself_is_tried_in_the_middle_of_the_bracket() -> None:
+    base = {"base": "builtin:llama-tiny", "target": "builtin:llama-tiny"}
+    plan = plan_verify(spec(model=base), measured(1.0), FACTS)
+    assert plan is not None
+    middle = next(trial for trial in plan.trials if trial.label.endswith("x 1"))
+    assert middle.parameters == measured(1.0)[0].parameters
+    assert "base and target are one model" in middle.reason
 
 
 def test_trials_that_were_stopped_early_are_not_carried_over() -> None:
