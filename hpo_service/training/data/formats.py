@@ -324,22 +324,22 @@ FORMATS: dict[str, Format] = {
     "messages": Format(
         ("messages",),
         _messages,
-        "`messages`: turns of `role` and `content`",
+        "`messages`: turns of `role` and `content`; optional `system`, `tools`",
         "what the assistant says, rendered by the model's chat template",
         also=("system", "tools"),
     ),
     "sharegpt": Format(
         ("conversations",),
         _sharegpt,
-        "`conversations`: turns of `from` and `value`",
+        "`conversations`: turns of `from` and `value`; optional `system`, `tools`",
         "the same; `human` is the user, `gpt` the assistant",
         also=("system", "tools"),
     ),
     "tokenised": Format(
         ("input_ids",),
         _tokenised,
-        "`input_ids`, optional `labels` (-100 is not learned)",
-        "what `labels` say, else all",
+        "`input_ids`, optional `labels` (-100 is not learned), `attention_mask`, masks",
+        "what `labels` and masks let through, else all",
         also=("labels", "attention_mask", *MASKS),
     ),
     "prompt-completion": Format(
@@ -348,7 +348,7 @@ FORMATS: dict[str, Format] = {
     "alpaca": Format(
         ("instruction", "output"),
         _alpaca,
-        "`instruction`, `output`, optional `input`",
+        "`instruction`, `output`, optional `input`, `system`, `history`",
         "the output and its end, after Stanford's prompt",
         also=("input", "system", "history"),
     ),
