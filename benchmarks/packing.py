@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import math
 import os
 import random
 import statistics
@@ -37,8 +38,8 @@ from hpo_service.bootstrap import Service
 from hpo_service.domain.study.sections.data import DataSpec, SplitSpec
 from hpo_service.domain.study.sections.model import ModelSpec
 from hpo_service.domain.study.sections.training import TrainingSpec
+from hpo_service.domain.trial.assignment import Assignment, Lease
 from hpo_service.domain.trial.config import TrialConfig
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.settings import Settings
 from hpo_service.wire.child import Dispatcher
@@ -69,7 +70,7 @@ def configs(model: str, count: int, rows: int) -> list[TrialConfig]:
         made.append(
             TrialConfig(
                 study="packing",
-                stage=Stage.SEARCH,
+                stage="search",
                 parameters={},
                 seed=42,
                 model=ModelSpec(base=model),
@@ -86,12 +87,27 @@ def configs(model: str, count: int, rows: int) -> list[TrialConfig]:
     return made
 
 
+def claimed(config: TrialConfig, number: int, slots: int) -> Assignment:
+    """A trial as a worker would hold it."""
+    return Assignment(
+        lease=Lease(trial_id=number, token=1),
+        study=config.study,
+        stage=config.stage,
+        number=number,
+        attempt=1,
+        config=config,
+        lease_seconds=math.inf,
+        hang_seconds=math.inf,
+        slots=slots,
+    )
+
+
 class Supervisor:
     """Stands for the pipe to a supervisor: admits every trial at once and answers every report with `continue`."""
 
     def __init__(self, trials: list[TrialConfig], folder: Path, slots: int) -> None:
         self._inbox: deque[Any] = deque(
-            Admit(trial=str(number), config=config, folder=str(folder / str(number)), slots=slots)
+            Admit(assignment=claimed(config, number, slots), folder=folder / str(number))
             for number, config in enumerate(trials)
         )
         self.tokens = 0.0
@@ -103,7 +119,7 @@ class Supervisor:
         if isinstance(message, Failed):
             raise SystemExit(f"a trial failed: {message.reason}")
         if isinstance(message, Finished):
-            self.tokens += float(message.outcome.facts["tokens"])
+            self.tokens += float(message.outcome.facts.training.tokens or 0)
 
     def receive(self, timeout: float | None = None) -> Any:
         """Say what is next; the end when there is nothing more."""

@@ -35,12 +35,11 @@ from typing import Any
 from hpo_service.domain.study.sections.data import DataSpec
 from hpo_service.domain.study.sections.model import ModelSpec
 from hpo_service.domain.study.sections.training import TrainingSpec
+from hpo_service.domain.trial.assignment import Assignment, Lease
 from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.domain.trial.outcome import Outcome
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.wire.child import Channel, TrialLink
-from hpo_service.wire.child.pipe import ToSupervisor
-from hpo_service.wire.messages import Admit, Continue, Reported
+from hpo_service.wire.messages import Admit, Continue, FromChild, Reported
 
 LEAST_RATIO = 0.98
 AGREE = 1e-6
@@ -139,7 +138,7 @@ class Supervisor(Channel):
         self.first_step = math.nan
         self.curve: list[float] = []
 
-    def send(self, message: ToSupervisor) -> None:
+    def send(self, message: FromChild) -> None:
         """Keep the value of a report."""
         super().send(message)
         if isinstance(message, Reported):
@@ -155,14 +154,28 @@ class Supervisor(Channel):
         """Answer a report; say nothing else."""
         if timeout == 0 or self.link is None:
             return False
-        self.link.take(Continue(trial=self.link.trial))
+        self.link.receive(Continue(trial=self.link.trial))
         return True
+
+
+def claimed(config: TrialConfig) -> Assignment:
+    """The trial as a worker would hold it."""
+    return Assignment(
+        lease=Lease(trial_id=1, token=1),
+        study=config.study,
+        stage=config.stage,
+        number=0,
+        attempt=1,
+        config=config,
+        lease_seconds=math.inf,
+        hang_seconds=math.inf,
+    )
 
 
 def our_run(engine: Any, config: TrialConfig, folder: Path) -> tuple[Outcome, TrialLink, Supervisor]:
     """One trial of the engine, with what its supervisor has seen of it."""
     supervisor = Supervisor()
-    link = TrialLink(Admit(trial="t", config=config, folder=str(folder)), supervisor, supervisor.hear)
+    link = TrialLink(Admit(assignment=claimed(config), folder=folder), supervisor, supervisor.hear)
     supervisor.link = link
     return engine.run(link), link, supervisor
 
@@ -183,7 +196,7 @@ def trial(model: str, rows: int) -> TrialConfig:
     """The trial that both sides run."""
     return TrialConfig(
         study="bench",
-        stage=Stage.SEARCH,
+        stage="search",
         parameters={},
         seed=7,
         model=ModelSpec(base=model),
@@ -219,9 +232,9 @@ def throughput(model: str, folder: Path, repeats: int, rows: int) -> dict[str, f
         theirs = before or plain(number)
         if max(abs(a - b) for a, b in zip(supervisor.curve, theirs["curve"], strict=True)) > AGREE:
             raise SystemExit(f"the two sides disagree: {supervisor.curve} and {theirs['curve']}")
-        spent = {name: float(ours.facts[f"seconds_{name}"]) for name in ("train", "evaluate", "wait", "checkpoint")}
+        spent = {name: float(getattr(ours.facts.timing, name)) for name in ("train", "evaluate", "wait", "checkpoint")}
         if number:
-            tokens, plain_seconds = float(ours.facts["tokens"]), theirs["whole"] - theirs["evaluate"]
+            tokens, plain_seconds = float(ours.facts.training.tokens or 0), theirs["whole"] - theirs["evaluate"]
             pairs["training"].append(plain_seconds / spent["train"])
             pairs["whole"].append(theirs["whole"] / sum(spent.values()))
             pairs["ours"].append(tokens / spent["train"])

@@ -32,7 +32,6 @@ from hpo_service.domain.study.sections.data import DataSpec
 from hpo_service.domain.study.sections.model import ModelSpec
 from hpo_service.domain.study.sections.training import TrainingSpec
 from hpo_service.domain.trial.config import TrialConfig
-from hpo_service.domain.trial.stage import Stage
 
 NO_GPU = "benchmarks/gpu/solo.py: no GPU that torch can use; `--smoke` tries the program on a CPU"
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "RTX 4090": 165e12}
@@ -126,7 +125,7 @@ def trial(model: str, quantisation: str, data: str, shape: Shape, length: int) -
     """The trial that both sides run: two evaluations, so that nearly all of it is training."""
     return TrialConfig(
         study="bench",
-        stage=Stage.SEARCH,
+        stage="search",
         parameters={},
         seed=7,
         model=ModelSpec.model_validate({"base": model, "quantisation": quantisation}),
@@ -196,8 +195,8 @@ def measure(shape: Shape, quantisation: str, folder: Path, repeats: int, *, smok
         )
         plain, plain_gb = _with_peak(run)
         if number:
-            tokens = float(outcome.facts["tokens"])
-            found["ours"].append(tokens / float(outcome.facts["seconds_train"]))
+            tokens = float(outcome.facts.training.tokens or 0)
+            found["ours"].append(tokens / float(outcome.facts.timing.train or 0))
             found["plain"].append(tokens / (plain["whole"] - plain["evaluate"]))
             found["ours_gb"].append(ours_gb)
             found["plain_gb"].append(plain_gb)

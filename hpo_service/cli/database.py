@@ -13,21 +13,18 @@ app = typer.Typer(help="Create, upgrade and check the database.", no_args_is_hel
 @app.command(epilog=examples("hpo-service db upgrade", "hpo-service db upgrade --storage postgresql://hpo@db/hpo"))
 def upgrade(storage: StorageUrl = None) -> None:
     """Bring the schema up to this version; safe from any number of processes at once, and on an empty database."""
-    from hpo_service.storage.migrations import current
-
     service = open_service(storage)
     service.upgrade()
-    typer.echo(f"{service.db.safe_url} is at revision {current(service.db)}")
+    typer.echo(f"{service.db.safe_url} is at revision {service.revision()}")
 
 
 @app.command(epilog=examples("hpo-service db current"))
 def current(storage: StorageUrl = None, as_json: AsJson = False) -> None:
     """Print the revision the database is at."""
-    from hpo_service.cli.console import print_json
-    from hpo_service.storage.migrations import current as current_revision
+    from hpo_service.cli.rendering.console import print_json
 
     service = open_service(storage)
-    revision = current_revision(service.db)
+    revision = service.revision()
     if as_json:
         print_json({"storage": service.db.safe_url, "revision": revision})
         return
@@ -37,8 +34,6 @@ def current(storage: StorageUrl = None, as_json: AsJson = False) -> None:
 @app.command(epilog=examples("hpo-service db check && hpo-service worker"))
 def check(storage: StorageUrl = None) -> None:
     """Check that the schema is exactly the one this version expects; exit status 6 where it is not."""
-    from hpo_service.storage.migrations import check as check_schema
-
     service = open_service(storage)
-    check_schema(service.db)
+    service.check_schema()
     typer.echo(f"{service.db.safe_url} fits this version")

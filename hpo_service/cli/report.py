@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-import typer
+from typing import TYPE_CHECKING
 
 from hpo_service.cli.options import AsJson, OutputFolder, StorageUrl, StudyName, open_service
+
+if TYPE_CHECKING:
+    from hpo_service.bootstrap import Service
 
 
 def report(name: StudyName, storage: StorageUrl = None, output: OutputFolder = None, as_json: AsJson = False) -> None:
     """Write report.html and best/ of a study from what is measured so far."""
-    from hpo_service.cli.run import conclude
+    print_conclusion(open_service(storage, output), name, as_json=as_json)
 
-    raise typer.Exit(conclude(open_service(storage, output), name, as_json=as_json))
+
+def print_conclusion(service: Service, name: str, *, as_json: bool) -> None:
+    """Write report and best config of a study and say what was found.
+
+    Raises:
+        StudyFailedError: the study ended without a result.
+    """
+    from hpo_service.cli.rendering.console import console, print_json
+    from hpo_service.cli.rendering.tables import verdict_table
+    from hpo_service.presentation.conclusion import conclude
+
+    conclusion = conclude(service.reader, name, service.settings.output)
+    if as_json:
+        print_json(conclusion.document())
+        return
+    out = console()
+    out.print(verdict_table(conclusion.study.evidence))
+    for export, path in conclusion.written.items():
+        out.print(f"{export.capitalize():<8}{path}")

@@ -10,18 +10,18 @@ import typer
 
 from hpo_service.cli.examples import examples
 from hpo_service.cli.options import AsJson, Reason, StorageUrl, StudyName, open_service
-from hpo_service.cli.study import StudyPath, app
+from hpo_service.cli.study import app
+from hpo_service.cli.study_file import StudyPath, load_study
 from hpo_service.domain.trial.states import StudyState
-from hpo_service.errors import UnreadableStudyError
+from hpo_service.presentation.exports.exporters import Written, exporters
+from hpo_service.presentation.exports.exporters import export as write_export
 
 __all__ = ["app"]
 
 
-class TableKind(StrEnum):
-    """What tables are written as."""
-
-    PARQUET = "parquet"
-    CSV = "csv"
+Format = StrEnum("Format", {name.upper(): name for name in exporters(Written.ON_REQUEST)})  # type: ignore[misc]
+"""Exports that `study export` offers."""
+TABLES = Format("parquet")
 
 
 @app.command(epilog=examples("hpo-service study create mine.yaml --storage postgresql://hpo@db/hpo"))
@@ -30,8 +30,7 @@ def create(file: StudyPath, storage: StorageUrl = None, as_json: AsJson = False)
 
     Creating the very same study again changes nothing.
     """
-    from hpo_service.cli.console import print_json
-    from hpo_service.cli.study_source import load_study
+    from hpo_service.cli.rendering.console import print_json
 
     spec = load_study(file, warn=not as_json)
     service = open_service(storage)
@@ -46,22 +45,15 @@ def create(file: StudyPath, storage: StorageUrl = None, as_json: AsJson = False)
 @app.command("list", epilog=examples("hpo-service study list"))
 def list_studies(storage: StorageUrl = None, as_json: AsJson = False) -> None:
     """List all studies with their stage and progress."""
-    from hpo_service.cli.console import console, print_json
-    from hpo_service.cli.tables import studies_json, studies_table
+    from hpo_service.cli.rendering.console import console, print_json
+    from hpo_service.cli.rendering.tables import studies_table
+    from hpo_service.presentation.documents.study import studies_document
 
-    service = open_service(storage)
-    with service.db.transaction():
-        names = [row.name for row in service.study_rows.list()]
-    snapshots, unreadable = [], {}
-    for name in names:
-        try:
-            snapshots.append(service.snapshot(name))
-        except UnreadableStudyError as error:
-            unreadable[name] = str(error)
+    studies = open_service(storage).reader.list_all()
     if as_json:
-        print_json(studies_json(snapshots, unreadable))
+        print_json(studies_document(studies))
         return
-    console().print(studies_table(snapshots, unreadable))
+    console().print(studies_table(studies))
 
 
 @app.command(
@@ -69,12 +61,13 @@ def list_studies(storage: StorageUrl = None, as_json: AsJson = False) -> None:
 )
 def show(name: StudyName, storage: StorageUrl = None, as_json: AsJson = False) -> None:
     """Show one study: its stages, every trial and the reasons of what was decided."""
-    from hpo_service.cli.console import console, print_json
-    from hpo_service.cli.tables import study_json, study_tables
+    from hpo_service.cli.rendering.console import console, print_json
+    from hpo_service.cli.rendering.tables import study_tables
+    from hpo_service.presentation.documents.study import study_document
 
-    snapshot = open_service(storage).snapshot(name)
+    snapshot = open_service(storage).reader.snapshot(name)
     if as_json:
-        print_json(study_json(snapshot))
+        print_json(study_document(snapshot))
         return
     for part in study_tables(snapshot):
         console().print(part)
@@ -88,17 +81,14 @@ def show(name: StudyName, storage: StorageUrl = None, as_json: AsJson = False) -
 def export(
     name: StudyName,
     to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where the tables go; it is created.")],
-    kind: Annotated[TableKind, typer.Option("--format", help="Parquet needs pyarrow.")] = TableKind.PARQUET,
+    kind: Annotated[Format, typer.Option("--format", help="Parquet needs pyarrow.")] = TABLES,
     storage: StorageUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a study as tables for pandas: trials, curves, attempts, and the score of every row of every trial."""
-    from hpo_service.cli.console import print_json
-    from hpo_service.presentation.exports import write_tables
+    from hpo_service.cli.rendering.console import print_json
 
-    service = open_service(storage)
-    snapshot = service.snapshot(name)
-    files = service.export(snapshot, lambda attempts, scores: write_tables(snapshot, attempts, scores, to, kind.value))
+    files = write_export(open_service(storage).reader.measured(name), kind.value, to)
     if as_json:
         print_json({"study": name, "files": [str(file) for file in files]})
         return
@@ -138,7 +128,7 @@ def delete(
 ) -> None:
     """Delete a study and everything measured in it from the database; files of its trials stay."""
     service = open_service(storage)
-    service.require(name)
+    service.checks.require(name)
     if not yes:
         typer.confirm(f"Delete study {name} and all its trials from the database?", abort=True)
     service.studies.delete(name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -44,8 +43,8 @@ def worker(
     """
     if context.invoked_subcommand is not None:
         return
-    from hpo_service.bootstrap import new_worker_id
     from hpo_service.launch.devices import list_gpus
+    from hpo_service.service.workers import new_worker_id
     from hpo_service.worker.options import WorkerOptions
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -54,7 +53,7 @@ def worker(
     service.upgrade()
     gpus = len(list_gpus()) or None
     if study is not None:
-        service.require(study, gpus)
+        service.checks.require(study, gpus)
     options = WorkerOptions(
         id=new_worker_id(),
         output=service.settings.output.resolve(),
@@ -65,24 +64,23 @@ def worker(
         gpus=gpus,
     )
     service.supervisor(options).run()
-    service.retire(options.id)
+    service.workers.retire(options.id)
     if study is not None and until_finished:
-        service.require_success(study)
+        service.checks.require_success(study)
 
 
 @app.command("list", epilog=examples("hpo-service worker list", "hpo-service worker list --json"))
 def list_workers(storage: StorageUrl = None, as_json: AsJson = False) -> None:
     """List the workers that ever registered, the latest first."""
-    from hpo_service.cli.console import console, print_json
-    from hpo_service.cli.tables import worker_table
+    from hpo_service.cli.rendering.console import console, print_json
+    from hpo_service.cli.rendering.tables import worker_table
+    from hpo_service.presentation.documents.workers import workers_document
 
-    service = open_service(storage)
-    with service.db.transaction():
-        rows, now = list(service.worker_rows.list()), service.db.clock()
+    found = open_service(storage).workers.list_all()
     if as_json:
-        print_json([asdict(row) for row in rows])
+        print_json(workers_document(found))
         return
-    console().print(worker_table(rows, now))
+    console().print(worker_table(found))
 
 
 @app.command("drain", epilog=examples('hpo-service worker drain node7-4711-a3f1 --reason "node goes down for service"'))
@@ -92,7 +90,5 @@ def drain_worker(
     storage: StorageUrl = None,
 ) -> None:
     """Have a worker save its trials, give them back and exit; it obeys at its next renewal."""
-    service = open_service(storage)
-    with service.db.transaction():
-        service.worker_rows.drain(worker_id, reason)
+    open_service(storage).workers.drain(worker_id, reason)
     typer.echo(f"worker {worker_id} will give its trials back and exit")

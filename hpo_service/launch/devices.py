@@ -1,69 +1,67 @@
-"""Which devices this machine has, found without loading torch."""
+"""Which devices this machine has, asked of its driver (NVML) without loading torch."""
 
 from __future__ import annotations
 
+import logging
 import os
-import shutil
-import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
+
+import pynvml
 
 from hpo_service.errors import HpoServiceError
+
+DRIVER_SECONDS = 20.0
+"""How long the driver may take to answer: GPUs that nobody uses take seconds to wake, a broken driver for ever."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU, or a slice of one.
+    """One GPU, or a slice of one (MIG).
 
     Attributes:
         index: how `CUDA_VISIBLE_DEVICES` names it.
         name: of the product.
-        memory_mib: its memory in MiB; 0 where it is not told (memory shared with the host, slices).
+        memory_mib: its memory in MiB; 0 where it is not told (memory shared with the host).
         uuid: its name for ever; empty where it is not told.
+        slice_of: the number of the GPU that it is a slice of; None for a whole one.
     """
 
     index: str
     name: str
     memory_mib: int
     uuid: str = ""
+    slice_of: str | None = None
 
 
 def list_gpus() -> list[Gpu]:
-    """List the GPUs this process may use; empty where there is no driver.
+    """List the GPUs this process may use; empty where there is no driver, or none that answers.
 
-    `CUDA_VISIBLE_DEVICES` is honoured.
+    A GPU that was cut into slices counts as these. `CUDA_VISIBLE_DEVICES` is honoured.
     """
-    program = shutil.which("nvidia-smi")
-    if program is None:
+    found: list[Gpu] = []
+    # a call into a driver that hangs cannot be ended, only left behind
+    asking = threading.Thread(target=lambda: found.extend(_ask_driver()), name="nvml", daemon=True)
+    asking.start()
+    asking.join(DRIVER_SECONDS)
+    if asking.is_alive():
+        log.warning("the NVIDIA driver has not answered for %g seconds: no GPU is used", DRIVER_SECONDS)
         return []
-    query = [program, "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"]
+    return visible(found, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def gpu_sizes() -> tuple[float, ...]:
+    """Memory of this machine's GPUs in GB of 1e9 bytes, each size once; empty where none tells it."""
     try:
-        listing = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return visible(parse_gpus(listing.stdout), os.environ.get("CUDA_VISIBLE_DEVICES"))
-
-
-def too_few_gpus(needed: int, found: int) -> HpoServiceError:
-    """The error of a machine, or a worker, that has fewer GPUs than one trial needs."""
-    return HpoServiceError(
-        f"execution.gpus_per_trial is {needed}, but only {_count(found)} can be used here: lower it, "
-        "or start where CUDA_VISIBLE_DEVICES and nvidia-smi show as many"
-    )
-
-
-def _count(gpus: int) -> str:
-    return "1 GPU" if gpus == 1 else f"{gpus} GPUs"
-
-
-def parse_gpus(listing: str) -> list[Gpu]:
-    """Parse `index, uuid, name, memory` lines; a line that does not fit is left out."""
-    gpus = []
-    for line in listing.splitlines():
-        fields = [field.strip() for field in line.split(",")]
-        if len(fields) == 4 and fields[0].isdigit():
-            index, uuid, name, memory = fields
-            gpus.append(Gpu(index, name, int(memory) if memory.isdigit() else 0, uuid))
-    return gpus
+        found = {round(gpu.memory_mib * 2**20 / 1e9, 1) for gpu in list_gpus() if gpu.memory_mib}
+    except HpoServiceError:
+        return ()
+    return tuple(sorted(found))
 
 
 def visible(gpus: list[Gpu], allowed: str | None) -> list[Gpu]:
@@ -83,9 +81,53 @@ def visible(gpus: list[Gpu], allowed: str | None) -> list[Gpu]:
 
 
 def _named(gpus: list[Gpu], name: str) -> Gpu | None:
-    if name.startswith("MIG-"):
-        return Gpu(name, "slice of a GPU", 0, name)
     for gpu in gpus:
-        if gpu.index == name or (name.startswith("GPU-") and gpu.uuid.startswith(name)):
+        # a number that means a GPU in slices means the first of them
+        if name in (gpu.index, gpu.slice_of) or (name.startswith(("GPU-", "MIG-")) and gpu.uuid.startswith(name)):
             return replace(gpu, index=name)
-    return None
+    # a slice by the names that drivers before R470 gave
+    return Gpu(name, "slice of a GPU", 0, name) if name.startswith("MIG-") else None
+
+
+def _ask_driver() -> list[Gpu]:
+    try:
+        pynvml.nvmlInit()
+        try:
+            return [gpu for number in range(pynvml.nvmlDeviceGetCount()) for gpu in _gpus(number)]
+        finally:
+            pynvml.nvmlShutdown()
+    except (pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded):
+        return []
+    except pynvml.NVMLError as error:
+        log.warning("the NVIDIA driver does not work (%s): no GPU is used", error)
+        return []
+
+
+def _gpus(number: int) -> Iterator[Gpu]:
+    """The GPU of this number, or its slices; nothing where it is lost."""
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByIndex(number)
+        if not _is_in_slices(handle):
+            yield _gpu(handle, index=str(number))
+            return
+        for place in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+            with suppress(pynvml.NVMLError_NotFound):  # places may be empty
+                yield _gpu(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, place), slice_of=str(number))
+    except pynvml.NVMLError as error:
+        log.warning("GPU %d does not answer (%s): it is not used", number, error)
+
+
+def _is_in_slices(handle: Any) -> bool:
+    try:
+        current, _after_restart = pynvml.nvmlDeviceGetMigMode(handle)
+    except pynvml.NVMLError_NotSupported:
+        return False
+    return bool(current == pynvml.NVML_DEVICE_MIG_ENABLE)
+
+
+def _gpu(handle: Any, index: str = "", slice_of: str | None = None) -> Gpu:
+    uuid = pynvml.nvmlDeviceGetUUID(handle)
+    memory = 0
+    with suppress(pynvml.NVMLError_NotSupported):
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle).total // 2**20
+    return Gpu(index or uuid, pynvml.nvmlDeviceGetName(handle), memory, uuid, slice_of)

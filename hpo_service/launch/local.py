@@ -11,9 +11,17 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
+from hpo_service.domain.decide.parallel import parallel
+from hpo_service.domain.study.protocol import stages_of
+from hpo_service.domain.study.spec import StudySpec
 from hpo_service.errors import ServedStudyFailedError
-from hpo_service.launch.devices import list_gpus, too_few_gpus
+from hpo_service.launch.devices import list_gpus
+from hpo_service.service.studies.checks import too_few_gpus
+from hpo_service.settings import Settings
+from hpo_service.wire.attempt_folder import log_folder
+from hpo_service.wire.exit_status import how_it_ended
 
 MAX_RESTARTS = 5
 """A worker that dies is started again this often; a worker's death loses no trial."""
@@ -91,6 +99,18 @@ class LocalWorkers:
     _running: list[_Running] = field(default_factory=list)
     _signals: list[signal.Signals] = field(default_factory=list)
 
+    @classmethod
+    def plan(cls, spec: StudySpec, settings: Settings, workers: int | None) -> Self:
+        """Plan the workers of a study for the devices of this machine.
+
+        Raises:
+            HpoServiceError: this machine has GPUs, but not as many as one trial needs.
+        """
+        first = stages_of(spec)[0]
+        side_by_side = parallel(spec, first, first.trials(spec)).slots > 1
+        places = plan_places(workers, spec.execution.gpus_per_trial, side_by_side=side_by_side)
+        return cls(spec.name, settings.storage, settings.output, places)
+
     def start(self) -> None:
         """Start every worker."""
         for place in self.places:
@@ -119,9 +139,14 @@ class LocalWorkers:
                 start_new_session=True,
             )
 
+    @property
+    def logs(self) -> str:
+        """The folder of the workers' own logs."""
+        return str(log_folder(self.output))
+
     def log_of(self, place: Place) -> Path:
         """Where a worker's own log is written."""
-        return self.output / "logs" / f"{self.study}-{place.name}.log"
+        return log_folder(self.output) / f"{self.study}-{place.name}.log"
 
     def watch(self) -> list[str]:
         """Restart workers that died, after a pause; return a line for each that died or came back."""
@@ -148,7 +173,7 @@ class LocalWorkers:
         pause = RESTART_SECONDS * 2**worker.restarts
         worker.restarts += 1
         worker.restart_at = self.clock() + pause
-        return f"{name} ended with status {code}, see {self.log_of(worker.place)}: it is started again in {pause:g} s"
+        return f"{name} {how_it_ended(code)}, see {self.log_of(worker.place)}: it is started again in {pause:g} s"
 
     @property
     def alive(self) -> int:

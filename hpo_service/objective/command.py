@@ -18,6 +18,7 @@ from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.errors import AttemptError, TrialError
 from hpo_service.objective.context import TrialContext
 from hpo_service.wire.child import TrialLink
+from hpo_service.wire.exit_status import how_it_ended
 
 POLL_SECONDS = 0.2
 """How often orders to stop are looked at while the command is silent."""
@@ -96,7 +97,7 @@ def _follow(process: subprocess.Popen[str], context: TrialContext, link: TrialLi
         return link.stopped()
     code = process.wait()
     if code != 0:
-        raise AttemptError(f"the objective's command {_how_it_ended(code)}: see the worker's log")
+        raise AttemptError(f"the objective's command {how_it_ended(code)}: see the worker's log")
     if result is None:
         raise TrialError('the objective\'s command printed no result: its last line must be {"result": NUMBER}')
     return Outcome(kind=OutcomeKind.COMPLETE, reason="the command printed its result", value=result)
@@ -154,14 +155,6 @@ def _hear(line: str, context: TrialContext) -> float | None:
     except (TypeError, ValueError, AttributeError, OverflowError, TrialError) as error:
         raise TrialError(f"the objective's command printed a line that cannot be read: {line.strip()!r}") from error
     return None
-
-
-def _how_it_ended(code: int) -> str:
-    if code > 0:
-        return f"ended with status {code}"
-    with contextlib.suppress(ValueError):
-        return f"was killed by {signal.Signals(-code).name}"
-    return f"was killed by signal {-code}"
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -47,7 +47,7 @@ class TrialContext:
 
         Write to another name first and rename, so that a kill leaves the old checkpoint whole.
         """
-        folder = self._link.folder / "checkpoint"
+        folder = self._link.folder.checkpoint
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot
 
@@ -14,7 +13,7 @@ from hpo_service.service.studies.snapshot import StageView, StudySnapshot
 class StageCost:
     """Device seconds of one stage; `saved` is an estimate."""
 
-    stage: Stage
+    stage: str
     trials: int
     pruned: int
     seconds: float

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from hpo_service.presentation.perplexity import perplexity
 
@@ -75,3 +76,8 @@ def duration(seconds: float) -> str:
 def device_time(seconds: float) -> str:
     """Write device time: decimal hours from one hour on, as bills do, else minutes and seconds."""
     return f"{seconds / _HOUR:.1f} h" if seconds >= _HOUR else duration(seconds)
+
+
+def moment(seconds: float) -> str:
+    """Write a time of the database's clock as UTC."""
+    return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -7,11 +7,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hpo_service.domain.study.protocol import STAGES, StageRule
 from hpo_service.domain.study.search_space import CategoricalParameter, Parameter, ParameterValue
 from hpo_service.domain.study.spec import StudySpec
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import TrialState
-from hpo_service.presentation.formatting import measured
+from hpo_service.presentation.formatting import configuration, measured
 from hpo_service.service.studies.data_consistency import mixed_rows
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
 
@@ -45,7 +45,7 @@ class StageSummary:
         warnings: where the best value lies at the edge of what was tried, and which trials saw other rows.
     """
 
-    stage: Stage
+    stage: str
     model: str
     counts: str
     opened: str
@@ -56,12 +56,17 @@ class StageSummary:
     endings: list[Line]
     warnings: list[str]
 
+    @property
+    def rule(self) -> StageRule:
+        """How the stage works."""
+        return STAGES[self.stage]
+
 
 def stage_summary(snapshot: StudySnapshot, view: StageView) -> StageSummary:
     """Tell the story of a stage of this study."""
     return StageSummary(
         stage=view.stage,
-        model=model_of(snapshot.spec, view.stage) or "",
+        model=view.rule.model_of(snapshot.spec) or "",
         counts=counts(view),
         opened=_opened(snapshot.spec, view),
         closed="still open" if view.open else view.reason,
@@ -77,11 +82,11 @@ def stage_summary(snapshot: StudySnapshot, view: StageView) -> StageSummary:
     )
 
 
-def model_of(spec: StudySpec, stage: Stage) -> str | None:
-    """Return the model a stage trains: the base in search, the target afterwards where there is one."""
-    if spec.model is None:
-        return None
-    return spec.model.base if stage is Stage.SEARCH else spec.model.target or spec.model.base
+def reasons(told: StageSummary, view: StageView) -> list[str]:
+    """Say line by line why the trials of a stage are what they are, what they scored, and who went on."""
+    lines = [f"{line.trial}: {line.text}" for line in (*told.planned, *told.stopped, *told.endings)]
+    lines += [f"#{trial.number}: {configuration(trial.metrics)}" for trial in view.trials if trial.metrics]
+    return [*lines, *([told.promoted] if told.promoted else []), *told.warnings]
 
 
 def counts(view: StageView) -> str:
@@ -95,7 +100,7 @@ def counts(view: StageView) -> str:
 
 
 def _opened(spec: StudySpec, view: StageView) -> str:
-    if view.stage is Stage.SEARCH:
+    if view.rule.proposes:
         search = spec.search
         rungs = " and ".join(f"{rung:.0%}" for rung in search.rungs)
         halving = f" (the better half goes on at {rungs} of the run)" if search.pruner == "halving" else ""
@@ -104,7 +109,7 @@ def _opened(spec: StudySpec, view: StageView) -> str:
 
 
 def _planned(view: StageView) -> list[Line]:
-    if view.stage is not Stage.CONFIRM:
+    if not view.rule.compares:
         return [Line(label, reason) for label, reason in view.plan.get("trials", {}).items()]
     seeds: dict[str, list[str]] = {}
     for trial in view.trials:
@@ -147,17 +152,17 @@ def _warnings(spec: StudySpec, view: StageView) -> list[str]:
 
 
 def _edges(spec: StudySpec, view: StageView) -> list[str]:
-    best = view.best(maximize=spec.search.direction == "maximize")
+    best = view.best(spec.search.direction)
     if best is None:
         return []
-    if view.stage is Stage.VERIFY:
+    if view.rule.carries_over:
         factor, tried = lr_factor(best), sorted(spec.transfer.bracket)
         if factor is None or len(tried) == 1 or factor not in (tried[0], tried[-1]):
             return []
         return [
             f"the best trial lies at the edge of the bracket (x {factor:g}): a wider transfer.bracket may find better"
         ]
-    if view.stage is Stage.SEARCH:
+    if view.rule.proposes:
         space = spec.space.resolve().parameters.items()
         at_edge = [name for name, p in space if _at_edge(p, best.parameters.get(name))]
         return [

@@ -1,1 +1,1 @@
-"""Proposing configurations and stopping losers: the only home of Optuna, which is loaded when first needed."""
+"""Proposing, pruning, and keeping Optuna's studies: the only home of Optuna, which is loaded when first needed."""

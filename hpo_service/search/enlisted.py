@@ -1,40 +1,28 @@
-"""Optuna's SQL storage without a connection of its own: every session joins the caller's transaction."""
+"""Optuna's SQL storage without a connection of its own: every session joins the caller's transaction.
+
+The only file that touches private parts of Optuna; all else uses its public calls.
+"""
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, Protocol
 
 from optuna.distributions import BaseDistribution, distribution_to_json
-from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.storages._rdb.storage import _create_scoped_session
-from optuna.study import StudyDirection
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial
 
-from hpo_service.domain.decide.pruning import Direction
-from hpo_service.domain.trial.states import TrialState as State
 from hpo_service.errors import NotFoundError
 from hpo_service.search.distributions import internal_value
 from hpo_service.search.logs import leave_logging_to_the_application
 
 leave_logging_to_the_application()
 
-
-ENDINGS: dict[State, TrialState] = {
-    State.COMPLETE: TrialState.COMPLETE,
-    State.PRUNED: TrialState.PRUNED,
-    # samplers never see FAIL: a configuration that does not fit the device must not be one
-    State.INFEASIBLE: TrialState.PRUNED,
-    State.FAILED: TrialState.FAIL,
-    State.CANCELLED: TrialState.FAIL,
-}
-"""What our final states are called in Optuna's tables."""
+READ_FROM = "5.0"
+"""The release of Optuna whose private parts were read for this file; a test fails under any other."""
 
 
 class SessionSource(Protocol):
@@ -78,9 +66,10 @@ class EnlistedStorage(RDBStorage):
 
     def find_study(self, name: str) -> int | None:
         """Return the study's row, or None where there is none."""
-        with _create_scoped_session(self.scoped_session) as session:
-            study = models.StudyModel.find_by_name(name, session)
-            return None if study is None else int(study.study_id)
+        try:
+            return self.get_study_id_from_name(name)
+        except KeyError:
+            return None
 
     def study_id(self, name: str) -> int:
         """Return the study's row; raises NotFoundError."""
@@ -98,81 +87,35 @@ class EnlistedStorage(RDBStorage):
             for table in _STUDY_TABLES:
                 session.query(table).filter(table.study_id == study_id).delete(synchronize_session=False)
 
-    def direction(self, study_id: int) -> Direction:
-        """Return whether less or more is better."""
-        maximizes = self.get_study_directions(study_id)[0] is StudyDirection.MAXIMIZE
-        return "maximize" if maximizes else "minimize"
+    def trials(self, study_id: int, *, again: set[int], after: int) -> dict[int, FrozenTrial]:
+        """Return trials of a study by row: those of certain rows, and all whose row is higher than `after`."""
+        found = self._get_trials(study_id, states=None, included_trial_ids=again, trial_id_greater_than=after)
+        return {trial._trial_id: trial for trial in found}
 
-    def curve(self, trial_id: int) -> dict[int, float]:
-        """Return what one trial has reported, by evaluation: a single cheap query."""
-        row_type = models.TrialIntermediateValueModel
-        with _create_scoped_session(self.scoped_session) as session:
-            rows = session.query(row_type).filter(row_type.trial_id == trial_id).order_by(row_type.step).all()
-            return {int(row.step): _reported(row) for row in rows}
-
-    def add(
-        self,
-        name: str,
-        parameters: Mapping[str, tuple[Any, BaseDistribution]],
-        attributes: Mapping[str, Any],
-    ) -> tuple[int, int]:
+    def add(self, name: str, parameters: Mapping[str, tuple[Any, BaseDistribution]]) -> tuple[int, int]:
         """Insert a running trial with all its parameters and return its row and number.
 
-        The study row stays locked until the transaction ends, so numbers have no gaps. Unlike Optuna's own
-        method this one does not sleep and try again in the middle of a transaction that is lost anyway.
+        The study row stays locked until the transaction ends, so numbers have no gaps. Optuna's own
+        `create_new_trial` does not serve: it sleeps and tries again in the middle of a transaction that is lost
+        anyway, refuses planned values outside the space, and takes True for 1.
         """
         with _create_scoped_session(self.scoped_session) as session:
-            study = (
-                session.query(models.StudyModel)
-                .filter(models.StudyModel.study_name == name)
-                .with_for_update()
-                .one_or_none()
-            )
+            named = session.query(models.StudyModel).filter(models.StudyModel.study_name == name)
+            study = named.with_for_update().one_or_none()
             if study is None:
                 raise _missing(name)
-            trial = models.TrialModel(
-                study_id=study.study_id, state=TrialState.RUNNING, datetime_start=datetime.now(UTC)
-            )
-            session.add(trial)
-            session.flush()
-            trial.number = trial.count_past_trials(session)
+            trial = self._get_prepared_new_trial(int(study.study_id), None, session)
             trial_id, number = int(trial.trial_id), int(trial.number)
             session.add_all(_parameter_rows(trial_id, parameters))
-            session.add_all(_attribute_rows(trial_id, attributes))
         return trial_id, number
 
-    def settle(
-        self, trial_id: int, state: TrialState, value: float | None, constraint: tuple[str, float] | None
-    ) -> bool:
-        """End a trial; a pruned one without a value takes its last reported one, as Optuna's `tell` does.
+    def constrain(self, trial_id: int, name: str, amount: float) -> None:
+        """Set a constraint of a trial, violated where it is above 0; `Trial.set_constraint` needs a live trial.
 
-        Returns:
-            False where it had ended already; then nothing is changed.
+        Raises:
+            UpdateFinishedTrialError: the trial has ended.
         """
-        with _create_scoped_session(self.scoped_session) as session:
-            trial = models.TrialModel.find_or_raise_by_id(trial_id, session, for_update=True)
-            if trial.state.is_finished():
-                return False
-            if value is None and state is TrialState.PRUNED:
-                value = _last_reported(session, trial_id)
-            if constraint is not None:
-                key, amount = constraint
-                self._set_trial_attr_without_commit(
-                    session, models.TrialSystemAttributeModel, trial_id, f"constraints:{key}", amount
-                )
-            if value is not None:
-                self._set_trial_value_without_commit(session, trial, 0, value)
-            trial.state = state
-            trial.datetime_complete = datetime.now(UTC)
-        return True
-
-    def report(self, trial_id: int, step: int, value: float) -> bool:
-        """Store an intermediate value, not-a-number included; returns False where the trial has ended."""
-        try:
-            self.set_trial_intermediate_value(trial_id, step, value)
-        except UpdateFinishedTrialError:
-            return False
-        return True
+        self.set_trial_system_attr(trial_id, f"constraints:{name}", amount)
 
 
 _TRIAL_TABLES = (
@@ -214,24 +157,3 @@ def _parameter_rows(trial_id: int, parameters: Mapping[str, tuple[Any, BaseDistr
         )
         for name, (value, distribution) in parameters.items()
     ]
-
-
-def _attribute_rows(trial_id: int, attributes: Mapping[str, Any]) -> list[Any]:
-    # PostgreSQL's json type refuses the bare NaN that Python would write
-    return [
-        models.TrialUserAttributeModel(trial_id=trial_id, key=key, value_json=json.dumps(value, allow_nan=False))
-        for key, value in attributes.items()
-    ]
-
-
-def _reported(row: Any) -> float:
-    value = row.stored_repr_to_intermediate_value(row.intermediate_value, row.intermediate_value_type)
-    return float(value)
-
-
-def _last_reported(session: Any, trial_id: int) -> float | None:
-    row_type = models.TrialIntermediateValueModel
-    rows = session.query(row_type).filter(row_type.trial_id == trial_id)
-    row = rows.order_by(row_type.step.desc()).limit(1).one_or_none()
-    value = math.nan if row is None else _reported(row)
-    return value if math.isfinite(value) else None

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from itertools import count
-from random import Random
 
 from hpo_service.domain.study.search_space import (
     CategoricalParameter,
@@ -25,11 +23,14 @@ def halton(space: SearchSpace, *, seed: int, start: int) -> Iterator[dict[str, P
     permuted at random per position (Owen, "A randomized Halton algorithm in R", 2017), which keeps many
     parameters from moving in step.
     """
-    bases = dict(zip(space.parameters, _primes(), strict=False))
-    for number in count(start):
+    from scipy.stats.qmc import Halton  # here, because it takes a second and one sampler alone needs it
+
+    sequence = Halton(len(space.parameters), rng=seed).fast_forward(start)
+    while True:
+        shares = dict(zip(space.parameters, sequence.random()[0].tolist(), strict=True))
         chosen: dict[str, ParameterValue] = {}
         for name, parameter in space.active(chosen):
-            chosen[name] = value_of(parameter, _radical_inverse(number, bases[name], seed))
+            chosen[name] = value_of(parameter, shares[name])
         yield chosen
 
 
@@ -47,24 +48,3 @@ def value_of(parameter: FloatParameter | IntParameter | CategoricalParameter, sh
         low, high = math.log(parameter.low), math.log(parameter.high)
         return min(max(math.exp(low + share * (high - low)), parameter.low), parameter.high)
     return parameter.low + share * (parameter.high - parameter.low)
-
-
-def _radical_inverse(number: int, base: int, seed: int) -> float:
-    """Mirror the number's digits in this base at the point, each through its position's own permutation."""
-    share, weight, position = 0.0, 1.0 / base, 0
-    while weight > 1e-12:
-        digits = list(range(base))
-        Random(f"{seed}/{base}/{position}").shuffle(digits)
-        number, digit = divmod(number, base)
-        share += digits[digit] * weight
-        weight /= base
-        position += 1
-    return share
-
-
-def _primes() -> Iterator[int]:
-    found: list[int] = []
-    for candidate in count(2):
-        if all(candidate % prime for prime in found):
-            found.append(candidate)
-            yield candidate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from optuna.trial import FrozenTrial
@@ -13,31 +14,25 @@ from hpo_service.search.enlisted import EnlistedStorage
 class _Seen:
     """What earlier reads found: finished trials by row, the rows still open, and the highest row of all."""
 
-    finished: dict[int, FrozenTrial] = field(default_factory=dict)
+    finished: Mapping[int, FrozenTrial] = field(default_factory=dict)
     unfinished: frozenset[int] = frozenset()
     highest: int = -1
 
     @property
-    def anchor(self) -> FrozenTrial | None:
+    def anchor(self) -> int | None:
         """The newest finished trial, read again each time to notice that the study was deleted and made anew."""
-        return self.finished[max(self.finished)] if self.finished else None
+        return max(self.finished, default=None)
 
-    def followed_by(self, fresh: list[FrozenTrial]) -> bool:
+    def followed_by(self, fresh: Mapping[int, FrozenTrial]) -> bool:
         """Whether a later read shows the same study: all rows that must still be there are."""
-        by_id = {trial._trial_id: trial for trial in fresh}
-        if not self.unfinished <= by_id.keys():
+        if not self.unfinished <= fresh.keys():
             return False
         anchor = self.anchor
-        if anchor is None:
-            return True
-        again = by_id.get(anchor._trial_id)
-        return again is not None and _identity(again) == _identity(anchor)
+        return anchor is None or (anchor in fresh and _identity(fresh[anchor]) == _identity(self.finished[anchor]))
 
-    def with_trials(self, fresh: list[FrozenTrial]) -> _Seen:
-        done = {trial._trial_id: trial for trial in fresh if trial.state.is_finished()}
-        running = frozenset(trial._trial_id for trial in fresh if not trial.state.is_finished())
-        highest = max([self.highest, *(trial._trial_id for trial in fresh)])
-        return _Seen({**self.finished, **done}, running, highest)
+    def with_trials(self, fresh: Mapping[int, FrozenTrial]) -> _Seen:
+        done = {row: trial for row, trial in fresh.items() if trial.state.is_finished()}
+        return _Seen({**self.finished, **done}, frozenset(fresh.keys() - done.keys()), max([self.highest, *fresh]))
 
 
 def _identity(trial: FrozenTrial) -> object:
@@ -67,16 +62,9 @@ class TrialReader:
         after = seen.with_trials(fresh)
         if not enlisted:
             self._seen[study_id] = after
-        running = [trial for trial in fresh if not trial.state.is_finished()]
+        running = [fresh[row] for row in after.unfinished]
         return sorted([*after.finished.values(), *running], key=lambda trial: trial.number)
 
-    def _fetch(self, study_id: int, seen: _Seen) -> list[FrozenTrial]:
-        anchor = seen.anchor
-        again = set(seen.unfinished) | ({anchor._trial_id} if anchor is not None else set())
-        return self._storage._get_trials(
-            study_id, states=None, included_trial_ids=again, trial_id_greater_than=seen.highest
-        )
-
-    def forget(self, study_id: int) -> None:
-        """Drop what was read of a study."""
-        self._seen.pop(study_id, None)
+    def _fetch(self, study_id: int, seen: _Seen) -> dict[int, FrozenTrial]:
+        anchor = set() if seen.anchor is None else {seen.anchor}
+        return self._storage.trials(study_id, again={*seen.unfinished, *anchor}, after=seen.highest)

@@ -10,7 +10,7 @@ import optuna
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from hpo_service.domain.decide.pruning import Direction
+from hpo_service.domain.study.direction import Direction
 from hpo_service.search.logs import leave_logging_to_the_application
 
 leave_logging_to_the_application()
@@ -30,7 +30,7 @@ class _Snapshot(InMemoryStorage):
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        self._check_study_id(study_id)
+        del study_id  # there is one study
         found = [t for t in self._snapshot if states is None or t.state in states]
         return copied(found) if deepcopy else found
 
@@ -42,7 +42,7 @@ def view_of(trials: Sequence[FrozenTrial], direction: Direction) -> optuna.Study
     """Return a study over these trials that cannot reach the database."""
     return optuna.create_study(
         storage=_Snapshot(trials),
-        direction=direction,
+        direction=direction.value,
         sampler=optuna.samplers.RandomSampler(),
         pruner=optuna.pruners.NopPruner(),
     )

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from random import Random
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
@@ -17,7 +16,6 @@ import hpo_service
 from hpo_service.errors import DatabaseUnavailableError, SchemaError
 from hpo_service.storage import schema
 from hpo_service.storage.database import Database
-from hpo_service.storage.outage import retrying
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -33,6 +31,8 @@ OPTUNA_COLUMNS: dict[str, str] = {"studies": "study_id", "trials": "trial_id", "
 """Tables of Optuna with common names, and a column that tells them from another program's."""
 SWITCH_ATTEMPTS = 30
 """How often the switch to a write-ahead log is tried, for about half a minute in all."""
+SWITCH_WAIT_SECONDS = 2.0
+"""The longest wait between two of these attempts; each is drawn at random below a limit that doubles up to this."""
 
 
 def upgrade(database: Database, create_optuna_tables: Callable[[], object]) -> None:
@@ -192,6 +192,8 @@ def _file_lock(database: Database) -> Iterator[None]:
 
 
 def _use_write_ahead_log(database: Database) -> None:
+    from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
     # kept in the file; cannot be changed inside a transaction
     def switch() -> None:
         with database.translated_errors():
@@ -202,7 +204,14 @@ def _use_write_ahead_log(database: Database) -> None:
                 connection.close()
 
     # SQLite does not wait for its busy timeout where another connection has begun to write: it refuses at once
-    retrying(switch, sleep=time.sleep, random=Random(), attempts=SWITCH_ATTEMPTS, longest_delay=1.0)
+    until_free = Retrying(
+        retry=retry_if_exception_type(DatabaseUnavailableError),
+        wait=wait_random_exponential(multiplier=0.2, max=SWITCH_WAIT_SECONDS),
+        stop=stop_after_attempt(SWITCH_ATTEMPTS),
+        sleep=time.sleep,
+        reraise=True,
+    )
+    until_free(switch)
 
 
 def _take_advisory_lock(database: Database) -> None:

@@ -1,18 +1,14 @@
-"""Which failures mean that the database is away, and how a call is repeated until it is back."""
+"""Which failures mean that the database is away."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
-from random import Random
-from typing import TypeVar
+from collections.abc import Iterator
 
 from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from hpo_service.errors import DatabaseUnavailableError, HpoServiceError, SchemaError
-
-T = TypeVar("T")
 
 MISSING_TABLE = frozenset({"42P01", "42703"})
 """PostgreSQL's codes for a table or column that does not exist."""
@@ -39,39 +35,6 @@ def translated(error: BaseException, safe_url: str) -> HpoServiceError | None:
                 "check that it runs and that this machine reaches it, then try again"
             )
     return None
-
-
-def retrying(
-    call: Callable[[], T],
-    *,
-    sleep: Callable[[float], object],
-    random: Random,
-    attempts: int = 5,
-    base_delay: float = 0.2,
-    longest_delay: float = 5.0,
-) -> T:
-    """Call until it succeeds or the database has been away `attempts` times.
-
-    Args:
-        call: repeated whole, so it must be one transaction or safe to repeat.
-        sleep: waits that many seconds; a function that raises ends the retries.
-        random: source of the jitter.
-        attempts: calls in all, at least 1.
-        base_delay: seconds before the second call, doubled with each further one; every wait is shortened by
-            up to half at random, so that a fleet does not come back all at once.
-        longest_delay: seconds that no single wait exceeds.
-
-    Raises:
-        DatabaseUnavailableError: the last one met.
-    """
-    for attempt in range(1, attempts + 1):
-        try:
-            return call()
-        except DatabaseUnavailableError:
-            if attempt >= attempts:
-                raise
-        sleep(random.uniform(0.5, 1.0) * min(longest_delay, base_delay * 2 ** (attempt - 1)))
-    raise ValueError(f"attempts must be at least 1, not {attempts}")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

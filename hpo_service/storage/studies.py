@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 from pydantic import ValidationError
 from sqlalchemy import Row, Select, delete, select, update
 
+from hpo_service.domain.study.protocol import STAGES, StageRule
 from hpo_service.domain.study.search_space import SearchSpace
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.model_facts import ModelFacts
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import StudyState
 from hpo_service.errors import ConflictError, NotFoundError, UnreadableStudyError
 from hpo_service.storage import schema
@@ -24,6 +26,9 @@ from hpo_service.storage.values import plain
 
 OPEN = "open"
 CLOSED = "closed"
+
+PARSED_STUDIES = 256
+"""Study files that are kept parsed: a worker asks for its studies' several times in each call to the queue."""
 
 _PAIRS = select(schema.study, schema.stage).join(schema.stage, schema.stage.c.study_id == schema.study.c.id)
 
@@ -49,9 +54,9 @@ class StudyRow:
             UnreadableStudyError: another version wrote it, in a way that this one does not understand.
         """
         try:
-            return StudySpec.model_validate(self.spec)
+            return _parsed(json.dumps(self.spec))
         except ValidationError as error:
-            raise _unreadable(self.name, error) from error
+            raise _unreadable(self.name, _first(error)) from error
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class StageRow:
 
     id: int
     study_id: int
-    stage: Stage
+    stage: str
     optuna_name: str
     state: str
     trials: int
@@ -81,7 +86,22 @@ class StageRow:
         try:
             return SearchSpace.model_validate(self.space_document)
         except ValidationError as error:
-            raise _unreadable(self.optuna_name.rpartition("/")[0], error) from error
+            raise _unreadable(self._study, _first(error)) from error
+
+    @property
+    def rule(self) -> StageRule:
+        """How it works.
+
+        Raises:
+            UnreadableStudyError: another version opened it, and this one has no such stage.
+        """
+        if self.stage not in STAGES:
+            raise _unreadable(self._study, f"stage: there is no {self.stage}, only {', '.join(STAGES)}")
+        return STAGES[self.stage]
+
+    @property
+    def _study(self) -> str:
+        return self.optuna_name.rpartition("/")[0]
 
     @property
     def open(self) -> bool:
@@ -182,7 +202,7 @@ class StudyStore:
     def open_stage(
         self,
         study_id: int,
-        stage: Stage,
+        stage: str,
         *,
         optuna_name: str,
         trials: int,
@@ -195,7 +215,7 @@ class StudyStore:
 
         Args:
             study_id: of the study.
-            stage: which of the three.
+            stage: its name.
             optuna_name: name of its Optuna study.
             trials: how many trials it may have.
             gpu_hours: device hours it may use, or None for no such limit.
@@ -218,18 +238,6 @@ class StudyStore:
         statement = insert_once(self._database, schema.stage, values, unique=["study_id", "stage"])
         row = self._database.connection.execute(statement.returning(schema.stage)).one_or_none()
         return None if row is None else _stage(row)
-
-    def lock_stage(self, stage_id: int) -> StageRow:
-        """Return the stage, held against others' changes until the transaction ends.
-
-        Raises:
-            NotFoundError: its study was deleted.
-        """
-        statement = select(schema.stage).where(schema.stage.c.id == stage_id).with_for_update(key_share=True)
-        row = self._database.connection.execute(statement).one_or_none()
-        if row is None:
-            raise _no_stage(stage_id)
-        return _stage(row)
 
     def limit_stage(self, stage_id: int, trials: int) -> None:
         """Lower the number of trials the stage may have; it is never raised."""
@@ -285,6 +293,12 @@ class StudyStore:
         return _present(None if row is None else _study(row), study_id)
 
 
+@lru_cache(maxsize=PARSED_STUDIES)
+def _parsed(document: str) -> StudySpec:
+    """The study file with this very text; it is frozen, so that all who ask may share it."""
+    return StudySpec.model_validate(json.loads(document))
+
+
 def _present(row: StudyRow | None, study_id: int) -> StudyRow:
     if row is None:
         raise NotFoundError(f"study number {study_id} was deleted: see `hpo-service study list`")
@@ -309,15 +323,17 @@ def _study(row: Row[Any]) -> StudyRow:
 
 def _stage(row: Row[Any]) -> StageRow:
     values = columns_of(schema.stage, row)
-    values["stage"] = Stage(values["stage"])
     values["space_document"] = values.pop("space")
     return StageRow(**values)
 
 
-def _unreadable(study: str, error: ValidationError) -> UnreadableStudyError:
+def _first(error: ValidationError) -> str:
     first, *others = error.errors(include_url=False)
     place = ".".join(str(part) for part in first["loc"])
-    reason = f"{place}: {first['msg']}".removeprefix(": ") + (f" (and {len(others)} more)" if others else "")
+    return f"{place}: {first['msg']}".removeprefix(": ") + (f" (and {len(others)} more)" if others else "")
+
+
+def _unreadable(study: str, reason: str) -> UnreadableStudyError:
     return UnreadableStudyError(
         f"study {study} was made by another version of hpo-service and cannot be read by this one "
         f"({' '.join(reason.split())}): use that version here too"

@@ -1,43 +1,24 @@
-"""A trial, its attempts and its reports as stored. Times are seconds since 1970 by the database's clock."""
+"""Rows of `hpo_trial` and the few statements that everything about trials is made of; times in seconds since 1970."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias
 
-from sqlalchemy import Row
+from sqlalchemy import ColumnElement, Row, Select, insert, select, update
 
 from hpo_service.domain.study.search_space import ParameterValue
 from hpo_service.domain.trial.assignment import Lease
+from hpo_service.domain.trial.facts import RunFacts
+from hpo_service.domain.trial.planned import PlannedTrial
 from hpo_service.domain.trial.states import TrialState
+from hpo_service.errors import NotFoundError
 from hpo_service.storage import schema
+from hpo_service.storage.clock import Now
+from hpo_service.storage.database import Database
+from hpo_service.storage.studies import StageRow
 from hpo_service.storage.upsert import columns_of
-
-
-@dataclass(frozen=True)
-class PlannedTrial:
-    """A trial to be: its configuration, and what it is for.
-
-    Attributes:
-        role: what the trial is for: search, carried, winner, default, ...
-        parameters: the values it runs with.
-        seed: of its training.
-        label: a short name for people; trials of one configuration share it.
-        origin_id: the trial whose configuration was carried over.
-        score_test: whether the test rows are scored.
-        keep_adapter: whether its adapter is kept.
-        dedupe_key: set where no other trial of the stage may have the same.
-    """
-
-    role: str
-    parameters: Mapping[str, ParameterValue]
-    seed: int
-    label: str = ""
-    origin_id: int | None = None
-    score_test: bool = False
-    keep_adapter: bool = False
-    dedupe_key: str | None = None
+from hpo_service.storage.values import plain
 
 
 @dataclass(frozen=True)
@@ -75,7 +56,7 @@ class TrialRow:
     reason: str
     cancel_reason: str | None
     adapter: str | None
-    facts: dict[str, float | int | str | None]
+    facts: RunFacts
     created_at: float
     started_at: float | None
     ended_at: float | None
@@ -90,36 +71,80 @@ class TrialRow:
     def read(cls, row: Row[Any]) -> TrialRow:
         """Make one from a row of `hpo_trial`."""
         values = columns_of(schema.trial, row)
-        values["state"] = TrialState(values["state"])
+        values["state"], values["facts"] = TrialState(values["state"]), RunFacts.of(values["facts"])
         return cls(**values)
 
 
-@dataclass(frozen=True)
-class AttemptRow:
-    """One claim of a trial: by whom, how it ended (None while it runs), and the device time it took."""
-
-    id: int
-    trial_id: int
-    attempt: int
-    token: int
-    worker_id: str
-    devices: float
-    started_at: float
-    ended_at: float | None
-    outcome: str | None
-    reason: str
-    device_seconds: float | None
+TrialRows: TypeAlias = list[TrialRow]
 
 
-@dataclass(frozen=True)
-class ReportRow:
-    """One evaluation of a trial; `value` is None where it was not finite, and `note` says what it was."""
+class TrialTable:
+    """Finds, inserts and changes rows of `hpo_trial`, inside `database.transaction()`."""
 
-    trial_id: int
-    step: int
-    attempt: int
-    fraction: float
-    value: float | None
-    note: str
-    metrics: dict[str, float | None]
-    reported_at: float
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def find(self, statement: Select[Any]) -> TrialRow | None:
+        """Return the one trial that a statement selects, or None."""
+        row = self._database.connection.execute(statement).one_or_none()
+        return None if row is None else TrialRow.read(row)
+
+    def all(self, statement: Select[Any]) -> TrialRows:
+        """Return the trials that a statement selects."""
+        return [TrialRow.read(row) for row in self._database.connection.execute(statement)]
+
+    def locked(self, trial_id: int) -> TrialRow:
+        """Return a trial, held against others' changes until the transaction ends.
+
+        Raises:
+            NotFoundError: there is no such trial.
+        """
+        row = self.find(select(schema.trial).where(schema.trial.c.id == trial_id).with_for_update(key_share=True))
+        if row is None:
+            raise missing(trial_id)
+        return row
+
+    def insert(self, stage: StageRow, planned: PlannedTrial, ordinal: int, state: TrialState, **held: Any) -> TrialRow:
+        """Add a trial to a stage; `held` are the columns of who holds it, where it runs at once."""
+        values = {
+            **asdict(planned),
+            "study_id": stage.study_id,
+            "stage_id": stage.id,
+            "ordinal": ordinal,
+            "state": state,
+            "parameters": plain(planned.parameters),
+            "attempt": 0,
+            "token": 0,
+            "errors": 0,
+            "losses": 0,
+            "progress": 0.0,
+            "reason": "planned",
+            "facts": {},
+            "created_at": Now(),
+            "device_seconds": 0.0,
+            **held,
+        }
+        statement = insert(schema.trial).values(values).returning(schema.trial)
+        return TrialRow.read(self._database.connection.execute(statement).one())
+
+    def change(self, trial_id: int, **values: Any) -> TrialRow:
+        """Write columns of a trial and return it.
+
+        Raises:
+            NotFoundError: there is no such trial.
+        """
+        row = self.change_where(schema.trial.c.id == trial_id, **values)
+        if row is None:
+            raise missing(trial_id)
+        return row
+
+    def change_where(self, where: ColumnElement[bool], **values: Any) -> TrialRow | None:
+        """Write columns of the one trial that fits and return it, or None where none does."""
+        statement = update(schema.trial).where(where).values(**values).returning(schema.trial)
+        row = self._database.connection.execute(statement).one_or_none()
+        return None if row is None else TrialRow.read(row)
+
+
+def missing(trial_id: int) -> NotFoundError:
+    """Return the error for a trial that is gone."""
+    return NotFoundError(f"there is no trial {trial_id}: its study was deleted")

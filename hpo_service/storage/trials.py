@@ -2,63 +2,129 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, and_, func, insert, literal, select, update
+from sqlalchemy import and_, func, or_, select, update
 
 from hpo_service.domain.study.search_space import ParameterValue
 from hpo_service.domain.trial.assignment import Lease
-from hpo_service.domain.trial.report import Report
+from hpo_service.domain.trial.endings import ENDINGS, FINAL, Ending
+from hpo_service.domain.trial.facts import RunFacts
+from hpo_service.domain.trial.planned import PlannedTrial
 from hpo_service.domain.trial.states import TrialEvent, TrialState, next_state
-from hpo_service.errors import ConflictError, StaleLeaseError
+from hpo_service.errors import ConflictError, NotFoundError, StaleLeaseError
 from hpo_service.storage import schema
-from hpo_service.storage.clock import Now, earlier
+from hpo_service.storage.attempts import AttemptStore
+from hpo_service.storage.clock import Now
+from hpo_service.storage.database import Database
+from hpo_service.storage.reports import ReportStore
+from hpo_service.storage.scores import ScoreStore
 from hpo_service.storage.studies import StageRow
-from hpo_service.storage.trial_reader import TrialReader, TrialRows, missing
-from hpo_service.storage.trial_rows import AttemptRow, PlannedTrial, ReportRow, TrialRow
-from hpo_service.storage.upsert import insert_once
-from hpo_service.storage.values import finite, lost, plain, with_lost
+from hpo_service.storage.trial_rows import TrialRow, TrialRows, TrialTable, missing
+from hpo_service.storage.values import finite, plain, with_lost
 
-__all__ = ["AttemptRow", "PlannedTrial", "ReportRow", "TrialRow", "TrialStore"]
+__all__ = ["TrialRow", "TrialStore"]
 
-SETTLED_BY: dict[TrialState, TrialEvent] = {
-    TrialState.COMPLETE: TrialEvent.COMPLETE,
-    TrialState.PRUNED: TrialEvent.PRUNE,
-    TrialState.INFEASIBLE: TrialEvent.INFEASIBLE,
-    TrialState.FAILED: TrialEvent.GIVE_UP,
-    TrialState.CANCELLED: TrialEvent.CANCEL,
-}
-"""The event that brings a trial to each final state."""
+FactRows: TypeAlias = list[RunFacts]
 
-GivingBack = Literal["error", "loss", "release"]
-
-GIVEN_BACK_BY: dict[GivingBack, TrialEvent] = {
-    "error": TrialEvent.ERROR,
-    "loss": TrialEvent.EXPIRE,
-    "release": TrialEvent.RELEASE,
-}
-"""The event that gives a trial back after an attempt without a result."""
+LATEST = 20
+"""Trials that `complete_facts` returns: enough for a median."""
 
 _trial = schema.trial.c
-_attempt = schema.attempt.c
 
 
-class TrialStore(TrialReader):
-    """Writes `hpo_trial` and what hangs on it. Every method belongs inside `database.transaction()`.
+class TrialStore:
+    """Reads and writes `hpo_trial`; what hangs on a trial has stores of its own: attempts, reports and scores.
 
-    A running trial belongs to the holder of its token alone; `hold` and `extend` are the fence. What they return
-    stays locked until the transaction ends, so the holder's other writes in it are safe. Only the reaper and
-    people's requests write about a running trial without its lease. Every change of state asks
-    `domain.states.next_state`.
+    Every method belongs inside `database.transaction()`. A running trial belongs to the holder of its token alone;
+    `hold` and `extend` are the fence. What they return stays locked until the transaction ends, so the holder's other
+    writes in it are safe. Only the reaper and people's requests write about a running trial without its lease. Every
+    change of state asks `domain.states.next_state`.
     """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._rows = TrialTable(database)
+        self.attempts = AttemptStore(database)
+        self.reports = ReportStore(database)
+        self.scores = ScoreStore(database)
+
+    # what people, the budget and the reaper ask
+
+    def get(self, trial_id: int) -> TrialRow:
+        """Return the trial of that id.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        row = self._rows.find(select(schema.trial).where(_trial.id == trial_id))
+        if row is None:
+            raise missing(trial_id)
+        return row
+
+    def by_number(self, stage_id: int, number: int) -> TrialRow:
+        """Return the stage's trial of that Optuna number.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        row = self._rows.find(select(schema.trial).where(_trial.stage_id == stage_id, _trial.number == number))
+        if row is None:
+            raise NotFoundError(f"there is no trial number {number} in this stage: see `hpo-service study show`")
+        return row
+
+    def list(self, study_id: int, stage_id: int | None = None) -> TrialRows:
+        """Return the trials of a study, or of one of its stages, in the order they came to be."""
+        statement = select(schema.trial).where(_trial.study_id == study_id)
+        if stage_id is not None:
+            statement = statement.where(_trial.stage_id == stage_id)
+        return self._rows.all(statement.order_by(_trial.stage_id, _trial.ordinal))
+
+    def find_key(self, stage_id: int, dedupe_key: str) -> TrialRow | None:
+        """Return the stage's trial with this configuration, or None."""
+        return self._rows.find(select(schema.trial).where(_trial.stage_id == stage_id, _trial.dedupe_key == dedupe_key))
+
+    def total(self, stage_id: int) -> int:
+        """Return how many trials the stage has, whatever became of them."""
+        statement = select(func.count()).select_from(schema.trial).where(_trial.stage_id == stage_id)
+        return self._database.connection.scalar(statement) or 0
+
+    def complete_facts(self, study_id: int, stage_id: int | None = None) -> FactRows:
+        """Return the facts of the latest complete trials of a study, or of one of its stages, latest first."""
+        wanted = _trial.study_id == study_id if stage_id is None else _trial.stage_id == stage_id
+        statement = (
+            select(_trial.facts)
+            .where(wanted, _trial.state == TrialState.COMPLETE)
+            .order_by(_trial.stage_id.desc(), _trial.ordinal.desc())
+            .limit(LATEST)
+        )
+        return [RunFacts.of(facts) for facts in self._database.connection.scalars(statement)]
+
+    def expired(self, limit: int | None = None, but_not: Collection[int] = ()) -> TrialRows:
+        """Return running trials whose lease is over or missing, locked, passing over those that are being settled.
+
+        Args:
+            limit: at most so many.
+            but_not: ids of studies whose trials are left alone.
+        """
+        statement = (
+            select(schema.trial)
+            .where(_trial.state == TrialState.RUNNING)
+            .where(or_(_trial.lease_until < Now(), _trial.lease_until.is_(None)))
+            .where(_trial.study_id.not_in(but_not))
+            .order_by(_trial.lease_until, _trial.id)
+            .limit(limit)
+            .with_for_update(skip_locked=True, key_share=True)
+        )
+        return self._rows.all(statement)
 
     # how trials come to be
 
     def plan(self, stage: StageRow, planned: Sequence[PlannedTrial]) -> TrialRows:
         """Add waiting trials to a stage that the caller has locked; ordinals continue."""
         first = self.total(stage.id)
-        return [self._insert(stage, trial, first + i, TrialState.WAITING) for i, trial in enumerate(planned)]
+        return [self._rows.insert(stage, trial, first + i, TrialState.WAITING) for i, trial in enumerate(planned)]
 
     def admit(
         self,
@@ -84,7 +150,7 @@ class TrialStore(TrialReader):
         planned = PlannedTrial(role=role, parameters=dict(parameters), seed=seed, dedupe_key=dedupe_key)
         ordinal = self.total(stage.id)
         if worker_id is None:
-            return self._insert(stage, planned, ordinal, TrialState.RUNNING, started_at=Now())
+            return self._rows.insert(stage, planned, ordinal, TrialState.RUNNING, started_at=Now())
         held = {
             "attempt": 1,
             "token": 1,
@@ -93,8 +159,8 @@ class TrialStore(TrialReader):
             "started_at": Now(),
             "reason": f"taken by {worker_id}",
         }
-        row = self._insert(stage, planned, ordinal, TrialState.RUNNING, **held)
-        self._open_attempt(row, devices)
+        row = self._rows.insert(stage, planned, ordinal, TrialState.RUNNING, **held)
+        self.attempts.open(row, devices)
         return row
 
     def claim_waiting(
@@ -115,7 +181,7 @@ class TrialStore(TrialReader):
             .limit(1)
             .with_for_update(skip_locked=True)
         )
-        row = self._update(
+        row = self._rows.change_where(
             _trial.id == oldest.scalar_subquery(),
             state=_target(TrialEvent.CLAIM),
             attempt=_trial.attempt + 1,
@@ -126,13 +192,12 @@ class TrialStore(TrialReader):
             reason=f"taken by {worker_id}",
         )
         if row is not None:
-            self._open_attempt(row, devices)
+            self.attempts.open(row, devices)
         return row
 
     def bind(self, trial_id: int, optuna_id: int, number: int) -> None:
         """Note which Optuna trial this is."""
-        if self._update(_trial.id == trial_id, optuna_id=optuna_id, number=number) is None:
-            raise missing(trial_id)
+        self._rows.change(trial_id, optuna_id=optuna_id, number=number)
 
     # what its holder writes
 
@@ -144,7 +209,7 @@ class TrialStore(TrialReader):
         Raises:
             StaleLeaseError: it does not; nothing may be written.
         """
-        row = self._find(select(schema.trial).where(_trial.id == lease.trial_id).with_for_update(key_share=True))
+        row = self._rows.find(select(schema.trial).where(_trial.id == lease.trial_id).with_for_update(key_share=True))
         if row is None:
             raise StaleLeaseError(f"trial {lease.trial_id} was deleted: stop working on it")
         if row.state is not TrialState.RUNNING or row.token != lease.token:
@@ -162,29 +227,8 @@ class TrialStore(TrialReader):
         """
         held = and_(_trial.id == lease.trial_id, _trial.token == lease.token, _trial.state == TrialState.RUNNING)
         done = {} if finite(progress) is None else {"progress": progress}
-        row = self._update(held, lease_until=Now() + seconds, **done)
+        row = self._rows.change_where(held, lease_until=Now() + seconds, **done)
         return self.hold(lease) if row is None else row
-
-    def record(self, trial: TrialRow, report: Report) -> bool:
-        """Write a report of a trial that the caller holds.
-
-        Returns:
-            False where the step was reported before: the first report of a step stands, so that an attempt that
-            resumes from a checkpoint cannot rewrite what pruning has already seen.
-        """
-        values = {
-            "trial_id": trial.id,
-            "step": report.step,
-            "attempt": trial.attempt,
-            "fraction": report.fraction,
-            "value": finite(report.value),
-            "note": lost(report.value),
-            "metrics": plain(report.metrics),
-            "reported_at": Now(),
-        }
-        statement = insert_once(self._database, schema.report, values, unique=["trial_id", "step"])
-        written = self._database.connection.execute(statement.returning(schema.report.c.step))
-        return written.one_or_none() is not None
 
     def shorten_leases(self, stage_id: int, lease_seconds: float) -> int:
         """Cut leases of a stage that reach further than `lease_seconds` from now, and count them.
@@ -210,7 +254,7 @@ class TrialStore(TrialReader):
         reason: str,
         value: float | None = None,
         adapter: str | None = None,
-        facts: Mapping[str, float | int | str] | None = None,
+        facts: RunFacts | None = None,
         copied_from: int | None = None,
         device_seconds: float | None = None,
     ) -> TrialRow:
@@ -231,39 +275,38 @@ class TrialStore(TrialReader):
             ConflictError: the trial's present state does not lead there.
             NotFoundError: there is no such trial.
         """
-        if state not in SETTLED_BY:
+        if state not in FINAL:
             raise ConflictError(f"trial {trial_id}: {state} is not an end; use requeue")
-        trial = self._locked(trial_id)
-        target = self._after(trial, SETTLED_BY[state])
-        return self._end_attempt(
-            trial,
-            outcome=state.value,
-            state=target,
+        return self._end(
+            self._rows.locked(trial_id),
+            FINAL[state],
             reason=with_lost(reason, value),
+            measured=device_seconds,
             value=finite(value),
             adapter=adapter,
-            facts=plain(facts or {}),
+            facts=plain(facts.flat() if facts else {}),
             copied_from=copied_from,
             ended_at=Now(),
-            measured=device_seconds,
         )
 
-    def requeue(self, trial_id: int, *, reason: str, kind: GivingBack) -> TrialRow:
+    def requeue(self, trial_id: int, event: TrialEvent, *, reason: str) -> TrialRow:
         """Give a running trial back: it waits and keeps its number.
 
         Args:
             trial_id: of the trial.
+            event: how the attempt counts: as an error, as a loss with its worker, or, released on purpose, as neither.
             reason: why, for people.
-            kind: how the attempt counts: as an error, as a loss with its worker, or, released on purpose, as neither.
 
         Raises:
-            ConflictError: the trial is not running.
+            ConflictError: the trial is not running, or the event would end it.
             NotFoundError: there is no such trial.
         """
-        trial = self._locked(trial_id)
-        target = self._after(trial, GIVEN_BACK_BY[kind])
-        errors, losses = trial.errors + (kind == "error"), trial.losses + (kind == "loss")
-        return self._end_attempt(trial, outcome=kind, state=target, reason=reason, errors=errors, losses=losses)
+        ending = ENDINGS[event]
+        if ending.state.final:
+            raise ConflictError(f"trial {trial_id}: {event} ends a trial; use settle")
+        trial = self._rows.locked(trial_id)
+        counted = {} if ending.counts is None else {ending.counts: getattr(trial, ending.counts) + 1}
+        return self._end(trial, ending, reason=reason, **counted)
 
     def cancel(self, trial_id: int, reason: str) -> TrialRow:
         """End a waiting trial at once, or ask the holder of a running one to; its next step obeys.
@@ -272,10 +315,10 @@ class TrialStore(TrialReader):
             ConflictError: the trial has ended.
             NotFoundError: there is no such trial.
         """
-        trial = self._locked(trial_id)
+        trial = self._rows.locked(trial_id)
         self._after(trial, TrialEvent.CANCEL)
         if trial.state is TrialState.RUNNING:
-            return self._write(trial_id, cancel_reason=reason)
+            return self._rows.change(trial_id, cancel_reason=reason)
         return self.settle(trial_id, TrialState.CANCELLED, reason=reason)
 
     def retry(self, trial_id: int) -> TrialRow:
@@ -287,12 +330,12 @@ class TrialStore(TrialReader):
             ConflictError: the trial neither failed nor was cancelled.
             NotFoundError: there is no such trial.
         """
-        trial = self._locked(trial_id)
+        trial = self._rows.locked(trial_id)
         target = self._after(trial, TrialEvent.RETRY)
         for table in (schema.report, schema.score):
             self._database.connection.execute(table.delete().where(table.c.trial_id == trial_id))
         nothing = dict.fromkeys(["number", "optuna_id", "value", "cancel_reason", "adapter", "ended_at"])
-        return self._write(
+        return self._rows.change(
             trial_id,
             state=target,
             errors=0,
@@ -303,67 +346,13 @@ class TrialStore(TrialReader):
             **nothing,
         )
 
-    # the few statements everything above is made of
-
-    def _insert(self, stage: StageRow, planned: PlannedTrial, ordinal: int, state: TrialState, **held: Any) -> TrialRow:
-        values = {
-            "study_id": stage.study_id,
-            "stage_id": stage.id,
-            "ordinal": ordinal,
-            "state": state,
-            "role": planned.role,
-            "label": planned.label,
-            "parameters": plain(planned.parameters),
-            "dedupe_key": planned.dedupe_key,
-            "seed": planned.seed,
-            "origin_id": planned.origin_id,
-            "score_test": planned.score_test,
-            "keep_adapter": planned.keep_adapter,
-            "attempt": 0,
-            "token": 0,
-            "errors": 0,
-            "losses": 0,
-            "progress": 0.0,
-            "reason": "planned",
-            "facts": {},
-            "created_at": Now(),
-            "device_seconds": 0.0,
-            **held,
-        }
-        statement = insert(schema.trial).values(values).returning(schema.trial)
-        return TrialRow.read(self._database.connection.execute(statement).one())
-
-    def _open_attempt(self, trial: TrialRow, devices: float) -> None:
-        values = {
-            "trial_id": trial.id,
-            "attempt": trial.attempt,
-            "token": trial.token,
-            "worker_id": trial.worker_id,
-            "devices": devices,
-            "started_at": Now(),
-            "reason": "",
-        }
-        self._database.connection.execute(insert(schema.attempt).values(values))
-
-    def _end_attempt(
-        self, trial: TrialRow, *, outcome: str, reason: str, measured: float | None = None, **values: Any
+    def _end(
+        self, trial: TrialRow, ending: Ending, *, reason: str, measured: float | None = None, **values: Any
     ) -> TrialRow:
-        # silence after the lease is not counted: nobody knows whether anything ran
-        limited = outcome == "loss" and trial.lease_until is not None
-        end = earlier(literal(trial.lease_until), Now()) if limited else Now()
-        closed = self._database.connection.execute(
-            update(schema.attempt)
-            .where(_attempt.trial_id == trial.id, _attempt.ended_at.is_(None))
-            .values(
-                ended_at=end,
-                outcome=outcome,
-                reason=reason,
-                device_seconds=(end - _attempt.started_at) * _attempt.devices if measured is None else measured,
-            )
-            .returning(_attempt.device_seconds)
-        )
-        seconds = trial.device_seconds + sum(max(0.0, spent or 0.0) for (spent,) in closed)
-        return self._write(trial.id, reason=reason, worker_id=None, lease_until=None, device_seconds=seconds, **values)
+        target = self._after(trial, ending.event)
+        spent = trial.device_seconds + self.attempts.close(trial, ending, reason, measured)
+        freed = {"worker_id": None, "lease_until": None, "device_seconds": spent}
+        return self._rows.change(trial.id, state=target, reason=reason, **freed, **values)
 
     def _after(self, trial: TrialRow, event: TrialEvent) -> TrialState:
         target = next_state(trial.state, event)
@@ -372,17 +361,6 @@ class TrialStore(TrialReader):
                 f"trial {trial.id} is {trial.state} ({trial.reason}): {event} is not possible from there"
             )
         return target
-
-    def _write(self, trial_id: int, **values: Any) -> TrialRow:
-        row = self._update(_trial.id == trial_id, **values)
-        if row is None:
-            raise missing(trial_id)
-        return row
-
-    def _update(self, where: ColumnElement[bool], **values: Any) -> TrialRow | None:
-        statement = update(schema.trial).where(where).values(**values).returning(schema.trial)
-        row = self._database.connection.execute(statement).one_or_none()
-        return None if row is None else TrialRow.read(row)
 
 
 def _sources(event: TrialEvent) -> Sequence[TrialState]:

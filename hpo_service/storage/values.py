@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+_LOST = "the value was "
+
 
 def finite(value: float | None) -> float | None:
     """Return the value, or None where it is NaN or infinite: databases and JSON disagree about those."""
@@ -16,7 +18,14 @@ def finite(value: float | None) -> float | None:
 
 def lost(value: float | None) -> str:
     """Say what `finite` took away, or return an empty text."""
-    return "" if value is None or math.isfinite(value) else f"the value was {value}"
+    return "" if value is None or math.isfinite(value) else f"{_LOST}{value}"
+
+
+def restored(value: float | None, note: str) -> float:
+    """Return a value as it was before `finite` took it away, by the note that `lost` made of it."""
+    if value is not None:
+        return value
+    return float(note.removeprefix(_LOST)) if note.startswith(_LOST) else math.nan
 
 
 def with_lost(reason: str, value: float | None) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpo_service.training.device.libraries import keep_quiet
-from hpo_service.training.distributed.follower import end_with_launcher, follow, stand_back
+from hpo_service.training.distributed.follower import end_with_launcher, follow, leave_stdio_to_leader
 from hpo_service.wire.child import Channel, Dispatcher
 
 if TYPE_CHECKING:
@@ -29,12 +29,12 @@ def main() -> int:
     if ranks > 1:
         end_with_launcher()
     if rank > 0:
-        stand_back()
-        with uncollected():
+        leave_stdio_to_leader()
+        with without_collecting_garbage():
             engine = start(rank)
         return follow(engine.ranks, engine.run)
     channel = Channel.over_stdio()
-    with channel.busy("starting", IMPORT_SECONDS), uncollected():
+    with channel.busy("starting", IMPORT_SECONDS), without_collecting_garbage():
         engine = start(rank)
         from hpo_service.training.device.faults import is_fatal
         from hpo_service.training.engines.choose import Engines
@@ -42,7 +42,7 @@ def main() -> int:
     engines = Engines(engine, PackedEngine(engine.loaded, engine.run))
     status = Dispatcher(channel, engines.work, is_fatal).serve()
     if status == 0:
-        engine.ranks.call(None)
+        engine.ranks.announce(None)
     return status
 
 
@@ -64,7 +64,7 @@ def start(rank: int) -> SoloEngine:
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def without_collecting_garbage() -> Iterator[None]:
     """Import without collecting garbage, and never look through what the imports left.
 
     There is none in them: looking for it takes a quarter of their time, and as long again in the Trainer's own

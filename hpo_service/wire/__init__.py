@@ -1,1 +1,1 @@
-"""What a supervisor and its child exchange: messages, reports not yet delivered, and the child's end of the pipe."""
+"""What a supervisor and its child share: messages, their framing, the folder of an attempt, and the child's end."""

@@ -1,58 +1,66 @@
-"""The JSON lines that a worker's supervisor and its child exchange: one message a line, tagged by `type`."""
+"""What a worker's supervisor and its child say to each other: one message a line, tagged by `type`."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
-from hpo_service.domain.trial.config import TrialConfig
+from hpo_service.domain.trial.assignment import Assignment
+from hpo_service.domain.trial.decision import Decision
 from hpo_service.domain.trial.model_facts import ModelFacts
 from hpo_service.domain.trial.outcome import Outcome
 from hpo_service.domain.trial.reason import Reason
+from hpo_service.domain.trial.record import Record
 from hpo_service.domain.trial.report import Report
 
 
-class _Message(BaseModel):
-    # a loss that is not finite must arrive as it is, not as null
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
-
-
-class Admit(_Message):
-    """Supervisor to child: start (or resume, if a checkpoint lies in `folder`) this trial."""
+class Admit(Record):
+    """Supervisor to child: start (or resume, if a checkpoint lies in its folder) this trial."""
 
     type: Literal["admit"] = "admit"
-    trial: str
-    config: TrialConfig
-    folder: str
-    describe: list[str] = Field(default_factory=list, description="Models whose facts are wanted in `started`.")
-    slots: int = Field(default=1, ge=1, description="Trials the child may ask to serve at once in this study.")
-    measure: bool = Field(default=False, description="The child finds out by itself how many are worth it.")
+    assignment: Assignment
+    folder: Path = Field(description="Of the attempt.")
+
+    @property
+    def trial(self) -> str:
+        """Name of the trial in all further messages."""
+        return self.assignment.name
 
 
-class Continue(_Message):
+class Continue(Record):
     """Supervisor to child: the report was taken, go on."""
 
     type: Literal["continue"] = "continue"
     trial: str
 
 
-class Stop(_Message):
-    """Supervisor to child: end this trial now; with `checkpoint`, save it first so that it can be resumed."""
+class Stop(Record):
+    """Supervisor to child: end this trial now, in the way that was decided and no other."""
 
     type: Literal["stop"] = "stop"
     trial: str
-    reason: str
-    checkpoint: bool = False
+    decision: Decision
+
+    @property
+    def reason(self) -> str:
+        """Why, for a person."""
+        return self.decision.reason
+
+    @property
+    def saves(self) -> bool:
+        """Whether a checkpoint is saved first, so that the trial can be resumed."""
+        return self.decision.saves
 
 
-class Shutdown(_Message):
+class Shutdown(Record):
     """Supervisor to child: nothing more will come; exit."""
 
     type: Literal["shutdown"] = "shutdown"
 
 
-class Started(_Message):
+class Started(Record):
     """Child to supervisor: the trial is set up; training begins (at `resumed_at` of the epoch, 0 if fresh)."""
 
     type: Literal["started"] = "started"
@@ -61,7 +69,7 @@ class Started(_Message):
     models: dict[str, ModelFacts] = Field(default_factory=dict)
 
 
-class Reported(_Message):
+class Reported(Record):
     """Child to supervisor: an evaluation; the child waits for `continue` or `stop` before it trains on."""
 
     type: Literal["report"] = "report"
@@ -69,15 +77,15 @@ class Reported(_Message):
     report: Report
 
 
-class Finished(_Message):
-    """Child to supervisor: the trial ended; after `stop` its kind is pruned, cancelled or released."""
+class Finished(Record):
+    """Child to supervisor: the trial ended; after `stop` its kind is the one that was ordered."""
 
     type: Literal["finished"] = "finished"
     trial: str
     outcome: Outcome
 
 
-class Failed(_Message):
+class Failed(Record):
     """Child to supervisor: the trial ended in an error; with `fatal` the child must be restarted.
 
     `retryable` is False where another attempt can only fail the same way (missing data, not a causal LM).
@@ -90,7 +98,7 @@ class Failed(_Message):
     retryable: bool = True
 
 
-class Capacity(_Message):
+class Capacity(Record):
     """Child to supervisor: how many trials it serves at once from now on, and why."""
 
     type: Literal["capacity"] = "capacity"
@@ -98,7 +106,7 @@ class Capacity(_Message):
     reason: Reason
 
 
-class Heartbeat(_Message):
+class Heartbeat(Record):
     """Child to supervisor: alive; `progress` is the share of the epoch done, per trial."""
 
     type: Literal["heartbeat"] = "heartbeat"
@@ -106,8 +114,10 @@ class Heartbeat(_Message):
     activity: str = ""
 
 
-ToChild = Annotated[Admit | Continue | Stop | Shutdown, Field(discriminator="type")]
-FromChild = Annotated[Started | Reported | Finished | Failed | Capacity | Heartbeat, Field(discriminator="type")]
+ToTrial: TypeAlias = Continue | Stop
+FromTrial: TypeAlias = Started | Reported | Finished | Failed
+ToChild: TypeAlias = Admit | ToTrial | Shutdown
+FromChild: TypeAlias = FromTrial | Capacity | Heartbeat
 
-TO_CHILD: TypeAdapter[Admit | Continue | Stop | Shutdown] = TypeAdapter(ToChild)
-FROM_CHILD: TypeAdapter[Started | Reported | Finished | Failed | Capacity | Heartbeat] = TypeAdapter(FromChild)
+TO_CHILD: TypeAdapter[ToChild] = TypeAdapter(Annotated[ToChild, Field(discriminator="type")])
+FROM_CHILD: TypeAdapter[FromChild] = TypeAdapter(Annotated[FromChild, Field(discriminator="type")])

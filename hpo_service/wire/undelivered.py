@@ -9,39 +9,39 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter
 
 from hpo_service.domain.trial.report import Report
+from hpo_service.wire.attempt_folder import AttemptFolder
+from hpo_service.wire.framing import read_lines, write_line
 
-JOURNAL = "undelivered.jsonl"
+_REPORT = TypeAdapter(Report)
 
 log = logging.getLogger(__name__)
 
 
-def remember(folder: Path, report: Report) -> None:
-    """Append a report to the journal of an attempt's folder, before the child goes on from it.
+def keep_undelivered(folder: AttemptFolder, report: Report) -> None:
+    """Append a report to those of an attempt that were not delivered, before the child goes on from it.
 
-    A journal that cannot be written (disk full) costs the report only if the worker dies before the outage ends.
+    A file that cannot be written (disk full) costs the report only if the worker dies before the outage ends.
     """
     try:
-        with (folder / JOURNAL).open("a") as journal:
-            journal.write(report.model_dump_json() + "\n")
+        with folder.undelivered.open("ab") as file:
+            write_line(file, report)
     except OSError as error:
-        log.warning("report %d of %s is kept in memory alone: %s", report.step, folder, error)
+        log.warning("report %d of %s is kept in memory alone: %s", report.step, folder.path, error)
 
 
-def recall(folder: Path, attempt: int) -> list[Report]:
-    """Read what earlier attempts could not deliver, by step; the first report of a step stands.
+def read_undelivered(folder: AttemptFolder, attempt: int) -> list[Report]:
+    """Return what the attempts before this one could not deliver, by step; the first report of a step stands.
 
     A last line that a kill cut short is left out: its child had not gone on from it.
     """
     found: dict[int, Report] = {}
-    for earlier in range(1, attempt):
-        with contextlib.suppress(OSError, UnicodeDecodeError):
-            for line in (folder.parent / f"attempt-{earlier}" / JOURNAL).read_text().splitlines():
-                with contextlib.suppress(ValidationError):
-                    report = Report.model_validate_json(line)
+    for earlier in AttemptFolder.first(folder.trial, attempt - 1):
+        with contextlib.suppress(OSError), earlier.undelivered.open("rb") as file:
+            for report in read_lines(file, _REPORT):
+                if isinstance(report, Report):
                     found.setdefault(report.step, report)
     return [found[step] for step in sorted(found)]

@@ -1,4 +1,4 @@
-"""The supervisor's end of a child process: start it, speak JSON lines with it, notice its silence, end it."""
+"""The supervisor's end of a child process: start it, exchange messages with it, notice its silence, end it."""
 
 from __future__ import annotations
 
@@ -15,22 +15,11 @@ from pathlib import Path
 from typing import IO
 
 import psutil
-from pydantic import ValidationError
 
 from hpo_service.errors import ChildError
-from hpo_service.wire.messages import (
-    FROM_CHILD,
-    Admit,
-    Capacity,
-    Continue,
-    Failed,
-    Finished,
-    Heartbeat,
-    Reported,
-    Shutdown,
-    Started,
-    Stop,
-)
+from hpo_service.wire.exit_status import how_it_ended
+from hpo_service.wire.framing import BadLine, read_lines, write_line
+from hpo_service.wire.messages import FROM_CHILD, FromChild, Shutdown, ToChild
 
 SHUTDOWN_SECONDS = 10.0
 """How long a child may take to exit after `shutdown` before it is killed."""
@@ -45,8 +34,6 @@ OBJECTIVE = (sys.executable, "-m", "hpo_service.objective")
 
 LAUNCHER = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1")
 """Starts the processes of one trial on this machine, and ends all when one ends in an error; speaks to nobody else."""
-
-FromChildMessage = Started | Reported | Finished | Failed | Heartbeat | Capacity
 
 
 def training_command(gpus: int) -> tuple[str, ...]:
@@ -83,7 +70,7 @@ class Child:
         self.log = log
         self.command = command
         self._last_heard = clock()
-        self._messages: queue.Queue[FromChildMessage | ChildError] = queue.Queue()
+        self._messages: queue.Queue[FromChild | ChildError] = queue.Queue()
         with log.open("ab") as stderr:
             self._process = subprocess.Popen(
                 command,
@@ -104,16 +91,17 @@ class Child:
 
     def _read(self, stream: IO[bytes]) -> None:
         with stream:
-            for line in stream:
-                try:
-                    self._messages.put(FROM_CHILD.validate_json(line))
-                except ValidationError:
-                    problem = f"the child wrote a line that is no message: {line[:200]!r}; its log is {self.log}"
-                    self._messages.put(ChildError(problem))
-        self._messages.put(self._obituary(self._process.wait()))
+            for message in read_lines(stream, FROM_CHILD):
+                if isinstance(message, BadLine):
+                    problem = f"the child wrote a line that is no message: {message.beginning!r}"
+                    self._messages.put(ChildError(f"{problem}; its log is {self.log}"))
+                else:
+                    self._messages.put(message)
+        self._messages.put(self._end(self._process.wait()))
 
-    def _obituary(self, code: int) -> ChildError:
-        return ChildError(f"the child process ended ({_exit_words(code)}); its log is {self.log}")
+    def _end(self, code: int) -> ChildError:
+        hint = " (out of host memory?)" if code == -signal.SIGKILL else ""
+        return ChildError(f"the child process {how_it_ended(code)}{hint}; its log is {self.log}")
 
     @property
     def pid(self) -> int:
@@ -130,18 +118,16 @@ class Child:
         """Seconds since the child was last heard, or was given something to do."""
         return self._clock() - self._last_heard
 
-    def attend(self) -> None:
+    def restart_silence(self) -> None:
         """Count the child's silence from now on: it is given work after a time without any."""
         self._last_heard = self._clock()
 
-    def send(self, message: Admit | Continue | Stop | Shutdown) -> None:
+    def send(self, message: ToChild) -> None:
         """Write one message; a child that is gone is noticed by `receive`, not here."""
         with contextlib.suppress(BrokenPipeError, ValueError):
-            pipe = self._pipe(self._process.stdin)
-            pipe.write(message.model_dump_json().encode() + b"\n")
-            pipe.flush()
+            write_line(self._pipe(self._process.stdin), message)
 
-    def receive(self, timeout: float) -> FromChildMessage | None:
+    def receive(self, timeout: float) -> FromChild | None:
         """Return the next message, or None after `timeout` seconds.
 
         Raises:
@@ -152,20 +138,20 @@ class Child:
         except queue.Empty:
             if not self.ended:
                 return None
-            message = self._last_words()
+            message = self._last_message()
         self._last_heard = self._clock()
         if isinstance(message, ChildError):
             raise message
         return message
 
-    def _last_words(self) -> FromChildMessage | ChildError:
+    def _last_message(self) -> FromChild | ChildError:
         """Return what a child that is gone still said, though something it started may hold its pipe open."""
         self._end_session()
         self._reader.join(DRAIN_SECONDS)
         try:
             return self._messages.get_nowait()
         except queue.Empty:
-            return self._obituary(self._process.wait())
+            return self._end(self._process.wait())
 
     def kill(self) -> None:
         """End the child and everything it started, at once."""
@@ -190,14 +176,14 @@ class Child:
 
         So too the sessions that its descendants opened: a launcher gives one to each process of a trial.
         """
-        sessions = {self._process.pid}
+        sessions = {self.pid}
         for _ in range(SWEEPS):
-            sessions |= _sessions_under(self._process.pid)
+            sessions |= _sessions_under(self.pid)
             members = [pid for pid in psutil.pids() if _session_of(pid) in sessions]
             for pid in members:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
-            if not [pid for pid in members if pid != self._process.pid]:
+            if not [pid for pid in members if pid != self.pid]:
                 return
 
 
@@ -215,14 +201,3 @@ def _session_of(pid: int) -> int | None:
         return os.getsid(pid)
     except OSError:
         return None
-
-
-def _exit_words(code: int) -> str:
-    if code >= 0:
-        return f"exit status {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    hint = ": out of host memory?" if name == "SIGKILL" else ""
-    return f"killed by {name}{hint}"

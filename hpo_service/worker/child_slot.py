@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from hpo_service.wire.messages import Admit, Continue, Stop
+from hpo_service.wire.messages import ToChild
 from hpo_service.worker.child import Child
 
 StartChild = Callable[[tuple[str, ...], Path, Mapping[str, str], Callable[[], float]], Child]
@@ -51,10 +51,10 @@ class ChildSlot:
         if self.child is None:
             self.child = self._start_child(command, self.log, self._environment, self._clock)
         if alone:
-            self.child.attend()
+            self.child.restart_silence()
         return self.child
 
-    def send(self, message: Admit | Continue | Stop) -> None:
+    def send(self, message: ToChild) -> None:
         """Tell the child something, if there is one."""
         if self.child is not None:
             self.child.send(message)

@@ -14,9 +14,10 @@ from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import HpoServiceError
 from hpo_service.service.trials.queue import TrialQueue
 from hpo_service.wire.messages import Stop
-from hpo_service.wire.undelivered import remember
+from hpo_service.wire.undelivered import keep_undelivered
 from hpo_service.worker.child_slot import ChildSlot
-from hpo_service.worker.held_trial import HeldTrial, discard_checkpoints
+from hpo_service.worker.handover import discard_checkpoints
+from hpo_service.worker.held_trial import HeldTrial
 from hpo_service.worker.outbox import Delivery, Outbox
 
 log = logging.getLogger(__name__)
@@ -71,60 +72,46 @@ class HeldTrials:
             self._held[key].progress = shares[key]
 
     def report(self, held: HeldTrial, report: Report) -> None:
-        """Deliver a report now or, kept in the journal too, when the database is back."""
+        """Deliver a report now or, kept in a file too, when the database is back."""
 
         def call() -> tuple[float, Decision]:
             return self._clock(), self._queue.report(held.assignment.lease, report)
 
         def answered(answer: tuple[float, Decision]) -> None:
             held.expires = answer[0] + held.assignment.lease_seconds
-            self.tell(held, answer[1])
+            self.pass_on(held, answer[1])
 
         self.deliver(held, call, answered)
         if len(self._outbox):
-            remember(held.folder, report)
+            keep_undelivered(held.folder, report)
 
-    def tell(self, held: HeldTrial, decision: Decision) -> None:
-        """Pass a decision on to the child, once."""
-        if decision.action == "continue" or held.asked is not None or held.over:
+    def pass_on(self, held: HeldTrial, decision: Decision) -> None:
+        """Pass a decision to stop on to the child, once: the first one stands."""
+        if decision.ends_as is None or held.order is not None or held.over:
             return
-        held.asked, held.asked_at = decision, self._clock()
+        held.order, held.ordered_at = decision, self._clock()
         log.info("%s: %s: %s", held.key, decision.action, decision.reason)
-        keep = decision.action in ("release", "abandon")
-        self._slot.send(Stop(trial=held.key, reason=decision.reason, checkpoint=keep))
+        self._slot.send(Stop(trial=held.key, decision=decision))
 
     def deliver(self, held: HeldTrial, call: Callable[[], T], answered: Callable[[T], None]) -> None:
         """Call the database about a trial, in order with everything else; refusals and errors cost that trial alone."""
 
         def refused(error: HpoServiceError) -> None:
-            self.surrender(held, str(error))
+            self.lose(held, str(error))
 
         def broken(error: Exception) -> None:
             reason = f"what the trial reported cannot be stored ({type(error).__name__})"
             if held.over:
-                self.surrender(held, reason)
+                self.lose(held, reason)
                 return
-            self.tell(held, Decision(action="cancel", reason=reason))
-            self._finish(held, Outcome(kind=OutcomeKind.ERROR, reason=reason, retryable=False))
+            self.pass_on(held, Decision(action="cancel", reason=reason))
+            self.finish(held, Outcome(kind=OutcomeKind.ERROR, reason=reason, retryable=False))
 
         self._outbox.put(Delivery(held.key, call, answered, refused, broken))
         self._outbox.flush()
 
-    def settle(self, held: HeldTrial, outcome: Outcome) -> None:
-        """Tell the database how an attempt ended, as it was asked for where it was."""
-        self._finish(held, held.as_asked(outcome))
-
-    def surrender(self, held: HeldTrial, reason: str) -> None:
-        """Write nothing more about a trial that is not ours any more; its place is free once the child has stopped."""
-        log.warning("%s: %s", held.key, reason)
-        held.lost = True
-        self._outbox.forget(held.key)
-        if held.over:
-            self._drop(held, None)
-        else:
-            self.tell(held, Decision(action="abandon", reason=reason))
-
-    def _finish(self, held: HeldTrial, outcome: Outcome) -> None:
+    def finish(self, held: HeldTrial, outcome: Outcome) -> None:
+        """Tell the database how an attempt ended; nothing where the trial is not ours any more."""
         held.over = True
         if held.lost:
             self._drop(held, None)
@@ -137,6 +124,16 @@ class HeldTrials:
             self._drop(held, state)
 
         self.deliver(held, functools.partial(self._queue.finish, held.assignment.lease, outcome), answered)
+
+    def lose(self, held: HeldTrial, reason: str) -> None:
+        """Write nothing more about a trial that is not ours any more; its place is free once the child has stopped."""
+        log.warning("%s: %s", held.key, reason)
+        held.lost = True
+        self._outbox.forget(held.key)
+        if held.over:
+            self._drop(held, None)
+        else:
+            self.pass_on(held, Decision(action="abandon", reason=reason))
 
     def _drop(self, held: HeldTrial, state: TrialState | None) -> None:
         self._held.pop(held.key, None)

@@ -1,4 +1,4 @@
-"""What a worker still has to tell the database, in order; an outage makes it wait, never forget."""
+"""What a worker asks the database and still has to tell it, in order; an outage makes it wait, never forget."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from hpo_service.errors import DatabaseUnavailableError, HpoServiceError, NotFoundError, StaleLeaseError
 
 FIRST_RETRY_SECONDS = 0.5
 LAST_RETRY_SECONDS = 10.0
 
-
 log = logging.getLogger(__name__)
+T = TypeVar("T")
+D = TypeVar("D")
 
 
 def _crash(error: Exception) -> None:
@@ -55,6 +56,26 @@ class Outbox:
     def may_try(self) -> bool:
         """Whether the pause after the last outage is over."""
         return self._clock() >= self._retry_at
+
+    def ask(self, call: Callable[[], T], default: D) -> T | D:
+        """Call the database at once; while it is away, answer with the default and leave it alone for a while.
+
+        So too where a study was deleted between two steps of the call: the next call will not see it.
+        """
+        if not self.may_try:
+            return default
+        try:
+            answer: T | D = call()
+        except DatabaseUnavailableError as error:
+            if not self.database_away:
+                log.warning("%s; training goes on", error)
+            self.outage()
+            return default
+        except NotFoundError as error:
+            log.warning("%s", error)
+            answer = default
+        self.reached()
+        return answer
 
     def put(self, delivery: Delivery) -> None:
         """Queue a delivery behind all others."""

@@ -6,6 +6,8 @@ import signal
 from collections.abc import Callable
 from types import FrameType
 
+from hpo_service.wire.exit_status import signal_name
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -48,4 +50,4 @@ class ShutdownSignals:
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self._signals += 1
-        self.ask(f"the worker received {signal.Signals(number).name}")
+        self.ask(f"the worker received {signal_name(number)}")

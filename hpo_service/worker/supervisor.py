@@ -7,22 +7,24 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from typing import TypeVar
 
 from hpo_service.domain.trial.assignment import Assignment
 from hpo_service.domain.trial.decision import Decision
-from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
+from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.domain.trial.states import TrialState
-from hpo_service.errors import ChildError, DatabaseUnavailableError, NotFoundError
+from hpo_service.errors import ChildError
 from hpo_service.failpoint import reach
 from hpo_service.service.stages.advance import Stages
 from hpo_service.service.trials.queue import TrialQueue
 from hpo_service.service.trials.reaper import Reaper
-from hpo_service.wire.messages import Capacity, Continue, Failed, Finished, Heartbeat, Reported, Started
-from hpo_service.wire.undelivered import recall
-from hpo_service.worker.child import OBJECTIVE, Child, FromChildMessage, training_command
+from hpo_service.wire.attempt_folder import AttemptFolder, log_folder
+from hpo_service.wire.messages import Admit
+from hpo_service.wire.undelivered import read_undelivered
+from hpo_service.worker.child import OBJECTIVE, Child, training_command
 from hpo_service.worker.child_slot import ChildSlot, StartChild
-from hpo_service.worker.held_trial import HeldTrial, prepare_folder, trial_folder
+from hpo_service.worker.child_watch import ChildWatch
+from hpo_service.worker.handover import prepare_folder
+from hpo_service.worker.held_trial import HeldTrial
 from hpo_service.worker.held_trials import HeldTrials
 from hpo_service.worker.options import WorkerOptions
 from hpo_service.worker.outbox import Outbox
@@ -40,8 +42,6 @@ BEAT_SECONDS = 20.0
 """Pause between two signs of life of a worker that holds nothing."""
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
-D = TypeVar("D")
 
 
 class Supervisor:
@@ -78,13 +78,13 @@ class Supervisor:
         self._clock, self._sleep = clock, sleep
         self._jitter = random.Random(options.id)
         self._outbox = Outbox(clock, self._jitter)
-        log_file = options.output / "logs" / f"worker-{options.id}.log"
+        log_file = log_folder(options.output) / f"worker-{options.id}.log"
         self._slot = ChildSlot(log_file, options.environment, clock, start_child)
         self._held = HeldTrials(queue, self._outbox, self._slot, clock, self._freed)
+        self._watch = ChildWatch(queue, self._held, self._slot, clock)
         self._shutdown = ShutdownSignals(clock, options.drain_seconds)
         self._claimed = 0
         self._aborted = False
-        self._told = ""
         self._idle = IDLE_SECONDS[0]
         self._claim_at = self._renew_at = self._reap_at = 0.0
 
@@ -99,7 +99,7 @@ class Supervisor:
                     self._claim()
                     self._listen()
                     self._renew()
-                    self._watch()
+                    self._watch.end_if_stuck()
             finally:
                 self._slot.close()
 
@@ -110,27 +110,7 @@ class Supervisor:
             return True
         if self._options.max_trials is not None and self._claimed >= self._options.max_trials:
             return True
-        return self._options.until_finished and self._ask(self._finished, default=False)
-
-    def _ask(self, call: Callable[[], T], default: D) -> T | D:
-        """Call the database; while it is away, answer with the default and leave it alone for a while.
-
-        So too where a study was deleted between two steps of the call: the next call will not see it.
-        """
-        if not self._outbox.may_try:
-            return default
-        try:
-            answer: T | D = call()
-        except DatabaseUnavailableError as error:
-            if not self._outbox.database_away:
-                log.warning("%s; training goes on", error)
-            self._outbox.outage()
-            return default
-        except NotFoundError as error:
-            log.warning("%s", error)
-            answer = default
-        self._outbox.reached()
-        return answer
+        return self._options.until_finished and self._outbox.ask(self._finished, default=False)
 
     # --- signals -----------------------------------------------------------------------------------------------
 
@@ -138,7 +118,7 @@ class Supervisor:
         if self._shutdown.begin():
             log.info("%s: saving checkpoints and giving trials back", self._shutdown.reason)
             for held in self._held:
-                self._held.tell(held, Decision(action="release", reason=self._shutdown.reason))
+                self._held.pass_on(held, Decision(action="release", reason=self._shutdown.reason))
         if self._shutdown.at_once:
             self._abort()
 
@@ -149,7 +129,7 @@ class Supervisor:
         self._outbox.hurry()
         for held in self._held.live:
             reason = f"{self._shutdown.reason}; aborted before it could save"
-            self._held.settle(held, Outcome(kind=OutcomeKind.RELEASED, reason=reason))
+            self._held.finish(held, held.broken_off(OutcomeKind.RELEASED, reason))
         self._outbox.flush()
 
     # --- claiming ----------------------------------------------------------------------------------------------
@@ -159,7 +139,7 @@ class Supervisor:
             serving = next((h.assignment.study for h in self._held), self._options.study)
             together = self._room if self._held.live else 1
             claim = functools.partial(self._queue.claim, self._options.id, serving, together)
-            assignment = self._ask(claim, default=None)
+            assignment = self._outbox.ask(claim, default=None)
             if assignment is None:
                 self._nothing_to_do()
                 return
@@ -184,10 +164,10 @@ class Supervisor:
         self._claim_at = 0.0
         if state is TrialState.FAILED:
             # where every trial must fail, the study ends before its whole budget has
-            self._ask(self._stages.advance_all, default=False)
+            self._outbox.ask(self._stages.advance_all, default=False)
 
     def _nothing_to_do(self) -> None:
-        if self._ask(self._stages.advance_all, default=False):
+        if self._outbox.ask(self._stages.advance_all, default=False):
             return
         self._claim_at = self._clock() + self._idle * self._jitter.uniform(0.5, 1.0)
         self._idle = min(IDLE_SECONDS[1], 1.5 * self._idle)
@@ -199,14 +179,14 @@ class Supervisor:
         self._claimed += 1
         held = HeldTrial(
             assignment=assignment,
-            folder=trial_folder(self._options.output, assignment),
+            folder=AttemptFolder.of(self._options.output, assignment),
             expires=self._clock() + assignment.lease_seconds,
         )
         self._held.add(held)
         self._renew_at = min(self._renew_at, self._clock() + assignment.lease_seconds / RENEWALS_PER_LEASE)
         resumes = prepare_folder(held.folder, assignment)
-        self._child_for(held).send(held.order())
-        for report in recall(held.folder, assignment.attempt) if resumes else []:
+        self._child_for(held).send(Admit(assignment=assignment, folder=held.folder.path))
+        for report in read_undelivered(held.folder, assignment.attempt) if resumes else []:
             self._held.report(held, report)
         log.info("%s #%d, attempt %d", assignment.stage, assignment.number, assignment.attempt)
         reach("child.admitted")
@@ -223,96 +203,19 @@ class Supervisor:
             return self._slot.child_for(command, alone=self._held.live == [held])
         except OSError as error:
             reason = f"worker {self._options.id} cannot start a child process: {error}"
-            self._held.settle(held, Outcome(kind=OutcomeKind.RELEASED, reason=reason))
+            self._held.finish(held, held.broken_off(OutcomeKind.RELEASED, reason))
             raise ChildError(f"{reason}; see that {self._slot.log} can be written and memory is left") from error
 
-    # --- the child ---------------------------------------------------------------------------------------------
+    # --- waiting -------------------------------------------------------------------------------------------
 
     def _listen(self) -> None:
         wait = TICK_SECONDS
         if not self._held:
             wait = min(wait, max(0.0, self._claim_at - self._clock()))
-        child = self._slot.child
-        if child is None:
+        if self._slot.child is None:
             self._sleep(wait)
-            return
-        try:
-            message = child.receive(wait)
-            while message is not None:
-                self._hear(message)
-                message = child.receive(0.0) if self._slot.child is child else None
-        except ChildError as error:
-            self._lose_child(str(error))
-
-    def _hear(self, message: FromChildMessage) -> None:
-        if isinstance(message, Heartbeat):
-            self._slot.activity = message.activity
-            self._held.progress(message.progress)
-        elif isinstance(message, Capacity):
-            line = f"up to {message.slots} trial{'s' * (message.slots > 1)} at once: {message.reason}"
-            if line != self._told:
-                log.info(line)
-            self._told, self._slot.slots = line, message.slots
         else:
-            self._hear_about(message)
-
-    def _hear_about(self, message: Started | Reported | Finished | Failed) -> None:
-        held = self._held.get(message.trial)
-        if held is None or held.over:
-            return
-        if isinstance(message, Finished):
-            self._held.settle(held, message.outcome)
-            if message.outcome.restart:
-                self._lose_child(f"the child had to be replaced after {held.key}", culprit=held)
-        elif isinstance(message, Failed):
-            self._fail(held, message)
-        elif held.lost:
-            return
-        elif isinstance(message, Started):
-            self._describe(held, message)
-        else:
-            self._report(held, message)
-
-    def _describe(self, held: HeldTrial, message: Started) -> None:
-        held.progress = message.resumed_at
-        if message.models:
-            call = functools.partial(self._queue.describe, held.assignment.study, message.models)
-            self._held.deliver(held, call, lambda _: None)
-
-    def _report(self, held: HeldTrial, message: Reported) -> None:
-        held.progress, held.last_value = message.report.fraction, message.report.value
-        self._held.report(held, message.report)
-        # While the database is away the child trains on; a decision that comes later still reaches it.
-        if held.asked is None:
-            self._slot.send(Continue(trial=held.key))
-
-    def _fail(self, held: HeldTrial, message: Failed) -> None:
-        log.warning("%s: %s", held.key, message.reason)
-        outcome = Outcome(kind=OutcomeKind.ERROR, reason=message.reason, retryable=message.retryable)
-        self._held.settle(held, outcome)
-        if message.fatal:
-            self._lose_child(f"the child had to be restarted after {held.key}: {message.reason}", culprit=held)
-
-    def _lose_child(self, reason: str, culprit: HeldTrial | None = None) -> None:
-        """End the child; what it held is tried again, and counts as an error unless the fault was another's."""
-        self._slot.kill()
-        for held in self._held.live:
-            log.warning("%s: %s", held.key, reason)
-            kind = OutcomeKind.ERROR if culprit in (None, held) else OutcomeKind.RELEASED
-            self._held.settle(held, Outcome(kind=kind, reason=reason))
-
-    def _watch(self) -> None:
-        """Kill a child that is silent, or goes on with what it was told to stop, for too long."""
-        if self._slot.child is None or not self._held.live:
-            return
-        limit, log_file = min(held.assignment.hang_seconds for held in self._held.live), self._slot.log
-        if self._slot.hangs(limit):
-            self._lose_child(f"the child was silent for {limit:g} s and was killed; its log is {log_file}")
-        for held in self._held.live:
-            if held.asked is not None and self._clock() - held.asked_at > held.assignment.hang_seconds:
-                late = f"{held.key} did not stop within {held.assignment.hang_seconds:g} s"
-                self._lose_child(f"{late} and the child was killed; its log is {log_file}", culprit=held)
-                return
+            self._watch.listen(wait)
 
     # --- the database ------------------------------------------------------------------------------------------
 
@@ -323,7 +226,8 @@ class Supervisor:
         leases = [held.assignment.lease_seconds / RENEWALS_PER_LEASE for held in ours]
         asked_at = self._clock()
         progress = {held.assignment.lease: held.progress for held in ours}
-        renewal = self._ask(lambda: self._queue.renew(self._options.id, progress, self._slot.activity), default=None)
+        renew = functools.partial(self._queue.renew, self._options.id, progress, self._slot.activity)
+        renewal = self._outbox.ask(renew, default=None)
         if renewal is not None:
             self._renew_at = asked_at + min(leases, default=BEAT_SECONDS)
             if renewal.draining:
@@ -335,17 +239,17 @@ class Supervisor:
                 continue
             held.expires = asked_at + held.assignment.lease_seconds
             if decision.action == "abandon":
-                self._held.surrender(held, decision.reason)
+                self._held.lose(held, decision.reason)
             else:
-                self._held.tell(held, decision)
+                self._held.pass_on(held, decision)
 
     def _expire(self, held: HeldTrial) -> None:
         """Stop a trial whose lease may have passed to somebody else while the database was away."""
         if self._clock() > held.expires:
             reason = f"the database was away for longer than the lease of {held.assignment.lease_seconds:g} s"
-            self._held.tell(held, Decision(action="abandon", reason=reason))
+            self._held.pass_on(held, Decision(action="abandon", reason=reason))
 
     def _reap(self) -> None:
         if self._clock() >= self._reap_at:
-            self._ask(self._reaper.reap, default=[])
+            self._outbox.ask(self._reaper.reap, default=[])
             self._reap_at = self._clock() + REAP_SECONDS * self._jitter.uniform(0.5, 1.0)

@@ -101,7 +101,7 @@ class Home:
 
     def snapshot(self, study: str) -> StudySnapshot:
         """Read a study as it is now."""
-        return self.service.snapshot(study)
+        return self.service.reader.snapshot(study)
 
     def processes(self) -> list[psutil.Process]:
         """Workers and children that were started from here and have not ended."""

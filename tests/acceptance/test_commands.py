@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gc
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,9 +20,8 @@ from hpo_service import cli
 from hpo_service.bootstrap import Service
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.report import Report
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import StudyState, TrialState
-from hpo_service.settings import Settings
+from hpo_service.settings import DATABASE_FILE, Settings
 from hpo_service.storage import schema
 from tests.acceptance.home import OBJECTIVE, OWN, Home
 
@@ -79,8 +79,11 @@ def study_file(tmp_path):
 
 
 @pytest.fixture
-def mine(command, study_file) -> str:
-    """A study without workers."""
+def mine(command, study_file, migrated_file) -> str:
+    """A study without workers, in a database that has the schema already."""
+    folder = Settings.read().output
+    folder.mkdir()
+    shutil.copy(migrated_file, folder / DATABASE_FILE)
     assert command("study", "create", study_file).status == 0
     return "mine"
 
@@ -210,10 +213,10 @@ def test_resuming_a_failed_study_queues_its_failed_trials_again(mine, service, c
         assert assignment is not None
         service.queue.finish(assignment.lease, Outcome(kind=OutcomeKind.ERROR, reason="no such row", retryable=False))
     assert service.stages.advance_all()
-    assert service.snapshot(mine).state is StudyState.FAILED
+    assert service.reader.snapshot(mine).state is StudyState.FAILED
 
     assert command("study", "resume", mine).out == "study mine is active\n"
-    search = service.snapshot(mine).current
+    search = service.reader.snapshot(mine).current
     assert [trial.state for trial in search.trials] == [TrialState.WAITING] * 3
     assert not service.stages.advance_all()
 
@@ -276,7 +279,7 @@ def test_a_stopped_trial_is_retried_and_a_waiting_one_is_stopped_at_once(mine, h
     service.queue.finish(held.lease, Outcome(kind=OutcomeKind.CANCELLED, reason="stopped"))
     again = command("trial", "retry", mine, "0")
     assert (again.status, again.out) == (0, "trial mine/search #0 waits to be taken up again\n")
-    assert service.snapshot(mine).current.trials[0].state is TrialState.WAITING
+    assert service.reader.snapshot(mine).current.trials[0].state is TrialState.WAITING
     taken = service.queue.claim("node-1-aa", mine)
     assert taken is not None
     service.queue.finish(taken.lease, Outcome(kind=OutcomeKind.RELEASED, reason="the node goes down"))
@@ -554,7 +557,7 @@ def test_a_finished_study_cannot_be_held(worked, command):
 
 
 def test_a_closed_stage_takes_no_trial_back(worked, command):
-    refused = command("trial", "stop", "mine", "0", "--stage", Stage.CONFIRM.value, "--storage", worked.storage)
+    refused = command("trial", "stop", "mine", "0", "--stage", "confirm", "--storage", worked.storage)
     assert refused.status == 4
     assert "is complete: there is nothing to stop" in refusal(refused)
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.errors import HpoServiceError
 from tests.acceptance.home import Home, ended, wait_until
@@ -174,7 +173,7 @@ def counts(home: Home, study: str) -> dict[str, int]:
     return {str(stage.stage): len(stage.trials) for stage in stages}
 
 
-def run_until(home: Home, study: str, stage: Stage, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+def run_until(home: Home, study: str, stage: str, *arguments: str, **variables: str) -> subprocess.Popen[str]:
     """Start `run` and return while a trial of this stage is being trained."""
 
     def training() -> bool:
@@ -197,7 +196,7 @@ def _created(home: Home, study: str) -> bool:
 
 def test_ctrl_c_in_verify_costs_no_trial(lora_home, postgres_database):
     home = lora_home("cut", trials=5, top=1, HPO_SERVICE_STORAGE=postgres_database)
-    process = run_until(home, "cut", Stage.VERIFY, "--workers", "1")
+    process = run_until(home, "cut", "verify", "--workers", "1")
     process.send_signal(signal.SIGINT)
     done = ended(process)
     assert done.returncode == 130
@@ -238,7 +237,7 @@ def test_a_closed_terminal_stops_a_run_as_ctrl_c_does_and_a_second_signal_stops_
     (own_home.folder / "objective_of_the_test.py").write_text(
         "import time\ndef bowl(trial):\n    trial.report(1, 1.0)\n    time.sleep(300)\n"
     )
-    process = run_until(own_home, "mine", Stage.SEARCH, "--workers", "1")
+    process = run_until(own_home, "mine", "search", "--workers", "1")
     process.send_signal(signal.SIGHUP)
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(1.5)
@@ -255,7 +254,7 @@ def test_a_closed_terminal_stops_a_run_as_ctrl_c_does_and_a_second_signal_stops_
 
 
 def test_a_run_whose_study_is_held_from_outside_ends_and_says_why(own_home):
-    process = run_until(own_home, "mine", Stage.SEARCH, "--workers", "1", STEP_SECONDS="0.3")
+    process = run_until(own_home, "mine", "search", "--workers", "1", STEP_SECONDS="0.3")
     own_home.run("study", "pause", "mine", "--reason", "the node is needed")
     for refused in (ended(process), own_home.run("run", "mine.yaml")):
         assert refused.returncode == 4

@@ -182,7 +182,7 @@ def test_an_expected_error_is_one_line_and_its_own_status(fault, capsys, monkeyp
 
 
 def test_ctrl_c_ends_with_130():
-    code = "import hpo_service.cli as c, hpo_service.cli.study_source as s\n"
+    code = "import hpo_service.cli as c, hpo_service.service.studies.study_file as s\n"
     code += "def stop(path): raise KeyboardInterrupt\ns.read_study_file = stop\nc.main(['study', 'validate', 'x'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 130

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "hpo_service").rglob("*.py"))
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
@@ -27,6 +29,14 @@ def test_no_module_is_named_after_nothing_in_particular() -> None:
 def test_no_file_is_longer_than_four_hundred_lines() -> None:
     lengths = {path.relative_to(ROOT): len(path.read_text().splitlines()) for path in SOURCES}
     assert {path: lines for path, lines in lengths.items() if lines > LONGEST_FILE} == {}
+
+
+@pytest.mark.parametrize("room", ["cli", "presentation", "bootstrap.py"])
+def test_transactions_are_opened_by_use_cases_alone(room: str) -> None:
+    start = ROOT / "hpo_service" / room
+    sources = [start] if start.is_file() else sorted(start.rglob("*.py"))
+    assert sources
+    assert [path for path in sources if ".transaction(" in path.read_text()] == []
 
 
 def test_every_folder_of_sources_is_a_package() -> None:

@@ -5,44 +5,22 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator
 
-import psycopg
 import pytest
-from sqlalchemy import make_url
 
 from hpo_service.domain.study.spec import StudySpec
-from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.planned import PlannedTrial
+from hpo_service.domain.trial.states import TrialState
 from hpo_service.search.studies import OptunaStudies
-from hpo_service.storage import migrations, schema
+from hpo_service.storage import schema
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StageRow, StudyStore
-from hpo_service.storage.trials import PlannedTrial, TrialRow, TrialStore
+from hpo_service.storage.trials import TrialRow, TrialStore
 
 
-@pytest.fixture(scope="session")
-def shared_sqlite(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A SQLite database with the schema, emptied after every test."""
-    url = f"sqlite:///{tmp_path_factory.mktemp('shared') / 'study.db'}"
-    _upgrade(url)
-    return url
-
-
-@pytest.fixture(scope="session")
-def shared_postgres(postgres_url: str) -> str:
-    """A PostgreSQL database with the schema, emptied after every test."""
-    name = f"shared_{uuid.uuid4().hex}"
-    with psycopg.connect(postgres_url.replace("postgresql+psycopg", "postgresql"), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    url = make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
-    _upgrade(url)
-    return url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest) -> str:
+@pytest.fixture
+def url(migrated_url: str) -> str:
     """URL of a database with the schema and no rows of ours, once on each kind."""
-    fixture = {"sqlite": "shared_sqlite", "postgresql": "shared_postgres"}[request.param]
-    found: str = request.getfixturevalue(fixture)
-    return found
+    return migrated_url
 
 
 @pytest.fixture
@@ -57,7 +35,6 @@ def connect(url: str) -> Iterator[Callable[[], Database]]:
     yield connect
     for database in opened:
         database.dispose()
-    _empty(url)
 
 
 class World:
@@ -71,10 +48,10 @@ class World:
         self.trials = TrialStore(database)
         with database.transaction():
             self.study = self.studies.find(name) or self.studies.create(spec(name))
-            opened = self.open_stage(Stage.SEARCH, budget)
+            opened = self.open_stage("search", budget)
         self.stage = opened
 
-    def open_stage(self, stage: Stage, budget: int = 1000) -> StageRow:
+    def open_stage(self, stage: str, budget: int = 1000) -> StageRow:
         space = StudySpec.model_validate(self.study.spec).space.resolve()
         self.studies.open_stage(
             self.study.id,
@@ -86,7 +63,7 @@ class World:
             plan={},
             reason="the tests need it",
         )
-        return next(row for row in self.studies.stages(self.study.id) if row.stage is stage)
+        return next(row for row in self.studies.stages(self.study.id) if row.stage == stage)
 
     def admit(self, key: str | None = None, lease: float = LEASE, worker: str = "w1", **more: float) -> TrialRow:
         with self.db.transaction():
@@ -111,6 +88,17 @@ class World:
     def claim(self, worker: str = "w2", lease: float = LEASE) -> TrialRow | None:
         with self.db.transaction():
             return self.trials.claim_waiting(self.stage.id, worker, lease)
+
+    def counts(self) -> dict[TrialState, int]:
+        """Return how many trials of the stage are in each state; every state is there. Inside a transaction."""
+        states = [row.state for row in self.trials.list(self.study.id, self.stage.id)]
+        return {state: states.count(state) for state in TrialState}
+
+    def lock_stage(self) -> StageRow:
+        """Return the stage, held against others' changes until the transaction ends."""
+        held = schema.stage.select().where(schema.stage.c.id == self.stage.id).with_for_update(key_share=True)
+        self.db.connection.execute(held)
+        return self.studies.of_stage(self.stage.id)[1]
 
     def get(self, trial_id: int) -> TrialRow:
         with self.db.transaction():
@@ -146,17 +134,3 @@ def another(connect: Callable[[], Database], world: World) -> Callable[[], World
 @pytest.fixture
 def optuna(world: World) -> OptunaStudies:
     return OptunaStudies(world.db.url, world.db.session_source)
-
-
-def _upgrade(url: str) -> None:
-    database = Database(url)
-    migrations.upgrade(database, lambda: OptunaStudies.create_tables(database.url))
-    database.dispose()
-
-
-def _empty(url: str) -> None:
-    database = Database(url)
-    with database.transaction():
-        for table in (schema.study, schema.worker):
-            database.connection.execute(table.delete())
-    database.dispose()

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from hpo_service.domain.trial.stage import Stage
-from hpo_service.domain.trial.states import TrialState
+from hpo_service.domain.trial.states import TrialEvent, TrialState
 from hpo_service.errors import StaleLeaseError
 
 PEERS = 8
@@ -40,7 +39,7 @@ def test_a_configuration_that_all_propose_is_admitted_once(world, another):
     def admit(i: int) -> list[int]:
         peer = peers[i]
         with peer.db.transaction():
-            stage = peer.studies.lock_stage(peer.stage.id)
+            stage = peer.lock_stage()
             trial = peer.trials.admit(
                 stage,
                 parameters={},
@@ -78,7 +77,7 @@ def test_every_expired_trial_is_taken_back_once(world, another):
                 found = peer.trials.expired(limit=1)
                 if not found:
                     return taken
-                peer.trials.requeue(found[0].id, reason="fell silent", kind="loss")
+                peer.trials.requeue(found[0].id, reason="fell silent", event=TrialEvent.EXPIRE)
                 taken.append(found[0].id)
 
     assert sorted(together(reap)) == sorted(trial.id for trial in expired)
@@ -105,7 +104,7 @@ def test_a_holder_and_the_reaper_never_both_win(world, another):
         for _ in trials:
             with reaper.db.transaction():
                 for trial in reaper.trials.expired(limit=1):
-                    reaper.trials.requeue(trial.id, reason="fell silent", kind="loss")
+                    reaper.trials.requeue(trial.id, reason="fell silent", event=TrialEvent.EXPIRE)
                     taken.append(trial.id)
         return taken
 
@@ -113,7 +112,7 @@ def test_a_holder_and_the_reaper_never_both_win(world, another):
         finished, reaped = pool.submit(finish), pool.submit(reap)
         assert set(finished.result()).isdisjoint(reaped.result())
     with world.db.transaction():
-        counts = world.trials.counts(world.stage.id)
+        counts = world.counts()
     assert counts[TrialState.COMPLETE] == len(finished.result())
     assert counts[TrialState.WAITING] == len(reaped.result())
 
@@ -125,7 +124,7 @@ def test_a_stage_is_opened_by_one_of_many(world, another):
         with peers[i].db.transaction():
             opened = peers[i].studies.open_stage(
                 world.study.id,
-                Stage.VERIFY,
+                "verify",
                 optuna_name="x/verify",
                 trials=1,
                 gpu_hours=None,

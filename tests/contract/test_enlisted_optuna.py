@@ -10,7 +10,7 @@ from optuna.trial import TrialState as OptunaState
 from optuna.trial import create_trial
 from sqlalchemy import text
 
-from hpo_service.domain.trial.states import TrialState
+from hpo_service.domain.trial.states import TrialEvent, TrialState
 
 
 class BoomError(Exception):
@@ -99,7 +99,7 @@ def test_an_end_that_fails_leaves_the_trial_running_on_both_sides(world, optuna,
 
 def test_a_stale_holders_step_changes_nothing_in_optuna(world, optuna, running, ask):
     with world.db.transaction():
-        world.trials.requeue(running.id, reason="lost", kind="loss")
+        world.trials.requeue(running.id, reason="lost", event=TrialEvent.EXPIRE)
 
     def step() -> None:
         with world.db.transaction():

@@ -8,13 +8,14 @@ from itertools import product
 import pytest
 
 from hpo_service.domain.trial.assignment import Lease
+from hpo_service.domain.trial.endings import FINAL
+from hpo_service.domain.trial.facts import RunFacts
+from hpo_service.domain.trial.planned import PlannedTrial
 from hpo_service.domain.trial.report import Report
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import TrialEvent, TrialState, next_state
 from hpo_service.errors import ConflictError, NotFoundError, StaleLeaseError
 from hpo_service.storage import schema
 from hpo_service.storage.clock import Now
-from hpo_service.storage.trials import SETTLED_BY, PlannedTrial
 
 
 def report(step=1, value=2.5, **metrics):
@@ -28,7 +29,7 @@ class TestAdmission:
         assert trial.worker_id == "w1"
         assert trial.lease_until - trial.started_at == pytest.approx(60, abs=1)
         with world.db.transaction():
-            (attempt,) = world.trials.attempts(trial.id)
+            (attempt,) = world.trials.attempts.of(trial.id)
         assert (attempt.worker_id, attempt.ended_at, attempt.outcome) == ("w1", None, None)
 
     def test_a_configuration_is_admitted_once_per_stage(self, world):
@@ -45,7 +46,7 @@ class TestAdmission:
             )
             assert again is None
             assert world.trials.total(world.stage.id) == 1
-            assert world.trials.keys(world.stage.id) == {"a"}
+            assert [row.dedupe_key for row in world.trials.list(world.study.id, world.stage.id)] == ["a"]
             assert world.trials.find_key(world.stage.id, "a").ordinal == 0
             assert world.trials.find_key(world.stage.id, "b") is None
 
@@ -65,7 +66,7 @@ class TestAdmission:
                 lease_seconds=0,
             )
             world.trials.settle(copy.id, TrialState.COMPLETE, reason="reused", value=2.0, copied_from=measured.id)
-            assert world.trials.attempts(copy.id) == []
+            assert world.trials.attempts.of(copy.id) == []
         assert world.get(copy.id).copied_from == measured.id
         assert world.get(copy.id).device_seconds == 0
 
@@ -106,11 +107,11 @@ class TestClaims:
         assert claimed.id == planned.id
         assert (claimed.attempt, claimed.token, claimed.worker_id) == (1, 1, "w7")
         with world.db.transaction():
-            world.trials.requeue(claimed.id, reason="the GPU is gone", kind="error")
+            world.trials.requeue(claimed.id, reason="the GPU is gone", event=TrialEvent.ERROR)
         again = world.claim("w8")
         assert (again.attempt, again.token, again.started_at) == (2, 2, claimed.started_at)
         with world.db.transaction():
-            history = world.trials.attempts(claimed.id)
+            history = world.trials.attempts.of(claimed.id)
         assert [(a.attempt, a.worker_id, a.outcome, a.reason) for a in history] == [
             (1, "w7", "error", "the GPU is gone"),
             (2, "w8", None, ""),
@@ -119,10 +120,10 @@ class TestClaims:
     def test_trials_of_other_stages_are_left_alone(self, world):
         world.plan(1)
         with world.db.transaction():
-            other = world.open_stage(Stage.VERIFY)
+            other = world.open_stage("verify")
             assert world.trials.claim_waiting(other.id, "w", 60) is None
 
-    @pytest.mark.parametrize("url", ["postgresql"], indirect=True)  # on SQLite the second claim waits instead
+    @pytest.mark.parametrize("dialect", ["postgresql"])  # on SQLite the second claim waits instead
     def test_a_trial_that_another_is_claiming_is_passed_over(self, world, another):
         world.plan(2)
         peer = another()
@@ -145,12 +146,12 @@ class TestTheFence:
         trial = world.admit()
         with world.db.transaction():
             held = world.trials.hold(trial.lease)
-            assert world.trials.record(held, report(1, grad_norm=0.5))
+            assert world.trials.reports.add(held, report(1, grad_norm=0.5))
             extended = world.trials.extend(trial.lease, 120, 0.25)
         assert extended.lease_until > trial.lease_until + 50
         assert extended.progress == 0.25
         with world.db.transaction():
-            (row,) = world.trials.reports(trial.id)
+            (row,) = world.trials.reports.of(trial.id)
         assert (row.step, row.fraction, row.value, row.attempt) == (1, 1 / 8, 2.5, 1)
         assert row.metrics == {"grad_norm": 0.5}
 
@@ -164,7 +165,7 @@ class TestTheFence:
     def test_a_stale_holder_cannot_write_about_a_reclaimed_trial(self, world):
         old = world.admit(lease=-1)
         with world.db.transaction():
-            world.trials.requeue(old.id, reason="w1 fell silent", kind="loss")
+            world.trials.requeue(old.id, reason="w1 fell silent", event=TrialEvent.EXPIRE)
         new = world.claim("w2")
         for write in (world.trials.hold, lambda lease: world.trials.extend(lease, 60)):
             with pytest.raises(StaleLeaseError, match=rf"trial {old.id} .*claim 2"), world.db.transaction():
@@ -174,19 +175,19 @@ class TestTheFence:
     def test_a_stale_holder_cannot_write_while_the_trial_waits(self, world):
         old = world.admit()
         with world.db.transaction():
-            world.trials.requeue(old.id, reason="drained", kind="release")
+            world.trials.requeue(old.id, reason="drained", event=TrialEvent.RELEASE)
         with pytest.raises(StaleLeaseError, match="waiting"), world.db.transaction():
             world.trials.extend(old.lease, 60)
 
     def test_a_lease_finds_the_attempt_it_was_given_for_whatever_came_after(self, world):
         old = world.admit()
         with world.db.transaction():
-            world.trials.requeue(old.id, reason="drained", kind="release")
+            world.trials.requeue(old.id, reason="drained", event=TrialEvent.RELEASE)
         new = world.claim("w2")
         with world.db.transaction():
-            assert world.trials.attempt_of(old.lease).outcome == "release"
-            assert world.trials.attempt_of(new.lease).outcome is None
-            assert world.trials.attempt_of(Lease(trial_id=old.id, token=9)) is None
+            assert world.trials.attempts.of_lease(old.lease).outcome == "release"
+            assert world.trials.attempts.of_lease(new.lease).outcome is None
+            assert world.trials.attempts.of_lease(Lease(trial_id=old.id, token=9)) is None
 
     def test_expired_trials_of_some_studies_can_be_left_alone(self, world):
         trial = world.admit(lease=-10)
@@ -232,21 +233,21 @@ class TestReports:
     def test_the_first_report_of_a_step_stands(self, world):
         trial = world.admit()
         with world.db.transaction():
-            assert world.trials.record(trial, report(1, 2.5))
-            world.trials.requeue(trial.id, reason="lost", kind="loss")
+            assert world.trials.reports.add(trial, report(1, 2.5))
+            world.trials.requeue(trial.id, reason="lost", event=TrialEvent.EXPIRE)
         second = world.claim()
         with world.db.transaction():
-            assert not world.trials.record(second, report(1, 9.9))
-            assert world.trials.record(second, report(2, 2.0))
-            rows = world.trials.reports(trial.id)
+            assert not world.trials.reports.add(second, report(1, 9.9))
+            assert world.trials.reports.add(second, report(2, 2.0))
+            rows = world.trials.reports.of(trial.id)
         assert [(row.step, row.value, row.attempt) for row in rows] == [(1, 2.5, 1), (2, 2.0, 2)]
 
     @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
     def test_a_value_that_is_not_finite_becomes_null_and_a_note(self, world, value):
         trial = world.admit()
         with world.db.transaction():
-            world.trials.record(trial, report(1, value, grad_norm=value, loss=1.0))
-            (row,) = world.trials.reports(trial.id)
+            world.trials.reports.add(trial, report(1, value, grad_norm=value, loss=1.0))
+            (row,) = world.trials.reports.of(trial.id)
         assert row.value is None
         assert str(value) in row.note
         assert row.metrics == {"grad_norm": None, "loss": 1.0}
@@ -254,16 +255,16 @@ class TestReports:
     def test_curves_hold_the_reports_of_all_trials_of_the_study(self, world):
         for trial in (world.admit(), world.admit()):
             with world.db.transaction():
-                world.trials.record(trial, report(2))
-                world.trials.record(trial, report(1))
+                world.trials.reports.add(trial, report(2))
+                world.trials.reports.add(trial, report(1))
         with world.db.transaction():
-            curves = world.trials.curves(world.study.id)
+            curves = world.trials.reports.in_study(world.study.id)
         assert [row.step for row in curves] == [1, 2, 1, 2]
         assert curves[0].trial_id < curves[2].trial_id
 
 
 class TestEnds:
-    @pytest.mark.parametrize("state", list(SETTLED_BY))
+    @pytest.mark.parametrize("state", list(FINAL))
     def test_settling_writes_the_end_and_gives_up_the_lease(self, world, state):
         trial = world.admit()
         with world.db.transaction():
@@ -273,15 +274,15 @@ class TestEnds:
                 reason="because",
                 value=1.5,
                 adapter="/a",
-                facts={"tokens": 10, "bad": math.nan},
+                facts=RunFacts.of({"tokens": 10, "bad": math.nan}),
             )
         row = world.get(trial.id)
         assert (row.state, row.reason, row.value, row.adapter) == (state, "because", 1.5, "/a")
-        assert row.facts == {"tokens": 10, "bad": None}
+        assert row.facts.flat() == {"tokens": 10, "bad": None}
         assert (row.worker_id, row.lease_until) == (None, None)
         assert row.ended_at >= row.started_at
         with world.db.transaction():
-            (attempt,) = world.trials.attempts(trial.id)
+            (attempt,) = world.trials.attempts.of(trial.id)
         assert (attempt.outcome, attempt.reason) == (state.value, "because")
         assert attempt.device_seconds == row.device_seconds
 
@@ -289,7 +290,7 @@ class TestEnds:
         trial = world.admit()
         with world.db.transaction():
             world.trials.settle(trial.id, TrialState.COMPLETE, reason="done", value=1.0, device_seconds=2.5)
-            (attempt,) = world.trials.attempts(trial.id)
+            (attempt,) = world.trials.attempts.of(trial.id)
         assert attempt.device_seconds == world.get(trial.id).device_seconds == 2.5
 
     def test_a_value_that_is_not_finite_is_dropped_and_the_reason_says_so(self, world):
@@ -299,7 +300,7 @@ class TestEnds:
         row = world.get(trial.id)
         assert (row.value, row.reason) == (None, "diverged (the value was inf)")
 
-    @pytest.mark.parametrize("first, second", list(product(SETTLED_BY, repeat=2)))
+    @pytest.mark.parametrize("first, second", list(product(FINAL, repeat=2)))
     def test_a_trial_ends_once(self, world, first, second):
         trial = world.admit()
         with world.db.transaction():
@@ -308,10 +309,10 @@ class TestEnds:
             world.trials.settle(trial.id, second, reason="second")
         assert world.get(trial.id).reason == "first"
 
-    @pytest.mark.parametrize("state", [state for state in SETTLED_BY if state is not TrialState.CANCELLED])
+    @pytest.mark.parametrize("state", [state for state in FINAL if state is not TrialState.CANCELLED])
     def test_a_waiting_trial_cannot_be_settled_with_a_result(self, world, state):
         (trial,) = world.plan(1)
-        assert next_state(TrialState.WAITING, SETTLED_BY[state]) is None
+        assert next_state(TrialState.WAITING, FINAL[state].event) is None
         with pytest.raises(ConflictError), world.db.transaction():
             world.trials.settle(trial.id, state, reason="?")
 
@@ -321,12 +322,14 @@ class TestEnds:
         with pytest.raises(ConflictError, match="not an end"), world.db.transaction():
             world.trials.settle(trial.id, state, reason="?")
 
-    @pytest.mark.parametrize("kind, counted", [("error", (1, 0)), ("loss", (0, 1)), ("release", (0, 0))])
-    def test_giving_back_counts_errors_and_losses_apart(self, world, kind, counted):
+    @pytest.mark.parametrize(
+        "event, counted", [(TrialEvent.ERROR, (1, 0)), (TrialEvent.EXPIRE, (0, 1)), (TrialEvent.RELEASE, (0, 0))]
+    )
+    def test_giving_back_counts_errors_and_losses_apart(self, world, event, counted):
         trial = world.admit()
         with world.db.transaction():
             world.trials.bind(trial.id, 7, 3)
-            row = world.trials.requeue(trial.id, reason="why", kind=kind)
+            row = world.trials.requeue(trial.id, reason="why", event=event)
         assert (row.state, row.reason, row.number) == (TrialState.WAITING, "why", 3)
         assert (row.errors, row.losses) == counted
         assert (row.worker_id, row.lease_until, row.ended_at) == (None, None, None)
@@ -334,9 +337,9 @@ class TestEnds:
     def test_a_trial_is_given_back_once(self, world):
         trial = world.admit()
         with world.db.transaction():
-            world.trials.requeue(trial.id, reason="first", kind="loss")
+            world.trials.requeue(trial.id, reason="first", event=TrialEvent.EXPIRE)
         with pytest.raises(ConflictError, match="waiting"), world.db.transaction():
-            world.trials.requeue(trial.id, reason="second", kind="loss")
+            world.trials.requeue(trial.id, reason="second", event=TrialEvent.EXPIRE)
         assert world.get(trial.id).losses == 1
 
     @pytest.mark.parametrize("method", ["get", "retry"])
@@ -367,10 +370,10 @@ class TestRequests:
         trial = world.admit()
         with world.db.transaction():
             world.trials.cancel(trial.id, "too slow")
-            world.trials.requeue(trial.id, reason="lost", kind="loss")
+            world.trials.requeue(trial.id, reason="lost", event=TrialEvent.EXPIRE)
         assert world.claim().cancel_reason == "too slow"
 
-    @pytest.mark.parametrize("state", list(SETTLED_BY))
+    @pytest.mark.parametrize("state", list(FINAL))
     def test_an_ended_trial_cannot_be_cancelled(self, world, state):
         trial = world.admit()
         with world.db.transaction():
@@ -378,13 +381,13 @@ class TestRequests:
         with pytest.raises(ConflictError, match="over"), world.db.transaction():
             world.trials.cancel(trial.id, "late")
 
-    @pytest.mark.parametrize("state", list(SETTLED_BY))
+    @pytest.mark.parametrize("state", list(FINAL))
     def test_only_failed_and_cancelled_trials_are_tried_again(self, world, state):
         trial = world.admit(key="a")
         with world.db.transaction():
             world.trials.bind(trial.id, 7, 3)
-            world.trials.record(trial, report(1))
-            world.trials.requeue(trial.id, reason="error", kind="error")
+            world.trials.reports.add(trial, report(1))
+            world.trials.requeue(trial.id, reason="error", event=TrialEvent.ERROR)
         claimed = world.claim()
         with world.db.transaction():
             world.trials.settle(claimed.id, state, reason="over")
@@ -394,8 +397,8 @@ class TestRequests:
             return
         with world.db.transaction():
             row = world.trials.retry(trial.id)
-            assert world.trials.reports(trial.id) == []
-            assert len(world.trials.attempts(trial.id)) == 2
+            assert world.trials.reports.of(trial.id) == []
+            assert len(world.trials.attempts.of(trial.id)) == 2
         assert (row.state, row.number, row.optuna_id) == (TrialState.WAITING, None, None)
         assert (row.errors, row.losses, row.ended_at, row.ordinal) == (0, 0, None, 0)
         again = world.claim()
@@ -426,7 +429,7 @@ class TestTheReapersView:
         with world.db.transaction():
             assert [row.id for row in world.trials.expired()] == [orphan.id]
 
-    @pytest.mark.parametrize("url", ["postgresql"], indirect=True)  # on SQLite the second reaper waits instead
+    @pytest.mark.parametrize("dialect", ["postgresql"])  # on SQLite the second reaper waits instead
     def test_two_reapers_never_see_the_same_trial(self, world, another):
         world.admit(lease=-1)
         peer = another()
@@ -441,7 +444,7 @@ class TestAccounts:
         world.plan(2)
         world.admit()
         with world.db.transaction():
-            counts = world.trials.counts(world.stage.id)
+            counts = world.counts()
             assert world.trials.total(world.stage.id) == 3
         assert set(counts) == set(TrialState)
         assert (counts[TrialState.WAITING], counts[TrialState.RUNNING], counts[TrialState.FAILED]) == (
@@ -454,31 +457,31 @@ class TestAccounts:
         trial = world.admit(devices=4.0)
         _started_ago(world, trial.id, 100)
         with world.db.transaction():
-            assert world.trials.device_seconds(world.stage.id) == pytest.approx(400, abs=8)
-            world.trials.requeue(trial.id, reason="drained", kind="release")
+            assert world.trials.attempts.device_seconds(world.stage.id) == pytest.approx(400, abs=8)
+            world.trials.requeue(trial.id, reason="drained", event=TrialEvent.RELEASE)
         second = world.claim()
         _started_ago(world, second.id, 10)
         with world.db.transaction():
             row = world.trials.settle(trial.id, TrialState.COMPLETE, reason="done", value=1.0)
             assert row.device_seconds == pytest.approx(410, abs=8)
-            assert world.trials.device_seconds(world.stage.id) == pytest.approx(row.device_seconds)
+            assert world.trials.attempts.device_seconds(world.stage.id) == pytest.approx(row.device_seconds)
 
     def test_silence_after_a_lease_is_not_counted(self, world):
         trial = world.admit(lease=-70)
         _started_ago(world, trial.id, 100)
         with world.db.transaction():
-            assert world.trials.device_seconds(world.stage.id) == pytest.approx(30, abs=2)
-            row = world.trials.requeue(trial.id, reason="lost", kind="loss")
+            assert world.trials.attempts.device_seconds(world.stage.id) == pytest.approx(30, abs=2)
+            row = world.trials.requeue(trial.id, reason="lost", event=TrialEvent.EXPIRE)
         assert row.device_seconds == pytest.approx(30, abs=2)
 
     def test_a_stage_without_trials_took_no_time(self, world):
         with world.db.transaction():
-            assert world.trials.device_seconds(world.stage.id) == 0.0
+            assert world.trials.attempts.device_seconds(world.stage.id) == 0.0
 
     def test_trials_are_listed_in_order_by_study_or_stage(self, world):
         rows = world.plan(3)
         with world.db.transaction():
-            verify = world.open_stage(Stage.VERIFY)
+            verify = world.open_stage("verify")
             world.trials.plan(verify, [PlannedTrial(role="carried", parameters={}, seed=1)])
             assert [t.id for t in world.trials.list(world.study.id, world.stage.id)] == [t.id for t in rows]
             assert len(world.trials.list(world.study.id)) == 4

@@ -8,14 +8,13 @@ import pytest
 
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.model_facts import ModelFacts
+from hpo_service.domain.trial.planned import PlannedTrial
 from hpo_service.domain.trial.scores import Scores
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.errors import ConflictError, NotFoundError
 from hpo_service.storage import schema
 from hpo_service.storage.clock import Now
 from hpo_service.storage.scores import ScoreStore
-from hpo_service.storage.trials import PlannedTrial
 from hpo_service.storage.workers import WorkerState, WorkerStore
 
 
@@ -88,7 +87,7 @@ class TestStudies:
             for table in schema.metadata.sorted_tables:
                 assert world.db.connection.execute(table.select()).all() == [], table.name
 
-    @pytest.mark.parametrize("url", ["postgresql"], indirect=True)  # on SQLite every transaction excludes the others
+    @pytest.mark.parametrize("dialect", ["postgresql"])  # on SQLite every transaction excludes the others
     def test_a_locked_study_makes_others_wait_but_not_readers_or_reporters(self, world, another):
         trial, peer = world.admit(), another()
         with world.db.transaction():
@@ -106,7 +105,7 @@ class TestStages:
     def test_a_stage_is_opened_once(self, world):
         with world.db.transaction():
             before = world.studies.stages(world.study.id)
-            world.open_stage(Stage.SEARCH, budget=5)
+            world.open_stage("search", budget=5)
             assert world.studies.stages(world.study.id) == before
 
     def test_a_stage_keeps_its_space_and_plan(self, world):
@@ -114,7 +113,7 @@ class TestStages:
         with world.db.transaction():
             opened = world.studies.open_stage(
                 world.study.id,
-                Stage.VERIFY,
+                "verify",
                 optuna_name="x/verify",
                 trials=3,
                 gpu_hours=1.5,
@@ -127,7 +126,7 @@ class TestStages:
         assert stage == opened
         assert study.id == world.study.id
         assert (stage.stage, stage.optuna_name, stage.trials, stage.gpu_hours) == (
-            Stage.VERIFY,
+            "verify",
             "x/verify",
             3,
             1.5,
@@ -139,9 +138,9 @@ class TestStages:
     def test_a_closed_stage_offers_nothing_and_stays_closed(self, world):
         with world.db.transaction():
             world.studies.close_stage(world.stage.id, "done")
-            closed = world.studies.lock_stage(world.stage.id)
+            _, closed = world.studies.of_stage(world.stage.id)
             world.studies.close_stage(world.stage.id, "done again")
-            again = world.studies.lock_stage(world.stage.id)
+            _, again = world.studies.of_stage(world.stage.id)
             assert world.studies.claimable() == []
         assert closed.closed
         assert not closed.open
@@ -152,7 +151,7 @@ class TestStages:
         with world.db.transaction():
             world.studies.limit_stage(world.stage.id, 7)
             world.studies.limit_stage(world.stage.id, 9)
-            assert world.studies.lock_stage(world.stage.id).trials == 7
+            assert world.studies.of_stage(world.stage.id)[1].trials == 7
 
     @pytest.mark.parametrize("state", list(StudyState))
     def test_only_active_studies_are_claimable(self, world, state):
@@ -161,12 +160,11 @@ class TestStages:
             found = [(study.name, stage.id) for study, stage in world.studies.claimable()]
         assert found == ([(world.study.name, world.stage.id)] if state is StudyState.ACTIVE else [])
 
-    @pytest.mark.parametrize("act", ["lock_stage", "of_stage"])
-    def test_the_stage_of_a_deleted_study_is_missed(self, world, act):
+    def test_the_stage_of_a_deleted_study_is_missed(self, world):
         with world.db.transaction():
             world.studies.delete(world.study.id)
         with pytest.raises(NotFoundError, match="deleted"), world.db.transaction():
-            getattr(world.studies, act)(world.stage.id)
+            world.studies.of_stage(world.stage.id)
 
 
 class TestWorkers:

@@ -14,8 +14,8 @@ from hpo_service.domain.trial.states import StudyState
 from hpo_service.errors import ConflictError, DatabaseUnavailableError, SchemaError
 from hpo_service.storage.database import Database
 
-postgres_only = pytest.mark.parametrize("url", ["postgresql"], indirect=True)
-sqlite_only = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+postgres_only = pytest.mark.parametrize("dialect", ["postgresql"])
+sqlite_only = pytest.mark.parametrize("dialect", ["sqlite"])
 
 
 def connections(database: Database) -> int:

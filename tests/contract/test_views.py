@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from hpo_service.domain.study.search_space import SearchSpace
+from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.report import Report
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.storage.workers import WorkerStore
@@ -52,10 +53,12 @@ def trial(world, optuna):
         optuna.create(world.stage.optuna_name, "minimize")
         handle = optuna.add_running(world.stage.optuna_name, parameters, space)
         world.trials.bind(trial.id, handle.optuna_id, handle.number)
-        world.trials.record(trial, Report(step=1, fraction=0.125, value=2.5, metrics={"grad_norm": 0.5, "own": 7.0}))
+        world.trials.reports.add(
+            trial, Report(step=1, fraction=0.125, value=2.5, metrics={"grad_norm": 0.5, "own": 7.0})
+        )
         facts = {"seed": 7, "peak_memory_gb": 1.5, "device": "cpu", "metric:rouge_l": 0.25, "broken": math.nan}
         return world.trials.settle(
-            trial.id, TrialState.COMPLETE, reason="done", value=2.25, adapter="/adapters/0", facts=facts
+            trial.id, TrialState.COMPLETE, reason="done", value=2.25, adapter="/adapters/0", facts=RunFacts.of(facts)
         )
 
 

@@ -160,13 +160,13 @@ def spec(trials: int) -> StudySpec:
 
 def audit(service: Service, url: str, trials: int) -> tuple[dict[str, object], list[str]]:
     """Check every trial in both books; return what was counted and what is wrong."""
-    snapshot = service.snapshot(NAME)
+    snapshot = service.reader.snapshot(NAME)
     views = snapshot.stages[0].trials
     storage = optuna.storages.RDBStorage(url)
     told = optuna.load_study(study_name=f"{NAME}/search", storage=storage).trials
     states = Counter(view.state for view in views)
     with service.db.transaction():
-        attempts = {view.id: list(service.trial_rows.attempts(view.id)) for view in views}
+        attempts = {view.id: list(service.trial_rows.attempts.of(view.id)) for view in views}
     wrong = []
     if snapshot.state is not StudyState.FINISHED:
         wrong.append(f"the study is {snapshot.state}: {snapshot.reason}")
@@ -214,7 +214,7 @@ def attack(service: Service, hit: Attack, faults: int, seconds: float) -> None:
             hit.strike()
         missing = WORKERS - len(hit.fleet.alive)
         try:
-            finished = service.finished(NAME)
+            finished = service.checks.finished(NAME)
         except DatabaseUnavailableError:
             continue
         if missing > 0 and not finished:

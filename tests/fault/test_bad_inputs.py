@@ -23,9 +23,8 @@ DEAF_TEMPLATE = (
 
 
 @pytest.fixture
-def service(sqlite_url: str, tmp_path: Path) -> Iterator[Service]:
-    made = Service(Settings(storage=sqlite_url, output=tmp_path / "out", cache=tmp_path / "cache"))
-    made.upgrade()
+def service(migrated_sqlite: str, tmp_path: Path) -> Iterator[Service]:
+    made = Service(Settings(storage=migrated_sqlite, output=tmp_path / "out", cache=tmp_path / "cache"))
     yield made
     made.db.dispose()
 
@@ -112,7 +111,7 @@ def test_studies_that_cannot_be_trained_end_with_one_clear_line_and_the_good_one
     fleet.start(1)
     assert fleet.wait(PATIENCE), (fleet.output / "workers.log").read_text()[-3000:]
     for name, (_, line) in bad.items():
-        snapshot = service.snapshot(name)
+        snapshot = service.reader.snapshot(name)
         trials = snapshot.stages[0].trials
         assert snapshot.state is StudyState.FAILED, name
         assert snapshot.reason.startswith("3 trials failed and none succeeded, the last with: "), name
@@ -122,6 +121,6 @@ def test_studies_that_cannot_be_trained_end_with_one_clear_line_and_the_good_one
             assert "\n" not in trial.reason, name
             # it can only fail the same way again
             assert trial.attempt == 1, name
-    good = service.snapshot("good")
+    good = service.reader.snapshot("good")
     assert good.state is StudyState.FINISHED
     assert [trial.state for trial in good.stages[0].trials] == [TrialState.COMPLETE] * 3

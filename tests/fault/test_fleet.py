@@ -34,7 +34,7 @@ def numbers_in_optuna(service, name):
 
 
 def assert_exact(service, fleet):
-    snapshot = service.snapshot("exact")
+    snapshot = service.reader.snapshot("exact")
     assert snapshot.state is StudyState.FINISHED
     trials = snapshot.stages[0].trials
     assert [t.number for t in trials] == list(range(BUDGET))
@@ -86,8 +86,8 @@ def test_half_a_minute_without_the_database_loses_no_trial_and_no_report(tmp_pat
         fleet = fleet_of(service, "outage", CHAOS_STEP_SECONDS="7")
         fleet.start(2)
         deadline = time.monotonic() + 60
-        while not all(t.curve for t in service.snapshot("outage").stages[0].trials) or not (
-            service.snapshot("outage").stages[0].trials
+        while not all(t.curve for t in service.reader.snapshot("outage").stages[0].trials) or not (
+            service.reader.snapshot("outage").stages[0].trials
         ):
             assert time.monotonic() < deadline
             time.sleep(0.5)
@@ -95,7 +95,7 @@ def test_half_a_minute_without_the_database_loses_no_trial_and_no_report(tmp_pat
         time.sleep(30)
         server.start()
         assert fleet.wait(120)
-        snapshot = service.snapshot("outage")
+        snapshot = service.reader.snapshot("outage")
         assert snapshot.state is StudyState.FINISHED
         for trial in snapshot.stages[0].trials:
             assert (trial.state, trial.attempt) == (TrialState.COMPLETE, 1)

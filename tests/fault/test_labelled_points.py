@@ -17,9 +17,8 @@ TRAINER_ONLY = {"checkpoint.written"}  # reached by the built-in trainer: test_r
 
 
 @pytest.fixture
-def service(database_url, tmp_path):
-    made = Service(Settings(storage=database_url, output=tmp_path / "out", cache=tmp_path / "cache"))
-    made.upgrade()
+def service(migrated_url, tmp_path):
+    made = Service(Settings(storage=migrated_url, output=tmp_path / "out", cache=tmp_path / "cache"))
     yield made
     made.db.dispose()
 
@@ -33,7 +32,7 @@ CASES = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("database_url,label", CASES, indirect=["database_url"])
+@pytest.mark.parametrize("dialect,label", CASES)
 def test_a_worker_killed_there_leaves_nothing_behind(service, label, fleet_of):
     study = service.studies.create(spec_of("points", "objectives:instant", trials=3, lease=2.0, confirmed=True))
     fleet = fleet_of(service, study.name)
@@ -41,7 +40,7 @@ def test_a_worker_killed_there_leaves_nothing_behind(service, label, fleet_of):
     assert victim.wait(60) == -signal.SIGKILL
     fleet.start(1)
     assert fleet.wait(90)
-    snapshot = service.snapshot(study.name)
+    snapshot = service.reader.snapshot(study.name)
     assert snapshot.state is StudyState.FINISHED
     for stage in snapshot.stages:
         assert [t.number for t in stage.trials] == list(range(len(stage.trials)))

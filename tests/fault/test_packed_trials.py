@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from hpo_service.bootstrap import Service
+from hpo_service.domain.study.protocol import SEARCH
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.config import TrialConfig
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.service.trials.assignment import trial_config
 from hpo_service.settings import Settings
@@ -18,9 +18,8 @@ TRIALS = 6
 
 
 @pytest.fixture
-def service(sqlite_url, tmp_path):
-    made = Service(Settings(storage=sqlite_url, output=tmp_path / "out", cache=tmp_path / "cache"))
-    made.upgrade()
+def service(migrated_sqlite, tmp_path):
+    made = Service(Settings(storage=migrated_sqlite, output=tmp_path / "out", cache=tmp_path / "cache"))
     yield made
     made.db.dispose()
 
@@ -57,7 +56,7 @@ def configs(service: Service, spec: StudySpec) -> dict[int, TrialConfig]:
     with service.db.transaction():
         study = service.study_rows.get(spec.name)
         rows = service.trial_rows.list(study.id)
-    return {row.number: trial_config(spec, Stage.SEARCH, row) for row in rows if row.number is not None}
+    return {row.number: trial_config(spec, SEARCH, row) for row in rows if row.number is not None}
 
 
 @pytest.mark.slow
@@ -66,16 +65,16 @@ def test_six_trials_share_one_device_and_have_the_values_they_have_alone(service
     fleet = fleet_of(service, spec.name)
     fleet.start(1)
     assert fleet.wait(PATIENCE)
-    study = service.snapshot(spec.name)
+    study = service.reader.snapshot(spec.name)
     assert study.state is StudyState.FINISHED
     trials = study.stages[0].trials
     assert [(trial.state, trial.attempt) for trial in trials] == [(TrialState.COMPLETE, 1)] * TRIALS
-    assert {trial.facts["engine"] for trial in trials} == {"packed"}
+    assert {trial.facts.environment.engine for trial in trials} == {"packed"}
 
     told = (fleet.output / "workers.log").read_text()
     assert told.count("up to 4 trials at once: the study asks for 4") == 1
     with service.db.transaction():
-        shares = [attempt.devices for trial in trials for attempt in service.trial_rows.attempts(trial.id)]
+        shares = [attempt.devices for trial in trials for attempt in service.trial_rows.attempts.of(trial.id)]
     # nobody knew of others when the first was claimed
     assert sorted(shares) == [0.25] * (TRIALS - 1) + [1.0]
 

@@ -20,9 +20,8 @@ EVALUATIONS = 8
 
 
 @pytest.fixture
-def service(sqlite_url, tmp_path):
-    made = Service(Settings(storage=sqlite_url, output=tmp_path / "out", cache=tmp_path / "cache"))
-    made.upgrade()
+def service(migrated_sqlite, tmp_path):
+    made = Service(Settings(storage=migrated_sqlite, output=tmp_path / "out", cache=tmp_path / "cache"))
     yield made
     made.db.dispose()
 
@@ -56,7 +55,7 @@ def spec_named(tmp_path):
 
 
 def trial_of(service: Service, study: str) -> TrialView | None:
-    return next(iter(service.snapshot(study).stages[0].trials), None)
+    return next(iter(service.reader.snapshot(study).stages[0].trials), None)
 
 
 def kill_like_a_machine(worker: psutil.Process) -> None:
@@ -106,12 +105,14 @@ def test_a_trial_killed_in_mid_epoch_ends_with_exactly_the_loss_of_an_undisturbe
     killed, undisturbed = trial_of(service, "killed"), trial_of(service, "undisturbed")
     assert killed is not None
     assert undisturbed is not None
-    assert service.snapshot("killed").state is service.snapshot("undisturbed").state is StudyState.FINISHED
+    assert (
+        service.reader.snapshot("killed").state is service.reader.snapshot("undisturbed").state is StudyState.FINISHED
+    )
     assert (killed.state, killed.attempt, killed.errors, killed.losses) == (TrialState.COMPLETE, 3, 1, 1)
     assert (undisturbed.state, undisturbed.attempt) == (TrialState.COMPLETE, 1)
-    steps, resumed_at = undisturbed.facts["steps"], killed.facts["resumed_at_step"]
+    steps, resumed_at = undisturbed.facts.training.steps, killed.facts.training.resumed_at_step
     assert isinstance(steps, int)
     assert isinstance(resumed_at, int)
     assert steps / 2 <= resumed_at < steps
-    assert undisturbed.facts["resumed_at_step"] == 0
+    assert undisturbed.facts.training.resumed_at_step == 0
     assert outcome(service, "killed") == outcome(service, "undisturbed")

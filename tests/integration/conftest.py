@@ -17,7 +17,6 @@ from hpo_service.domain.trial.model_facts import ModelFacts
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.report import Report
 from hpo_service.domain.trial.scores import Scores
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.settings import Settings
 from hpo_service.storage.studies import StudyRow
@@ -74,13 +73,13 @@ class Bench:
         with self.service.db.transaction():
             return self.service.trial_rows.get(assignment.lease.trial_id)
 
-    def trials(self, stage: Stage = Stage.SEARCH, study: str = "s") -> list[Any]:
-        view = self.service.snapshot(study).stage(stage)
+    def trials(self, stage: str = "search", study: str = "s") -> list[Any]:
+        view = self.service.reader.snapshot(study).stage(stage)
         assert view is not None
         return view.trials
 
     def state(self, study: str = "s") -> StudyState:
-        return self.service.snapshot(study).state
+        return self.service.reader.snapshot(study).state
 
     def drain_queue(self, value: Callable[[Assignment], float] = lambda a: float(a.number)) -> int:
         """Claim and complete everything there is, with one evaluation each; return how many."""
@@ -117,9 +116,8 @@ def trained() -> Trained:
 
 
 @pytest.fixture
-def bench(database_url: str, tmp_path: Path) -> Any:
-    service = Service(Settings(storage=database_url, output=tmp_path / "out", cache=tmp_path / "cache"))
-    service.upgrade()
+def bench(migrated_url: str, tmp_path: Path) -> Any:
+    service = Service(Settings(storage=migrated_url, output=tmp_path / "out", cache=tmp_path / "cache"))
     ready = Bench(service)
     ready.register("w1")
     ready.register("w2")

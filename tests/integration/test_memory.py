@@ -6,14 +6,13 @@ import pytest
 
 from hpo_service.domain.memory.fit import memory_case
 from hpo_service.domain.trial.outcome import OutcomeKind
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import TrialState
 
 GPU = {"device": "NVIDIA H100", "memory_estimate_gb": 10.0}
 
 
 def constraints(bench: Any) -> list[dict[str, float]]:
-    trials = bench.service.optuna._read("s/search")
+    trials = bench.service.policy.trials("s/search")
     return [trial.constraints for trial in trials]
 
 
@@ -47,7 +46,7 @@ def test_peaks_correct_the_estimates_of_later_trials_of_the_same_model_and_metho
 def test_the_target_is_corrected_by_its_own_peaks_from_stage_to_stage(bench, trained):
     study = bench.create(**trained, search={"budget": {"trials": 2}, "pruner": "none"})
     bench.service.queue.describe("s", trained.facts)
-    corrections: dict[Stage, set[float]] = {}
+    corrections: dict[str, set[float]] = {}
     while (assignment := bench.claim()) is not None or bench.service.stages.advance(study.id):
         if assignment is None:
             continue
@@ -55,7 +54,7 @@ def test_the_target_is_corrected_by_its_own_peaks_from_stage_to_stage(bench, tra
         case = memory_case(assignment.config.model_name, assignment.config.training.method)
         peak = 12.0 if assignment.config.model_name == "org/large" else 8.0
         bench.complete(assignment, 1.0, facts={**GPU, "peak_memory_gb": peak, "memory_of": case})
-    assert corrections == {Stage.SEARCH: {1.0, 0.8}, Stage.VERIFY: {1.0, 1.2}, Stage.CONFIRM: {1.2}}
+    assert corrections == {"search": {1.0, 0.8}, "verify": {1.0, 1.2}, "confirm": {1.2}}
 
 
 def test_an_own_objective_is_not_asked_for_its_memory(bench):

@@ -12,7 +12,7 @@ from hpo_service.errors import UnreadableStudyError
 from hpo_service.storage import schema
 
 # what is asked of the database here is under contract on both kinds
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+pytestmark = pytest.mark.parametrize("dialect", ["sqlite"])
 
 
 def rewrite(bench, table, column, change, study="s"):
@@ -87,3 +87,16 @@ def test_what_a_later_version_knows_of_a_model_is_passed_over(bench, trained):
         bench.service.db.connection.execute(update(schema.study).where(which).values(facts=facts))
         assert bench.service.study_rows.get("s").facts["org/small"].hidden_size == 64
     assert bench.must_claim().study == "s"
+
+
+def test_what_a_later_version_measured_of_a_trial_is_shown_as_it_is_and_otherwise_passed_over(bench, trained):
+    bench.create(**trained)
+    odd = {"tokens": "many", "peak_memory_gb": None, "memory_of": ["lora"], "device": 5, "hyperdrive": {"warp": 9}}
+    first = bench.must_claim()
+    bench.complete(first)
+    with bench.service.db.transaction():
+        which = schema.trial.c.id == first.lease.trial_id
+        bench.service.db.connection.execute(update(schema.trial).where(which).values(facts=odd))
+    assert bench.trial(first).facts.flat() == odd
+    assert bench.trial(first).facts.training.tokens is None
+    assert bench.must_claim().config.memory_correction == 1.0

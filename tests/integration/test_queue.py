@@ -10,7 +10,6 @@ import pytest
 
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.scores import Scores
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.errors import ConflictError, HpoServiceError, StaleLeaseError
 from hpo_service.worker.options import WorkerOptions
@@ -201,7 +200,7 @@ def test_a_device_hour_budget_stops_admitting_in_time(bench):
     bench.complete(assignment)
     assert bench.claim() is None
     assert bench.service.stages.advance_all() is True
-    assert "device hours" in bench.service.snapshot("s").stages[0].reason
+    assert "device hours" in bench.service.reader.snapshot("s").stages[0].reason
 
 
 def test_a_paused_study_gives_its_trials_back_and_hands_out_none(bench):
@@ -237,10 +236,10 @@ def test_cancelling_reaches_running_trials_at_their_next_renewal(bench):
 def test_one_trial_can_be_stopped_and_a_failed_one_tried_again(bench):
     bench.create()
     assignment = bench.must_claim()
-    bench.service.studies.stop_trial("s", Stage.SEARCH, assignment.number, "looks bad")
+    bench.service.studies.stop_trial("s", "search", assignment.number, "looks bad")
     assert bench.report(assignment, 1, 1.0).reason == "looks bad"
     bench.end(assignment, OutcomeKind.CANCELLED)
-    bench.service.studies.retry_trial("s", Stage.SEARCH, assignment.number)
+    bench.service.studies.retry_trial("s", "search", assignment.number)
     again = bench.must_claim()
     assert again.lease.trial_id == assignment.lease.trial_id
     assert again.config.parameters == assignment.config.parameters
@@ -295,7 +294,7 @@ def test_a_worker_without_failures_at_work_keeps_a_study_from_giving_up(bench):
 def test_resuming_a_cancelled_study_takes_up_what_its_cancelling_ended(bench):
     bench.create()
     stopped, running, waiting = (bench.must_claim() for _ in range(3))
-    bench.service.studies.stop_trial("s", Stage.SEARCH, stopped.number, "looks bad")
+    bench.service.studies.stop_trial("s", "search", stopped.number, "looks bad")
     bench.end(stopped, OutcomeKind.CANCELLED)
     bench.end(waiting, OutcomeKind.RELEASED)
     bench.service.studies.steer("s", StudyState.CANCELLED, "wrong data")
@@ -327,7 +326,7 @@ def test_trials_that_share_a_device_share_its_time(bench):
     bench.create()
     assignment = bench.service.queue.claim("w1", together=4)
     with bench.service.db.transaction():
-        [attempt] = bench.service.trial_rows.attempts(assignment.lease.trial_id)
+        [attempt] = bench.service.trial_rows.attempts.of(assignment.lease.trial_id)
     assert attempt.devices == 0.25
 
 
@@ -335,7 +334,7 @@ def test_a_trial_on_several_devices_uses_the_time_of_all(bench):
     bench.create(execution={"gpus_per_trial": 4})
     assignment = bench.must_claim()
     with bench.service.db.transaction():
-        [attempt] = bench.service.trial_rows.attempts(assignment.lease.trial_id)
+        [attempt] = bench.service.trial_rows.attempts.of(assignment.lease.trial_id)
     assert (attempt.devices, assignment.gpus) == (4.0, 4)
 
 
@@ -363,9 +362,9 @@ def test_a_worker_is_listed_with_its_devices(bench, tmp_path, monkeypatch, given
 def test_a_worker_started_for_a_study_that_needs_more_gpus_says_so(bench):
     bench.create(execution={"gpus_per_trial": 2})
     for enough in (None, 2, 3):
-        bench.service.require("s", enough)
+        bench.service.checks.require("s", enough)
     with pytest.raises(HpoServiceError, match="gpus_per_trial is 2, but only 1 GPU can be used here"):
-        bench.service.require("s", 1)
+        bench.service.checks.require("s", 1)
 
 
 def test_text_that_no_database_takes_is_written_out(bench):
@@ -424,11 +423,11 @@ def test_a_trial_of_a_study_that_has_ended_is_not_retried_before_the_study_is_re
     with bench.service.db.transaction():
         bench.service.study_rows.set_state(bench.service.study_rows.get("s").id, end, "it had to be")
     with pytest.raises(ConflictError, match=f"study s is {end}.*`hpo-service study resume s`"):
-        bench.service.studies.retry_trial("s", Stage.SEARCH, assignment.number)
+        bench.service.studies.retry_trial("s", "search", assignment.number)
     assert bench.trial(assignment).state is TrialState.FAILED
     bench.service.studies.steer("s", StudyState.ACTIVE, "mended")
     if end is StudyState.CANCELLED:
-        bench.service.studies.retry_trial("s", Stage.SEARCH, assignment.number)
+        bench.service.studies.retry_trial("s", "search", assignment.number)
     assert bench.must_claim().lease.trial_id == assignment.lease.trial_id
 
 
@@ -437,7 +436,7 @@ def test_a_trial_of_a_paused_study_may_be_retried_and_waits(bench):
     assignment = bench.must_claim()
     bench.end(assignment, OutcomeKind.ERROR, retryable=False)
     bench.service.studies.steer("s", StudyState.PAUSED, "later")
-    assert bench.service.studies.retry_trial("s", Stage.SEARCH, assignment.number).state is TrialState.WAITING
+    assert bench.service.studies.retry_trial("s", "search", assignment.number).state is TrialState.WAITING
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ from hpo_service.storage.database import Database
 VIEWS = {"v_studies", "v_trials", "v_params", "v_curves", "v_attempts", "v_workers", "v_facts"}
 
 
-sqlite_only = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-postgres_only = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+sqlite_only = pytest.mark.parametrize("dialect", ["sqlite"])
+postgres_only = pytest.mark.parametrize("dialect", ["postgresql"])
 
 
 @pytest.fixture
@@ -33,9 +33,11 @@ def database(database_url):
 
 
 @pytest.fixture
-def upgraded(database):
-    migrations.upgrade(database, lambda: OptunaStudies.create_tables(database.url))
-    return database
+def upgraded(migrated_url):
+    """A copy of what the migrations made of an empty database."""
+    database = Database(migrated_url)
+    yield database
+    database.dispose()
 
 
 def execute(database, statement):
@@ -230,7 +232,11 @@ def test_a_writer_that_never_ends_is_named_in_one_line(database, monkeypatch):
     execute(database, "CREATE TABLE notes (text TEXT)")
     writer = sqlite3.connect(str(database.engine.url.database), isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
-    monkeypatch.setattr(migrations.time, "sleep", lambda seconds: None)
+    waits = []
+    monkeypatch.setattr(migrations.time, "sleep", waits.append)
     with pytest.raises(DatabaseUnavailableError, match="database is locked"):
         migrations.upgrade(database, lambda: OptunaStudies.create_tables(database.url))
     writer.close()
+    assert len(waits) == migrations.SWITCH_ATTEMPTS - 1
+    assert all(0 <= wait <= migrations.SWITCH_WAIT_SECONDS for wait in waits)
+    assert len(set(waits)) > 1

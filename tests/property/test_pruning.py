@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpo_service.domain.decide.pruning import MIN_RUNG_VALUES, Measure, halve, rung_reached, usable_rungs
+from hpo_service.domain.study.direction import Direction
 
 VALUES = st.floats(allow_nan=True, allow_infinity=True, width=32)
 FINITE = st.floats(allow_nan=False, allow_infinity=False, width=32)
-MEASURES = st.sampled_from([Measure(), Measure("score", "maximize")])
+MEASURES = st.sampled_from([Measure(), Measure("score", Direction.MAXIMIZE)])
 FRACTIONS = st.floats(min_value=0.001, max_value=0.999)
 
 
@@ -82,7 +83,7 @@ def test_every_rung_below_the_last_report_was_reached_once(rungs: set[int], repo
 
 
 def test_the_measure_knows_only_two_directions() -> None:
-    assert Measure("score", "maximize").badness(2.0) == -2.0
+    assert Measure("score", Direction.MAXIMIZE).badness(2.0) == -2.0
     assert Measure().badness(2.0) == 2.0
-    assert Measure().badness(math.nan) == math.inf == Measure("score", "maximize").badness(math.nan)
+    assert Measure().badness(math.nan) == math.inf == Measure("score", Direction.MAXIMIZE).badness(math.nan)
     assert pytest.approx(0.1) == Measure().badness(0.1)

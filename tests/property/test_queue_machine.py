@@ -18,16 +18,16 @@ from hypothesis.stateful import (
 
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.assignment import Lease
+from hpo_service.domain.trial.endings import ENDINGS, FINAL
+from hpo_service.domain.trial.planned import PlannedTrial
 from hpo_service.domain.trial.report import Report
-from hpo_service.domain.trial.stage import Stage
-from hpo_service.domain.trial.states import TrialState
+from hpo_service.domain.trial.states import TrialEvent, TrialState
 from hpo_service.errors import ConflictError, StaleLeaseError
-from hpo_service.search.studies import OptunaStudies
-from hpo_service.storage import migrations, schema
+from hpo_service.storage import schema
 from hpo_service.storage.clock import Now
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StudyStore
-from hpo_service.storage.trials import SETTLED_BY, PlannedTrial, TrialStore
+from hpo_service.storage.trials import TrialStore
 
 BUDGET = 12
 NAMES = itertools.count()
@@ -72,7 +72,7 @@ class QueueMachine(RuleBasedStateMachine):
             self.study = self.studies.create(spec)
             stage = self.studies.open_stage(
                 self.study.id,
-                Stage.SEARCH,
+                "search",
                 optuna_name=spec.name,
                 trials=BUDGET,
                 gpu_hours=None,
@@ -140,7 +140,7 @@ class QueueMachine(RuleBasedStateMachine):
         try:
             with self.db.transaction():
                 row = self.trials.hold(lease)
-                first = self.trials.record(row, Report(step=step, fraction=step / 4, value=float(row.token)))
+                first = self.trials.reports.add(row, Report(step=step, fraction=step / 4, value=float(row.token)))
                 extended = self.trials.extend(lease, 1e6, step / 4)
         except StaleLeaseError:
             assert trial is None
@@ -152,7 +152,7 @@ class QueueMachine(RuleBasedStateMachine):
         trial.late = False
 
     @precondition(lambda self: self.leases)
-    @rule(data=st.data(), state=st.sampled_from(sorted(SETTLED_BY)))
+    @rule(data=st.data(), state=st.sampled_from(sorted(FINAL)))
     def finish(self, data, state):
         lease = data.draw(st.sampled_from(self.leases))
         trial = self.holder(lease)
@@ -167,24 +167,24 @@ class QueueMachine(RuleBasedStateMachine):
         trial.state = state
 
     @precondition(lambda self: self.leases)
-    @rule(data=st.data(), kind=st.sampled_from(["error", "loss", "release"]))
-    def give_back(self, data, kind):
+    @rule(data=st.data(), event=st.sampled_from([event for event, row in ENDINGS.items() if not row.state.final]))
+    def give_back(self, data, event):
         lease = data.draw(st.sampled_from(self.leases))
         trial = self.holder(lease)
         try:
             with self.db.transaction():
                 self.trials.hold(lease)
-                self.trials.requeue(lease.trial_id, reason="given back", kind=kind)
+                self.trials.requeue(lease.trial_id, reason="given back", event=event)
         except StaleLeaseError:
             assert trial is None
             return
         assert trial is not None
-        self._waits_again(trial, kind)
+        self._waits_again(trial, event)
 
-    def _waits_again(self, trial, kind):
+    def _waits_again(self, trial, event):
         trial.state = TrialState.WAITING
-        trial.errors += kind == "error"
-        trial.losses += kind == "loss"
+        trial.errors += event is TrialEvent.ERROR
+        trial.losses += event is TrialEvent.EXPIRE
 
     # silence, reapers, crashes
 
@@ -207,12 +207,12 @@ class QueueMachine(RuleBasedStateMachine):
                 found = self.trials.expired(limit=1)
                 if not found:
                     break
-                self.trials.requeue(found[0].id, reason="fell silent", kind="loss")
+                self.trials.requeue(found[0].id, reason="fell silent", event=TrialEvent.EXPIRE)
                 taken.add(found[0].id)
         assert taken == expected
         for trial in self.model:
             if trial.id in taken:
-                self._waits_again(trial, "loss")
+                self._waits_again(trial, TrialEvent.EXPIRE)
 
     @precondition(lambda self: self.model)
     @rule(data=st.data())
@@ -272,26 +272,29 @@ class QueueMachine(RuleBasedStateMachine):
         trial.state, trial.errors, trial.losses, trial.asked = TrialState.WAITING, 0, 0, False
         trial.steps.clear()
 
+    def stage_total(self):
+        with self.db.transaction(read_only=True):
+            return self.trials.total(self.stage.id)
+
     # what is always true
 
     @invariant()
     def the_rows_are_the_models(self):
         with self.db.transaction(read_only=True):
             rows = self.trials.list(self.study.id)
-            counts = self.trials.counts(self.stage.id)
-            curves = {(report.trial_id, report.step) for report in self.trials.curves(self.study.id)}
+            curves = {(report.trial_id, report.step) for report in self.trials.reports.in_study(self.study.id)}
         assert [(r.id, r.state, r.dedupe_key, r.token, r.errors, r.losses) for r in rows] == [
             (t.id, t.state, t.key, t.claims, t.errors, t.losses) for t in self.model
         ]
         assert [row.ordinal for row in rows] == list(range(len(rows)))
-        assert sum(counts.values()) == len(rows) <= BUDGET
+        assert self.stage_total() == len(rows) <= BUDGET
         assert curves == {(t.id, step) for t in self.model for step in t.steps}
 
     @invariant()
     def a_trial_has_a_holder_and_an_open_attempt_only_while_it_runs(self):
         with self.db.transaction(read_only=True):
             rows = self.trials.list(self.study.id)
-            attempts = {row.id: self.trials.attempts(row.id) for row in rows}
+            attempts = {row.id: self.trials.attempts.of(row.id) for row in rows}
         for row in rows:
             running = row.state is TrialState.RUNNING
             assert (row.worker_id is not None) == (row.lease_until is not None) == running
@@ -305,9 +308,8 @@ class QueueMachine(RuleBasedStateMachine):
         assert len(live) == len(set(live))
 
 
-def test_the_queue_agrees_with_its_model(database_url):
-    database = Database(database_url)
-    migrations.upgrade(database, lambda: OptunaStudies.create_tables(database.url))
+def test_the_queue_agrees_with_its_model(migrated_url):
+    database = Database(migrated_url)
 
     class Machine(QueueMachine):
         def __init__(self) -> None:

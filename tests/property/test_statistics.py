@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpo_service.domain.decide.statistics import compare, compare_values, t_quantile
+from hpo_service.domain.decide.statistics import FEWEST_ROWS, compare, compare_values, t_quantile
+from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.trial.scores import Scores
 
 VALUES = st.lists(st.floats(-1e6, 1e6, allow_nan=False), min_size=1, max_size=6)
@@ -32,7 +33,7 @@ def test_a_comparison_of_rows_is_finite_and_ordered(both: tuple[list[Scores], li
     found = compare(*both, confidence=level, resamples=200)
     assert math.isfinite(found.improvement)
     assert found.seeds == min(map(len, both))
-    if found.seeds == 1:
+    if found.seeds == 1 or found.examples < FEWEST_ROWS:
         assert found.low is None
         assert not found.distinguishable
     else:
@@ -53,7 +54,8 @@ def test_a_configuration_is_not_distinguishable_from_itself(both: tuple[list[Sco
 def test_a_comparison_of_values_holds_its_improvement_in_the_middle(
     baseline: list[float], candidate: list[float], level: float, maximize: bool
 ) -> None:
-    found = compare_values(baseline, candidate, confidence=level, maximize=maximize)
+    direction = Direction.MAXIMIZE if maximize else Direction.MINIMIZE
+    found = compare_values(baseline, candidate, confidence=level, direction=direction)
     better = found.candidate > found.baseline if maximize else found.candidate < found.baseline
     assert (found.improvement > 0) == better or found.improvement == 0
     if min(len(baseline), len(candidate)) == 1 or len(set(baseline)) == len(set(candidate)) == 1:
@@ -66,7 +68,7 @@ def test_a_comparison_of_values_holds_its_improvement_in_the_middle(
 
 @given(VALUES, VALUES)
 def test_maximising_is_minimising_the_negated_values(baseline: list[float], candidate: list[float]) -> None:
-    up = compare_values(baseline, candidate, maximize=True)
+    up = compare_values(baseline, candidate, direction=Direction.MAXIMIZE)
     down = compare_values([-v for v in baseline], [-v for v in candidate])
     assert up.improvement == pytest.approx(down.improvement)
 

@@ -13,14 +13,14 @@ from hpo_service.training import __main__ as trainer
 def add_faults() -> None:
     import torch
 
-    from hpo_service.training.engines.data_parallel import SharingTrainer
+    from hpo_service.training.engines.data_parallel import DataParallelTrainer
     from hpo_service.training.engines.solo import SoloEngine
 
-    run, compute_loss = SoloEngine.run, SharingTrainer.compute_loss
+    run, compute_loss = SoloEngine.run, DataParallelTrainer.compute_loss
     trial = [""]
 
     def named_run(engine, link):
-        trial[0] = link.trial
+        trial[0] = link.assignment.study
         # the processes are shared by tests, also after a trial that wants them replaced
         return run(engine, link).model_copy(update={"restart": False})
 
@@ -32,7 +32,7 @@ def add_faults() -> None:
                 happen(what, torch, self)
         return compute_loss(self, *given, **named)
 
-    SoloEngine.run, SharingTrainer.compute_loss = named_run, broken_loss
+    SoloEngine.run, DataParallelTrainer.compute_loss = named_run, broken_loss
 
 
 def happen(what: str, torch, trainer) -> None:

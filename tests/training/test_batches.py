@@ -22,13 +22,19 @@ from transformers import (
 from hpo_service.domain.study.sections.model import ModelSpec
 from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.errors import ModelError
-from hpo_service.training.data.batches import Batches, LengthGrouped, check_rows_stay_apart, deal, lay
+from hpo_service.training.data.batches import (
+    Batches,
+    LengthGrouped,
+    assign_to_sequences,
+    check_rows_stay_apart,
+    lay_out,
+)
 from hpo_service.training.data.tokens import IGNORED, TokenRow
 from hpo_service.training.engines.solo import SoloEngine
 from hpo_service.training.models.base import BaseKey, load_base
 from hpo_service.training.run.loaded_models import LoadedModels
-from hpo_service.wire.messages import Stop
 from tests.training.tiny import byte_tokenizer
+from tests.trials import stop
 
 SHAPE = {"vocab_size": 259, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 TOKENS = {"pad_token_id": 2, "bos_token_id": 0, "eos_token_id": 1}
@@ -73,7 +79,7 @@ def a_row(length, start=3):
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=20), st.integers(20, 50))
 def test_every_row_is_laid_out_once_and_whole(lengths, capacity):
     rows = [a_row(length, start=3 + 20 * number) for number, length in enumerate(lengths)]
-    batch = lay(rows, capacity, padding=2)
+    batch = lay_out(rows, capacity, padding=2)
     assert batch["input_ids"].shape[1] <= capacity
     found = []
     for sequence in range(len(batch["input_ids"])):
@@ -92,7 +98,7 @@ def test_every_row_is_laid_out_once_and_whole(lengths, capacity):
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=60), st.integers(30, 100))
 def test_sequences_hold_every_row_once_and_are_at_most_about_twice_the_fewest(lengths, capacity):
-    sequences = deal(lengths, capacity)
+    sequences = assign_to_sequences(lengths, capacity)
     assert sorted(index for members in sequences for index in members) == list(range(len(lengths)))
     assert all(sum(lengths[index] for index in members) <= capacity for members in sequences)
     assert all(members for members in sequences)
@@ -100,7 +106,7 @@ def test_sequences_hold_every_row_once_and_are_at_most_about_twice_the_fewest(le
 
 
 def test_a_row_longer_than_a_sequence_stands_alone():
-    assert deal([5, 30, 4], 10) == [[1], [0], [2]]
+    assert assign_to_sequences([5, 30, 4], 10) == [[1], [0], [2]]
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
@@ -148,13 +154,13 @@ def test_packed_rows_give_the_same_losses_as_unpacked_ones(trainee, request, fam
         assert other.metrics["grad_norm"] == pytest.approx(one.metrics["grad_norm"], abs=1e-5)
     assert reports[-1].value < reports[0].value - 0.01
     assert packed.validation.nll == pytest.approx(plain.validation.nll, abs=1e-4)
-    assert packed.facts["tokens"] == plain.facts["tokens"]
-    assert packed.facts["packing_saved_share"] > 0.1
-    assert packed.facts["padding_share"] < plain.facts["padding_share"]
-    assert "packing_saved_share" not in plain.facts
+    assert packed.facts.training.tokens == plain.facts.training.tokens
+    assert packed.facts.data.packing_saved_share > 0.1
+    assert packed.facts.data.padding_share < plain.facts.data.padding_share
+    assert "packing_saved_share" not in plain.facts.flat()
 
 
-RELEASE = Stop(trial="t", reason="the node is needed", checkpoint=True)
+RELEASE = stop("release", "the node is needed")
 
 
 @pytest.mark.parametrize(
@@ -175,8 +181,8 @@ def test_a_released_trial_goes_on_exactly_in_its_second_epoch(trainee, tmp_path,
 
 def test_rows_of_like_length_share_batches_where_that_is_asked_for(trainee):
     changes = {"effective_batch": 2, "evaluations_per_epoch": 1}
-    plain = trainee.run(trainee.config(**changes), "plain").facts["padding_share"]
-    grouped = trainee.run(trainee.config(**changes, group_by_length=True), "grouped").facts["padding_share"]
+    plain = trainee.run(trainee.config(**changes), "plain").facts.data.padding_share
+    grouped = trainee.run(trainee.config(**changes, group_by_length=True), "grouped").facts.data.padding_share
     assert grouped < 0.5 * plain
 
 
@@ -195,4 +201,7 @@ def test_padding_is_counted_as_it_is_made():
     batches = Batches(padding=2, capacity=12)
     batches([a_row(9), a_row(3), a_row(4)])
     assert (batches.tokens, batches.positions, batches.unpacked) == (16, 18, 27)
-    assert batches.facts() == {"padding_share": pytest.approx(1 / 9), "packing_saved_share": pytest.approx(1 / 3)}
+    assert batches.facts().model_dump(exclude_none=True) == {
+        "padding_share": pytest.approx(1 / 9),
+        "packing_saved_share": pytest.approx(1 / 3),
+    }

@@ -13,9 +13,9 @@ from hpo_service.training.run import checkpoint as module
 from hpo_service.training.run.checkpoint import CheckpointStore, Identity, replace_folder
 from hpo_service.training.run.loaded_models import LoadedModels
 from hpo_service.training.run.monitor import Monitor
-from hpo_service.wire.messages import Stop
+from tests.trials import stop
 
-RELEASE = Stop(trial="t", reason="the node is needed", checkpoint=True)
+RELEASE = stop("release", "the node is needed")
 
 
 def curve(trainee):
@@ -54,7 +54,7 @@ def test_a_released_trial_goes_on_as_if_it_had_not_been_stopped(trainee, tmp_pat
     assert resumed.validation == whole.validation
     assert (resumed.kind, resumed.reason) == (whole.kind, whole.reason)
     for name in ("tokens", "steps", "best_value", "evaluations"):
-        assert resumed.facts[name] == whole.facts[name], name
+        assert resumed.facts.flat()[name] == whole.facts.flat()[name], name
 
 
 @pytest.mark.parametrize("kill_after", [1, 2, 4])
@@ -119,7 +119,7 @@ def test_a_checkpoint_of_another_configuration_is_refused_with_the_reason(traine
     trainee.run(trainee.config(), "trial", at_progress=(0.5, RELEASE))
     outcome = trainee.run(trainee.config(**change), "trial")
     assert trainee.started.resumed_at == 0.0
-    assert outcome.facts["checkpoint_refused"] == reason
+    assert outcome.facts.warnings.checkpoint_refused == reason
 
 
 def test_a_checkpoint_of_another_base_or_other_rows_is_refused(tmp_path):
@@ -156,7 +156,7 @@ def test_a_damaged_checkpoint_costs_only_itself(trainee, damage):
     outcome = trainee.run(config, "trial")
     assert outcome.kind is OutcomeKind.COMPLETE
     assert trainee.started.resumed_at == 0.0
-    assert outcome.facts["checkpoint_refused"].startswith("the checkpoint ")
+    assert outcome.facts.warnings.checkpoint_refused.startswith("the checkpoint ")
 
 
 def test_what_a_killed_writer_left_unfinished_is_not_taken_for_a_checkpoint(trainee):
@@ -179,7 +179,7 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_trial(trainee, monkeypatch
     monkeypatch.setattr(torch, "save", full)
     outcome = trainee.run(trainee.config())
     assert outcome.kind is OutcomeKind.COMPLETE
-    assert str(error) in outcome.facts["checkpoint_warning"]
+    assert str(error) in outcome.facts.warnings.checkpoint
     assert list((trainee.folder / "trial" / "checkpoint").iterdir()) == []
 
 

@@ -12,8 +12,10 @@ from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.errors import DataError
 from hpo_service.training.__main__ import cache_folder, use_one_device
 from hpo_service.training.device.faults import is_fatal, set_threads
-from hpo_service.wire.messages import FROM_CHILD, Admit, Continue, Shutdown, Stop
+from hpo_service.wire.messages import FROM_CHILD, Continue, Shutdown
 from tests.training.tiny import pairs, write_rows
+from tests.trials import admit as admit_trial
+from tests.trials import full_name, stop
 
 
 class Child:
@@ -56,7 +58,7 @@ def child():
 
 def test_a_process_serves_trial_after_trial_and_survives_bad_ones(child, trainee, tmp_path):
     def admit(trial, config):
-        child.send(Admit(trial=trial, config=config, folder=str(tmp_path / trial)))
+        child.send(admit_trial(config, tmp_path / trial, trial))
 
     admit("first", trainee.config())
     broken = write_rows(tmp_path / "broken.jsonl", [*pairs(20), {"prompt": "only"}])
@@ -74,7 +76,7 @@ def test_a_process_serves_trial_after_trial_and_survives_bad_ones(child, trainee
     assert child.hear().type == "started"
     report = child.hear(answer=False)
     assert report.report == first[1].report.model_copy(update={"metrics": report.report.metrics})
-    child.send(Stop(trial="pruned", reason="worse than the better half"))
+    child.send(stop("prune", "worse than the better half", full_name("pruned")))
     pruned = child.hear()
     assert (pruned.outcome.kind, pruned.outcome.reason) == (OutcomeKind.PRUNED, "worse than the better half")
 
@@ -85,7 +87,7 @@ def test_a_process_serves_trial_after_trial_and_survives_bad_ones(child, trainee
 def test_a_process_whose_supervisor_dies_saves_and_leaves(trainee, tmp_path):
     child = Child()
     config = trainee.config(epochs=100)
-    child.send(Admit(trial="t", config=config, folder=str(tmp_path / "t")))
+    child.send(admit_trial(config, tmp_path / "t"))
     assert child.hear().type == "started"
     child.hear()
     child.process.stdin.close()

@@ -11,12 +11,12 @@ from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.training.engines.solo import SoloEngine
 from hpo_service.training.models.base import BaseKey, load_base
 from hpo_service.training.run.loaded_models import LoadedModels
-from hpo_service.wire.messages import Stop
 from tests.training.families import FAMILIES, save_family
 from tests.training.test_solo import plain_loss, plain_rows
 from tests.training.tiny import Trainee, pairs, write_rows
+from tests.trials import stop
 
-RELEASE = Stop(trial="t", reason="the node is needed", checkpoint=True)
+RELEASE = stop("release", "the node is needed")
 
 
 @pytest.fixture(scope="module")

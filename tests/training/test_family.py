@@ -13,13 +13,13 @@ from hpo_service.errors import ModelError
 from hpo_service.training.builtin.architecture import Architecture
 from hpo_service.training.builtin.corpus import source_documents
 from hpo_service.training.builtin.family import FAMILY, Recipe, is_builtin, resolve_model, token_stream, train_tokenizer
-from hpo_service.training.builtin.pretraining import Plan
+from hpo_service.training.builtin.pretraining import PretrainingPlan
 from hpo_service.training.files import node_cache as cache_module
 
 NAME = "builtin:llama-mini"
 MINI = Recipe(
     Architecture(hidden_size=32, intermediate_size=64, layers=1, heads=2, positions=64),
-    Plan(steps=3, batch_size=2, length=16, learning_rate=1e-2),
+    PretrainingPlan(steps=3, batch_size=2, length=16, learning_rate=1e-2),
     vocabulary=300,
     corpus_chars=20_000,
 )

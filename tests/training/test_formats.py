@@ -1,13 +1,21 @@
 """Row shapes: found by their columns, and every misfit named with row and column."""
 
+import json
+from pathlib import Path
+from typing import get_args
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hpo_service.domain.study.sections.data import RowFormat
+from hpo_service.domain.study.sources import DataFile
 from hpo_service.errors import DataError
-from hpo_service.training.data.formats import detect_format, read_examples
-from hpo_service.training.data.source import RawRow
+from hpo_service.training.data.formats import FORMATS, counts, detect_format, read_examples, unused_columns
+from hpo_service.training.data.source import READERS, RawRow
 from hpo_service.training.data.split import loose_key
+
+PAGE = Path(__file__).parents[2] / "docs/data.md"
 
 
 def rows(*fields):
@@ -39,6 +47,20 @@ SHAREGPT = {
 def test_the_format_is_seen_by_the_columns(fields, name):
     assert detect_format(fields, "origin") == name
     assert read_examples(rows(fields))[0] == name
+
+
+def test_every_format_may_be_named_in_a_study_file_and_stands_in_the_documentation():
+    assert {"auto", *FORMATS} == set(get_args(RowFormat))
+    page = PAGE.read_text()
+    for name, shape in FORMATS.items():
+        assert f"| `{name}` | {shape.written} | {shape.learned} |" in page
+        assert all(f"`{column}`" in shape.written for column in shape.columns)
+
+
+def test_every_kind_of_file_has_a_reader_and_stands_in_the_documentation():
+    assert READERS.keys() == set(DataFile)
+    page = PAGE.read_text()
+    assert all(f"`{ending}`" in page for ending in DataFile)
 
 
 def test_a_named_format_is_not_guessed():
@@ -164,12 +186,156 @@ def test_a_sharegpt_turn_from_nobody_known_is_named():
         read_examples(rows({"conversations": [{"from": "gpt"}]}))
 
 
+def chat(*turns, **columns):
+    ((example,),) = (read_examples(rows({"messages": list(turns), **columns}))[1],)
+    return example
+
+
+USER, SAID = {"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}
+
+
+@pytest.mark.parametrize("mark", [{"weight": 0}, {"train": False}, {"loss": 0.0}, {"weight": 1, "loss_mask": 0}])
+def test_a_turn_that_says_it_is_not_to_be_learned_is_not(mark):
+    example = chat(USER, {**SAID, **mark}, USER, {**SAID, "weight": 1})
+    assert example.unlearned == {1}
+    assert all(set(message) == {"role", "content"} for message in example.messages)
+
+
+def test_a_turn_cannot_be_learned_by_half():
+    with pytest.raises(
+        DataError, match=r"column 'messages', turn 2 has the weight 0\.5; a turn is learned \(1\) or not"
+    ):
+        chat(USER, {**SAID, "weight": 0.5})
+
+
+def test_a_system_column_is_the_first_turn_and_moves_the_marks_along():
+    example = chat(USER, {**SAID, "weight": 0}, SAID, system="be kind")
+    assert example.messages[0] == {"role": "system", "content": "be kind"}
+    assert example.unlearned == {2}
+    system = {"role": "system", "content": "be kind"}
+    assert len(chat(system, USER, SAID, system="be kind").messages) == 3
+    with pytest.raises(DataError, match="column 'system' and the first turn name different system texts"):
+        chat({**system, "content": "be rude"}, USER, SAID, system="be kind")
+
+
+CALL = {"id": "1", "type": "function", "function": {"name": "look", "arguments": '{"x": 1}'}}
+
+
+def test_calls_are_kept_with_their_arguments_as_fields():
+    called = chat(USER, {"role": "assistant", "content": None, "tool_calls": [CALL]}).messages[1]
+    assert called["content"] == ""
+    assert called["tool_calls"] == [{**CALL, "function": {"name": "look", "arguments": {"x": 1}}}]
+    older = {"role": "assistant", "function_call": {"name": "look", "arguments": "{}"}}
+    assert chat(USER, older).messages[1]["tool_calls"][0]["function"] == {"name": "look", "arguments": {}}
+
+
+def test_calls_of_sharegpt_are_turns_of_the_assistant():
+    turns = [
+        {"from": "human", "value": "hi"},
+        {"from": "function_call", "value": '{"name": "look", "arguments": {"x": 1}}'},
+        {"from": "observation", "value": "42"},
+    ]
+    (example,) = read_examples(rows({"conversations": turns}))[1]
+    assert example.messages[1]["role"] == "assistant"
+    assert example.messages[1]["tool_calls"][0]["function"] == {"name": "look", "arguments": {"x": 1}}
+    turns[1]["value"] = "look(1)"
+    with pytest.raises(DataError, match="turn 2 calls no function"):
+        read_examples(rows({"conversations": turns}))
+    turns[1]["value"] = "{}"
+    with pytest.raises(DataError, match="turn 2 calls a function without a name"):
+        read_examples(rows({"conversations": turns}))
+
+
+def test_tools_are_read_as_a_list_or_as_json_text():
+    tools = [{"type": "function", "function": {"name": "look"}}]
+    assert chat(USER, SAID, tools=tools).tools == chat(USER, SAID, tools=json.dumps(tools)).tools == tuple(tools)
+    with pytest.raises(DataError, match="line 1, column 'tools' must be a list of JSON schemas"):
+        chat(USER, SAID, tools="look")
+
+
+def test_rows_that_differ_in_calls_or_thoughts_are_different_rows():
+    other = {**CALL, "function": {"name": "listen", "arguments": "{}"}}
+    plain, thinking = chat(USER, SAID), chat(USER, {**SAID, "reasoning_content": "hm"})
+    look, listen = (chat(USER, {**SAID, "tool_calls": [call]}) for call in (CALL, other))
+    with_tools = chat(USER, SAID, tools=[{"name": "look"}])
+    assert len({each.content for each in (plain, thinking, look, listen, with_tools)}) == 5
+    assert chat(USER, {**SAID, "id": 7}).content == plain.content
+
+
+def test_parts_of_text_are_one_text_and_others_are_named():
+    parts = [{"type": "text", "text": "one "}, "and ", {"text": "two"}]
+    assert chat(USER, {**SAID, "content": parts}).messages[1]["content"] == "one and two"
+    with pytest.raises(DataError, match="turn 1 has a part of type 'image'; only text can be learned"):
+        chat({**USER, "content": [{"type": "image", "url": "x.png"}]}, SAID)
+
+
+def test_earlier_rounds_and_a_system_text_stand_before_an_instruction():
+    fields = {
+        "instruction": "and now?",
+        "output": "so",
+        "system": "Answer in French.",
+        "history": [["what?", "that {}"]],
+    }
+    (example,) = read_examples(rows(fields))[1]
+    assert example.prompt == (
+        "Answer in French.\n\n### Instruction:\nwhat?\n\n### Response:\nthat {}\n\n"
+        "### Instruction:\nand now?\n\n### Response:\n"
+    )
+    assert example.completion == "so"
+    with pytest.raises(DataError, match="line 1: column 'history' must be a list of pairs"):
+        read_examples(rows({**fields, "history": ["what?"]}))
+
+
+def test_padding_of_tokenised_rows_is_taken_off_by_their_mask():
+    left_and_right = {"input_ids": [2, 5, 6, 2, 2], "attention_mask": [0, 1, 1, 0, 0], "labels": [2, -100, 6, 9, 9]}
+    (example,) = read_examples(rows(left_and_right))[1]
+    assert (example.ids, list(example.labels), example.padding) == ([5, 6], [-100, 6], 3)
+
+
+@pytest.mark.parametrize("column", ["completion_mask", "assistant_masks", "loss_mask"])
+def test_masks_say_which_ids_are_learned(column):
+    fields = {"input_ids": [5, 6, 7], column: [0, True, 1]}
+    (example,) = read_examples(rows(fields))[1]
+    assert list(example.labels) == [-100, 6, 7]
+    (both,) = read_examples(rows({**fields, "labels": [5, 6, -100]}))[1]
+    assert list(both.labels) == [-100, 6, -100]
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"attention_mask": [1, 0, 1]}, "column 'attention_mask' hides token 2 between others"),
+        ({"attention_mask": [0, 0, 0]}, "column 'attention_mask' hides every token"),
+        ({"attention_mask": [1, 1]}, "column 'attention_mask' must have a 1 or 0 for each of 3 in 'input_ids'"),
+        ({"loss_mask": [1, 1, 0.5]}, "column 'loss_mask' must have a 1 or 0 for each of 3 in 'input_ids'"),
+    ],
+)
+def test_masks_that_mean_something_else_are_named(fields, message):
+    with pytest.raises(DataError, match=f"rows.jsonl, line 1: {message}"):
+        read_examples(rows({"input_ids": [5, 6, 7], **fields}))
+
+
+def test_a_row_counts_or_does_not():
+    (row,) = rows({"text": "a", "weight": "0"})
+    assert not counts(row)
+    assert all(counts(row) for row in rows({"text": "a"}, {"weight": 1, "loss_weight": None}, {"weight": "heavy"}))
+    with pytest.raises(DataError, match=r"line 1: column 'loss_weight' is 0\.5; a row counts"):
+        counts(rows({"text": "a", "loss_weight": 0.5})[0])
+
+
+def test_columns_that_a_format_does_not_read_are_counted():
+    found = rows({"prompt": "a", "completion": "b", "system": "s", "tools": [], "id": 0}, {"prompt": "a", "weight": 1})
+    assert unused_columns(found, "prompt-completion") == {"id": 1, "system": 1}
+    assert unused_columns(found, "prompt-completion", "id") == {"system": 1}
+
+
 TEXTS = st.text(max_size=20)
 TURNS = st.lists(
     st.fixed_dictionaries({"from": st.sampled_from(["human", "gpt", "system"]), "value": TEXTS}), min_size=1, max_size=4
 )
 VALUES = st.none() | st.integers() | TEXTS | st.lists(st.integers(-5, 9), max_size=4) | TURNS
 COLUMNS = ["prompt", "completion", "instruction", "output", "text", "messages", "conversations", "input_ids", "labels"]
+COLUMNS += ["system", "tools", "history", "attention_mask", "loss_mask"]
 
 
 @settings(max_examples=150, deadline=None)

@@ -13,11 +13,11 @@ from hpo_service.domain.study.sections.evaluation import EvaluationSpec
 from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.training.data.formats import Example
 from hpo_service.training.data.tokens import IGNORED, TokenRow, tokenise
-from hpo_service.training.run.task_metrics import chosen
+from hpo_service.training.run.task_metrics import evenly_spaced
 from hpo_service.training.scoring import generation
 from hpo_service.training.scoring.generation import Question, end_ids, generate, question_of
-from hpo_service.wire.messages import Stop
 from tests.training.tiny import CHAT_TEMPLATE, byte_tokenizer, pairs, write_rows
+from tests.trials import stop
 
 PROMPTS = [[0, 40, 41, 42], [0, 50], [0, 60, 61], [0, *range(70, 90)], [0, 33]]
 
@@ -112,8 +112,8 @@ def test_a_row_may_be_learned_to_its_end():
 
 def test_rows_are_chosen_at_equal_distances():
     rows = list(range(10))
-    assert chosen(rows, 4) == [0, 2, 5, 7]
-    assert chosen(rows, 20) == rows
+    assert evenly_spaced(rows, 4) == [0, 2, 5, 7]
+    assert evenly_spaced(rows, 20) == rows
 
 
 @pytest.fixture
@@ -137,10 +137,10 @@ def test_a_finished_trial_answers_and_one_broken_metric_costs_nothing_else(train
     outcome = trainee.run(examined(trainee, ["exact_match", *own_metrics]))
     facts = outcome.facts
     assert outcome.kind is OutcomeKind.COMPLETE
-    assert (facts["metric_rows"], facts["metric:metrics_of_the_test:count"]) == (2, 2.0)
-    assert 0 <= facts["metric:exact_match"] <= 1
-    assert facts["seconds_metrics"] > 0
-    assert facts["metrics_warning"].startswith("metric python:metrics_of_the_test:broken raised AttributeError")
+    assert (facts.training.metric_rows, facts.extra["metric:metrics_of_the_test:count"]) == (2, 2.0)
+    assert 0 <= facts.extra["metric:exact_match"] <= 1
+    assert facts.timing.metrics > 0
+    assert facts.warnings.metrics.startswith("metric python:metrics_of_the_test:broken raised AttributeError")
     kept = [json.loads(line) for line in (trainee.folder / "trial" / "answers.jsonl").read_text().splitlines()]
     assert [each["prompt"] for each in kept] == [each.prompt for each in own.seen]
     prompts = {each["prompt"].strip(): each["completion"] for each in pairs(70)}
@@ -151,9 +151,9 @@ def test_a_model_that_has_learned_its_rows_by_heart_is_told_from_one_that_has_no
     rows = [{"prompt": f"{'x' * (i % 7)}{i}?", "completion": "yes"} for i in range(60)]
     source = write_rows(tmp_path / "yes.jsonl", rows)
     config = examined(trainee, ["exact_match", "rouge_l"], data={"source": source}, epochs=3, learning_rate=2e-2)
-    assert trainee.run(config).facts["metric:exact_match"] == 1.0
+    assert trainee.run(config).facts.extra["metric:exact_match"] == 1.0
     hopeless = examined(trainee, ["exact_match", "rouge_l"], data={"source": source}, learning_rate=1e-9)
-    assert trainee.run(hopeless, "hopeless").facts["metric:exact_match"] == 0.0
+    assert trainee.run(hopeless, "hopeless").facts.extra["metric:exact_match"] == 0.0
 
 
 @pytest.mark.parametrize("method", ["prefix", "full"])
@@ -163,8 +163,8 @@ def test_models_of_other_methods_answer_too(trainee, tmp_path, method):
     outcome = trainee.run(
         examined(trainee, ["exact_match"], data={"source": source}, method=method, learning_rate=2e-2)
     )
-    assert "metrics_warning" not in outcome.facts
-    assert outcome.facts["metric:exact_match"] in (0.0, 1.0)
+    assert "metrics_warning" not in outcome.facts.flat()
+    assert outcome.facts.extra["metric:exact_match"] in (0.0, 1.0)
 
 
 def test_plain_text_has_nothing_to_answer(trainee, tmp_path):
@@ -172,15 +172,14 @@ def test_plain_text_has_nothing_to_answer(trainee, tmp_path):
     outcome = trainee.run(examined(trainee, ["rouge_l"], data={"source": source}))
     assert outcome.kind is OutcomeKind.COMPLETE
     assert (
-        outcome.facts["metrics_warning"]
-        == "no answers could be generated: rows of plain text have no prompts to answer"
+        outcome.facts.warnings.metrics == "no answers could be generated: rows of plain text have no prompts to answer"
     )
-    assert "metric:rouge_l" not in outcome.facts
+    assert "metric:rouge_l" not in outcome.facts.flat()
 
 
 def test_a_cancelled_trial_does_not_answer_on(trainee, monkeypatch):
     def ask(job, model, prompts):
-        job.link.take(Stop(trial="t", reason="a person said so"))
+        job.link.receive(stop("cancel", "a person said so"))
         return plain(job, model, prompts)
 
     from hpo_service.training.engines import solo
@@ -192,4 +191,4 @@ def test_a_cancelled_trial_does_not_answer_on(trainee, monkeypatch):
 
 
 def test_trials_that_are_not_to_be_examined_are_not(trainee):
-    assert not [name for name in trainee.run(trainee.config()).facts if name.startswith("metric")]
+    assert not [name for name in trainee.run(trainee.config()).facts.flat() if name.startswith("metric")]

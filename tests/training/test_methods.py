@@ -38,12 +38,12 @@ from hpo_service.training.models.adapter import trainable
 from hpo_service.training.models.base import BaseKey, load_base
 from hpo_service.training.run.loaded_models import LoadedModels
 from hpo_service.training.run.schedules import SCHEDULES, own_schedule
-from hpo_service.training.run.steps import Plan
-from hpo_service.wire.messages import Stop
+from hpo_service.training.run.steps import StepPlan
 from tests.training.test_solo import plain_loss, plain_rows
 from tests.training.tiny import Trainee, byte_tokenizer, pairs, save_tiny_llama, write_rows
+from tests.trials import stop
 
-RELEASE = Stop(trial="t", reason="the node is needed", checkpoint=True)
+RELEASE = stop("release", "the node is needed")
 SCRATCH = {"method": "scratch", "scratch_width": 32, "scratch_layers": 1, "scratch_heads": 2}
 BYTES = "builtin:bytes"
 
@@ -287,7 +287,7 @@ def test_lora_plus_gives_b_a_larger_rate_and_keeps_decay(quick, tmp_path):
     row = TokenRow(np.arange(9, dtype=np.int32), np.arange(9, dtype=np.int32))
     with trainable(base.model, asked.training, 1) as model:
         trainer = build_trainer(
-            asked, Plan.of(asked.training, 1), base, [row], model, TrainerCallback(), str(tmp_path), ProcessGroup()
+            asked, StepPlan.of(asked.training, 1), base, [row], model, TrainerCallback(), str(tmp_path), ProcessGroup()
         )
         groups = trainer.create_optimizer().param_groups
         rates = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
@@ -326,7 +326,7 @@ def test_a_model_from_scratch_has_the_shape_that_was_asked_for_and_is_drawn_from
         return values(quick), outcome
 
     curve, outcome = first(1)
-    assert outcome.facts["trainable_parameters"] == quick.started.models[BYTES].parameters
+    assert outcome.facts.training.trainable_parameters == quick.started.models[BYTES].parameters
     assert quick.started.models[BYTES].hidden_size == 32
     assert first(1)[0] == curve
     assert first(2)[0] != curve

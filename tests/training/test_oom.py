@@ -51,16 +51,16 @@ def test_a_run_that_halves_at_any_micro_batch_has_the_curve_of_one_that_started_
     assert outcome.kind is OutcomeKind.COMPLETE
     assert curve_of(trainee) == pytest.approx(small(), abs=1e-5)
     facts = outcome.facts
-    assert (facts["micro_batch"], facts["accumulation"], facts["oom_halvings"]) == (4, 4, 1)
-    assert (facts["steps"], facts["steps_planned"], facts["resumed_at_step"]) == (4, 4, 0)
+    assert (facts.training.micro_batch, facts.training.accumulation, facts.memory.oom_halvings) == (4, 4, 1)
+    assert (facts.training.steps, facts.training.steps_planned, facts.training.resumed_at_step) == (4, 4, 0)
     assert outcome.restart
     assert sum(isinstance(message, Started) for message in trainee.messages) == 1
 
 
 def test_tokens_are_counted_once_although_a_step_was_made_twice(trainee, faults):
-    expected = trainee.run(trainee.config(effective_batch=16), "plain").facts["tokens"]
+    expected = trainee.run(trainee.config(effective_batch=16), "plain").facts.training.tokens
     faults.backward(lambda count: count == 4)
-    assert trainee.run(trainee.config(effective_batch=16), "halved").facts["tokens"] == expected
+    assert trainee.run(trainee.config(effective_batch=16), "halved").facts.training.tokens == expected
 
 
 def test_random_numbers_are_those_of_the_smaller_run_from_the_broken_step_on(trainee, faults, small):
@@ -72,7 +72,7 @@ def test_random_numbers_are_those_of_the_smaller_run_from_the_broken_step_on(tra
 def test_halving_goes_on_until_a_micro_batch_fits_also_in_a_later_epoch(trainee, faults, small):
     faults.forward(lambda count, rows: count > 8 and rows > 2)
     outcome = trainee.run(trainee.config(effective_batch=16, epochs=2))
-    assert (outcome.facts["micro_batch"], outcome.facts["oom_halvings"]) == (2, 2)
+    assert (outcome.facts.training.micro_batch, outcome.facts.memory.oom_halvings) == (2, 2)
     assert curve_of(trainee) == pytest.approx(small(epochs=2), abs=1e-5)
     assert len(curve_of(trainee)) == 8
 
@@ -81,14 +81,14 @@ def test_halving_goes_on_until_a_micro_batch_fits_also_in_a_later_epoch(trainee,
 def test_an_optimizer_that_broke_off_is_taken_back_to_the_last_checkpoint_or_the_start(trainee, faults, small, step):
     faults.optimizer(lambda count: count == step)
     outcome = trainee.run(trainee.config(effective_batch=16))
-    assert outcome.facts["oom_halvings"] == 1
+    assert outcome.facts.memory.oom_halvings == 1
     assert curve_of(trainee)[-4:] == pytest.approx(small(), abs=1e-5)
 
 
 def test_weights_that_are_trained_themselves_survive_a_halving(trainee, faults, small):
     faults.backward(lambda count: count == 6)
     outcome = trainee.run(trainee.config(effective_batch=16, method="full", learning_rate=1e-3))
-    assert outcome.facts["oom_halvings"] == 1
+    assert outcome.facts.memory.oom_halvings == 1
     assert curve_of(trainee) == pytest.approx(small(method="full", learning_rate=1e-3), abs=1e-5)
 
 
@@ -100,7 +100,7 @@ def test_weights_that_are_trained_themselves_survive_a_halving(trainee, faults, 
 def test_a_halving_changes_nothing_else_about_a_run(trainee, faults, small, changes):
     faults.backward(lambda count: count == 4)
     outcome = trainee.run(trainee.config(effective_batch=16, **changes))
-    assert outcome.facts["oom_halvings"] == 1
+    assert outcome.facts.memory.oom_halvings == 1
     assert curve_of(trainee) == pytest.approx(small(**changes), abs=1e-5)
 
 
@@ -117,8 +117,8 @@ def test_what_does_not_fit_row_by_row_is_infeasible_and_the_next_trial_runs(trai
         "switch activation checkpointing on, lower lora_rank, use an 8-bit optimizer, "
         "hold the base in 4 bits (method qlora), or use a larger device"
     )
-    assert outcome.facts["oom_halvings"] == 3
-    assert outcome.facts["vram_over_gb"] > 0
+    assert outcome.facts.memory.oom_halvings == 3
+    assert outcome.facts.memory.over_gb > 0
     assert trainee.reports == []
     assert trainee.run(trainee.config(effective_batch=16, micro_batch=4), "good").kind is OutcomeKind.COMPLETE
     assert curve_of(trainee) == small()
@@ -128,12 +128,12 @@ def test_an_evaluation_halves_by_itself(trainee, faults, small):
     tried = faults.evaluation(most_tokens=1000)
     outcome = trainee.run(trainee.config(effective_batch=16, score_test=True))
     assert curve_of(trainee) == pytest.approx(small(), abs=1e-5)
-    assert outcome.facts["oom_halvings"] == 0
-    assert outcome.facts["micro_batch"] == 8
-    assert outcome.facts["evaluation_tokens"] <= 1000
+    assert outcome.facts.memory.oom_halvings == 0
+    assert outcome.facts.training.micro_batch == 8
+    assert outcome.facts.memory.evaluation_tokens <= 1000
     assert outcome.restart
     # only the first evaluation looks for a size that fits; the next four start with it
-    assert tried[-5:] == [outcome.facts["evaluation_tokens"]] * 5
+    assert tried[-5:] == [outcome.facts.memory.evaluation_tokens] * 5
     assert tried[-6] > 1000
 
 
@@ -165,19 +165,19 @@ def test_a_model_too_large_for_the_cap_is_refused_before_it_is_loaded(trainee, m
     assert not outcome.restart
     assert outcome.reason.startswith("needs about 0.60 GB for one row of 64 tokens, method lora of rank 4 (context")
     assert ", and 0.50 GB are there: shorten data.max_length" in outcome.reason
-    assert outcome.facts["vram_over_gb"] == pytest.approx(0.1, abs=0.01)
+    assert outcome.facts.memory.over_gb == pytest.approx(0.1, abs=0.01)
 
 
 def test_the_largest_micro_batch_that_fits_the_cap_is_planned(trainee, small, monkeypatch):
     # of which 92% are planned with: 8 rows at a time take 0.6034 GB, 4 take 0.6018, the CUDA context 0.6 of it
     monkeypatch.setenv(CAP, "0.655")
     outcome = trainee.run(trainee.config(effective_batch=16))
-    assert outcome.facts["micro_batch"] == 4
+    assert outcome.facts.training.micro_batch == 4
     assert curve_of(trainee) == small()
-    assert outcome.facts["oom_halvings"] == 0
+    assert outcome.facts.memory.oom_halvings == 0
     assert not outcome.restart
-    assert -0.06 < outcome.facts["vram_over_gb"] < 0
-    assert outcome.facts["memory_estimate_gb"] < outcome.facts["peak_memory_gb"]
+    assert -0.06 < outcome.facts.memory.over_gb < 0
+    assert outcome.facts.memory.estimate_gb < outcome.facts.memory.peak_gb
 
 
 @pytest.mark.parametrize("cap", ["much", "-1", "nan", "0"])

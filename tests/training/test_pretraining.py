@@ -9,11 +9,11 @@ from transformers import PreTrainedTokenizerBase
 from hpo_service.errors import DataError
 from hpo_service.training.builtin.architecture import Architecture
 from hpo_service.training.builtin.family import token_stream, train_tokenizer
-from hpo_service.training.builtin.pretraining import Outcome, Plan, pretrain
+from hpo_service.training.builtin.pretraining import Outcome, PretrainingPlan, pretrain
 
 TEXT = "def spam(eggs):\n    return eggs + 1\n\n"
 SHAPE = Architecture(hidden_size=32, intermediate_size=64, layers=1, heads=2, positions=64)
-PLAN = Plan(steps=12, batch_size=2, length=16, learning_rate=1e-2)
+PLAN = PretrainingPlan(steps=12, batch_size=2, length=16, learning_rate=1e-2)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def tokens(tokenizer: PreTrainedTokenizerBase) -> torch.Tensor:
 
 
 def trained(
-    tokenizer: PreTrainedTokenizerBase, tokens: torch.Tensor, seed: int, plan: Plan = PLAN
+    tokenizer: PreTrainedTokenizerBase, tokens: torch.Tensor, seed: int, plan: PretrainingPlan = PLAN
 ) -> tuple[torch.Tensor, Outcome]:
     model = SHAPE.build(tokenizer, seed)
     outcome = pretrain(model, tokens, plan, seed, lambda _message, _fraction: None, threads=1)
@@ -46,7 +46,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_gives_others(
 
 
 def test_the_loss_falls_far_below_that_of_guessing(tokenizer: PreTrainedTokenizerBase, tokens: torch.Tensor) -> None:
-    plan = Plan(steps=60, batch_size=4, length=16, learning_rate=1e-2)
+    plan = PretrainingPlan(steps=60, batch_size=4, length=16, learning_rate=1e-2)
     _, outcome = trained(tokenizer, tokens, seed=0, plan=plan)
     assert outcome.loss < math.log(len(tokenizer)) / 2
     assert outcome.tokens == 60 * 4 * 16
@@ -79,7 +79,7 @@ def test_a_text_shorter_than_one_batch_is_refused(tokenizer: PreTrainedTokenizer
 
 
 def test_the_rate_warms_up_then_falls_to_a_tenth() -> None:
-    plan = Plan(steps=100, batch_size=1, length=1, learning_rate=1.0, warmup=0.1)
+    plan = PretrainingPlan(steps=100, batch_size=1, length=1, learning_rate=1.0, warmup=0.1)
     rates = [plan.rate(step) for step in range(100)]
     assert rates[:10] == pytest.approx([0.1 * step for step in range(1, 11)])
     assert rates[10] == pytest.approx(1.0)

@@ -1,8 +1,8 @@
 """Several processes for one trial: the numbers of one process, one voice, and an end together whatever happens."""
 
-import json
 import math
 import time
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -17,13 +17,14 @@ from hpo_service.errors import DataError, TrialError
 from hpo_service.training.data.tokens import IGNORED, TokenRow, collate
 from hpo_service.training.device.faults import is_fatal
 from hpo_service.training.distributed.follower import follow
-from hpo_service.training.distributed.process_group import BUCKET, PeerError, ProcessGroup, _buckets
-from hpo_service.training.engines.data_parallel import ELSEWHERE, SUPERVISED, ShareOfRows, stream
-from hpo_service.training.run.steps import Plan
+from hpo_service.training.distributed.process_group import BUCKET, Failure, PeerError, ProcessGroup, _buckets
+from hpo_service.training.engines.data_parallel import ELSEWHERE, SUPERVISED, RankCollator, rank_seed
+from hpo_service.training.run.steps import StepPlan
 from hpo_service.wire.child import Stopped
-from hpo_service.wire.messages import Admit, Continue, Stop
+from hpo_service.wire.messages import Continue
 from hpo_service.worker.child import LAUNCHER, Child
 from tests.training.tiny import pairs, write_rows
+from tests.trials import admit, full_name, stop
 
 RANKS = 2
 SECONDS = 180.0
@@ -39,7 +40,7 @@ class Trainer:
         self.child = Child(command, folder / "child.log", {"OMP_NUM_THREADS": "1"})
 
     def admit(self, trial, config, folder):
-        self.child.send(Admit(trial=trial, config=config, folder=str(folder)))
+        self.child.send(admit(config, folder, trial))
 
     def hear(self, seconds=SECONDS):
         """The next message that is no heartbeat."""
@@ -80,7 +81,7 @@ def test_two_ranks_give_the_losses_of_one_process(trainer, trainee, tmp_path):
     more = {"epochs": 2, "effective_batch": 4, "micro_batch": 1, "score_test": True, "keep_adapter": True}
     config = trainee.config(data={"source": rows}, **more)
     alone = trainee.run(config, "alone")
-    assert alone.facts["rows_train"] % 4 == 1
+    assert alone.facts.data.train % 4 == 1
     trainer.admit("t", config, tmp_path / "together")
     messages = trainer.until_end()
     outcome = messages[-1].outcome
@@ -95,9 +96,9 @@ def test_two_ranks_give_the_losses_of_one_process(trainer, trainee, tmp_path):
     assert outcome.test.nll == pytest.approx(alone.test.nll, abs=1e-4)
     first, second = (load_file(f"{each.adapter}/adapter_model.safetensors") for each in (alone, outcome))
     assert all((first[name] - second[name]).abs().max() < 1e-5 for name in first)
-    assert (outcome.facts["ranks"], outcome.facts["accumulation"]) == (2, 2)
-    assert outcome.facts["tokens"] == alone.facts["tokens"]
-    assert outcome.facts["device_seconds"] > 2 * outcome.facts["seconds_train"]
+    assert (outcome.facts.training.ranks, outcome.facts.training.accumulation) == (2, 2)
+    assert outcome.facts.training.tokens == alone.facts.training.tokens
+    assert outcome.facts.timing.device > 2 * outcome.facts.timing.train
 
 
 @pytest.mark.parametrize(
@@ -123,19 +124,19 @@ def test_a_base_in_shares_gives_the_same_numbers(trainer, trainee, tmp_path):
     assert [each.value for each in reports(messages)] == pytest.approx(
         [each.value for each in trainee.reports], abs=1e-5
     )
-    assert outcome.facts["base_fingerprint"] == alone.facts["base_fingerprint"]
+    assert outcome.facts.fingerprints.base == alone.facts.fingerprints.base
     first, second = (load_file(f"{each.adapter}/adapter_model.safetensors") for each in (alone, outcome))
     assert all((first[name] - second[name]).abs().max() < 1e-5 for name in first)
-    assert 0.4 < outcome.facts["base_share_held"] < 0.6
+    assert 0.4 < outcome.facts.memory.base_share_held < 0.6
 
 
 def test_a_prune_decision_ends_both_ranks_at_once_and_the_next_trial_runs(trainer, trainee, tmp_path):
-    stop = Stop(trial="pruned", reason="worse than the better half")
+    order = stop("prune", "worse than the better half", full_name("pruned"))
     trainer.admit("pruned", trainee.config(epochs=50), tmp_path / "pruned")
     assert trainer.hear().type == "started"
     trainer.hear()
     began = time.monotonic()
-    trainer.child.send(stop)
+    trainer.child.send(order)
     outcome = trainer.hear().outcome
     assert (outcome.kind, outcome.reason) == (OutcomeKind.PRUNED, "worse than the better half")
     trainer.admit("next", trainee.config(), tmp_path / "next")
@@ -150,7 +151,7 @@ def test_an_order_to_save_and_leave_is_resumed_with_the_very_same_numbers(traine
     trainer.admit("whole", config, tmp_path / "whole")
     whole = trainer.until_end()
     trainer.admit("part", config, tmp_path / "part")
-    save = Stop(trial="part", reason="the node is needed", checkpoint=True)
+    save = stop("release", "the node is needed", full_name("part"))
     first = trainer.until_end(lambda report: save if report.step == 2 else None)
     assert first[-1].outcome.kind is OutcomeKind.RELEASED
     trainer.admit("part", config, tmp_path / "part")
@@ -158,7 +159,7 @@ def test_an_order_to_save_and_leave_is_resumed_with_the_very_same_numbers(traine
     assert rest[0].resumed_at > 0
     values = [each.value for each in [*reports(first), *reports(rest)]]
     assert values == [each.value for each in reports(whole)]
-    assert rest[-1].outcome.facts["tokens"] == whole[-1].outcome.facts["tokens"]
+    assert rest[-1].outcome.facts.training.tokens == whole[-1].outcome.facts.training.tokens
 
 
 def test_data_that_cannot_be_used_is_one_line_from_rank_0(trainer, trainee, tmp_path):
@@ -187,7 +188,7 @@ def test_a_loss_that_is_not_a_number_on_one_rank_ends_both(trainer, trainee, tmp
     trainer.admit("fault=1,2,nan", trainee.config(), tmp_path / "t")
     outcome = trainer.until_end()[-1].outcome
     assert (outcome.kind, outcome.reason) == (OutcomeKind.PRUNED, "diverged: the training loss became nan")
-    assert outcome.facts["steps"] == 3
+    assert outcome.facts.training.steps == 3
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -199,7 +200,11 @@ def test_a_rank_that_runs_out_of_memory_has_both_go_on_with_less(trainer, traine
     outcome = messages[-1].outcome
     assert outcome.kind is OutcomeKind.COMPLETE
     # each rank has 4 of the 8 rows, and room for one at a time
-    assert (outcome.facts["micro_batch"], outcome.facts["accumulation"], outcome.facts["oom_halvings"]) == (1, 4, 2)
+    assert (
+        outcome.facts.training.micro_batch,
+        outcome.facts.training.accumulation,
+        outcome.facts.memory.oom_halvings,
+    ) == (1, 4, 2)
     assert [r.value for r in reports(messages)] == pytest.approx([r.value for r in trainee.reports], abs=1e-5)
     assert sum(message.type == "started" for message in messages) == 1
 
@@ -230,17 +235,17 @@ class Table(ProcessGroup):
         super().__init__(rank, 2)
         self.said, self.others = [], list(others)
 
-    def _exchange(self, data, group):
-        self.said.append(json.loads(data))
-        words = [data, json.dumps(self.others.pop(0)).encode()]
-        return words if self.rank == 0 else words[::-1]
+    def _gather(self, message, group=None):
+        self.said.append(message)
+        received = [message, self.others.pop(0)]
+        return received if self.rank == 0 else received[::-1]
 
 
-FAILED = {"failed": "error", "reason": "a strange error", "retryable": True, "fatal": False}
+FAILED = Failure("error", "a strange error", retryable=True, fatal=False)
 
 
 def test_numbers_arrive_exactly_and_so_do_those_that_are_not_finite():
-    words = Table({"loss": math.inf}).meet({"loss": 0.1 + 0.2})
+    words = Table({"loss": math.inf}).exchange({"loss": 0.1 + 0.2})
     assert words == [{"loss": 0.1 + 0.2}, {"loss": math.inf}]
 
 
@@ -248,8 +253,8 @@ def test_numbers_arrive_exactly_and_so_do_those_that_are_not_finite():
     "word, error, text",
     [
         (FAILED, PeerError, "rank 1 of 2: a strange error"),
-        ({**FAILED, "failed": "memory"}, torch.OutOfMemoryError, "rank 1 of 2: a strange error"),
-        ({**FAILED, "failed": "stopped"}, Stopped, ""),
+        (replace(FAILED, kind="memory"), torch.OutOfMemoryError, "rank 1 of 2: a strange error"),
+        (replace(FAILED, kind="stopped"), Stopped, ""),
     ],
 )
 def test_a_failure_that_is_heard_is_raised_and_not_told_again(word, error, text):
@@ -257,11 +262,11 @@ def test_a_failure_that_is_heard_is_raised_and_not_told_again(word, error, text)
 
     def library():
         try:
-            table.meet({"loss": 1.0})
+            table.exchange({"loss": 1.0})
         except Exception as heard:
             raise ValueError("something of its own") from heard
 
-    with pytest.raises(error) as caught, table.together():
+    with pytest.raises(error) as caught, table.failing_together():
         library()
     assert text in str(caught.value)
     assert table.said == [{"loss": 1.0}]
@@ -269,16 +274,16 @@ def test_a_failure_that_is_heard_is_raised_and_not_told_again(word, error, text)
 
 def test_a_failure_of_ones_own_is_told_at_the_next_word():
     table = Table({"loss": 1.0})
-    with pytest.raises(DataError, match="no rows"), table.together():
+    with pytest.raises(DataError, match="no rows"), table.failing_together():
         raise DataError("no rows")
-    assert table.said == [{"failed": "error", "reason": "no rows", "retryable": False, "fatal": False}]
+    assert table.said == [Failure("error", "no rows", retryable=False, fatal=False)]
 
 
 def test_where_two_ranks_fail_at_once_both_say_what_the_lower_one_met():
-    own = {"failed": "stopped", "reason": "Stopped", "retryable": True, "fatal": False}
-    for rank, other in ((0, {**FAILED, "failed": "memory"}), (1, own)):
+    own = Failure("stopped", "Stopped", retryable=True, fatal=False)
+    for rank, other in ((0, replace(FAILED, kind="memory")), (1, own)):
         mine = Stopped() if rank == 0 else torch.OutOfMemoryError("CUDA out of memory")
-        with pytest.raises(Stopped), Table(other, rank=rank).together():
+        with pytest.raises(Stopped), Table(other, rank=rank).failing_together():
             raise mine
 
 
@@ -286,7 +291,7 @@ def test_an_error_while_gradients_are_added_ends_the_processes_for_the_others_ca
     table = Table()
     weight = torch.nn.Parameter(torch.ones(2))
     weight.grad = torch.ones(2)
-    with pytest.raises(PeerError) as caught, table.together():
+    with pytest.raises(PeerError) as caught, table.failing_together():
         table.add_gradients([weight])  # there is no process group
     assert is_fatal(caught.value)
     assert table.said == []
@@ -294,7 +299,7 @@ def test_an_error_while_gradients_are_added_ends_the_processes_for_the_others_ca
 
 def test_ranks_that_would_train_unlike_things_do_not_begin():
     table = Table({"base": "b", "rows": "r"})
-    with pytest.raises(PeerError, match="unlike base: a, b"), table.together():
+    with pytest.raises(PeerError, match="unlike base: a, b"), table.failing_together():
         table.agree(base="a", rows="r")
     assert len(table.said) == 1
 
@@ -304,16 +309,16 @@ def test_a_process_that_follows_goes_on_after_a_fault_and_ends_where_it_cannot_o
     ran = []
 
     def run(link):
-        ran.append(link.trial)
+        ran.append(link.assignment.study)
         link.touch(0.5)
         with link.busy("work"):
             link.started()
-        raise endings[link.trial]
+        raise endings[link.assignment.study]
 
     def follow_orders(*trials):
-        orders = [Admit(trial=trial, config=trainee.config(), folder="f").model_dump_json() for trial in trials]
+        orders = [admit(trainee.config(), "f", trial) for trial in trials]
         home = ProcessGroup(1, 2)
-        home._exchange = lambda data, group: [orders.pop(0).encode() if orders else b"", data]
+        home._gather = lambda message, group: [orders.pop(0) if orders else None, message]
         return follow(home, run)
 
     assert follow_orders("stopped", "strange") == 0
@@ -323,18 +328,18 @@ def test_a_process_that_follows_goes_on_after_a_fault_and_ends_where_it_cannot_o
 
 def test_a_process_alone_says_nothing():
     ranks = ProcessGroup()
-    ranks.call(None)
+    ranks.announce(None)
     ranks.agree(base="a")
-    with pytest.raises(ValueError, match="mine"), ranks.together():
+    with pytest.raises(ValueError, match="mine"), ranks.failing_together():
         raise ValueError("mine")
 
 
 def test_a_share_of_rows_is_every_nth_and_a_rank_without_one_learns_nothing():
     rows = [TokenRow(np.full(4, i, np.int32), np.asarray([IGNORED, i, i, i], np.int32)) for i in range(3)]
-    batches = [ShareOfRows(ProcessGroup(rank, 2), partial(collate, padding=0))(rows) for rank in (0, 1)]
+    batches = [RankCollator(ProcessGroup(rank, 2), partial(collate, padding=0))(rows) for rank in (0, 1)]
     assert [batch["input_ids"][:, 0].tolist() for batch in batches] == [[0, 2], [1]]
     assert [(batch[SUPERVISED], batch[ELSEWHERE]) for batch in batches] == [(9, 4), (9, 8)]
-    idle = ShareOfRows(ProcessGroup(1, 2), partial(collate, padding=0))(rows[:1])
+    idle = RankCollator(ProcessGroup(1, 2), partial(collate, padding=0))(rows[:1])
     assert (idle["labels"] == IGNORED).all()
     assert (idle[SUPERVISED], idle[ELSEWHERE]) == (3, 0)
 
@@ -350,12 +355,12 @@ def test_gradients_are_added_in_buckets_of_bounded_size_and_one_type(sizes):
 
 
 def test_no_two_ranks_or_steps_draw_the_same():
-    assert len({stream(7, step, rank) for step in range(20) for rank in range(4)}) == 80
-    assert all(0 <= stream(7, step, 1) < 2**63 for step in range(20))
+    assert len({rank_seed(7, step, rank) for step in range(20) for rank in range(4)}) == 80
+    assert all(0 <= rank_seed(7, step, 1) < 2**63 for step in range(20))
 
 
 def test_a_plan_for_several_ranks_keeps_the_effective_batch():
-    plan = Plan.of(TrainingSpec(effective_batch=24, micro_batch=4), 100, ranks=3)
+    plan = StepPlan.of(TrainingSpec(effective_batch=24, micro_batch=4), 100, ranks=3)
     assert (plan.micro_batch, plan.accumulation, plan.ranks, plan.steps) == (4, 2, 3, 5)
     with pytest.raises(TrialError, match="16 cannot be shared equally by 3 GPUs"):
-        Plan.of(TrainingSpec(effective_batch=16), 100, ranks=3)
+        StepPlan.of(TrainingSpec(effective_batch=16), 100, ranks=3)

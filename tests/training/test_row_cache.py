@@ -12,7 +12,7 @@ from hpo_service.training.data import row_cache
 from hpo_service.training.data.fingerprint import content_digest
 from hpo_service.training.data.row_cache import RowCache
 from hpo_service.training.data.rows import prepare_rows
-from hpo_service.training.files.node_cache import held
+from hpo_service.training.files.node_cache import locked
 from tests.training.tiny import byte_tokenizer, pairs, write_rows
 
 
@@ -192,7 +192,7 @@ def test_one_that_waits_says_so(tmp_path, spec, monkeypatch):
 
     other = RowCache(tmp_path / "rows")
     found = []
-    with held(target, lambda *_: None):
+    with locked(target, lambda *_: None):
         thread = threading.Thread(target=lambda: found.append(other.rows(spec, byte_tokenizer(), "a tokenizer", tell)))
         thread.start()
         assert waiting.wait(60)

@@ -8,12 +8,13 @@ import sys
 import numpy as np
 import pytest
 
-from hpo_service.domain.study.data_report import DataReport, PartReport
+from hpo_service.domain.study.data_report import DataReport, PartReport, TurnsReport, Understanding
+from hpo_service.domain.study.finding import Finding
 from hpo_service.domain.study.sections.data import DataSpec
 from hpo_service.errors import DataError
 from hpo_service.training.data.report import answer_to
 from hpo_service.training.data.rows import padding_share, prepare_rows
-from tests.training.tiny import byte_tokenizer, pairs, write_rows
+from tests.training.tiny import CHAT_TEMPLATE, byte_tokenizer, pairs, write_rows
 
 
 def prepared(folder, rows, **fields):
@@ -45,7 +46,7 @@ def test_groups_are_counted_in_each_part(tmp_path):
     found = prepared(tmp_path, rows, group="author")
     groups = {name: part.groups for name, part in found.report.parts.items()}
     assert all(groups.values())
-    assert found.report.whole.groups == sum(groups.values()) == 50 == found.facts["row_groups"]
+    assert found.report.whole.groups == sum(groups.values()) == 50 == found.facts.groups
     assert prepared(tmp_path, rows).report.whole.groups is None
 
 
@@ -102,6 +103,57 @@ def test_what_is_probably_not_meant_is_a_warning(changes, warning):
     assert found.startswith(warning)
 
 
+def understood(**changes):
+    return report_of(understanding=Understanding(rows=1000, **changes))
+
+
+def turns_of(**changes):
+    return TurnsReport(**{"turns": 80, "marked": 0, "hidden": 0, "altered": 0, "left_out": {}, **changes})
+
+
+@pytest.mark.parametrize(
+    "changes, warning",
+    [
+        ({"turns": turns_of(hidden=40)}, "40 of 80 turns of the assistant are not learned, since the chat template "),
+        ({"turns": turns_of(altered=3)}, "3 of 80 turns of the assistant are learned as the chat template shows them"),
+        (
+            {"turns": turns_of(left_out={"tool_calls": 7})},
+            "the chat template leaves out tool_calls (7 times): the",
+        ),
+        ({"rows_unended": 60}, "60 of 1000 rows teach no end, so the model may never stop: the chat template or"),
+        (
+            {"columns_unused": {"id": 1000, "system": 30}},
+            "column 'system' usually holds a system text, and 30 rows fill it, but the format text does not read it: ",
+        ),
+    ],
+)
+def test_what_rows_say_and_a_model_does_not_learn_is_a_warning(changes, warning):
+    (found,) = understood(**changes).warnings()
+    assert found.startswith(warning)
+    assert understood(turns=turns_of(marked=40), rows_unended=50, columns_unused={"id": 9}).warnings() == []
+
+
+def test_where_all_is_learned_no_turn_is_missed():
+    assert report_of(learn="all", understanding=Understanding(turns=turns_of(hidden=40))).warnings() == []
+
+
+def test_rows_without_weight_are_left_out_and_counted(tmp_path):
+    rows = [{**row, "loss_weight": int(i % 4 > 0), "history": []} for i, row in enumerate(pairs(200))]
+    report = prepared(tmp_path, rows).report
+    assert (report.rows_read, report.rows_without_weight, report.whole.rows) == (200, 50, 150)
+    assert report.understanding.columns_unused == {}
+    with pytest.raises(DataError, match="every row has the weight 0, so there is nothing to learn"):
+        prepared(tmp_path, [{**row, "weight": 0} for row in pairs(20)])
+
+
+def test_turns_are_counted_over_all_parts(tmp_path):
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "weight": 0}]
+    rows = [{"messages": [*turns, {"role": "assistant", "content": f"row {i}"}]} for i in range(60)]
+    spec = DataSpec(source=write_rows(tmp_path / "rows.jsonl", rows))
+    counted = prepare_rows(spec, byte_tokenizer(CHAT_TEMPLATE)).report.understanding.turns
+    assert (counted.turns, counted.marked, counted.hidden) == (120, 60, 0)
+
+
 def request(llama, source, cache, **data):
     return {"model": {"base": llama}, "data": {"source": source, **data}, "cache": str(cache)}
 
@@ -130,3 +182,20 @@ def test_data_that_are_mostly_cut_away_are_refused(llama, tmp_path):
     rows = [{"prompt": f"{i} " * 40, "completion": "x"} for i in range(60)]
     with pytest.raises(DataError, match=r"60 of 60 rows have nothing to learn"):
         answer_to(request(llama, write_rows(tmp_path / "rows.jsonl", rows), tmp_path, max_length=16))
+
+
+def test_a_request_for_a_first_look_is_answered_with_every_finding(llama, tmp_path):
+    rows = write_rows(tmp_path / "rows.jsonl", [{"prompt": 1, "completion": "x"}, {"prompt": "a"}])
+    child = subprocess.run(
+        [sys.executable, "-m", "hpo_service.training.data.report"],
+        input=json.dumps({**request(llama, rows, tmp_path), "first": 10}),
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert child.returncode == 1
+    found = [Finding.model_validate(each) for each in json.loads(child.stdout)["findings"]]
+    assert list(map(str, found)) == [
+        f"{rows}, line 1: column 'prompt' must be text, not a int",
+        f"{rows}, line 2: column 'completion' is missing",
+    ]

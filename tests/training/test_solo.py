@@ -19,8 +19,8 @@ from hpo_service.training.engines.solo import SoloEngine
 from hpo_service.training.engines.trainer import token_loss
 from hpo_service.training.models.base import load_base
 from hpo_service.training.run.loaded_models import LoadedModels
-from hpo_service.wire.messages import Stop
 from tests.training.tiny import byte_tokenizer, save_tiny_llama, write_rows
+from tests.trials import stop
 
 
 def plain_rows(llama, source, part):
@@ -154,7 +154,7 @@ def test_full_training_does_not_leak_into_the_next_trial(trainee):
     trainee.run(trainee.config(), "before")
     before = trainee.reports
     outcome = trainee.run(trainee.config(method="full", learning_rate=1e-3, keep_adapter=True), "full")
-    assert outcome.facts["trainable_parameters"] == trainee.started.models[trainee.llama].parameters
+    assert outcome.facts.training.trainable_parameters == trainee.started.models[trainee.llama].parameters
     assert (Path(outcome.adapter) / "config.json").exists()
     trainee.run(trainee.config(), "after")
     assert [r.value for r in trainee.reports] == [r.value for r in before]
@@ -179,13 +179,13 @@ def test_a_finished_trial_tells_its_value_its_scores_and_its_facts(trainee):
     assert outcome.kind is OutcomeKind.COMPLETE
     assert outcome.reason == "trained to the end"
     assert outcome.value == trainee.reports[-1].value == outcome.validation.mean
-    assert len(outcome.validation.nll) == outcome.facts["rows_validation"]
-    assert len(outcome.test.nll) == outcome.facts["rows_test"]
-    assert outcome.facts["steps"] == outcome.facts["steps_planned"] > 0
-    assert outcome.facts["best_value"] <= outcome.value
-    assert outcome.facts["device_seconds"] >= outcome.facts["seconds_train"] > 0
-    assert outcome.facts["tokens"] > 1000
-    assert "torch" in outcome.facts["versions"]
+    assert len(outcome.validation.nll) == outcome.facts.data.validation
+    assert len(outcome.test.nll) == outcome.facts.data.test
+    assert outcome.facts.training.steps == outcome.facts.training.steps_planned > 0
+    assert outcome.facts.training.best_value <= outcome.value
+    assert outcome.facts.timing.device >= outcome.facts.timing.train > 0
+    assert outcome.facts.training.tokens > 1000
+    assert "torch" in outcome.facts.environment.versions
     assert outcome.adapter is None
 
 
@@ -205,23 +205,23 @@ def test_a_kept_adapter_gives_the_reported_test_loss_in_plain_peft(trainee, chan
 
 
 def test_a_stop_that_answers_a_report_prunes(trainee):
-    stop = Stop(trial="t", reason="worse than the better half")
-    outcome = trainee.run(trainee.config(), decide=lambda report: stop if report.step == 2 else None)
+    order = stop("prune", "worse than the better half")
+    outcome = trainee.run(trainee.config(), decide=lambda report: order if report.step == 2 else None)
     assert (outcome.kind, outcome.reason) == (OutcomeKind.PRUNED, "worse than the better half")
     assert outcome.value == trainee.reports[-1].value
     assert len(trainee.reports) == 2
-    assert outcome.facts["device_seconds"] > 0
+    assert outcome.facts.timing.device > 0
 
 
 def test_a_stop_between_reports_cancels_at_once(trainee):
-    outcome = trainee.run(trainee.config(), at_progress=(0.3, Stop(trial="t", reason="a person said so")))
+    outcome = trainee.run(trainee.config(), at_progress=(0.3, stop("cancel", "a person said so")))
     assert (outcome.kind, outcome.reason) == (OutcomeKind.CANCELLED, "a person said so")
     assert len(trainee.reports) == 1
 
 
 def test_a_stop_within_a_long_accumulation_does_not_wait_for_its_end(trainee):
     config = trainee.config(effective_batch=64, micro_batch=1)
-    outcome = trainee.run(config, at_progress=(0.0, Stop(trial="t", reason="a person said so")))
+    outcome = trainee.run(config, at_progress=(0.0, stop("cancel", "a person said so")))
     assert outcome.kind is OutcomeKind.CANCELLED
     assert trainee.reports == []
 
@@ -258,7 +258,9 @@ def test_a_learning_rate_that_explodes_prunes(trainee):
 
 
 def test_started_describes_models_that_are_not_loaded_too(trainee):
-    trainee.run(trainee.config(), describe=[trainee.llama, "builtin:llama-small"])
+    config = trainee.config()
+    target = config.model.model_copy(update={"target": "builtin:llama-small"})
+    trainee.run(config.model_copy(update={"model": target}))
     models = trainee.started.models
     assert models[trainee.llama].hidden_size == 32
     assert models[trainee.llama].fingerprint
@@ -271,7 +273,7 @@ def test_precision_may_change_from_trial_to_trial(trainee):
     half = config.model_copy(update={"model": config.model.model_copy(update={"dtype": "bfloat16"})})
     trainee.run(config, "before")
     before = trainee.reports[-1].value
-    assert trainee.run(half, "half").facts["compute"] == "bfloat16"
+    assert trainee.run(half, "half").facts.environment.compute == "bfloat16"
     assert trainee.reports[-1].value == pytest.approx(before, rel=0.05)
     trainee.run(config, "after")
     assert trainee.reports[-1].value == before

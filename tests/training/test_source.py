@@ -148,3 +148,144 @@ def test_a_hub_data_set_of_several_configurations_asks_for_one(monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", load)
     with pytest.raises(DataError, match=r"pick one among: \['en', 'fr'\]; name one of them as data\.subset$"):
         read_rows("somebody/something")
+
+
+def test_an_open_quote_is_named_with_the_line_where_its_row_begins(tmp_path):
+    lines = ["prompt,completion", "a,b", 'inch,"5 inch', "c,d", "e,f"]
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(DataError, match=r"rows\.csv, line 3: the row that begins here is not valid CSV"):
+        read_rows(str(path))
+    # a later quote must not close it in silence
+    path.write_text("\n".join([*lines, 'foot,"6 foot"']) + "\n")
+    with pytest.raises(DataError, match=r"rows\.csv, line 3: the row that begins here is not valid CSV"):
+        read_rows(str(path))
+
+
+def test_lines_are_counted_through_fields_of_several_lines(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text('prompt,completion\na,"one\ntwo\nthree"\n\nb\n')
+    with pytest.raises(DataError, match=r"row 2 does not have 2 fields as the header says \(line 6\)"):
+        read_rows(str(path))
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("prompt,completion,completion\na,b,c\n", "line 1: the header names the column 'completion' twice"),
+        ("prompt,completion\na,b\nprompt,completion\nc,d\n", "line 3 repeats the header"),
+    ],
+)
+def test_a_column_or_header_that_stands_twice_is_named_with_its_line(tmp_path, text, message):
+    path = tmp_path / "rows.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_rows(str(path))
+
+
+def test_an_index_column_without_a_name_is_no_column_twice(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text(",prompt,,completion\n0,a,x,b\n")
+    assert read_rows(str(path))[0].fields == {"": "x", "prompt": "a", "completion": "b"}
+
+
+def test_a_name_that_stands_twice_in_an_object_or_a_table_is_refused(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"prompt": "a"}\n{"completion": "good", "completion": "bad"}\n')
+    with pytest.raises(DataError, match=r"rows\.jsonl, line 2 cannot be used: an object names 'completion' twice"):
+        read_rows(str(path))
+    table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
+    pq.write_table(table, tmp_path / "rows.parquet")
+    with pytest.raises(DataError, match=r"rows\.parquet has two columns named 'text'"):
+        read_rows(str(tmp_path / "rows.parquet"))
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".json"])
+def test_half_a_character_is_named_with_its_row(tmp_path, ending):
+    rows = ['{"prompt": "whole \\ud83d\\ude00"}', '{"turns": [{"text": "half \\ud83d"}]}']
+    path = tmp_path / f"rows{ending}"
+    path.write_text("\n".join(rows) if ending == ".jsonl" else "[" + ",".join(rows) + "]")
+    with pytest.raises(DataError, match=r"(line|row) 2 holds half a character \(\\ud83d without its other half\)"):
+        read_rows(str(path))
+
+
+def test_json_lines_are_read_under_the_ending_of_json_too(tmp_path):
+    path = tmp_path / "rows.json"
+    write_jsonl(path)
+    rows = read_rows(str(path))
+    assert [row.fields for row in rows] == ROWS
+    assert rows[1].origin == f"{path}, line 2"
+    path.write_text(path.read_text() + "{broken\n")
+    with pytest.raises(DataError, match=r"rows\.json, line 4 is not valid JSON"):
+        read_rows(str(path))
+
+
+def test_hidden_files_and_metadata_are_no_rows(tmp_path):
+    write_jsonl(tmp_path / "rows.jsonl")
+    for name in (
+        ".ipynb_checkpoints/rows-checkpoint.jsonl",
+        "__MACOSX/rows.jsonl",
+        "deep/.rows.jsonl.swp.jsonl",
+        "dataset_infos.json",
+        "deep/dataset_info.json",
+        "state.json",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text('{"default": {}}\n')
+    for name in ("_SUCCESS", "README.md"):
+        (tmp_path / name).write_text("not data")
+    assert [row.fields for row in read_rows(str(tmp_path))] == ROWS
+
+
+def test_a_folder_below_a_hidden_one_is_read_when_it_is_named(tmp_path):
+    folder = tmp_path / ".cache" / "mine"
+    folder.mkdir(parents=True)
+    write_jsonl(folder / "rows.jsonl")
+    assert len(read_rows(str(folder))) == 2
+
+
+def saved(folder, rows, shards=1):
+    import datasets
+
+    datasets.disable_progress_bars()
+    datasets.Dataset.from_list(rows).save_to_disk(str(folder), num_shards=shards)
+
+
+def test_a_saved_data_set_is_read_by_the_files_that_it_names(tmp_path):
+    saved(tmp_path / "set", ROWS, shards=2)
+    (tmp_path / "set" / "cache-0123.arrow").write_bytes((tmp_path / "set" / "data-00000-of-00002.arrow").read_bytes())
+    assert [row.fields for row in read_rows(str(tmp_path / "set"))] == ROWS
+    (tmp_path / "set" / "data-00001-of-00002.arrow").unlink()
+    with pytest.raises(DataError, match=r"data-00001-of-00002\.arrow is missing, though .*state\.json names it"):
+        read_rows(str(tmp_path / "set"))
+
+
+@pytest.mark.parametrize("splits, expected", [(["test", "train"], "train"), (["one", "two"], "one")])
+def test_of_several_saved_splits_the_training_rows_are_read(tmp_path, splits, expected):
+    for name in splits:
+        saved(tmp_path / name, [{"text": name}])
+    (tmp_path / "dataset_dict.json").write_text(json.dumps({"splits": splits}))
+    assert [row.fields["text"] for row in read_rows(str(tmp_path))] == [expected]
+
+
+def test_broken_metadata_leave_a_folder_of_files(tmp_path):
+    write_jsonl(tmp_path / "rows.jsonl")
+    (tmp_path / "dataset_dict.json").write_text("{broken")
+    assert len(read_rows(str(tmp_path))) == 2
+
+
+def test_arrow_files_of_other_tools_are_read_and_broken_ones_named(tmp_path):
+    path = tmp_path / "rows.arrow"
+    table = pa.Table.from_pylist(ROWS)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    assert [row.fields for row in read_rows(str(path))] == ROWS
+    path.write_bytes(b"no arrow at all")
+    with pytest.raises(DataError, match=r"rows\.arrow is not a valid Arrow file"):
+        read_rows(str(path))
+
+
+def test_fields_that_a_table_fills_in_to_make_turns_alike_are_left_out(tmp_path):
+    turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho", "weight": 0}]
+    pq.write_table(pa.Table.from_pylist([{"messages": turns, "id": None}]), tmp_path / "rows.parquet")
+    assert read_rows(str(tmp_path / "rows.parquet"))[0].fields == {"messages": turns, "id": None}

@@ -77,6 +77,58 @@ def test_text_without_letters_is_its_own_key():
     assert loose_key("A b.") == loose_key("ab")
 
 
+@pytest.mark.parametrize(
+    "one, other",
+    [
+        ("-1", "1"),
+        ("x = -1", "x = 1"),
+        ("5 - 3", "5 3"),
+        ("-x", "x"),
+        ("\u22121", "1"),
+        ("1.5", "15"),
+        (".5", "5"),
+        ("1,5", "15"),
+        ("say 1 2", "say 12"),
+        ("say 1\x1f2", "say 12"),
+        ("10\u00b2", "102"),
+        ("C++", "C"),
+        ("C#", "C"),
+        ("6 * 2", "6 / 2"),
+        ("a != b", "a = b"),
+        ("!done", "done"),
+        ("$5", "\u20ac5"),
+        ("5%", "5"),
+        ("\U0001f600", "\U0001f621"),
+        ("\u0915\u0940", "\u0915\u093f"),
+        ("\u0915\u093e", "\u0915"),
+    ],
+)
+def test_what_changes_a_meaning_keeps_rows_apart(one, other):
+    assert loose_key(one) != loose_key(other)
+
+
+@pytest.mark.parametrize(
+    "one, other",
+    [
+        ("Hello, World!", "hello world"),
+        ("well-known", "Well known"),
+        ("GPT-4", "gpt 4"),
+        ("[1, 2]", "[1,2]"),
+        ("word -- word", "word\u2014word"),
+        ("- item", "item"),
+        ("\u201cx\u201d", "'x'"),
+        ("`f` is", "f is"),
+        ("\u22121", "-1"),
+        ("the end.\nNext", "the end next"),
+        ("yes \u2026 no?", "yes... no"),
+        ("\u2764\ufe0f", "\u2764"),
+        ("\u0939\u093e\u0901\u0964", "\u0939\u093e\u0901"),
+    ],
+)
+def test_case_spaces_and_the_punctuation_of_sentences_do_not(one, other):
+    assert loose_key(one) == loose_key(other)
+
+
 def test_an_empty_part_is_one_clear_line():
     with pytest.raises(DataError) as caught:
         split_examples(examples(3), SplitSpec(validation=0.01, test=0.01))

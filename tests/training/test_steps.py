@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hpo_service.domain.memory.micro_batches import micro_batch
 from hpo_service.domain.study.sections.training import TrainingSpec
-from hpo_service.training.run.steps import Plan
+from hpo_service.training.run.steps import StepPlan
 
 SPECS = st.builds(
     TrainingSpec,
@@ -22,7 +22,7 @@ SPECS = st.builds(
 
 @given(SPECS, st.integers(1, 5000))
 def test_every_evaluation_falls_after_exactly_one_step_at_its_fraction(spec, rows):
-    plan = Plan.of(spec, rows)
+    plan = StepPlan.of(spec, rows)
     made = [(number, step) for step in range(1, plan.steps + 1) for number in plan.due(step)]
     assert [number for number, _ in made] == list(range(1, spec.epochs * spec.evaluations_per_epoch + 1))
     assert all(step == -(-number * plan.steps // plan.evaluations) for number, step in made)
@@ -32,7 +32,7 @@ def test_every_evaluation_falls_after_exactly_one_step_at_its_fraction(spec, row
 
 @given(SPECS, st.integers(1, 5000))
 def test_micro_batches_make_up_the_effective_batch_exactly(spec, rows):
-    plan = Plan.of(spec, rows)
+    plan = StepPlan.of(spec, rows)
     assert plan.micro_batch * plan.accumulation == spec.effective_batch
     assert plan.micro_batch <= (spec.micro_batch or 8)
     assert plan.steps == spec.epochs * math.ceil(rows / spec.effective_batch)
@@ -47,12 +47,12 @@ def test_the_micro_batch_is_the_largest_divisor_up_to_its_limit():
 
 @given(SPECS, st.integers(1, 5000), st.integers(1, 64))
 def test_a_limit_cuts_the_micro_batch_and_nothing_else(spec, rows, limit):
-    free, cut = Plan.of(spec, rows), Plan.of(spec, rows, limit=limit)
+    free, cut = StepPlan.of(spec, rows), StepPlan.of(spec, rows, limit=limit)
     assert cut.micro_batch <= min(limit, free.micro_batch)
     assert cut.micro_batch * cut.accumulation == spec.effective_batch
     assert replace(cut, micro_batch=free.micro_batch, accumulation=free.accumulation) == free
 
 
 def test_warm_up_is_a_share_of_the_steps_rounded_up():
-    assert Plan.of(TrainingSpec(warmup_ratio=0.03), 1600).warmup_steps == 3
-    assert Plan.of(TrainingSpec(warmup_ratio=0.0), 1600).warmup_steps == 0
+    assert StepPlan.of(TrainingSpec(warmup_ratio=0.03), 1600).warmup_steps == 3
+    assert StepPlan.of(TrainingSpec(warmup_ratio=0.0), 1600).warmup_steps == 0

@@ -15,9 +15,8 @@ TRIALS = 6
 
 
 @pytest.fixture
-def service(sqlite_url, tmp_path):
-    made = Service(Settings(storage=sqlite_url, output=tmp_path / "out", cache=tmp_path / "cache"))
-    made.upgrade()
+def service(migrated_sqlite, tmp_path):
+    made = Service(Settings(storage=migrated_sqlite, output=tmp_path / "out", cache=tmp_path / "cache"))
     with made.db.transaction():
         made.worker_rows.register("w", "host", 1, "0", "cpu")
     yield made
@@ -51,7 +50,7 @@ class Telling(ScriptedSupervisor):
         message = self.messages[-1]
         assert isinstance(message, Reported)
         assert self.service.queue.report(self.assignment.lease, message.report).action == "continue"
-        self.link.take(Continue(trial=message.trial))
+        self.link.receive(Continue(trial=message.trial))
         return True
 
 
@@ -60,7 +59,7 @@ def work(service, trainee, faults):
     while (assignment := service.queue.claim("w")) is not None:
         supervisor = Telling(service, assignment)
         folder = trainee.folder / assignment.key
-        admit = Admit(trial=assignment.key, config=assignment.config, folder=str(folder), describe=[])
+        admit = Admit(assignment=assignment, folder=folder)
         link = supervisor.link = TrialLink(admit, supervisor, supervisor.hear)
         with pytest.MonkeyPatch.context() as patch:
             faults.get(assignment.number, lambda _: None)(Faults(patch))
@@ -83,7 +82,7 @@ def test_every_fault_costs_its_own_trial_and_the_study_ends_with_the_best_of_the
             4: lambda faults: faults.no_number_in("evaluation", 2),
         },
     )
-    snapshot = service.snapshot("s")
+    snapshot = service.reader.snapshot("s")
     trials = snapshot.stages[0].trials
     assert snapshot.state is StudyState.FINISHED
     assert [trial.state for trial in trials] == [
@@ -96,7 +95,7 @@ def test_every_fault_costs_its_own_trial_and_the_study_ends_with_the_best_of_the
     ]
     assert trials[0].reason.startswith("out of memory training on one row of up to ")
     assert trials[1].reason == "diverged: the training loss became nan"
-    assert trials[2].facts["oom_halvings"] == 1
+    assert trials[2].facts.memory.oom_halvings == 1
     assert trials[3].reason == "diverged: the gradient norm became inf"
     assert trials[4].reason == "diverged: the validation loss became nan"
     assert not any("\n" in trial.reason for trial in trials)
@@ -105,5 +104,5 @@ def test_every_fault_costs_its_own_trial_and_the_study_ends_with_the_best_of_the
     best = snapshot.stages[0].best()
     assert best is not None
     assert best.value == min(trial.value for trial in (trials[2], trials[5]))
-    constraints = [trial.constraints for trial in service.optuna._read("s/search")]
+    constraints = [trial.constraints for trial in service.policy.trials("s/search")]
     assert constraints[0]["vram_over_gb"] > 0

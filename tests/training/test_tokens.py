@@ -182,11 +182,11 @@ def spec(tmp_path, rows, **fields):
 def test_the_rows_of_a_study_come_with_their_counts(tmp_path):
     shouted = [{**row, "prompt": row["prompt"].upper()} for row in pairs(200)]
     rows = prepare_rows(spec(tmp_path, [*pairs(200), *shouted], max_length=24), byte_tokenizer())
-    assert rows.facts["data_format"] == "prompt-completion"
-    assert rows.facts["rows_train"] == len(rows.train) > 250
-    assert rows.facts["rows_leaked"] > 20
-    assert rows.facts["rows_truncated"] > 50
-    assert rows.facts["rows_unsupervised"] == 0
+    assert rows.facts.format == "prompt-completion"
+    assert rows.facts.train == len(rows.train) > 250
+    assert rows.facts.leaked > 20
+    assert rows.facts.truncated > 50
+    assert rows.facts.unsupervised == 0
 
 
 def test_the_fingerprint_of_rows_follows_from_what_the_model_sees(tmp_path):

@@ -12,13 +12,14 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from hpo_service.domain.study.sections.tracking import TRACKER_PACKAGES, TrackingSpec
+from hpo_service.domain.trial.endings import SAID
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.report import Report
 from hpo_service.errors import DataError
 from hpo_service.training.tracking import trackers
-from hpo_service.training.tracking.adapters import MLFLOW_STATUS, TRACKERS
+from hpo_service.training.tracking.tracker import open_tracker
 from hpo_service.training.tracking.trackers import Trackers, scrubbed
-from hpo_service.wire.messages import Stop
+from tests.trials import stop
 
 END = Outcome(kind=OutcomeKind.COMPLETE, reason="done", value=1.5, facts={"tokens": 7, "device": "cpu"})
 
@@ -79,19 +80,22 @@ def mlflow(monkeypatch):
 
 
 def test_what_a_study_file_may_name_is_what_there_is():
-    assert TRACKERS.keys() == TRACKER_PACKAGES.keys()
-    assert MLFLOW_STATUS.keys() == set(OutcomeKind)
+    for name in TRACKER_PACKAGES:
+        assert all(callable(getattr(open_tracker(name), act)) for act in ("start", "log", "end"))
+    known = TrackingSpec.model_json_schema()["properties"]["trackers"]["items"]["enum"]
+    assert known == list(TRACKER_PACKAGES) == ["tensorboard", "wandb", "mlflow"]
+    assert {SAID[kind].tracked for kind in OutcomeKind} <= {"FINISHED", "FAILED", "KILLED"}
 
 
 def test_a_run_in_tensorboard_has_the_curve_and_the_end(trainee):
     outcome = trainee.run(tracking(trainee, "tensorboard"))
-    assert "tracking_warning" not in outcome.facts
+    assert "tracking_warning" not in outcome.facts.flat()
     read = EventAccumulator(str(trainee.folder / "trial" / "tensorboard")).Reload()
     values = [report.value for report in trainee.reports]
     assert [event.value for event in read.Scalars("value")] == pytest.approx(values)
     assert [event.step for event in read.Scalars("train_loss")] == [1, 2]
     assert read.Scalars("final/value")[0].value == pytest.approx(outcome.value)
-    assert read.Scalars("final/tokens")[0].value == outcome.facts["tokens"]
+    assert read.Scalars("final/tokens")[0].value == outcome.facts.training.tokens
     text = read.Tensors("end/text_summary")[0].tensor_proto.string_val[0].decode()
     assert text == "complete: trained to the end"
     assert "| lora_rank | 4 |" in read.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
@@ -114,7 +118,7 @@ def test_a_run_in_wandb_is_opened_fed_and_finished(trainee, wandb):
 
 
 def test_a_run_in_mlflow_is_opened_fed_and_terminated(trainee, mlflow):
-    trainee.run(tracking(trainee, "mlflow"), decide=lambda report: Stop(trial="t", reason="worse"))
+    trainee.run(tracking(trainee, "mlflow"), decide=lambda report: stop("prune", "worse"))
     assert mlflow.named("experiment") == [(("study",), {})]
     ((given, named),) = mlflow.named("run")
     assert (given, named["tags"]) == (("42",), {"group": "study/search"})
@@ -133,7 +137,7 @@ def test_an_experiment_that_another_worker_makes_meanwhile_is_taken(trainee, mlf
 
     mlflow.client.get_experiment_by_name = lambda name: answers.pop(0)
     mlflow.client.create_experiment = taken
-    assert "tracking_warning" not in trainee.run(tracking(trainee, "mlflow")).facts
+    assert "tracking_warning" not in trainee.run(tracking(trainee, "mlflow")).facts.flat()
     assert mlflow.named("run")[0][0] == ("7",)
 
 
@@ -141,7 +145,7 @@ def test_a_tracker_that_is_not_installed_is_one_warning(trainee, monkeypatch):
     monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: None)
     outcome = trainee.run(tracking(trainee, "wandb"))
     assert outcome.kind is OutcomeKind.COMPLETE
-    assert outcome.facts["tracking_warning"] == (
+    assert outcome.facts.warnings.tracking == (
         "wandb: wandb is not installed: pip install 'hpo-service[trackers]' where trials are trained"
     )
 
@@ -162,9 +166,7 @@ def test_a_tracker_that_breaks_is_left_alone_and_the_trial_goes_on(trainee, wand
     outcome = trainee.run(tracking(trainee, "tensorboard", "wandb"))
     assert outcome.kind is OutcomeKind.COMPLETE
     assert len(attempts) == 1
-    assert outcome.facts["tracking_warning"] == (
-        "wandb: ConnectionError: no route to https://***@wandb.example with ***"
-    )
+    assert outcome.facts.warnings.tracking == ("wandb: ConnectionError: no route to https://***@wandb.example with ***")
     assert EventAccumulator(str(trainee.folder / "trial" / "tensorboard")).Reload().Scalars("value")
 
 
@@ -173,8 +175,8 @@ def test_a_trial_that_fails_or_is_stopped_is_told_as_such(trainee, wandb):
         trainee.run(tracking(trainee, "wandb", data={"source": "/nowhere/rows.jsonl"}))
     assert wandb.named("summary")[-1][0][0]["outcome"] == "error"
     assert wandb[-1] == ("finish", (), {"exit_code": 1})
-    stop = Stop(trial="t", reason="a person said so")
-    trainee.run(tracking(trainee, "wandb", effective_batch=64, micro_batch=1), "stopped", at_progress=(0.0, stop))
+    order = stop("cancel", "a person said so")
+    trainee.run(tracking(trainee, "wandb", effective_batch=64, micro_batch=1), "stopped", at_progress=(0.0, order))
     assert wandb.named("summary")[-1][0][0] == {"outcome": "cancelled", "reason": "a person said so"}
 
 
@@ -207,7 +209,7 @@ def test_the_real_wandb_takes_it(trainee, monkeypatch):
     pytest.importorskip("wandb", reason="wandb is not installed: its stand-in is tested")
     monkeypatch.setenv("WANDB_MODE", "offline")
     outcome = trainee.run(tracking(trainee, "wandb"))
-    assert "tracking_warning" not in outcome.facts
+    assert "tracking_warning" not in outcome.facts.flat()
     assert list(trainee.folder.glob("trial/wandb/offline-run-*/*.wandb"))
 
 
@@ -216,7 +218,7 @@ def test_the_real_mlflow_takes_it(trainee, monkeypatch, tmp_path):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file://{tmp_path / 'runs'}")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     outcome = trainee.run(tracking(trainee, "mlflow"))
-    assert "tracking_warning" not in outcome.facts
+    assert "tracking_warning" not in outcome.facts.flat()
     client = mlflow.MlflowClient()
     (run,) = client.search_runs([client.get_experiment_by_name("study").experiment_id])
     assert (run.info.status, run.data.tags["outcome"]) == ("FINISHED", "complete")

@@ -19,11 +19,11 @@ from hpo_service.domain.study.sections.training import TrainingSpec
 from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.domain.trial.outcome import Outcome
 from hpo_service.domain.trial.report import Report
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.training.engines.solo import SoloEngine
 from hpo_service.training.run.loaded_models import LoadedModels
 from hpo_service.wire.child import Stopped, TrialLink
 from hpo_service.wire.messages import Admit, Continue, Failed, Finished, Reported, Shutdown, Started, Stop
+from tests.trials import admit, full, short
 
 Decide = Callable[[Report], Stop | None]
 CHAT_TEMPLATE = (
@@ -95,7 +95,7 @@ class ScriptedSupervisor:
     def touch(self, progress: Mapping[str, float] | None = None, activity: str = "") -> None:
         assert self.link is not None
         if self.at_progress and progress and max(progress.values()) >= self.at_progress[0]:
-            self.link.take(self.at_progress[1])
+            self.link.receive(self.at_progress[1])
 
     @contextmanager
     def busy(self, activity: str, limit: float = 0.0) -> Iterator[None]:
@@ -107,7 +107,7 @@ class ScriptedSupervisor:
         assert self.link is not None
         report = self.messages[-1]
         assert isinstance(report, Reported)
-        self.link.take(self.decide(report.report) or Continue(trial=report.trial))
+        self.link.receive(self.decide(report.report) or Continue(trial=report.trial))
         return True
 
 
@@ -131,7 +131,7 @@ class Trainee:
         }
         return TrialConfig(
             study="study",
-            stage=Stage.SEARCH,
+            stage="search",
             parameters={},
             model=ModelSpec(base=model or self.llama),
             model_name=model or self.llama,
@@ -148,11 +148,9 @@ class Trainee:
         decide: Decide = lambda report: None,
         at_progress: tuple[float, Stop] | None = None,
         engine: Any = None,
-        describe: list[str] | None = None,
     ) -> Outcome:
         supervisor = ScriptedSupervisor(decide, at_progress)
-        admit = Admit(trial="t", config=config, folder=str(self.folder / folder), describe=describe or [])
-        link = supervisor.link = TrialLink(admit, supervisor, supervisor.hear)
+        link = supervisor.link = TrialLink(admit(config, self.folder / folder), supervisor, supervisor.hear)
         self.messages = supervisor.messages
         try:
             return (engine or self.engine).run(link)
@@ -183,6 +181,7 @@ class Crowd:
         self.sent: list[Any] = []
 
     def send(self, message: Any) -> None:
+        message = short(message)
         self.sent.append(message)
         if isinstance(message, Reported):
             self.inbox.append(self.decide(message.trial, message.report) or Continue(trial=message.trial))
@@ -193,7 +192,7 @@ class Crowd:
 
     def receive(self, timeout: float | None = None) -> Any:
         if self.inbox:
-            return self.inbox.popleft()
+            return full(self.inbox.popleft())
         return None if timeout is not None else Shutdown()
 
     def touch(self, progress: Mapping[str, float] | None = None, activity: str = "") -> None: ...

@@ -7,18 +7,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from hpo_service.bootstrap import Service, new_worker_id
+from hpo_service.bootstrap import Service
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.states import StudyState
 from hpo_service.errors import DatabaseUnavailableError, NotFoundError, SchemaError
+from hpo_service.service.workers import new_worker_id
 from hpo_service.settings import Settings
 from hpo_service.worker.options import WorkerOptions
 
 
 @pytest.fixture
-def service(tmp_path) -> Iterator[Service]:
-    made = Service(Settings(f"sqlite:///{tmp_path / 'study.db'}", tmp_path / "out", tmp_path / "cache"))
-    made.upgrade()
+def service(migrated_sqlite, tmp_path) -> Iterator[Service]:
+    made = Service(Settings(migrated_sqlite, tmp_path / "out", tmp_path / "cache"))
     yield made
     made.db.dispose()
 
@@ -37,7 +37,7 @@ def test_every_store_shares_the_one_database(service):
         study(service, "seen")
         assert service.study_rows.find("seen") is not None
         assert [row.optuna_name for row in service.study_rows.stages(service.study_rows.get("seen").id)]
-    assert service.snapshot("seen").name == "seen"
+    assert service.reader.snapshot("seen").name == "seen"
 
 
 def test_nothing_is_opened_before_it_is_needed(tmp_path):
@@ -45,39 +45,39 @@ def test_nothing_is_opened_before_it_is_needed(tmp_path):
     assert made.queue is made.queue
     assert not (tmp_path / "no").exists()
     with pytest.raises(SchemaError):
-        made.snapshot("any")
+        made.reader.snapshot("any")
     made.db.dispose()
 
 
 def test_a_study_that_is_required_must_exist(service):
     study(service, "mine")
-    service.require("mine")
+    service.checks.require("mine")
     with pytest.raises(NotFoundError, match="did you mean mine"):
-        service.require("mime")
+        service.checks.require("mime")
 
 
 @pytest.mark.parametrize("state", [StudyState.PAUSED, StudyState.DRAINING, StudyState.CANCELLED])
 def test_a_study_that_is_held_or_has_ended_is_not_worked_on(service, state):
     study(service, "mine")
-    assert not service.finished("mine")
+    assert not service.checks.finished("mine")
     service.studies.steer("mine", state, "a test")
-    assert service.finished("mine")
+    assert service.checks.finished("mine")
 
 
 def test_without_a_name_all_studies_must_have_ended(service):
-    assert service.finished(None)
+    assert service.checks.finished(None)
     study(service, "one")
     study(service, "two")
     service.studies.steer("one", StudyState.CANCELLED, "a test")
-    assert not service.finished(None)
+    assert not service.checks.finished(None)
     service.studies.steer("two", StudyState.CANCELLED, "a test")
-    assert service.finished(None)
+    assert service.checks.finished(None)
 
 
 def test_a_deleted_study_has_ended(service):
     study(service, "mine")
     service.studies.delete("mine")
-    assert service.finished("mine")
+    assert service.checks.finished("mine")
 
 
 def test_a_worker_is_written_down_with_its_devices_and_signs_off(service, tmp_path, monkeypatch):
@@ -86,7 +86,7 @@ def test_a_worker_is_written_down_with_its_devices_and_signs_off(service, tmp_pa
     with service.db.transaction():
         [row] = service.worker_rows.list()
     assert (row.id, row.pid, row.devices, row.state) == ("w", os.getpid(), "3", "active")
-    service.retire("w")
+    service.workers.retire("w")
     with service.db.transaction():
         [row] = service.worker_rows.list()
     assert (row.state, row.reason) == ("stopped", "left of its own accord")
@@ -95,8 +95,8 @@ def test_a_worker_is_written_down_with_its_devices_and_signs_off(service, tmp_pa
 def test_a_worker_may_leave_while_the_database_is_away(tmp_path):
     away = Service(Settings("postgresql://nobody@127.0.0.1:9/none", tmp_path, tmp_path))
     with pytest.raises(DatabaseUnavailableError):
-        away.require("mine")
-    away.retire("w")
+        away.checks.require("mine")
+    away.workers.retire("w")
 
 
 def test_only_workers_that_are_busy_with_something_long_are_told_of(service):
@@ -105,7 +105,7 @@ def test_only_workers_that_are_busy_with_something_long_are_told_of(service):
             service.worker_rows.register(name, "node", 1, "0.1.0", "cpu")
             service.worker_rows.beat(name, activity)
         service.worker_rows.stop("c", "left")
-    assert service.activities() == {"b": "loading (10%)"}
+    assert service.workers.activities() == {"b": "loading (10%)"}
 
 
 def test_workers_of_one_process_number_have_different_names():

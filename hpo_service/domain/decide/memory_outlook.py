@@ -12,7 +12,7 @@ from hpo_service.domain.memory.demand import Demand
 from hpo_service.domain.memory.estimate import estimate
 from hpo_service.domain.memory.micro_batches import smaller_micro_batches
 from hpo_service.domain.memory.shape import ModelShape
-from hpo_service.domain.study.methods import LOW_RANK, METHODS
+from hpo_service.domain.study.methods import METHODS
 from hpo_service.domain.study.sections.training import TrainingSpec
 from hpo_service.domain.study.spec import StudySpec
 
@@ -61,7 +61,7 @@ def _demands(spec: StudySpec, shape: ModelShape, *, target: bool) -> Iterator[De
             ranks=ranks,
             shards=ranks if spec.execution.sharding == "fsdp" else 1,
         )
-        carried = target and training.method in LOW_RANK
+        carried = target and METHODS[training.method].low_rank
         yield replace(demand, rank=scaled_rank(demand.rank, spec.transfer)) if carried else demand
 
 

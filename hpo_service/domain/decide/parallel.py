@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hpo_service.domain.study.protocol import StageRule
 from hpo_service.domain.study.spec import StudySpec
-from hpo_service.domain.trial.stage import Stage
 
 MOST = 8
 """Trials that `auto` puts side by side at most: beyond that little is gained where it was measured."""
@@ -22,7 +22,7 @@ class Parallel:
     measured: bool
 
 
-def parallel(spec: StudySpec, stage: Stage, trials: int, workers: int = 1) -> Parallel:
+def parallel(spec: StudySpec, stage: StageRule, trials: int, workers: int = 1) -> Parallel:
     """Decide for a stage of so many trials and so many workers: no device packs what another could take idle."""
     if spec.objective is not None or spec.execution.gpus_per_trial > 1:
         return Parallel(1, measured=False)
@@ -30,6 +30,6 @@ def parallel(spec: StudySpec, stage: Stage, trials: int, workers: int = 1) -> Pa
     if wanted != "auto":
         return Parallel(wanted, measured=False)
     workers = max(1, workers)
-    room = trials // LEARNING_SHARE // workers if stage is Stage.SEARCH else -(-trials // workers)
+    room = trials // LEARNING_SHARE // workers if stage.proposes else -(-trials // workers)
     slots = max(1, min(MOST, room))
     return Parallel(slots, measured=slots > 1)

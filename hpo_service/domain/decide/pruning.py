@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
+from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.study.search_space import CategoricalParameter, SearchSpace
-
-Direction = Literal["minimize", "maximize"]
 
 MIN_RUNG_VALUES = 4
 """Halving compares nothing before this many trials (the judged one included) have a value at the rung."""
@@ -30,13 +28,11 @@ class Measure:
     """What is compared: its name in sentences and whether less or more of it is better."""
 
     name: str = "validation loss"
-    direction: Direction = "minimize"
+    direction: Direction = Direction.MINIMIZE
 
     def badness(self, value: float) -> float:
         """Return the value so that smaller is better; what is not a number is the worst there is."""
-        if math.isnan(value):
-            return math.inf
-        return value if self.direction == "minimize" else -value
+        return self.direction.badness(value)
 
 
 def longest_warmup(space: SearchSpace, *, default: float) -> float:
@@ -83,6 +79,27 @@ def rung_reached(steps: Sequence[int], reported: Sequence[int], step: int) -> in
     return max((rung for rung in steps if before < rung <= step), default=None)
 
 
+def values_at_rung(curves: Iterable[tuple[Mapping[int, float], bool]], rungs: Sequence[int], rung: int) -> list[float]:
+    """Return what other trials have at a rung, the lost ones as the worst there is.
+
+    A trial whose loss was not finite counts with that; so does, at the first rung, one that was stopped before it: only
+    a run that diverged ends there. One that has not come so far, or was stopped at an earlier rung, is left out.
+
+    Args:
+        curves: of each trial what it reported by evaluation, and whether it was stopped early.
+        rungs: all rungs, as evaluations, rising.
+        rung: the one at which trials are compared.
+    """
+    found = []
+    for curve, stopped in curves:
+        value = value_at(curve, rung)
+        if value is not None:
+            found.append(value)
+        elif any(not math.isfinite(each) for each in curve.values()) or (stopped and rung == rungs[0]):
+            found.append(math.nan)
+    return found
+
+
 def value_at(curve: Mapping[int, float], step: int) -> float | None:
     """Return the value of the first evaluation at or after `step`, or None where the trial has not come so far."""
     first = min((s for s in curve if s >= step), default=None)
@@ -115,8 +132,7 @@ def halve(value: float, others: Sequence[float], *, share: float, measure: Measu
     ranked = sorted(measure.badness(v) for v in [value, *others])
     cutoff = ranked[math.ceil(count / 2) - 1]
     rank = ranked.index(measure.badness(value)) + 1
-    limit = cutoff if measure.direction == "minimize" else -cutoff
-    bound = "up to" if measure.direction == "minimize" else "from"
+    limit, bound = measure.direction.signed(cutoff), "from" if measure.direction.maximize else "up to"
     prune = measure.badness(value) > cutoff
     verb = "only the better half" if prune else "the better half"
     return Verdict(prune, f"{place} is {_ordinal(rank)} of {count}; {verb} ({bound} {limit:.4g}) goes on")

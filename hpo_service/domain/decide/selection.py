@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.study.search_space import ParameterValue, canonical_key
 
 
@@ -32,26 +33,25 @@ class Choice:
     reason: str
 
 
-def choose_top(measured: Iterable[Measured], top: int, *, maximize: bool = False) -> Choice:
+def choose_top(measured: Iterable[Measured], top: int, direction: Direction = Direction.MINIMIZE) -> Choice:
     """Choose the best `top` distinct configurations among those that ran to the end.
 
     Ties go to the earlier trial. Configurations stopped early are never chosen: a loss in mid-epoch says who
     loses, not who wins.
     """
     everyone = list(measured)
-    sign = -1.0 if maximize else 1.0
-    ranked = sorted(
-        (m for m in everyone if m.complete and math.isfinite(m.value)), key=lambda m: (sign * m.value, m.number)
-    )
+    ranked = _ranked((m for m in everyone if m.complete and math.isfinite(m.value)), direction)
     chosen = _distinct(ranked)[:top]
     stopped = sum(not m.complete for m in everyone)
     if not chosen:
         return Choice([], f"none of {len(everyone)} trials ran to the end with a finite value")
     names = ", ".join(f"#{m.number} ({m.value:.4f})" for m in chosen)
-    word = "highest" if maximize else "lowest"
-    return Choice(
-        chosen, f"{word} validation value of {len(ranked)} complete trials: {names}; {stopped} stopped early left out"
-    )
+    first = f"{direction.superlative} validation value of {len(ranked)} complete trials"
+    return Choice(chosen, f"{first}: {names}; {stopped} stopped early left out")
+
+
+def _ranked(measured: Iterable[Measured], direction: Direction) -> list[Measured]:
+    return sorted(measured, key=lambda m: (direction.badness(m.value), m.number))
 
 
 def _distinct(ranked: Sequence[Measured]) -> list[Measured]:
@@ -65,9 +65,8 @@ def _distinct(ranked: Sequence[Measured]) -> list[Measured]:
     return distinct
 
 
-def choose_group(measured: Iterable[Measured], *, maximize: bool = False) -> Choice:
+def choose_group(measured: Iterable[Measured], direction: Direction = Direction.MINIMIZE) -> Choice:
     """Choose the group (a configuration run with several seeds) with the best mean value; its seeds, best first."""
-    sign = -1.0 if maximize else 1.0
     groups: dict[str, list[Measured]] = {}
     for m in measured:
         if m.complete and math.isfinite(m.value):
@@ -75,7 +74,6 @@ def choose_group(measured: Iterable[Measured], *, maximize: bool = False) -> Cho
     if not groups:
         return Choice([], "no configuration ended with a finite value")
     means = {name: sum(m.value for m in members) / len(members) for name, members in groups.items()}
-    best = min(means, key=lambda name: sign * means[name])
-    listing = ", ".join(f"{name} {mean:.4f}" for name, mean in sorted(means.items(), key=lambda kv: sign * kv[1]))
-    members = sorted(groups[best], key=lambda m: (sign * m.value, m.number))
-    return Choice(members, f"best mean validation value over seeds: {listing}")
+    ranked = sorted(means, key=lambda name: direction.badness(means[name]))
+    listing = ", ".join(f"{name} {means[name]:.4f}" for name in ranked)
+    return Choice(_ranked(groups[ranked[0]], direction), f"best mean validation value over seeds: {listing}")

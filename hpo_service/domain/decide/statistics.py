@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.trial.scores import Scores
 
 _CHUNK = 4_000_000  # numbers held at once while resampling: about 32 MB
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
+FEWEST_ROWS = 5
+"""Test rows without which there is no interval: below, even a widened one covers the truth too rarely."""
+MOST_LEFT_OUT = 0.1
+"""Share of test rows that may be left out because a run has no finite loss there; with more nothing is compared."""
+_FULL = 100.0  # an improvement of more than this many percent says that the baseline is no measure for it
 _NOTHING = 1e-6  # a baseline this small, by itself or beside the candidate, is nothing to give a percentage of
-_HALVINGS = 100  # more than enough to shrink an angle to the last bit
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Comparison:
         confidence: level of the interval.
         seeds: seeds per configuration (the smaller number where they differ).
         examples: rows compared; 0 where only the final values of the seeds were compared.
+        left_out: rows that were not compared because a run has no finite loss there.
         unit: `%`, or nothing where the baseline is too near 0 to divide by: then `improvement` and its interval are
             the difference itself.
     """
@@ -44,6 +49,7 @@ class Comparison:
     seeds: int
     examples: int = 0
     unit: str = "%"
+    left_out: int = 0
 
     @property
     def distinguishable(self) -> bool:
@@ -66,13 +72,19 @@ class Comparison:
         """Say in words what was found."""
         sample = f"{self.seeds} seed{'s' if self.seeds > 1 else ''} each"
         sample += f", {self.examples} test rows" if self.examples else ""
-        why_none = "it takes two seeds of each" if self.seeds < 2 else "the seeds made no difference; are they used?"
-        spread = f"no interval: {why_none}" if self.low is None else f"{self.level} {self.interval}"
+        spread = f"no interval: {self._why_none()}" if self.low is None else f"{self.level} {self.interval}"
         if not self.distinguishable:
             return f"not distinguishable from the default ({self._signed(self.improvement)}, {spread}; {sample})"
         word = "better" if self.improvement > 0 else "WORSE"
         by = f"{abs(self.improvement):.2f}{self.unit}"
         return f"{word} than the default by {by} ({spread}; {sample})"
+
+    def _why_none(self) -> str:
+        if self.seeds < 2:
+            return "it takes two seeds of each"
+        if self.examples:
+            return f"too few test rows, it takes {FEWEST_ROWS}"
+        return "the seeds made no difference; are they used?"
 
     def _signed(self, value: float) -> str:
         return f"{value:+.2f}{self.unit}"
@@ -90,40 +102,68 @@ def compare(
 
     Every `Scores` holds the same rows in the same order. A resample draws rows with replacement, once for both
     sides (paired), and recomputes both token-weighted means; the interval is the percentile interval (Efron and
-    Tibshirani, 1993). Two or three seeds are too few to resample (the interval comes out far too narrow), so each
-    resample adds what the seeds' own means vary by: a draw of Student's t with Welch's standard error and degrees
-    of freedom. A single seed on a side says nothing about the spread: then there is no interval.
+    Tibshirani, 1993). Of few rows it is too narrow by construction, so the resamples' deviations are widened to
+    those of Student's t (`widening`; Hesterberg, 2015, "What teachers should know about the bootstrap"). Two or three
+    seeds are too few to resample, so each resample adds what the seeds' own means vary by: a draw of Student's t with
+    Welch's standard error and degrees of freedom. A single seed on a side says nothing about the spread, nor do fewer
+    rows than `FEWEST_ROWS`: then there is no interval. Rows where a run has no finite loss are left out of both sides.
 
     Raises:
-        ValueError: if a side is empty or the rows are not the same.
+        ValueError: if a side is empty, the rows are not the same, or too many have no finite loss.
     """
     if not baseline or not candidate:
         raise ValueError("both sides of a comparison need at least one seed")
     tokens = np.asarray(baseline[0].tokens, dtype=np.float64)
     sides = [_nll_matrix(side, tokens) for side in (baseline, candidate)]
+    sides, tokens, left_out = _measured_rows(sides, tokens)
     per_seed = [side.sum(axis=1) / tokens.sum() for side in sides]
     means = [float(seeds.mean()) for seeds in per_seed]
-    factor, unit = _scale(*means)
-    low = high = None
-    if min(len(side) for side in sides) > 1:
-        draws = _improvements(sides, per_seed, tokens, resamples, seed, relative=unit == "%")
-        tail = 100 * (1 - confidence) / 2
-        low, high = (float(end) for end in np.percentile(draws, [tail, 100 - tail]))
-    return Comparison(
+    found = Comparison(
         baseline=means[0],
         candidate=means[1],
-        improvement=factor * (means[0] - means[1]),
-        low=low,
-        high=high,
+        improvement=means[0] - means[1],
+        low=None,
+        high=None,
         confidence=confidence,
         seeds=min(len(side) for side in sides),
         examples=len(tokens),
-        unit=unit,
+        unit="",
+        left_out=left_out,
     )
+    draws = np.empty((0, 2))
+    if found.seeds > 1 and found.examples >= FEWEST_ROWS:
+        draws = _draws(sides, per_seed, tokens, resamples, seed, confidence)
+    return _in_percent(found, draws) or _with_interval(found, found.improvement, draws[:, 0], "")
+
+
+def _in_percent(found: Comparison, draws: NDArray[np.float64]) -> Comparison | None:
+    """Give the improvement in percent of the baseline; None where the baseline is no measure for it.
+
+    Args:
+        found: with the improvement as a difference.
+        draws: shape [resamples, 2]: the difference, and the same as a share of the drawn baseline.
+    """
+    if abs(found.baseline) <= max(_NOTHING, _NOTHING * abs(found.candidate)):
+        return None
+    percent = _with_interval(found, 100 * found.improvement / abs(found.baseline), 100 * draws[:, 1], "%")
+    ends = [percent.improvement, percent.low or 0.0, percent.high or 0.0]
+    return percent if max(map(abs, ends)) <= _FULL else None
+
+
+def _with_interval(found: Comparison, improvement: float, draws: NDArray[np.float64], unit: str) -> Comparison:
+    low = high = None
+    if len(draws):
+        tail = 100 * (1 - found.confidence) / 2
+        low, high = (float(end) for end in np.percentile(draws, [tail, 100 - tail]))
+    return replace(found, improvement=improvement, low=low, high=high, unit=unit)
 
 
 def compare_values(
-    baseline: Sequence[float], candidate: Sequence[float], *, confidence: float = 0.95, maximize: bool = False
+    baseline: Sequence[float],
+    candidate: Sequence[float],
+    *,
+    confidence: float = 0.95,
+    direction: Direction = Direction.MINIMIZE,
 ) -> Comparison:
     """Compare the final values of two configurations' seeds, for objectives without per-example scores.
 
@@ -138,70 +178,85 @@ def compare_values(
     if not all(len(side) and np.isfinite(side).all() for side in sides):
         raise ValueError("both sides of a comparison need at least one finite value")
     means = [float(side.mean()) for side in sides]
-    factor, unit = _scale(*means)
-    improvement = factor * (means[1] - means[0] if maximize else means[0] - means[1])
-    low = high = None
-    if min(len(side) for side in sides) > 1:
-        error, freedom = _welch(*sides)
-        if error:
-            half = factor * error * t_quantile(0.5 + confidence / 2, freedom)
-            low, high = improvement - half, improvement + half
-    return Comparison(
+    improvement = direction.improvement(*means)
+    found = Comparison(
         baseline=means[0],
         candidate=means[1],
         improvement=improvement,
-        low=low,
-        high=high,
+        low=None,
+        high=None,
         confidence=confidence,
         seeds=min(len(side) for side in sides),
-        unit=unit,
+        unit="",
     )
+    if found.seeds > 1:
+        error, freedom = _welch(*sides)
+        if error:
+            half = error * t_quantile(0.5 + confidence / 2, freedom)
+            found = replace(found, low=improvement - half, high=improvement + half)
+    return _values_in_percent(found)
+
+
+def _values_in_percent(found: Comparison) -> Comparison:
+    """Give everything in percent of the baseline, unless that is next to nothing or a percentage would pass 100."""
+    if abs(found.baseline) <= max(_NOTHING, _NOTHING * abs(found.candidate)):
+        return found
+    factor = 100.0 / abs(found.baseline)
+    low, high = (None if end is None else factor * end for end in (found.low, found.high))
+    percent = replace(found, improvement=factor * found.improvement, low=low, high=high, unit="%")
+    ends = [percent.improvement, low or 0.0, high or 0.0]
+    return percent if max(map(abs, ends)) <= _FULL else found
 
 
 def t_quantile(probability: float, freedom: float) -> float:
     """Return the quantile of Student's t distribution, for probabilities in [0.5, 1) and `freedom` of 1 or more.
 
-    With t = sqrt(v) tan(a) the density becomes cos(a)^(v-1) over (-pi/2, pi/2), whose integral up to pi/2 is
-    sqrt(pi)/2 * gamma(v/2) / gamma((v+1)/2); the angle is found by halving.
-
     Raises:
         ValueError: outside those bounds.
     """
+    from scipy.special import stdtrit  # here, because most commands compare nothing and it takes a third of a second
+
     if not (0.5 <= probability < 1 and freedom >= 1):
         raise ValueError(f"no t quantile at {probability} with {freedom} degrees of freedom")
-    whole = math.sqrt(math.pi) / 2 * math.exp(math.lgamma(freedom / 2) - math.lgamma((freedom + 1) / 2))
-    wanted = (2 * probability - 1) * whole
-    low, high = 0.0, math.pi / 2
-    for _ in range(_HALVINGS):
-        angle = (low + high) / 2
-        inside = angle / 2 * float(_WEIGHTS @ np.cos(angle / 2 * (_NODES + 1)) ** (freedom - 1))
-        low, high = (angle, high) if inside < wanted else (low, angle)
-    return math.sqrt(freedom) * math.tan((low + high) / 2)
+    return float(stdtrit(freedom, probability))
 
 
-def _scale(baseline: float, candidate: float) -> tuple[float, str]:
-    """Return what turns a difference into an improvement, and the improvement's unit."""
-    if abs(baseline) <= max(_NOTHING, _NOTHING * abs(candidate)):
-        return 1.0, ""
-    return 100.0 / abs(baseline), "%"
+def widening(rows: float, confidence: float) -> float:
+    """Return by how much a percentile bootstrap over so many rows is too narrow: t(n-1)/z x sqrt(n/(n-1)).
+
+    Args:
+        rows: number of rows above 1; where rows weigh differently, the effective number.
+        confidence: level of the interval.
+    """
+    from scipy.special import ndtri
+
+    tail = 0.5 + confidence / 2
+    return t_quantile(tail, max(1.0, rows - 1)) / float(ndtri(tail)) * math.sqrt(rows / (rows - 1))
 
 
-def _improvements(
+def _draws(
     sides: Sequence[NDArray[np.float64]],
     per_seed: Sequence[NDArray[np.float64]],
     tokens: NDArray[np.float64],
     resamples: int,
     seed: int,
-    *,
-    relative: bool,
+    confidence: float,
 ) -> NDArray[np.float64]:
-    """Draw improvements, in percent of the drawn baseline or absolute; shape [resamples]."""
+    """Draw differences, and the same as shares of the drawn baseline; shape [resamples, 2]."""
     rng = np.random.default_rng(seed)
     baseline, candidate = _row_means(sides, tokens, rng, resamples)
     error, freedom = _welch(*per_seed)
-    noise = error * rng.standard_t(freedom, resamples) if error else 0.0
-    differences: NDArray[np.float64] = baseline - candidate + noise
-    return 100 * differences / np.maximum(baseline, _NOTHING) if relative else differences
+    noise = error * rng.standard_t(freedom, resamples) if error else np.zeros(resamples)
+    wider = widening(tokens.sum() ** 2 / (tokens**2).sum(), confidence)
+
+    def drawn(scale: NDArray[np.float64], centre: float) -> NDArray[np.float64]:
+        draws: NDArray[np.float64] = centre + ((baseline - candidate) / scale - centre) * wider + noise / scale
+        return draws
+
+    before = float(per_seed[0].mean())
+    difference = before - float(per_seed[1].mean())
+    share = drawn(np.maximum(baseline, _NOTHING), difference / max(before, _NOTHING))
+    return np.stack([drawn(np.ones(resamples), difference), share], axis=1)
 
 
 def _welch(baseline: NDArray[np.float64], candidate: NDArray[np.float64]) -> tuple[float, float]:
@@ -221,9 +276,24 @@ def _nll_matrix(side: Sequence[Scores], tokens: NDArray[np.float64]) -> NDArray[
     for scores in side:
         if len(scores.nll) != len(tokens) or not np.array_equal(scores.tokens, tokens):
             raise ValueError("the two sides were not scored on the same rows")
-    if not tokens.sum() > 0:
-        raise ValueError("there are no test rows to compare")
     return np.asarray([scores.nll for scores in side], dtype=np.float64)
+
+
+def _measured_rows(
+    sides: Sequence[NDArray[np.float64]], tokens: NDArray[np.float64]
+) -> tuple[list[NDArray[np.float64]], NDArray[np.float64], int]:
+    """Leave out rows where any run has no finite loss, and count them; shapes as given, with fewer columns.
+
+    Raises:
+        ValueError: they are too many for a comparison, or all that had something to learn.
+    """
+    finite: NDArray[np.bool_] = np.asarray(np.isfinite(np.concatenate(sides)).all(axis=0))
+    left_out = int(len(finite) - finite.sum())
+    if left_out > MOST_LEFT_OUT * len(finite):
+        raise ValueError(f"{left_out} of {len(finite)} test rows have no finite loss in some run")
+    if not tokens[finite].sum() > 0:
+        raise ValueError("there are no test rows to compare")
+    return [side[:, finite] for side in sides], tokens[finite], left_out
 
 
 def _row_means(

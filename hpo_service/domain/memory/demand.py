@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hpo_service.domain.memory.micro_batches import DEFAULT_MICRO_BATCH, micro_batch
 from hpo_service.domain.memory.shape import ModelShape
-from hpo_service.domain.study.methods import METHODS, Quantisation, held_in
+from hpo_service.domain.study.methods import METHODS, Method, Quantisation, held_in
 from hpo_service.domain.study.sections.training import TrainingSpec
 
 FLOAT32_BYTES = 4
@@ -53,6 +53,11 @@ class Demand:
     correction: float = 1.0
 
     @property
+    def kind(self) -> Method:
+        """What its method trains."""
+        return METHODS[self.method]
+
+    @property
     def tokens(self) -> int:
         """Tokens of one forward pass, padding included."""
         return self.micro_batch * self.length
@@ -60,7 +65,7 @@ class Demand:
     @property
     def whole(self) -> bool:
         """Whether the model's own weights are trained."""
-        return METHODS[self.method].base != "frozen"
+        return self.kind.base != "frozen"
 
     @property
     def stream_bytes(self) -> int:

@@ -131,10 +131,10 @@ def trained_weights(demand: Demand) -> int:
     shape = demand.shape
     if demand.whole:
         return shape.linear_weights + shape.table_weights
-    if demand.method == "prefix":
+    if demand.kind.virtual_tokens:
         return 2 * demand.virtual_tokens * shape.layers * shape.key_size
     matrices = shape.targeted(demand.targets)
-    magnitudes = sum(m.outputs * m.count for m in matrices) if demand.method == "dora" else 0
+    magnitudes = sum(m.outputs * m.count for m in matrices) if demand.kind.magnitudes else 0
     return sum(demand.rank * (m.inputs + m.outputs) * m.count for m in matrices) + magnitudes
 
 
@@ -157,7 +157,7 @@ def layer_bytes(demand: Demand) -> float:
     targets = shape.linear() if demand.whole else _targeted_linear(demand)
     mask = 1 if demand.dropout else 0
     inputs = sum(m.inputs * (size + mask) for m in targets)
-    outputs = sum(2 * m.outputs * size for m in targets) if demand.method == "dora" else 0
+    outputs = sum(2 * m.outputs * size for m in targets) if demand.kind.magnitudes else 0
     return norms + attention + inner + inputs + outputs
 
 
@@ -167,7 +167,7 @@ def logits_bytes(demand: Demand) -> float:
 
 
 def _targeted_linear(demand: Demand) -> list[Matrix]:
-    if demand.method == "prefix":
+    if demand.kind.virtual_tokens:
         return []
     return [m for m in demand.shape.targeted(demand.targets) if m.role not in ("embeddings", "head")]
 

@@ -1,10 +1,8 @@
-"""What a device has against what a trial needs: the micro-batch that fits, the refusal, and what peaks teach."""
+"""What a device has against what a trial needs: the micro-batch that fits, or the refusal."""
 
 from __future__ import annotations
 
-import math
-import statistics
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from hpo_service.domain.memory.demand import Demand
@@ -18,8 +16,6 @@ PLANNED_SHARE = 0.92
 REFUSED_ABOVE = 1.1
 # The least by which something that did not fit is said to be too large, in GB.
 LEAST_OVER_GB = 0.1
-# A measured peak outside these multiples of its estimate says that something else went wrong.
-PLAUSIBLE = (0.5, 2.0)
 
 
 @dataclass(frozen=True)
@@ -102,14 +98,14 @@ def remedies(demand: Demand | None) -> str:
 
 
 def _trained(demand: Demand) -> str:
-    return f"method {demand.method}" + ("" if demand.whole or demand.method == "prefix" else f" of rank {demand.rank}")
+    return f"method {demand.method}" + (f" of rank {demand.rank}" if demand.kind.low_rank else "")
 
 
 REMEDIES: tuple[tuple[Callable[[Demand], bool], str], ...] = (
     (lambda demand: demand.length > 0, "shorten data.max_length"),
-    (lambda demand: not demand.checkpointing and demand.method != "prefix", "switch activation checkpointing on"),
+    (lambda demand: not demand.checkpointing and demand.kind.checkpointable, "switch activation checkpointing on"),
     (lambda demand: demand.whole, "train an adapter instead of all weights (method lora)"),
-    (lambda demand: not demand.whole and demand.method != "prefix", "lower lora_rank"),
+    (lambda demand: demand.kind.low_rank, "lower lora_rank"),
     (lambda demand: OPTIMIZER_BYTES[demand.optimizer] > OPTIMIZER_BYTES["adamw_8bit"], "use an 8-bit optimizer"),
     (lambda demand: not demand.whole and demand.quantisation != "nf4", "hold the base in 4 bits (method qlora)"),
 )
@@ -119,30 +115,3 @@ REMEDIES: tuple[tuple[Callable[[Demand], bool], str], ...] = (
 def memory_case(model: str | None, method: str) -> str:
     """The name under which measured peaks are compared with estimates: those of one model and method."""
     return f"{method} on {model}"
-
-
-def measured_correction(trials: Iterable[Mapping[str, object]]) -> float:
-    """The median of measured peak over estimate, from the facts of trials that ran on a GPU; 1 where there is none.
-
-    Both are what torch counts as allocated. On a CPU the peak is that of the whole process and says nothing.
-    """
-    ratios = [ratio for facts in trials if (ratio := _ratio(facts)) is not None]
-    return min(PLAUSIBLE[1], max(PLAUSIBLE[0], statistics.median(ratios))) if ratios else 1.0
-
-
-def _ratio(facts: Mapping[str, object]) -> float | None:
-    peak, thought = facts.get("peak_memory_gb"), facts.get("memory_estimate_gb")
-    if facts.get("device", "cpu") == "cpu" or not isinstance(peak, int | float) or not isinstance(thought, int | float):
-        return None
-    return peak / thought if peak > 0 and thought > 0 else None
-
-
-def vram_over_gb(facts: Mapping[str, object], *, infeasible: bool) -> float | None:
-    """By how much a trial was too large for its device, in GB: below 0 by how much it was not, None where not known.
-
-    Of an infeasible trial it is above 0, 1 where it does not tell.
-    """
-    over = facts.get("vram_over_gb")
-    if not isinstance(over, int | float) or not math.isfinite(over):
-        return 1.0 if infeasible else None
-    return max(LEAST_OVER_GB, over) if infeasible else min(0.0, over)

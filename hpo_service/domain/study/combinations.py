@@ -9,7 +9,7 @@ from itertools import islice
 from pydantic import ValidationError
 
 from hpo_service.domain.study.hyperparameters import Hyperparameters
-from hpo_service.domain.study.methods import METHODS, STARTS, Quantisation, held_in
+from hpo_service.domain.study.methods import METHODS, STARTS, Quantisation, adapts_embeddings, held_in
 from hpo_service.domain.study.search_space import (
     CategoricalParameter,
     IntParameter,
@@ -127,9 +127,9 @@ def _moved_base(hyper: Hyperparameters, _held: Quantisation) -> str:
     if not METHODS[hyper.method].low_rank or not STARTS[start].moves_base:
         return ""
     obstacles = {
-        "method dora": hyper.method == "dora",
+        f"method {hyper.method}": METHODS[hyper.method].magnitudes,
         f"lora_bias {hyper.lora_bias}": hyper.lora_bias != "none",
-        "target_modules full (embeddings)": hyper.target_modules == "full",
+        f"target_modules {hyper.target_modules} (embeddings)": adapts_embeddings(hyper.target_modules),
     }
     found = next((name for name, there in obstacles.items() if there), None)
     if found is None:
@@ -144,7 +144,7 @@ def _even_rank(hyper: Hyperparameters, _held: Quantisation) -> str:
 
 def _heads(hyper: Hyperparameters, _held: Quantisation) -> str:
     width, heads = hyper.scratch_width, hyper.scratch_heads
-    if hyper.method != "scratch" or _fits(width, heads):
+    if METHODS[hyper.method].base != "new" or _fits(width, heads):
         return ""
     fitting = [n for n in range(1, width + 1) if _fits(width, n)]
     if not fitting:
@@ -159,7 +159,7 @@ def _fits(width: int, heads: int) -> bool:
 
 
 def _piece(hyper: Hyperparameters, _held: Quantisation) -> str:
-    short = hyper.method == "scratch" and 0 < hyper.scratch_length < SHORTEST_PIECE
+    short = METHODS[hyper.method].base == "new" and 0 < hyper.scratch_length < SHORTEST_PIECE
     return f"pieces of {hyper.scratch_length} tokens teach nothing: use {SHORTEST_PIECE} or more" if short else ""
 
 

@@ -8,8 +8,23 @@ MANY_TRUNCATED = 0.05
 MANY_UNSUPERVISED = 0.01
 MANY_DUPLICATES = 0.05
 MUCH_PADDING = 0.3
+MANY_UNENDED = 0.05
 FEW_HELD_OUT = 50
 """Below this many held-out rows the noise of their choice is larger than most differences between configurations."""
+
+
+# What columns usually hold that other trainers or other formats read, so that leaving them out changes what is learned.
+MEANINGFUL = {
+    "a system text": ("system", "system_prompt"),
+    "earlier rounds": ("history", "context", "messages", "conversations", "input"),
+    "tools or calls of them": ("tools", "functions", "tool_calls", "function_call"),
+    "thoughts": ("reasoning", "reasoning_content", "thinking"),
+    "what is no text": ("image", "images", "audio", "audios", "video", "videos"),
+    "what is learned of a row": ("label", "labels", "attention_mask", "completion_mask", "loss_mask"),
+    "where packed rows begin": ("position_ids", "seq_lengths"),
+    "preferences": ("chosen", "rejected"),
+    "options of a chat template": ("chat_template_kwargs", "documents"),
+}
 
 
 class _Record(BaseModel):
@@ -41,6 +56,58 @@ class PartReport(_Record):
         return self.unsupervised / max(1, self.rows + self.unsupervised)
 
 
+class TurnsReport(_Record):
+    """What became of the assistant's turns of conversations."""
+
+    turns: int = Field(description="Turns of the assistant.")
+    marked: int = Field(description="Not learned because the row says so.")
+    hidden: int = Field(description="Not learned because the chat template does not show them as they were written.")
+    altered: int = Field(description="Learned, though the chat template leaves out or changes a part of them.")
+    left_out: dict[str, int] = Field(description="How often the chat template leaves out a field or a role, by name.")
+
+    def warnings(self, learn: str) -> list[str]:
+        """What of the conversations is not learned, or not shown to the model."""
+        found = []
+        if self.hidden and learn != "all":
+            remedy = "use a template with {% generation %} marks, or the prompt-completion format"
+            found.append(
+                f"{self.hidden} of {self.turns} turns of the assistant are not learned, since the chat template does "
+                f"not show them as they were written: {remedy}"
+            )
+        if self.altered:
+            found.append(
+                f"{self.altered} of {self.turns} turns of the assistant are learned as the chat template shows them, "
+                "without a part of what was written (earlier reasoning, for instance)"
+            )
+        for name, count in self.left_out.items():
+            found.append(f"the chat template leaves out {name} ({count} times): the model will not see it")
+        return found
+
+
+class Understanding(_Record):
+    """What rows say beside what is learned of them."""
+
+    rows: int = Field(default=0, description="Rows that were tokenised.")
+    columns_unused: dict[str, int] = Field(
+        default_factory=dict, description="Columns that the format does not read: how many rows fill each."
+    )
+    turns: TurnsReport | None = Field(default=None, description="Turns of the assistant, where rows are conversations.")
+    rows_unended: int = Field(default=0, description="Rows of which no end mark is learned, before the cut.")
+    padding_tokens: int = Field(default=0, description="Padding taken off rows that came tokenised.")
+
+    def warnings(self, format_name: str, learn: str) -> list[str]:
+        """What the rows say and the model will not learn, and what it will do instead."""
+        found = self.turns.warnings(learn) if self.turns else []
+        if self.rows_unended > MANY_UNENDED * self.rows:
+            remedy = "the chat template or the tokenizer needs an end mark that is a special token (EOS)"
+            found.append(f"{self.rows_unended} of {self.rows} rows teach no end, so the model may never stop: {remedy}")
+        named = {name: meaning for meaning, names in MEANINGFUL.items() for name in names}
+        for name in sorted(named.keys() & self.columns_unused):
+            what = f"column {name!r} usually holds {named[name]}, and {self.columns_unused[name]} rows fill it"
+            found.append(f"{what}, but the format {format_name} does not read it: remove it, or change the format")
+        return found
+
+
 class DataReport(_Record):
     """The data of a study as the model will see them."""
 
@@ -53,6 +120,8 @@ class DataReport(_Record):
     leaked: int = Field(description="Held-out rows removed because they stand in another part too.")
     repeated: int = Field(description="Held-out rows removed because they stand in their part already.")
     duplicates: int = Field(description="Training rows that repeat another; they are kept.")
+    rows_without_weight: int = Field(default=0, description="Rows left out because they say that their weight is 0.")
+    understanding: Understanding = Understanding()
     longest_row: str = Field(description="Where the longest row stands.")
     padding_share: float = Field(description="Share of a training batch of 8 random rows that is padding.")
     parts: dict[str, PartReport]
@@ -66,23 +135,6 @@ class DataReport(_Record):
             where = source + where.removeprefix(self.source)
         return self.model_copy(update={"source": source, "longest_row": where})
 
-    def facts(self) -> dict[str, int | str]:
-        """The short form that stands with every trial."""
-        facts: dict[str, int | str] = {"data_format": self.format}
-        facts |= {f"rows_{name}": part.rows for name, part in self.parts.items()}
-        facts |= {
-            "rows_truncated": self.whole.truncated,
-            "rows_unsupervised": self.whole.unsupervised,
-            "rows_leaked": self.leaked,
-            "rows_repeated": self.repeated,
-            "rows_duplicated": self.duplicates,
-            "row_tokens_p50": self.whole.p50,
-            "row_tokens_p90": self.whole.p90,
-            "row_tokens_p99": self.whole.p99,
-            "row_tokens_longest": self.whole.longest,
-        }
-        return facts if self.whole.groups is None else {**facts, "row_groups": self.whole.groups}
-
     def warnings(self) -> list[str]:
         """What is probably not meant, each with what to do about it."""
         found = []
@@ -93,6 +145,7 @@ class DataReport(_Record):
         if whole.unsupervised_share > MANY_UNSUPERVISED:
             remedy = "raise data.max_length, or shorten the prompts"
             found.append(f"{whole.unsupervised_share:.0%} of the rows have nothing to learn and are dropped: {remedy}")
+        found += self.understanding.warnings(self.format, self.learn)
         if self.duplicates > MANY_DUPLICATES * train.rows:
             found.append(f"{self.duplicates} of {train.rows} training rows repeat another: remove them from the data")
         for name in ("validation", "test"):

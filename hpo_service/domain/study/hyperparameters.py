@@ -14,13 +14,10 @@ from pydantic import (
     model_validator,
 )
 
-from hpo_service.domain.study.methods import METHODS, ONLY_FOR, STARTS
+from hpo_service.domain.study.methods import METHODS, ONLY_FOR, STARTS, TARGETS
 from hpo_service.domain.study.search_space import ParameterValue
-from hpo_service.domain.study.validation import refusal
+from hpo_service.domain.study.validation import one_of, refusal
 
-Method = Literal["lora", "qlora", "rslora", "dora", "full", "prefix", "scratch"]
-Targets = Literal["minimal", "attention", "all-linear", "full"]
-Initialisation = Literal["default", "gaussian", "orthogonal", "olora", "pissa", "pissa_niter_16", "mica"]
 # Of transformers' optimizers those that need no further package; bitsandbytes' run on CPUs too.
 Optimizer = Literal[
     "adamw_torch_fused",
@@ -66,7 +63,9 @@ class Hyperparameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    method: Method = Field(default="lora", description="Which parameters are trained, and how the base is held.")
+    method: Annotated[str, one_of(METHODS)] = Field(
+        default="lora", description="Which parameters are trained, and how the base is held."
+    )
     learning_rate: float = Field(default=2e-4, gt=0, le=1, description="Peak learning rate.")
     lora_rank: int = Field(default=16, ge=1, le=1024, description="Rank r of the adapters.")
     lora_alpha: float | None = Field(
@@ -80,8 +79,8 @@ class Hyperparameters(BaseModel):
     lora_plus_ratio: float = Field(
         default=1.0, ge=1, le=128, description="LoRA+: learning rate of B over that of A; 1 is plain LoRA, 16 is usual."
     )
-    init_lora_weights: Initialisation = Field(default="default", description="How adapters begin.")
-    target_modules: Targets | Annotated[list[str], Field(min_length=1)] = Field(
+    init_lora_weights: Annotated[str, one_of(STARTS)] = Field(default="default", description="How adapters begin.")
+    target_modules: Annotated[str, one_of(TARGETS)] | Annotated[list[str], Field(min_length=1)] = Field(
         default="all-linear",
         description="Where adapters go: minimal (q, v), attention (q, k, v, o), all-linear, full, or names.",
     )

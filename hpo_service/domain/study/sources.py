@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 
 BUILTIN = "builtin:"
 BUILTIN_MODELS = ("builtin:llama-tiny", "builtin:llama-small")
 BUILTIN_TOKENIZERS = ("builtin:bytes",)
 BUILTIN_DATA = ("builtin:stdlib-docstrings",)
-DATA_ENDINGS = (".jsonl", ".json", ".csv", ".parquet")
+
+
+class DataFile(StrEnum):
+    """Files that rows are read from, by their endings; the trainer has a reader for each."""
+
+    JSONL = ".jsonl"
+    JSON = ".json"
+    CSV = ".csv"
+    PARQUET = ".parquet"
+    ARROW = ".arrow"
 
 
 @dataclass(frozen=True)
@@ -38,4 +48,4 @@ def is_local(name: str, around: Surroundings) -> bool:
 
 def looks_local(name: str) -> bool:
     """Whether a name cannot be meant for the hub."""
-    return name.startswith(("/", ".", "~")) or name.endswith(("/", *DATA_ENDINGS))
+    return name.startswith(("/", ".", "~")) or name.endswith(("/", *DataFile))

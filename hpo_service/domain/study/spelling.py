@@ -89,3 +89,10 @@ def nearest(word: str, valid: Iterable[str]) -> str | None:
             return alias
     close = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
     return close[0] if close else None
+
+
+def unknown(what: str, name: str, valid: Iterable[str]) -> str:
+    """Say that a name is none of those that there are; the nearest, or all of them where none is near."""
+    known = list(valid)
+    near = nearest(name, known)
+    return f"is no {what}; " + (f"the nearest is {near}" if near else f"those are {', '.join(sorted(known))}")

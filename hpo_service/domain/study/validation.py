@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+from collections.abc import Iterable
+
+from pydantic import GetPydanticSchema, ValidationError
+from pydantic_core import CoreSchema, ErrorDetails, InitErrorDetails, PydanticCustomError, core_schema
 
 MISFIT = "misfit"
 """Error type of rules of our own; its message is complete as it stands."""
@@ -45,6 +47,20 @@ class Violations:
 def refusal(title: str, message: str, *path: str | int) -> ValidationError:
     """Build the error for the one thing that is wrong at `path`; the caller raises it."""
     return ValidationError.from_exception_data(title, [_noted(message, path)])
+
+
+def one_of(names: Iterable[str], kind: type[str] = str) -> GetPydanticSchema:
+    """Annotate a text of the study file that must be one of these names: a `Literal` whose names stand in a table.
+
+    Args:
+        names: what may be written.
+        kind: what it becomes once it is read; a kind of text.
+    """
+    known: CoreSchema = core_schema.literal_schema(list(names))
+    if kind is not str:
+        written = core_schema.plain_serializer_function_ser_schema(str)
+        known = core_schema.no_info_after_validator_function(kind, known, serialization=written)
+    return GetPydanticSchema(lambda _source, _handler: known)
 
 
 def _noted(message: str, path: tuple[str | int, ...]) -> InitErrorDetails:

@@ -10,6 +10,7 @@ from hpo_service.domain.study.combinations import MOST_LOOKED_AT, combinations
 from hpo_service.domain.study.families import billions, family_of
 from hpo_service.domain.study.hyperparameters import SEARCHABLE
 from hpo_service.domain.study.methods import METHODS, ONLY_FOR
+from hpo_service.domain.study.protocol import stages_of
 from hpo_service.domain.study.search_space import ParameterValue
 from hpo_service.domain.study.sections.tracking import TRACKER_PACKAGES
 from hpo_service.domain.study.sources import Surroundings
@@ -149,7 +150,7 @@ def _place(spec: StudySpec, section: str, name: str) -> KeyPath:
 
 
 def _transfer_without_target(spec: StudySpec) -> Advice:
-    if "transfer" in spec.model_fields_set and not spec.verifies:
+    if "transfer" in spec.model_fields_set and not any(rule.carries_over for rule in stages_of(spec)):
         yield ("transfer",), "has no effect without model.target"
 
 

@@ -9,9 +9,10 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from hpo_service.domain.study.fields import NAME_PATTERN
 from hpo_service.domain.study.hyperparameters import SEARCHABLE
 from hpo_service.domain.study.search_space import CategoricalParameter, FloatParameter, IntParameter
-from hpo_service.domain.study.spec import NAME_PATTERN, StudySpec
+from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.study.spelling import nearest
 from hpo_service.domain.study.validation import MISFIT
 from hpo_service.domain.studyfile.document import Complaint, Document, KeyPath, dotted

@@ -6,7 +6,6 @@ from pydantic import Field
 
 from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.domain.trial.record import Record
-from hpo_service.domain.trial.stage import Stage
 
 
 class Lease(Record):
@@ -21,7 +20,7 @@ class Assignment(Record):
 
     lease: Lease
     study: str
-    stage: Stage
+    stage: str
     number: int = Field(description="Optuna's trial number within the stage.")
     attempt: int = Field(ge=1)
     config: TrialConfig
@@ -33,5 +32,10 @@ class Assignment(Record):
 
     @property
     def key(self) -> str:
-        """Name of the trial in messages and folders, e.g. `search-0007`."""
-        return f"{self.stage.value}-{self.number:04d}"
+        """Name of the trial within its study, and of its folder, e.g. `search-0007`."""
+        return f"{self.stage}-{self.number:04d}"
+
+    @property
+    def name(self) -> str:
+        """Name of the attempt in messages, unique among everything one child may hold, e.g. `mine/search-0007/2`."""
+        return f"{self.study}/{self.key}/{self.attempt}"

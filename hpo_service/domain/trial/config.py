@@ -14,7 +14,6 @@ from hpo_service.domain.study.sections.objective import ObjectiveSpec
 from hpo_service.domain.study.sections.tracking import TrackingSpec
 from hpo_service.domain.study.sections.training import TrainingSpec
 from hpo_service.domain.trial.record import Record
-from hpo_service.domain.trial.stage import Stage
 
 
 class TrialConfig(Record):
@@ -25,7 +24,7 @@ class TrialConfig(Record):
     """
 
     study: str
-    stage: Stage
+    stage: str
     parameters: dict[str, ParameterValue]
     seed: int
     objective: ObjectiveSpec | None = None
@@ -39,3 +38,9 @@ class TrialConfig(Record):
     tracking: TrackingSpec | None = Field(default=None, description="Trackers to report to.")
     sharding: Literal["none", "fsdp"] = "none"
     memory_correction: float = Field(default=1.0, gt=0, description="Measured memory over estimate, so far.")
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the study's models, base first; none where an objective of the user's own runs."""
+        names = [self.model.base, self.model.target] if self.model is not None else []
+        return [name for name in names if name]

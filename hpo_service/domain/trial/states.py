@@ -1,4 +1,4 @@
-"""Which moves a trial may make: one pure table over every pair of state and event."""
+"""Which moves a trial may make: one pure table over every pair of state and event, and what holders say of an end."""
 
 from __future__ import annotations
 
@@ -36,6 +36,17 @@ class TrialEvent(StrEnum):
     EXPIRE = "expire"
     CANCEL = "cancel"
     RETRY = "retry"
+
+
+class OutcomeKind(StrEnum):
+    """How an attempt ended, as its holder saw it."""
+
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    INFEASIBLE = "infeasible"
+    ERROR = "error"
+    RELEASED = "released"
+    CANCELLED = "cancelled"
 
 
 TRANSITIONS: dict[tuple[TrialState, TrialEvent], TrialState] = {

@@ -1,6 +1,1 @@
-"""What a person takes home of a study: the best adapter with its configuration, and tables."""
-
-from hpo_service.presentation.exports.best import write_best
-from hpo_service.presentation.exports.tables import write_tables
-
-__all__ = ["write_best", "write_tables"]
+"""What a person takes home of a study: each export is a row of a table, and a file."""

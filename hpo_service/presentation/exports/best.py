@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.study.protocol import STAGES
 from hpo_service.presentation.exports.best_config import best_config
 from hpo_service.service.studies.evidence import Evidence
 from hpo_service.service.studies.snapshot import StudySnapshot
@@ -59,6 +59,8 @@ def missing_adapter(snapshot: StudySnapshot, evidence: Evidence) -> str | None:
     if run is None:
         return "no run ended with a finite value"
     if run.adapter is None:
-        kept = "saved no adapter" if evidence.stage is Stage.CONFIRM else "kept no adapter: only confirmation runs do"
+        keeping = {rule.name: rule.runs for rule in STAGES.values() if rule.keeps_adapter}
+        those = " and ".join(keeping.values())
+        kept = "saved no adapter" if evidence.stage in keeping else f"kept no adapter: only {those} do"
         return f"run {evidence.stage} #{run.number} {kept}"
     return f"the adapter of run {evidence.stage} #{run.number} is not on this machine: look for {run.adapter}"

@@ -7,10 +7,9 @@ from typing import Any
 
 from ruamel.yaml.comments import CommentedMap
 
+from hpo_service.domain.study.protocol import STAGES
 from hpo_service.domain.study.spec import StudySpec
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.presentation.cost import study_cost
-from hpo_service.presentation.stage_summary import model_of
 from hpo_service.presentation.study_text import yaml_text
 from hpo_service.service.studies.evidence import Configuration, Evidence, resolved
 from hpo_service.service.studies.snapshot import StudySnapshot
@@ -49,12 +48,12 @@ def best_config(snapshot: StudySnapshot, evidence: Evidence, no_adapter: str | N
     return yaml_text(document)
 
 
-def _model(spec: StudySpec, stage: Stage) -> CommentedMap:
+def _model(spec: StudySpec, stage: str) -> CommentedMap:
     sections = CommentedMap()
     if spec.objective is not None:
         sections["objective"] = spec.objective.model_dump(mode="json", exclude_none=True)
     if spec.model is not None:
-        model = CommentedMap({"name": model_of(spec, stage)})
+        model = CommentedMap({"name": STAGES[stage].model_of(spec)})
         model["quantisation"] = spec.model.quantisation
         model["dtype"] = spec.model.dtype
         sections["model"] = model
@@ -92,7 +91,7 @@ def _hyperparameters(spec: StudySpec, chosen: Configuration) -> CommentedMap:
 def _measured(evidence: Evidence) -> CommentedMap:
     written = CommentedMap()
     written["measure"] = evidence.measure
-    written["direction"] = "higher is better" if evidence.maximize else "lower is better"
+    written["direction"] = f"{evidence.direction.comparative} is better"
     for side in evidence.configurations:
         written[side.label] = CommentedMap(
             {

@@ -13,7 +13,7 @@ from hpo_service.errors import UsageError
 from hpo_service.presentation.perplexity import perplexity
 from hpo_service.service.studies.evidence import LoadScores
 from hpo_service.service.studies.snapshot import StudySnapshot, TrialView
-from hpo_service.storage.trials import AttemptRow
+from hpo_service.storage.attempts import AttemptRow
 
 Kind = Literal["parquet", "csv"]
 Record = dict[str, Any]
@@ -53,7 +53,7 @@ def _trials(snapshot: StudySnapshot) -> Iterator[Record]:
         fields = {f.name: getattr(trial, f.name) for f in dataclasses.fields(trial) if f.name not in _APART}
         loss = {"perplexity": perplexity(trial.value)} if snapshot.spec.objective is None else {}
         values = {f"param.{name}": value for name, value in trial.parameters.items()}
-        facts = {f"fact.{name}": value for name, value in trial.facts.items()}
+        facts = {f"fact.{name}": value for name, value in trial.facts.flat().items()}
         yield {**place, **fields, "state": str(trial.state), **loss, **values, **facts}
 
 

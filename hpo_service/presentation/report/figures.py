@@ -7,7 +7,6 @@ import statistics
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.presentation.formatting import configuration, number
 from hpo_service.presentation.report.drawing import DEFAULT, INK, MUTED, PAPER, RAMP, WINNER, drawing, svg
@@ -45,7 +44,7 @@ def interval(evidence: Evidence) -> str | None:
 def seeds(evidence: Evidence) -> str | None:
     """One dot per confirmation run and the mean of each configuration; test values where all have one."""
     rows = [c for c in evidence.configurations if c.validation is not None]
-    if evidence.stage is not Stage.CONFIRM or not rows:
+    if not evidence.confirmed or not rows:
         return None
     tested = all(run.test is not None for c in rows for run in c.runs if run.validation is not None)
     with drawing(WIDTH, 0.8 + 0.35 * len(rows)) as (figure, (axes,)):
@@ -66,7 +65,7 @@ def seeds(evidence: Evidence) -> str | None:
 
 def bracket(snapshot: StudySnapshot, measure: str) -> str | None:
     """Loss on the target model against the multiple of the carried-over learning rate, a line per configuration."""
-    view = snapshot.stage(Stage.VERIFY)
+    view = snapshot.where(lambda rule: rule.carries_over)
     points = [t for t in view.trials if t.value is not None and lr_factor(t) is not None] if view else []
     if not points:
         return None
@@ -102,9 +101,9 @@ def _bracket_line(axes: Axes, snapshot: StudySnapshot, origin: int | None, trial
 
 
 def _origin_label(snapshot: StudySnapshot, origin: int | None) -> str:
-    search = snapshot.stage(Stage.SEARCH)
-    trial = next((t for t in search.trials if t.id == origin), None) if search else None
-    if trial is None:
+    found = next(((view, trial) for view in snapshot.stages for trial in view.trials if trial.id == origin), None)
+    if found is None:
         return "carried over"
+    view, trial = found
     few = {k: v for k, v in trial.parameters.items() if k in ("learning_rate", "lora_rank")}
-    return f"search #{number(trial.number)} ({configuration(few)})"
+    return f"{view.stage} #{number(trial.number)} ({configuration(few)})"

@@ -6,7 +6,6 @@ import importlib.metadata
 import os
 import platform
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from hpo_service.presentation.formatting import (
     device_time,
     duration,
     measured,
+    moment,
     number,
     perplexed,
     short_name,
@@ -87,11 +87,6 @@ def render(snapshot: StudySnapshot, evidence: Evidence) -> str:
     )
 
 
-def moment(seconds: float) -> str:
-    """Write a time of the database's clock as UTC."""
-    return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
 def parameter_values(spec: StudySpec, evidence: Evidence) -> list[tuple[str, Any, Any]]:
     """List every parameter in which winner and default may differ, with the winner's value and the default's."""
     if evidence.winner is None:
@@ -111,7 +106,7 @@ def versions(snapshot: StudySnapshot) -> dict[str, str]:
     said: dict[str, dict[str, None]] = {}
     for view in snapshot.stages:
         for trial in view.trials:
-            for name, value in trial.facts.items():
+            for name, value in trial.facts.flat().items():
                 if isinstance(value, str):
                     said.setdefault(name, {})[value] = None
     theirs = {name: ", ".join(list(values)[:3]) + (", ..." if len(values) > 3 else "") for name, values in said.items()}

@@ -9,8 +9,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.study.search_space import CategoricalParameter, ParameterValue, SearchSpace
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.presentation.formatting import number
 from hpo_service.presentation.report.drawing import INK, MUTED, PAPER, WINNER, drawing, log_scale, ramp, svg
@@ -28,11 +28,11 @@ _FARTHEST = 3.0
 
 def curves(snapshot: StudySnapshot, measure: str) -> str | None:
     """Learning curves of every search trial: the best one bold, those stopped early faint."""
-    view = snapshot.stage(Stage.SEARCH)
+    view = snapshot.where(lambda rule: rule.proposes)
     drawn = [t for t in view.trials if any(r.value is not None for r in t.curve)] if view else []
     if view is None or not drawn:
         return None
-    best = view.best(maximize=_maximize(snapshot))
+    best = view.best(snapshot.spec.search.direction)
     with drawing(WIDTH, 3.4) as (figure, (axes,)):
         for trial in drawn:
             points = [(100 * r.fraction, r.value) for r in trial.curve if r.value is not None]
@@ -43,7 +43,7 @@ def curves(snapshot: StudySnapshot, measure: str) -> str | None:
                     f" #{trial.number}", points[-1], color=WINNER, fontweight="bold", va="center", annotation_clip=False
                 )
         values = [r.value for t in drawn for r in t.curve if r.value is not None]
-        _show(axes, _limits(values, maximize=_maximize(snapshot)))
+        _show(axes, _limits(values, snapshot.spec.search.direction))
         axes.set_xlabel("% of the run")
         axes.set_ylabel(measure.replace(" ", "\n", 1))
         handles = [
@@ -51,7 +51,7 @@ def curves(snapshot: StudySnapshot, measure: str) -> str | None:
             Line2D([], [], color=INK, linewidth=1.1, alpha=0.7, label="ran to the end"),
             Line2D([], [], color=MUTED, linewidth=0.9, alpha=0.55, marker="o", markersize=3, label="stopped early"),
         ]
-        axes.legend(handles=handles, loc="lower right" if _maximize(snapshot) else "upper right")
+        axes.legend(handles=handles, loc="lower right" if snapshot.spec.search.direction.maximize else "upper right")
         return svg(figure, "curves", "Learning curves of all search trials")
 
 
@@ -73,12 +73,12 @@ def _curve_style(trial: TrialView, best: TrialView | None) -> dict[str, Any]:
 
 def learning_rates(snapshot: StudySnapshot, measure: str) -> str | None:
     """Value against learning rate on a log axis, coloured by rank; stopped trials faint at their last value."""
-    view = snapshot.stage(Stage.SEARCH)
+    view = snapshot.where(lambda rule: rule.proposes)
     shown = [t for t in view.trials if "learning_rate" in t.parameters and t.value is not None] if view else []
     if not shown:
         return None
     colours = _rank_colours(shown)
-    limits = _limits([t.value for t in shown if t.value is not None], maximize=_maximize(snapshot))
+    limits = _limits([t.value for t in shown if t.value is not None], snapshot.spec.search.direction)
     with drawing(WIDTH, 3.2) as (figure, (axes,)):
         for trial in shown:
             colour = colours.get(_rank(trial), WINNER)
@@ -98,13 +98,13 @@ def learning_rates(snapshot: StudySnapshot, measure: str) -> str | None:
 
 def parameters(snapshot: StudySnapshot, measure: str) -> str | None:
     """Value against each searched parameter, a small panel each."""
-    view = snapshot.stage(Stage.SEARCH)
+    view = snapshot.where(lambda rule: rule.proposes)
     shown = [t for t in view.trials if t.value is not None] if view else []
     space = snapshot.spec.space.resolve()
     names = [name for name in space.parameters if any(name in t.parameters for t in shown)]
     if not names:
         return None
-    limits = _limits([t.value for t in shown if t.value is not None], maximize=_maximize(snapshot))
+    limits = _limits([t.value for t in shown if t.value is not None], snapshot.spec.search.direction)
     columns = min(_PANELS_PER_ROW, len(names))
     rows = -(-len(names) // columns)
     with drawing(WIDTH, 0.3 + 1.85 * rows, rows, columns) as (figure, panels):
@@ -162,13 +162,12 @@ def _rank_colours(shown: Sequence[TrialView]) -> dict[float, str]:
     return ramp(sorted(ranks)) if 1 < len(ranks) <= _MOST_COLOURS else {}
 
 
-def _limits(values: Sequence[float], *, maximize: bool) -> Limits:
+def _limits(values: Sequence[float], direction: Direction) -> Limits:
     """Leave out what is so bad that the differences among the good could no longer be seen."""
-    sign = -1.0 if maximize else 1.0
-    ranked = sorted(sign * value for value in values)
+    ranked = sorted(direction.signed(value) for value in values)
     best, median, worst = ranked[0], statistics.median(ranked), ranked[-1]
     limit = worst if median == best else min(worst, median + _FARTHEST * (median - best))
-    low, high = sorted((sign * best, sign * limit))
+    low, high = sorted((direction.signed(best), direction.signed(limit)))
     return low, high
 
 
@@ -176,7 +175,3 @@ def _show(axes: Axes, limits: Limits) -> None:
     margin = 0.06 * (limits[1] - limits[0])
     if margin:
         axes.set_ylim(limits[0] - margin, limits[1] + margin)
-
-
-def _maximize(snapshot: StudySnapshot) -> bool:
-    return snapshot.spec.search.direction == "maximize"

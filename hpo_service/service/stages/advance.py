@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from hpo_service.domain.decide.planning import PLANNERS, Plan, Results
 from hpo_service.domain.decide.selection import Measured
+from hpo_service.domain.study.protocol import StageRule, protocol_of, stage_after, stages_of
 from hpo_service.domain.study.spec import StudySpec
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.failpoint import reach
-from hpo_service.search.studies import OptunaStudies
-from hpo_service.service.stages.planning import Plan, Planned, plan_confirm, plan_verify
 from hpo_service.service.trials.budget import admission
+from hpo_service.service.trials.ledger import TrialLedger
 from hpo_service.service.unreadable import Unreadable
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StageRow, StudyRow, StudyStore
-from hpo_service.storage.trials import PlannedTrial, TrialRow, TrialStore
+from hpo_service.storage.trials import TrialRow, TrialStore
 
 HOPELESS = 3
 """Trials that must fail, with none that succeeded, before a study gives up: the fault is not in the configuration."""
@@ -29,19 +29,20 @@ class Stages:
     db: Database
     studies: StudyStore
     trials: TrialStore
-    optuna: OptunaStudies
+    ledger: TrialLedger
     unreadable: Unreadable = field(default_factory=Unreadable)
 
-    def open_search(self, study: StudyRow) -> None:
+    def open_first(self, study: StudyRow) -> None:
         """Open the first stage of a new study; call it in the transaction that creates the study."""
         spec = study.specification()
-        name = f"{spec.name}/{Stage.SEARCH}"
-        self.optuna.create(name, spec.search.direction)
+        rule = stages_of(spec)[0]
+        name = f"{spec.name}/{rule.name}"
+        self.ledger.open_study(name, spec.search.direction)
         self.studies.open_stage(
             study.id,
-            Stage.SEARCH,
+            rule.name,
             optuna_name=name,
-            trials=spec.search.budget.trials,
+            trials=rule.trials(spec),
             gpu_hours=spec.search.budget.gpu_hours,
             space=spec.space.resolve(),
             plan={},
@@ -85,7 +86,7 @@ class Stages:
     def _why_done(self, stage: StageRow, rows: Sequence[TrialRow]) -> str | None:
         if any(not row.state.final for row in rows):
             return None
-        if stage.stage is Stage.SEARCH:
+        if stage.rule.proposes:
             verdict = admission(stage, len(rows), self.trials)
             return None if verdict.open else f"{verdict.reason}, and all have ended"
         return f"all {len(rows)} planned trials have ended"
@@ -94,7 +95,7 @@ class Stages:
         failed = [row for row in rows if row.state is TrialState.FAILED]
         if len(failed) < HOPELESS or any(row.state in (TrialState.COMPLETE, TrialState.PRUNED) for row in rows):
             return False
-        broken = {attempt.worker_id for row in failed for attempt in self.trials.attempts(row.id)}
+        broken = {attempt.worker_id for row in failed for attempt in self.trials.attempts.of(row.id)}
         if any(row.state is TrialState.RUNNING and row.worker_id not in broken for row in rows):
             # A worker that has not failed yet is at work: it may be the others whose machine is set up wrongly.
             return False
@@ -103,29 +104,24 @@ class Stages:
         return True
 
     def _move_on(self, study: StudyRow, spec: StudySpec, current: StageRow, rows: Sequence[TrialRow]) -> None:
+        rule = stage_after(spec, current.rule)
+        if rule is None:
+            self.studies.set_state(study.id, StudyState.FINISHED, _why_finished(spec, current.rule))
+            return
         measured = [_measured(row) for row in rows if row.value is not None]
-        if current.stage is Stage.CONFIRM:
-            self.studies.set_state(study.id, StudyState.FINISHED, "all stages have ended")
-            return
-        if current.stage is Stage.SEARCH and spec.verifies:
-            plan, following = plan_verify(spec, measured, study.facts), Stage.VERIFY
-        elif spec.confirm.enabled:
-            plan, following = plan_confirm(spec, measured), Stage.CONFIRM
-        else:
-            self.studies.set_state(study.id, StudyState.FINISHED, f"{current.stage} has ended; confirm is switched off")
-            return
+        plan = PLANNERS[rule.plan](rule, spec, Results(current.stage, measured, study.facts))
         if plan is None:
-            reason = f"{following} cannot start: no trial of {current.stage} ran to the end with a finite value"
+            reason = f"{rule.name} cannot start: no trial of {current.stage} ran to the end with a finite value"
             self.studies.set_state(study.id, StudyState.FAILED, reason)
             return
-        self._open(study, spec, plan)
+        self._open(study, spec, rule, plan)
 
-    def _open(self, study: StudyRow, spec: StudySpec, plan: Plan) -> None:
-        name = f"{spec.name}/{plan.stage}"
-        self.optuna.create(name, spec.search.direction)
+    def _open(self, study: StudyRow, spec: StudySpec, rule: StageRule, plan: Plan) -> None:
+        name = f"{spec.name}/{rule.name}"
+        self.ledger.open_study(name, spec.search.direction)
         stage = self.studies.open_stage(
             study.id,
-            plan.stage,
+            rule.name,
             optuna_name=name,
             trials=len(plan.trials),
             gpu_hours=None,
@@ -139,20 +135,12 @@ class Stages:
         )
         reach("stage.planned")
         if stage is not None:
-            self.trials.plan(stage, [_planned(trial) for trial in plan.trials])
+            self.trials.plan(stage, plan.trials)
 
 
-def _planned(trial: Planned) -> PlannedTrial:
-    return PlannedTrial(
-        role=trial.role,
-        label=trial.label,
-        parameters=trial.parameters,
-        seed=trial.seed,
-        origin_id=trial.origin_id,
-        score_test=trial.score_test,
-        keep_adapter=trial.keep_adapter,
-        dedupe_key=None,
-    )
+def _why_finished(spec: StudySpec, rule: StageRule) -> str:
+    last = protocol_of(spec)[-1]
+    return "all stages have ended" if rule is last else f"{rule.name} has ended; {last.name} is switched off"
 
 
 def _measured(row: TrialRow) -> Measured:

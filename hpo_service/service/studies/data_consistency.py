@@ -6,8 +6,6 @@ from collections.abc import Iterable
 
 from hpo_service.service.studies.snapshot import TrialView
 
-FINGERPRINT = "data_fingerprint"
-"""The fact that tells token ids and masks of all three parts from others."""
 _MOST_NAMES = 10
 
 
@@ -18,8 +16,8 @@ def mixed_rows(trials: Iterable[TrialView]) -> str:
     """
     groups: dict[str, list[TrialView]] = {}
     for trial in trials:
-        if trial.facts.get(FINGERPRINT):
-            groups.setdefault(str(trial.facts[FINGERPRINT]), []).append(trial)
+        if trial.facts.fingerprints.data:
+            groups.setdefault(trial.facts.fingerprints.data, []).append(trial)
     if len(groups) < 2:
         return ""
     _, *others = sorted(groups.values(), key=len, reverse=True)

@@ -9,11 +9,12 @@ from typing import Literal
 
 from hpo_service.domain.decide.selection import Measured, choose_group
 from hpo_service.domain.decide.statistics import Comparison, compare, compare_values
+from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.study.hyperparameters import Hyperparameters
+from hpo_service.domain.study.protocol import STAGES
 from hpo_service.domain.study.search_space import ParameterValue, canonical_key
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.scores import Scores
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.service.studies.data_consistency import mixed_rows
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
@@ -22,6 +23,10 @@ LoadScores = Callable[[int, Literal["validation", "test"]], Scores | None]
 
 DEFAULT = "default"
 OWN_MEASURE = "value"
+LOST = (TrialState.PRUNED, TrialState.INFEASIBLE)
+"""What became of a run that tells against its configuration; failed and cancelled ones tell nothing."""
+LOST_SHARE = 3
+"""A configuration that fails in one of so many seeds is never called better."""
 _FEWEST_ROWS = 30
 
 
@@ -69,6 +74,16 @@ class Configuration:
         return _mean(run.test for run in self.runs)
 
     @property
+    def lost(self) -> list[Run]:
+        """The runs that diverged or did not fit; what failed or was cancelled says nothing about a configuration."""
+        return [run for run in self.runs if run.state in LOST]
+
+    @property
+    def unreliable(self) -> bool:
+        """Whether it failed in a third of its seeds or more: what the others measured is no fair account of it."""
+        return bool(self.lost) and len(self.lost) * LOST_SHARE >= len(self.runs)
+
+    @property
     def metrics(self) -> dict[str, float]:
         """Mean over the seeds of each task metric that was measured."""
         names = dict.fromkeys(name for run in self.runs for name in run.metrics)
@@ -83,7 +98,7 @@ class Evidence:
     Attributes:
         stage: where the configurations below were measured; None where nothing ran to the end.
         measure: what the values are, in words.
-        maximize: whether more is better.
+        direction: which of them are better.
         configurations: `winner 1`, ..., `default`; without a confirm stage the best of the last one.
         comparisons: by label, each winner against the default.
         winner: the winner with the best mean validation value.
@@ -96,9 +111,9 @@ class Evidence:
         remarks: what a reader must know besides: what failed, is missing or was not confirmed.
     """
 
-    stage: Stage | None
+    stage: str | None
     measure: str
-    maximize: bool
+    direction: Direction
     configurations: list[Configuration] = field(default_factory=list)
     comparisons: dict[str, Comparison] = field(default_factory=dict)
     winner: Configuration | None = None
@@ -114,6 +129,11 @@ class Evidence:
     def selected_on(self) -> str:
         """What the values that selection looked at are called; an objective of the user's own has only those."""
         return self.measure if self.measure == OWN_MEASURE else f"validation {self.measure}"
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether configurations were run with several seeds each, winners beside the default."""
+        return self.stage is not None and STAGES[self.stage].compares
 
     @property
     def is_loss(self) -> bool:
@@ -138,11 +158,10 @@ def gather_evidence(snapshot: StudySnapshot, scores: LoadScores) -> Evidence:
         snapshot: the study.
         scores: per-example scores of a trial and a split (`validation` or `test`), or None.
     """
-    maximize = snapshot.spec.search.direction == "maximize"
-    confirm = snapshot.stage(Stage.CONFIRM)
+    confirm = snapshot.where(lambda rule: rule.compares)
     if confirm is not None and any(_ended_well(trial) for trial in confirm.trials):
-        return _confirmed(snapshot, confirm, scores, maximize=maximize)
-    return _unconfirmed(snapshot, maximize=maximize)
+        return _confirmed(snapshot, confirm, scores)
+    return _unconfirmed(snapshot)
 
 
 def resolved(spec: StudySpec, parameters: dict[str, ParameterValue]) -> Hyperparameters | None:
@@ -150,44 +169,48 @@ def resolved(spec: StudySpec, parameters: dict[str, ParameterValue]) -> Hyperpar
     return None if spec.objective is not None else spec.training.hyperparameters().with_values(parameters)
 
 
-def _confirmed(snapshot: StudySnapshot, stage: StageView, scores: LoadScores, *, maximize: bool) -> Evidence:
+def _confirmed(snapshot: StudySnapshot, stage: StageView, scores: LoadScores) -> Evidence:
+    direction = snapshot.spec.search.direction
     tests = {t.id: s for t in stage.trials if _ended_well(t) and (s := scores(t.id, "test")) is not None}
     configurations = [_configuration(trials, tests) for trials in _by_label(stage.trials)]
-    measured = [m for c in configurations for m in _measured(c)]
-    choice = choose_group(measured, maximize=maximize)
-    winners = choose_group([m for m in measured if m.group != DEFAULT], maximize=maximize)
+    # a configuration that diverges in a third of its seeds is not recommended while another does not
+    steady = [c for c in configurations if not c.unreliable and c.validation is not None] or configurations
+    measured = [m for c in steady for m in _measured(c)]
+    choice = choose_group(measured, direction)
+    others = [m for c in configurations if c.label != DEFAULT for m in _measured(c)]
+    winners = choose_group([m for m in measured if m.group != DEFAULT] or others, direction)
     recommended = _find(configurations, choice.chosen[0].group)
     winner = _find(configurations, winners.chosen[0].group) if winners.chosen else None
     exported = next(run for run in recommended.runs if run.trial_id == choice.chosen[0].trial_id)
-    remarks = _remarks(snapshot, stage, recommended)
+    remarks = _remarks(snapshot, stage, recommended, [c for c in configurations if c not in steady and c.lost])
     mixed = mixed_rows(trial for trial in stage.trials if _ended_well(trial))
-    comparisons, notes = _compare_all(snapshot.spec, configurations, tests, maximize=maximize)
+    comparisons, notes = _compare_all(snapshot.spec, configurations, tests)
     if mixed:
         comparisons = {}
     comparison = comparisons.get(winner.label) if winner else None
     return Evidence(
-        stage=Stage.CONFIRM,
+        stage=stage.stage,
         measure=_measure(snapshot.spec),
-        maximize=maximize,
+        direction=direction,
         configurations=configurations,
         comparisons=comparisons,
         winner=winner,
         recommended=recommended,
         exported=exported,
-        verdict=_verdict(comparison),
+        verdict=_verdict(comparison, winner),
         sentence=f"not compared: {mixed}" if mixed else _sentence(comparison, configurations, winner, stage),
         choice=choice.reason,
-        export=f"seed {exported.seed} has the {'highest' if maximize else 'lowest'} validation value "
+        export=f"seed {exported.seed} has the {direction.superlative} validation value "
         f"of {len(choice.chosen)}: {choice.chosen[0].value:.4f}",
         remarks=[*remarks, *notes],
     )
 
 
-def _unconfirmed(snapshot: StudySnapshot, *, maximize: bool) -> Evidence:
+def _unconfirmed(snapshot: StudySnapshot) -> Evidence:
     """Fall back on the best complete trial of the last stage that has one."""
-    measure = _measure(snapshot.spec)
+    measure, direction = _measure(snapshot.spec), snapshot.spec.search.direction
     for stage in reversed(snapshot.stages):
-        best = stage.best(maximize=maximize)
+        best = stage.best(direction)
         if best is None:
             continue
         ended = [t for t in stage.trials if _ended_well(t)]
@@ -196,23 +219,23 @@ def _unconfirmed(snapshot: StudySnapshot, *, maximize: bool) -> Evidence:
         return Evidence(
             stage=stage.stage,
             measure=measure,
-            maximize=maximize,
+            direction=direction,
             configurations=[winner],
             winner=winner,
             recommended=winner,
             exported=winner.runs[0],
             sentence=f"not confirmed: {number} has the best validation value so far, measured once, "
             "and was not compared with the default",
-            choice=f"{number} has the {'highest' if maximize else 'lowest'} validation value "
+            choice=f"{number} has the {direction.superlative} validation value "
             f"of {len(ended)} complete trials: {best.value:.4f}",
             export=f"{number} is the only run of this configuration",
             remarks=[_why_unconfirmed(snapshot)],
         )
-    return Evidence(None, measure, maximize, remarks=[_why_unconfirmed(snapshot)])
+    return Evidence(None, measure, direction, remarks=[_why_unconfirmed(snapshot)])
 
 
 def _why_unconfirmed(snapshot: StudySnapshot) -> str:
-    confirm = snapshot.stage(Stage.CONFIRM)
+    confirm = snapshot.where(lambda rule: rule.compares)
     if confirm is not None and not confirm.open:
         return "no run of the confirm stage ended with a finite value"
     if not snapshot.spec.confirm.enabled:
@@ -222,7 +245,9 @@ def _why_unconfirmed(snapshot: StudySnapshot) -> str:
     return "the confirm stage has not measured anything yet"
 
 
-def _remarks(snapshot: StudySnapshot, stage: StageView, recommended: Configuration) -> list[str]:
+def _remarks(
+    snapshot: StudySnapshot, stage: StageView, recommended: Configuration, passed_over: Sequence[Configuration]
+) -> list[str]:
     remarks = []
     waiting = len(stage.trials) - stage.ended
     if waiting:
@@ -232,15 +257,16 @@ def _remarks(snapshot: StudySnapshot, stage: StageView, recommended: Configurati
         for trial in stage.trials
         if trial.state.final and not _ended_well(trial)
     ]
-    if recommended.label == DEFAULT:
+    if recommended.label == DEFAULT and not passed_over:
         remarks.append("the default has the best mean validation value itself, and is what is recommended")
-    if snapshot.spec.model is not None and snapshot.stage(Stage.VERIFY) is None:
+    remarks += [f"{c.label} is not recommended: it failed in {len(c.lost)} of {len(c.runs)} seeds" for c in passed_over]
+    if snapshot.spec.model is not None and snapshot.where(lambda rule: rule.carries_over) is None:
         remarks.append(f"searched and confirmed on the same model, {snapshot.spec.model.base}")
     return remarks
 
 
 def _compare_all(
-    spec: StudySpec, configurations: Sequence[Configuration], tests: dict[int, Scores], *, maximize: bool
+    spec: StudySpec, configurations: Sequence[Configuration], tests: dict[int, Scores]
 ) -> tuple[dict[str, Comparison], list[str]]:
     """Compare each winner with the default: on test rows where both were scored there, else by their values."""
     default = next((c for c in configurations if c.label == DEFAULT and c.validation is not None), None)
@@ -249,7 +275,7 @@ def _compare_all(
     for candidate in configurations:
         if default is None or candidate is default or candidate.validation is None:
             continue
-        comparison, note = _compare(spec, default, candidate, tests, maximize=maximize)
+        comparison, note = _compare(spec, default, candidate, tests)
         comparisons[candidate.label] = comparison
         notes += [note] if note and note not in notes else []
     return comparisons, notes
@@ -260,8 +286,6 @@ def _compare(
     default: Configuration,
     candidate: Configuration,
     tests: dict[int, Scores],
-    *,
-    maximize: bool,
 ) -> tuple[Comparison, str]:
     """Compare a configuration with the default; also say what weakens the comparison, if anything."""
     confidence = spec.confirm.confidence
@@ -277,19 +301,21 @@ def _compare(
     elif spec.objective is None:
         note = "compared by the validation values of the seeds, since test rows were not scored for both"
     values = [[run.validation for run in c.runs if run.validation is not None] for c in (default, candidate)]
-    return compare_values(values[0], values[1], confidence=confidence, maximize=maximize), note
+    return compare_values(values[0], values[1], confidence=confidence, direction=spec.search.direction), note
 
 
 def _weakness(comparison: Comparison) -> str:
+    if comparison.left_out:
+        return f"{comparison.left_out} test rows were left out on both sides: a run has no finite loss there"
     if comparison.examples < _FEWEST_ROWS:
         return f"only {comparison.examples} test rows: an interval from so few is a rough guide"
     return ""
 
 
-def _verdict(comparison: Comparison | None) -> Verdict:
+def _verdict(comparison: Comparison | None, winner: Configuration | None) -> Verdict:
     if comparison is None:
         return Verdict.UNTESTED
-    if not comparison.distinguishable:
+    if not comparison.distinguishable or (comparison.improvement > 0 and winner is not None and winner.unreliable):
         return Verdict.UNCLEAR
     return Verdict.BETTER if comparison.improvement > 0 else Verdict.WORSE
 
@@ -301,13 +327,26 @@ def _sentence(
     stage: StageView,
 ) -> str:
     if comparison is not None:
-        return f"the winner is {comparison.sentence()}"
+        lost = _lost(configurations, winner)
+        if winner is not None and winner.unreliable:
+            return f"not called better, {lost}; by the other seeds the winner is {comparison.sentence()}"
+        return f"{lost}; the winner is {comparison.sentence()}" if lost else f"the winner is {comparison.sentence()}"
     if winner is None:
         return "not compared: no run of the winner has ended with a finite value"
     if any(c.label == DEFAULT for c in configurations):
         ended = "has ended" if stage.open else "ended"
         return f"not compared: no run of the default {ended} with a finite value"
     return "not compared: there is no default to beat; name one under confirm.default"
+
+
+def _lost(configurations: Sequence[Configuration], winner: Configuration | None) -> str:
+    """Say which sides lost seeds, or nothing."""
+    sides = [("winner", winner), ("default", next((c for c in configurations if c.label == DEFAULT), None))]
+    return " and ".join(
+        f"{len(side.lost)} of {len(side.runs)} seeds of the {name} ended without a finite value"
+        for name, side in sides
+        if side is not None and side.lost
+    )
 
 
 def _configuration(trials: Sequence[TrialView], tests: dict[int, Scores], label: str = "") -> Configuration:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpo_service.domain.study.spec import StudySpec
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.errors import ConflictError, NotFoundError
-from hpo_service.search.studies import OptunaStudies
 from hpo_service.service.stages.advance import Stages
+from hpo_service.service.studies.checks import require_workable
+from hpo_service.service.trials.ledger import TrialLedger
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StudyRow, StudyStore
 from hpo_service.storage.trials import TrialRow, TrialStore
@@ -38,7 +38,7 @@ class Studies:
     db: Database
     rows: StudyStore
     trials: TrialStore
-    optuna: OptunaStudies
+    ledger: TrialLedger
     stages: Stages
 
     def create(self, spec: StudySpec) -> StudyRow:
@@ -53,8 +53,19 @@ class Studies:
                 _check_same(existing, spec)
                 return existing
             study = self.rows.create(spec)
-            self.stages.open_search(study)
+            self.stages.open_first(study)
             return study
+
+    def take_up(self, spec: StudySpec) -> StudyRow:
+        """Create a study in order to work on it, or go on with the very same one.
+
+        Raises:
+            StudyFailedError: it failed before.
+            ConflictError: somebody paused, drained or cancelled it, or its name has another specification.
+        """
+        study = self.create(spec)
+        require_workable(study.name, study.state, study.reason)
+        return study
 
     def steer(self, name: str, state: StudyState, reason: str) -> StudyRow:
         """Pause, resume, drain or cancel a study; running trials obey at their next report or heartbeat.
@@ -75,7 +86,7 @@ class Studies:
             self.rows.set_state(row.id, state, reason)
             if state is StudyState.CANCELLED:
                 for trial in self._in(row, TrialState.WAITING):
-                    self._cancel_waiting(trial, reason)
+                    self.ledger.cancel(trial, reason)
             if row.state is StudyState.FAILED:
                 self._retry_failed(row)
             if row.state is StudyState.CANCELLED:
@@ -93,23 +104,19 @@ class Studies:
             running = self._in(row, TrialState.RUNNING)
             if running:
                 raise ConflictError(f"study {name} has {len(running)} running trials: `study cancel {name}` first")
-            for stage in self.rows.stages(row.id):
-                self.optuna.delete(stage.optuna_name)
+            self.ledger.delete_studies(self.rows.stages(row.id))
             self.rows.delete(row.id)
 
-    def stop_trial(self, name: str, stage: Stage, number: int, reason: str) -> TrialRow:
+    def stop_trial(self, name: str, stage: str, number: int, reason: str) -> TrialRow:
         """Ask for the end of one trial; a running one obeys at its next report or heartbeat."""
         with self.db.transaction():
             trial = self._trial(name, stage, number)
-            if trial.state is TrialState.WAITING:
-                self._cancel_waiting(trial, reason)
-            elif trial.state is TrialState.RUNNING:
-                self.trials.cancel(trial.id, reason)
-            else:
+            if trial.state.final:
                 raise ConflictError(f"trial {name}/{stage} #{number} is {trial.state}: there is nothing to stop")
+            self.ledger.cancel(trial, reason)
             return self.trials.get(trial.id)
 
-    def retry_trial(self, name: str, stage: Stage, number: int) -> TrialRow:
+    def retry_trial(self, name: str, stage: str, number: int) -> TrialRow:
         """Queue a failed or cancelled trial again; it counts once against the budget and gets a new number.
 
         Raises:
@@ -127,7 +134,7 @@ class Studies:
             if study.state in RESUMED_WITH:
                 remedy = f"`hpo-service study resume {name}` {RESUMED_WITH[study.state]}"
                 raise ConflictError(f"study {name} is {study.state}, so nobody would take the trial up: {remedy}")
-            self.trials.retry(trial.id)
+            self.ledger.retry(trial)
             return self.trials.get(trial.id)
 
     def _in(self, study: StudyRow, state: TrialState) -> list[TrialRow]:
@@ -138,24 +145,19 @@ class Studies:
         still_open = {stage.id for stage in self.rows.stages(study.id) if stage.open}
         for trial in self._in(study, TrialState.CANCELLED):
             if trial.stage_id in still_open and not trial.cancel_reason and study.reason in trial.reason:
-                self.trials.retry(trial.id)
+                self.ledger.retry(trial)
 
     def _retry_failed(self, study: StudyRow) -> None:
         """Queue again what failed in the open stage: the cause is mended, or it will fail as before."""
         still_open = {stage.id for stage in self.rows.stages(study.id) if stage.open}
         for trial in self._in(study, TrialState.FAILED):
             if trial.stage_id in still_open:
-                self.trials.retry(trial.id)
+                self.ledger.retry(trial)
 
-    def _cancel_waiting(self, trial: TrialRow, reason: str) -> None:
-        if trial.optuna_id is not None:
-            self.optuna.finish(trial.optuna_id, TrialState.CANCELLED, None, None)
-        self.trials.cancel(trial.id, reason)
-
-    def _trial(self, name: str, stage: Stage, number: int) -> TrialRow:
+    def _trial(self, name: str, stage: str, number: int) -> TrialRow:
         study = self.rows.get(name)
         for row in self.rows.stages(study.id):
-            if row.stage is stage:
+            if row.stage == stage:
                 return self.trials.by_number(row.id, number)
         raise NotFoundError(f"stage {name}/{stage} has not been opened: see `study show {name}`")
 

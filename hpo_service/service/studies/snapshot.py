@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hpo_service.domain.study.direction import Direction
+from hpo_service.domain.study.protocol import STAGES, StageRule
 from hpo_service.domain.study.search_space import ParameterValue
-from hpo_service.domain.study.sections.evaluation import METRIC_FACT
 from hpo_service.domain.study.spec import StudySpec
-from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.states import StudyState, TrialState
-from hpo_service.storage.database import Database
+from hpo_service.storage.reports import ReportRow
 from hpo_service.storage.studies import StageRow, StudyStore
-from hpo_service.storage.trials import ReportRow, TrialRow, TrialStore
+from hpo_service.storage.trials import TrialRow, TrialStore
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,13 @@ class TrialView:
     ended_at: float | None
     origin_id: int | None
     adapter: str | None
-    facts: dict[str, float | int | str | None]
+    facts: RunFacts
     curve: list[ReportRow]
 
     @property
     def metrics(self) -> dict[str, float]:
         """Task metrics of the study file that were measured, by name."""
-        measured = {k.removeprefix(METRIC_FACT): v for k, v in self.facts.items() if k.startswith(METRIC_FACT)}
-        return {name: float(value) for name, value in measured.items() if isinstance(value, int | float)}
+        return self.facts.metrics
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class StageView:
     of every planned trial (`trials`); it is empty for the search stage. `reason` is why it was closed, once it is.
     """
 
-    stage: Stage
+    stage: str
     open: bool
     budget: int
     reason: str
@@ -65,6 +65,11 @@ class StageView:
     closed_at: float | None
     trials: list[TrialView]
     plan: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def rule(self) -> StageRule:
+        """How the stage works."""
+        return STAGES[self.stage]
 
     def count(self, *states: TrialState) -> int:
         """Count the trials in these states."""
@@ -75,11 +80,10 @@ class StageView:
         """Trials that have ended, whatever became of them."""
         return sum(trial.state.final for trial in self.trials)
 
-    def best(self, *, maximize: bool = False) -> TrialView | None:
+    def best(self, direction: Direction = Direction.MINIMIZE) -> TrialView | None:
         """The complete trial with the best value so far."""
         complete = [t for t in self.trials if t.state is TrialState.COMPLETE and t.value is not None]
-        sign = -1.0 if maximize else 1.0
-        return min(complete, key=lambda t: sign * (t.value or 0.0), default=None)
+        return min(complete, key=lambda t: direction.badness(t.value or 0.0), default=None)
 
 
 @dataclass(frozen=True)
@@ -99,40 +103,42 @@ class StudySnapshot:
         """The stage that is or was last open."""
         return self.stages[-1]
 
-    def stage(self, stage: Stage) -> StageView | None:
+    def stage(self, stage: str) -> StageView | None:
         """The view of this stage, or None where it has not been opened."""
-        return next((view for view in self.stages if view.stage is stage), None)
+        return next((view for view in self.stages if view.stage == stage), None)
+
+    def where(self, is_so: Callable[[StageRule], bool]) -> StageView | None:
+        """The first stage opened of whose rule this holds, or None where none has been."""
+        return next((view for view in self.stages if is_so(view.rule)), None)
 
 
-def take_snapshot(db: Database, studies: StudyStore, trials: TrialStore, name: str) -> StudySnapshot:
-    """Read a study in one transaction.
+def take_snapshot(now: float, studies: StudyStore, trials: TrialStore, name: str) -> StudySnapshot:
+    """Read a study; belongs inside a transaction, at whose time `now` it is.
 
     Raises:
         NotFoundError: there is no study of this name.
         UnreadableStudyError: another version made it, in a way that this one does not understand.
     """
-    with db.transaction():
-        study = studies.get(name)
-        curves: dict[int, list[ReportRow]] = {}
-        for report in trials.curves(study.id):
-            curves.setdefault(report.trial_id, []).append(report)
-        rows = trials.list(study.id)
-        stages = [_stage_view(stage, rows, curves) for stage in studies.stages(study.id)]
-        return StudySnapshot(
-            name=study.name,
-            state=study.state,
-            reason=study.reason or "",
-            spec=study.specification(),
-            stages=stages,
-            now=db.clock(),
-            created_at=study.created_at,
-        )
+    study = studies.get(name)
+    curves: dict[int, list[ReportRow]] = {}
+    for report in trials.reports.in_study(study.id):
+        curves.setdefault(report.trial_id, []).append(report)
+    rows = trials.list(study.id)
+    return StudySnapshot(
+        name=study.name,
+        state=study.state,
+        reason=study.reason or "",
+        spec=study.specification(),
+        stages=[_stage_view(stage, rows, curves) for stage in studies.stages(study.id)],
+        now=now,
+        created_at=study.created_at,
+    )
 
 
 def _stage_view(stage: StageRow, rows: Sequence[TrialRow], curves: dict[int, list[ReportRow]]) -> StageView:
     mine = sorted((row for row in rows if row.stage_id == stage.id), key=lambda row: row.ordinal)
     return StageView(
-        stage=stage.stage,
+        stage=stage.rule.name,
         open=stage.open,
         budget=stage.trials,
         reason=stage.reason or "",

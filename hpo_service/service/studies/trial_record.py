@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from hpo_service.domain.study.spec import StudySpec
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.errors import NotFoundError
 from hpo_service.service.studies.snapshot import TrialView, trial_view
-from hpo_service.storage.database import Database
+from hpo_service.storage.attempts import AttemptRow
 from hpo_service.storage.studies import StudyStore
-from hpo_service.storage.trials import AttemptRow, TrialStore
+from hpo_service.storage.trials import TrialStore
+from hpo_service.wire.attempt_folder import AttemptFolder, trial_folder
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class TrialRecord:
 
     study: str
     spec: StudySpec
-    stage: Stage
+    stage: str
     trial: TrialView
     attempts: list[AttemptRow]
     origin: str
@@ -29,30 +30,36 @@ class TrialRecord:
         """Name of the trial in folders, e.g. `search-0007`."""
         return f"{self.stage}-{self.trial.number:04d}"
 
+    def folders(self, output: Path) -> list[Path]:
+        """Return the folders of the trial's attempts that lie on this machine, first to last.
 
-def read_record(
-    db: Database, studies: StudyStore, trials: TrialStore, study: str, stage: Stage, number: int
-) -> TrialRecord:
-    """Read one trial.
+        Args:
+            output: folder of studies' results.
+        """
+        attempts = AttemptFolder.first(trial_folder(output, self.study, self.key), self.trial.attempt)
+        return [folder.path for folder in attempts if folder.path.is_dir()]
+
+
+def read_record(studies: StudyStore, trials: TrialStore, study: str, stage: str, number: int) -> TrialRecord:
+    """Read one trial; belongs inside a transaction.
 
     Raises:
         NotFoundError: there is no such study, stage or trial.
         UnreadableStudyError: another version made the study, in a way that this one does not understand.
     """
-    with db.transaction():
-        found = studies.get(study)
-        place = next((row for row in studies.stages(found.id) if row.stage is stage), None)
-        if place is None:
-            raise NotFoundError(f"stage {study}/{stage} has not been opened: see `hpo-service study show {study}`")
-        row = trials.by_number(place.id, number)
-        return TrialRecord(
-            study=study,
-            spec=found.specification(),
-            stage=stage,
-            trial=trial_view(row, trials.reports(row.id)),
-            attempts=trials.attempts(row.id),
-            origin="" if row.origin_id is None else _origin(studies, trials, row.origin_id),
-        )
+    found = studies.get(study)
+    place = next((row for row in studies.stages(found.id) if row.stage == stage), None)
+    if place is None:
+        raise NotFoundError(f"stage {study}/{stage} has not been opened: see `hpo-service study show {study}`")
+    row = trials.by_number(place.id, number)
+    return TrialRecord(
+        study=study,
+        spec=found.specification(),
+        stage=stage,
+        trial=trial_view(row, trials.reports.of(row.id)),
+        attempts=trials.attempts.of(row.id),
+        origin="" if row.origin_id is None else _origin(studies, trials, row.origin_id),
+    )
 
 
 def _origin(studies: StudyStore, trials: TrialStore, trial_id: int) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
+from hpo_service.domain.decide.measured_memory import measured_correction
 from hpo_service.domain.decide.parallel import parallel
-from hpo_service.domain.memory.fit import measured_correction, memory_case
+from hpo_service.domain.memory.fit import memory_case
+from hpo_service.domain.study.protocol import StageRule
 from hpo_service.domain.study.sections.training import TrainingSpec
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.assignment import Assignment, Lease
 from hpo_service.domain.trial.config import TrialConfig
-from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.storage.studies import StageRow
 from hpo_service.storage.trials import TrialRow
 
@@ -19,7 +21,7 @@ def assignment(
     spec: StudySpec,
     stage: StageRow,
     trial: TrialRow,
-    measured: Iterable[Mapping[str, object]] = (),
+    measured: Iterable[RunFacts] = (),
     workers: int = 1,
 ) -> Assignment:
     """Resolve a claimed trial into an assignment; the trial must be bound to an Optuna trial.
@@ -33,14 +35,14 @@ def assignment(
     """
     if trial.number is None:
         raise ValueError(f"trial {trial.id} of {stage.optuna_name} has no number: it was not bound")
-    together = parallel(spec, stage.stage, stage.trials, workers)
+    together = parallel(spec, stage.rule, stage.trials, workers)
     return Assignment(
         lease=Lease(trial_id=trial.id, token=trial.token),
         study=spec.name,
         stage=stage.stage,
         number=trial.number,
         attempt=trial.attempt,
-        config=_corrected(trial_config(spec, stage.stage, trial), measured),
+        config=_corrected(trial_config(spec, stage.rule, trial), measured),
         lease_seconds=spec.execution.lease_seconds,
         hang_seconds=spec.execution.hang_seconds,
         slots=together.slots,
@@ -49,17 +51,16 @@ def assignment(
     )
 
 
-def _corrected(config: TrialConfig, measured: Iterable[Mapping[str, object]]) -> TrialConfig:
+def _corrected(config: TrialConfig, measured: Iterable[RunFacts]) -> TrialConfig:
     alike = memory_case(config.model_name, config.training.method)
-    correction = measured_correction(facts for facts in measured if facts.get("memory_of") == alike)
+    correction = measured_correction(facts for facts in measured if facts.memory.case == alike)
     return config.model_copy(update={"memory_correction": correction})
 
 
-def trial_config(spec: StudySpec, stage: Stage, trial: TrialRow) -> TrialConfig:
+def trial_config(spec: StudySpec, stage: StageRule, trial: TrialRow) -> TrialConfig:
     """Apply the trial's values to the study's training section, and choose the model of its stage."""
-    model_name, training = None, spec.training
+    training = spec.training
     if spec.model is not None:
-        model_name = spec.model.base if stage is Stage.SEARCH or spec.model.target is None else spec.model.target
         watched = spec.training.model_dump(exclude_unset=True)
         resolved = spec.training.hyperparameters().with_values(trial.parameters).model_dump(exclude_unset=True)
         watched.pop("lora_alpha", None)
@@ -67,17 +68,17 @@ def trial_config(spec: StudySpec, stage: Stage, trial: TrialRow) -> TrialConfig:
         training = TrainingSpec.model_validate({**watched, **resolved})
     return TrialConfig(
         study=spec.name,
-        stage=stage,
+        stage=stage.name,
         parameters=trial.parameters,
         seed=trial.seed,
         objective=spec.objective,
         model=spec.model,
-        model_name=model_name,
+        model_name=stage.model_of(spec),
         data=spec.data,
         training=training,
         score_test=trial.score_test,
         keep_adapter=trial.keep_adapter,
-        evaluation=spec.evaluation if spec.evaluation.metrics and stage in spec.evaluation.stages else None,
+        evaluation=spec.evaluation if spec.evaluation.metrics and stage.name in spec.evaluation.stages else None,
         tracking=spec.tracking if spec.tracking.trackers else None,
         sharding=spec.execution.sharding,
     )

@@ -29,7 +29,7 @@ def admission(stage: StageRow, total: int, trials: TrialStore) -> Admission:
     if total >= stage.trials:
         return Admission(False, f"all {stage.trials} trials of the budget have been admitted")
     if stage.gpu_hours is not None:
-        used = trials.device_seconds(stage.id) / 3600
+        used = trials.attempts.device_seconds(stage.id) / 3600
         expected = _expected_hours(trials.list(stage.study_id, stage.id))
         if used + expected >= stage.gpu_hours:
             return Admission(

@@ -2,50 +2,32 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from hpo_service.domain.memory.fit import vram_over_gb
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.assignment import Assignment, Lease
 from hpo_service.domain.trial.decision import Decision
+from hpo_service.domain.trial.endings import SAID, STORED, ends_so
 from hpo_service.domain.trial.model_facts import ModelFacts
-from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
+from hpo_service.domain.trial.outcome import Outcome
 from hpo_service.domain.trial.report import Report
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.errors import StaleLeaseError
 from hpo_service.failpoint import reach
-from hpo_service.search.studies import OptunaStudies, Suggestion
+from hpo_service.search.policy import SearchPolicy, Suggestion
 from hpo_service.service.trials.assignment import assignment
 from hpo_service.service.trials.budget import admission
+from hpo_service.service.trials.ledger import TrialLedger
 from hpo_service.service.unreadable import Unreadable
 from hpo_service.storage.database import Database
-from hpo_service.storage.scores import ScoreStore
 from hpo_service.storage.studies import StageRow, StudyRow, StudyStore
-from hpo_service.storage.trial_reader import Facts
-from hpo_service.storage.trials import GIVEN_BACK_BY, TrialRow, TrialStore
+from hpo_service.storage.trials import FactRows, TrialRow, TrialStore
 from hpo_service.storage.workers import WorkerStore
 
 CONTINUE = Decision(action="continue", reason="the lease is held and nobody asked for its end")
 COLLISIONS = 20
 """How often a claim may lose its proposed configuration to another worker before it gives way."""
-CLOSED_AS: Mapping[OutcomeKind, frozenset[str]] = {
-    OutcomeKind.COMPLETE: frozenset({"complete"}),
-    OutcomeKind.PRUNED: frozenset({"pruned"}),
-    OutcomeKind.INFEASIBLE: frozenset({"infeasible"}),
-    OutcomeKind.CANCELLED: frozenset({"cancelled"}),
-    OutcomeKind.ERROR: frozenset({"error", "failed", "cancelled"}),
-    OutcomeKind.RELEASED: frozenset({"release", "cancelled"}),
-}
-"""How an attempt may have been closed by a `finish` with an outcome of this kind."""
-_OUTCOME_STATES = {
-    OutcomeKind.COMPLETE: TrialState.COMPLETE,
-    OutcomeKind.PRUNED: TrialState.PRUNED,
-    OutcomeKind.INFEASIBLE: TrialState.INFEASIBLE,
-    OutcomeKind.CANCELLED: TrialState.CANCELLED,
-}
 
 
 @dataclass(frozen=True)
@@ -68,9 +50,9 @@ class TrialQueue:
     db: Database
     studies: StudyStore
     trials: TrialStore
-    scores: ScoreStore
     workers: WorkerStore
-    optuna: OptunaStudies
+    ledger: TrialLedger
+    policy: SearchPolicy
     unreadable: Unreadable = field(default_factory=Unreadable)
     gpus: int | None = None
     """GPUs of the worker that asks, which is given no trial that needs more; None where nothing limits it."""
@@ -101,7 +83,8 @@ class TrialQueue:
         return None
 
     def _claim_from(self, study: StudyRow, stage: StageRow, worker_id: str, together: int) -> Assignment | None:
-        if self.gpus is not None and study.specification().execution.gpus_per_trial > self.gpus:
+        spec, _ = study.specification(), stage.rule  # before anything is claimed: either may be of another version
+        if self.gpus is not None and spec.execution.gpus_per_trial > self.gpus:
             return None
         waiting = self._claim_waiting(study, stage, worker_id, together)
         return waiting or self._claim_new(study, stage, worker_id, together)
@@ -109,20 +92,17 @@ class TrialQueue:
     def _claim_waiting(self, study: StudyRow, stage: StageRow, worker_id: str, together: int) -> Assignment | None:
         spec = study.specification()
         with self.db.transaction():
-            trial = self.trials.claim_waiting(
-                stage.id, worker_id, spec.execution.lease_seconds, devices=spec.execution.gpus_per_trial / together
+            trial = self.ledger.claim(
+                stage, worker_id, spec.execution.lease_seconds, devices=spec.execution.gpus_per_trial / together
             )
             if trial is None:
                 return None
-            reach("claim.taken")
-            if trial.optuna_id is None:
-                trial = self._bind(stage, trial)
             measured, workers = self._measured(spec, stage, trial), self.workers.active()
         reach("claim.committed")
         return assignment(spec, stage, trial, measured, workers)
 
     def _claim_new(self, study: StudyRow, stage: StageRow, worker_id: str, together: int) -> Assignment | None:
-        if stage.stage is not Stage.SEARCH:
+        if not stage.rule.proposes:
             return None
         spec = study.specification()
         collisions = 0
@@ -142,7 +122,7 @@ class TrialQueue:
                 if twin is not None and not twin.state.final:
                     return None
                 if twin is not None and twin.value is not None:
-                    self._copy(stage, suggestion, twin)
+                    self.ledger.copy(stage, suggestion.parameters, twin)
                     continue
                 trial = self._admit(spec, stage, suggestion, worker_id, together, distinct=twin is None)
                 if trial is None:
@@ -153,14 +133,14 @@ class TrialQueue:
             return assignment(spec, stage, trial, measured, workers)
         return None
 
-    def _measured(self, spec: StudySpec, stage: StageRow, trial: TrialRow) -> list[Facts]:
+    def _measured(self, spec: StudySpec, stage: StageRow, trial: TrialRow) -> FactRows:
         """What ended trials tell of their memory; those of later stages may share a model."""
         if spec.model is None:
             return []
-        return self.trials.complete_facts(trial.study_id, stage.id if stage.stage is Stage.SEARCH else None)
+        return self.trials.complete_facts(trial.study_id, stage.id if stage.rule.proposes else None)
 
     def _suggest(self, spec: StudySpec, stage: StageRow, draw: int) -> Suggestion | None:
-        suggestion = self.optuna.suggest(
+        suggestion = self.policy.suggest(
             stage.optuna_name, spec.search, stage.space, lambda key: self._taken(stage.id, key), draw
         )
         if suggestion is None:
@@ -181,47 +161,15 @@ class TrialQueue:
     def _admit(
         self, spec: StudySpec, stage: StageRow, suggestion: Suggestion, worker_id: str, together: int, *, distinct: bool
     ) -> TrialRow | None:
-        trial = self.trials.admit(
+        return self.ledger.admit(
             stage,
             parameters=suggestion.parameters,
             dedupe_key=suggestion.key if distinct else None,
-            role="search",
             seed=spec.search.seed,
             worker_id=worker_id,
             lease_seconds=spec.execution.lease_seconds,
             devices=spec.execution.gpus_per_trial / together,
         )
-        if trial is None:
-            return None
-        reach("claim.reserved")
-        return self._bind(stage, trial)
-
-    def _copy(self, stage: StageRow, suggestion: Suggestion, twin: TrialRow) -> None:
-        """Spend one trial of the budget on a measured configuration, where the space has none that was not tried."""
-        copy = self.trials.admit(
-            stage,
-            parameters=suggestion.parameters,
-            dedupe_key=None,
-            role="search",
-            seed=twin.seed,
-            worker_id=None,
-            lease_seconds=0.0,
-        )
-        if copy is None:
-            return
-        copy = self._bind(stage, copy)
-        for row in self.trials.reports(twin.id):
-            if row.value is not None:
-                self.optuna.report(_optuna_id(copy), row.step, row.value)
-        self.optuna.finish(_optuna_id(copy), twin.state, twin.value, None)
-        reason = f"the same configuration as trial #{twin.number}: its measured value is reused"
-        self.trials.settle(copy.id, twin.state, reason=reason, value=twin.value, copied_from=twin.id)
-
-    def _bind(self, stage: StageRow, trial: TrialRow) -> TrialRow:
-        handle = self.optuna.add_running(stage.optuna_name, trial.parameters, stage.space)
-        self.trials.bind(trial.id, handle.optuna_id, handle.number)
-        reach("claim.bound")
-        return self.trials.get(trial.id)
 
     def describe(self, study: str, facts: Mapping[str, ModelFacts]) -> None:
         """Store what a child found out about the study's models; planning needs their widths."""
@@ -243,9 +191,7 @@ class TrialQueue:
             study, stage = self.studies.of_stage(trial.stage_id)
             spec = study.specification()
             asked = asked_from_outside(study, trial)
-            fresh = self.trials.record(trial, report)
-            if fresh:
-                self.optuna.report(_optuna_id(trial), report.step, report.value)
+            self.ledger.report(trial, report)
             self.trials.extend(lease, spec.execution.lease_seconds, report.fraction)
             reach("report.recorded")
         reach("report.committed")
@@ -254,18 +200,19 @@ class TrialQueue:
         return self._judge(spec, stage, trial, report)
 
     def _judge(self, spec: StudySpec, stage: StageRow, trial: TrialRow, report: Report) -> Decision:
-        if stage.stage is Stage.CONFIRM:
-            return Decision(action="continue", reason="confirmation runs are never pruned")
-        verdict = self.optuna.judge(
-            stage.optuna_name,
-            _optuna_id(trial),
-            spec.search,
-            stage.space,
-            fraction=report.fraction,
-            evaluations=spec.training.evaluations_per_epoch * spec.training.epochs,
-            warmup=0.0 if spec.objective else spec.training.warmup_ratio,
-            measure="value" if spec.objective else "validation loss",
-        )
+        if not stage.rule.prunes:
+            return Decision(action="continue", reason=f"{stage.rule.runs} are never pruned")
+        with self.db.transaction(read_only=True):
+            verdict = self.policy.judge(
+                self.trials.reports.values(trial.id),
+                lambda: self.trials.reports.curves(stage.id, but_not=trial.id),
+                spec.search,
+                stage.space,
+                fraction=report.fraction,
+                evaluations=spec.training.evaluations_per_epoch * spec.training.epochs,
+                warmup=0.0 if spec.objective else spec.training.warmup_ratio,
+                measure="value" if spec.objective else "validation loss",
+            )
         return Decision(action="prune" if verdict.prune else "continue", reason=verdict.reason)
 
     def renew(self, worker_id: str, progress: Mapping[Lease, float], activity: str = "") -> Renewal:
@@ -318,63 +265,32 @@ class TrialQueue:
                     raise
                 return state
             reach("finish.held")
-            if outcome.kind in (OutcomeKind.ERROR, OutcomeKind.RELEASED):
-                state = self._give_back(trial, outcome)
-            else:
-                state = self._settle(trial, outcome)
+            ends = SAID[outcome.kind].state.final
+            state = self.ledger.finish(trial, outcome) if ends else self._give_back(trial, outcome)
         reach("finish.committed")
         return state
 
     def _finished_before(self, lease: Lease, outcome: Outcome) -> TrialState | None:
         """The state to which this very lease brought its trial with such an outcome, or None where it did not."""
-        attempt = self.trials.attempt_of(lease)
-        valueless = outcome.kind is OutcomeKind.COMPLETE and not _is_finite(outcome.value)
-        if attempt is None or attempt.outcome not in CLOSED_AS[OutcomeKind.PRUNED if valueless else outcome.kind]:
+        attempt = self.trials.attempts.of_lease(lease)
+        if attempt is None or attempt.outcome not in ends_so(outcome.counts_as):
             return None
-        return TrialState.WAITING if attempt.outcome in GIVEN_BACK_BY else TrialState(attempt.outcome)
-
-    def _settle(self, trial: TrialRow, outcome: Outcome) -> TrialState:
-        state, reason, value = _OUTCOME_STATES[outcome.kind], outcome.reason, outcome.value
-        if state is TrialState.PRUNED:
-            # The books decide, not the holder: it may have heard more, or (after a resume) less, than was recorded.
-            recorded = [row.value for row in self.trials.reports(trial.id) if row.value is not None]
-            value = recorded[-1] if recorded else value
-        value = value if _is_finite(value) else None
-        if state is TrialState.COMPLETE and value is None:
-            state, reason = TrialState.PRUNED, f"the final value is not a finite number ({outcome.value}): {reason}"
-        violation = vram_over_gb(outcome.facts, infeasible=state is TrialState.INFEASIBLE)
-        self.optuna.finish(_optuna_id(trial), state, value, violation)
-        reach("finish.told")
-        if outcome.validation is not None:
-            self.scores.save(trial.id, "validation", outcome.validation)
-        if outcome.test is not None:
-            self.scores.save(trial.id, "test", outcome.test)
-        facts, shared = dict(outcome.facts), outcome.shared_seconds
-        self.trials.settle(
-            trial.id, state, reason=reason, value=value, adapter=outcome.adapter, facts=facts, device_seconds=shared
-        )
-        return state
+        return STORED[attempt.outcome].state
 
     def _give_back(self, trial: TrialRow, outcome: Outcome) -> TrialState:
         study, _ = self.studies.of_stage(trial.stage_id)
         asked = asked_from_outside(study, trial)
         if asked is not None and asked.action == "cancel":
-            self.optuna.finish(_optuna_id(trial), TrialState.CANCELLED, None, None)
-            self.trials.settle(trial.id, TrialState.CANCELLED, reason=asked.reason)
-            return TrialState.CANCELLED
-        limits = study.specification().execution
-        errors = trial.errors + 1
-        if outcome.kind is OutcomeKind.RELEASED:
-            self.trials.requeue(trial.id, reason=outcome.reason, kind="release")
-            return TrialState.WAITING
-        if outcome.retryable and errors < limits.max_attempts:
-            reason = f"attempt {trial.attempt} failed ({errors} of {limits.max_attempts}): {outcome.reason}"
-            self.trials.requeue(trial.id, reason=reason, kind="error")
-            return TrialState.WAITING
+            return self.ledger.end(trial, TrialState.CANCELLED, asked.reason)
+        ending = SAID[outcome.kind]
+        if ending.counts is None:
+            return self.ledger.give_back(trial, ending.event, outcome.reason)
+        limit, errors = study.specification().execution.max_attempts, trial.errors + 1
+        if outcome.retryable and errors < limit:
+            reason = f"attempt {trial.attempt} failed ({errors} of {limit}): {outcome.reason}"
+            return self.ledger.give_back(trial, ending.event, reason)
         last = f"{errors} attempts failed, the last with: " if outcome.retryable else ""
-        self.optuna.finish(_optuna_id(trial), TrialState.FAILED, None, None)
-        self.trials.settle(trial.id, TrialState.FAILED, reason=f"{last}{outcome.reason}", facts=dict(outcome.facts))
-        return TrialState.FAILED
+        return self.ledger.end(trial, TrialState.FAILED, f"{last}{outcome.reason}", facts=outcome.facts)
 
 
 def asked_from_outside(study: StudyRow, trial: TrialRow) -> Decision | None:
@@ -386,13 +302,3 @@ def asked_from_outside(study: StudyRow, trial: TrialRow) -> Decision | None:
     if study.state is StudyState.PAUSED:
         return Decision(action="release", reason=f"the study was paused: {study.reason}")
     return None
-
-
-def _is_finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
-
-
-def _optuna_id(trial: TrialRow) -> int:
-    if trial.optuna_id is None:
-        raise ValueError(f"trial {trial.id} is running without an Optuna trial")
-    return trial.optuna_id

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hpo_service.domain.trial.states import TrialState
-from hpo_service.search.studies import OptunaStudies
+from hpo_service.domain.trial.states import TrialEvent, TrialState
+from hpo_service.service.trials.ledger import TrialLedger
 from hpo_service.service.trials.queue import asked_from_outside
 from hpo_service.service.unreadable import Unreadable
 from hpo_service.storage.database import Database
@@ -29,7 +29,7 @@ class Reaper:
     studies: StudyStore
     trials: TrialStore
     workers: WorkerStore
-    optuna: OptunaStudies
+    ledger: TrialLedger
     unreadable: Unreadable = field(default_factory=Unreadable)
 
     def reap(self) -> list[TrialRow]:
@@ -65,16 +65,12 @@ class Reaper:
         study, _ = self.studies.of_stage(trial.stage_id)
         asked = asked_from_outside(study, trial)
         if asked is not None and asked.action == "cancel":
-            if trial.optuna_id is not None:
-                self.optuna.finish(trial.optuna_id, TrialState.CANCELLED, None, None)
-            self.trials.settle(trial.id, TrialState.CANCELLED, reason=asked.reason)
+            self.ledger.end(trial, TrialState.CANCELLED, asked.reason)
             return
         limit = study.specification().execution.max_losses
         losses = trial.losses + 1
         reason = f"worker {trial.worker_id} fell silent in attempt {trial.attempt} (loss {losses} of at most {limit})"
         if losses < limit:
-            self.trials.requeue(trial.id, reason=reason, kind="loss")
-            return
-        if trial.optuna_id is not None:
-            self.optuna.finish(trial.optuna_id, TrialState.FAILED, None, None)
-        self.trials.settle(trial.id, TrialState.FAILED, reason=f"{reason}: given up")
+            self.ledger.give_back(trial, TrialEvent.EXPIRE, reason)
+        else:
+            self.ledger.end(trial, TrialState.FAILED, f"{reason}: given up")

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from hpo_service.errors import ModelError
 from hpo_service.training.builtin.architecture import Architecture
 from hpo_service.training.builtin.corpus import source_documents
-from hpo_service.training.builtin.pretraining import Plan, pretrain
+from hpo_service.training.builtin.pretraining import PretrainingPlan, pretrain
 from hpo_service.training.files.node_cache import Progress, build_once
 
 PREFIX = "builtin:"
@@ -32,7 +32,7 @@ class Recipe:
     """Everything a member's weights follow from, beside the Python version whose library is read."""
 
     architecture: Architecture
-    plan: Plan
+    plan: PretrainingPlan
     vocabulary: int = 2048
     corpus_chars: int = 3_000_000
     seed: int = 0
@@ -43,11 +43,11 @@ class Recipe:
 FAMILY = {
     "llama-tiny": Recipe(
         Architecture(hidden_size=192, intermediate_size=448, layers=2, heads=3),
-        Plan(steps=1000, batch_size=4, length=64, learning_rate=5e-3),
+        PretrainingPlan(steps=1000, batch_size=4, length=64, learning_rate=5e-3),
     ),
     "llama-small": Recipe(
         Architecture(hidden_size=384, intermediate_size=896, layers=2, heads=6),
-        Plan(steps=900, batch_size=4, length=64, learning_rate=3e-3),
+        PretrainingPlan(steps=900, batch_size=4, length=64, learning_rate=3e-3),
     ),
 }
 

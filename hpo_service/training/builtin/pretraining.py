@@ -18,7 +18,7 @@ REPORTS = 50
 
 
 @dataclass(frozen=True)
-class Plan:
+class PretrainingPlan:
     """How long and how fast to train: AdamW, linear warm-up, cosine decay to a tenth, gradients clipped.
 
     `batch_size` and `length` count blocks and tokens per block; `warmup` is a fraction of `steps`.
@@ -52,7 +52,7 @@ class Outcome:
 def pretrain(
     model: PreTrainedModel,
     tokens: torch.Tensor,
-    plan: Plan,
+    plan: PretrainingPlan,
     seed: int,
     progress: Progress,
     threads: int | None = None,

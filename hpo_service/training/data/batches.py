@@ -12,9 +12,9 @@ from torch.utils.data import Sampler
 from transformers import PreTrainedModel, Trainer
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
+from hpo_service.domain.trial.facts import DataFacts
 from hpo_service.errors import ModelError
 from hpo_service.training.data.tokens import IGNORED, TokenRow, collate
-from hpo_service.training.device.environment import Facts
 from hpo_service.training.models.base import Base
 
 # Lengths of the rows on which a model shows that it keeps packed rows apart; two to a sequence, unlike in length.
@@ -40,18 +40,16 @@ class Batches:
 
     def __call__(self, rows: Sequence[TokenRow]) -> dict[str, torch.Tensor]:
         """Stack the rows of one forward pass."""
-        batch = collate(rows, self.padding) if self.capacity is None else lay(rows, self.capacity, self.padding)
+        batch = collate(rows, self.padding) if self.capacity is None else lay_out(rows, self.capacity, self.padding)
         self.tokens += sum(len(row.ids) for row in rows)
         self.positions += batch["input_ids"].numel()
         self.unpacked += len(rows) * max(len(row.ids) for row in rows)
         return batch
 
-    def facts(self) -> Facts:
+    def facts(self) -> DataFacts:
         """The share of computed positions that were padding, and of positions that packing saved."""
-        facts: Facts = {"padding_share": 1 - self.tokens / max(1, self.positions)}
-        if self.capacity is not None:
-            facts["packing_saved_share"] = 1 - self.positions / max(1, self.unpacked)
-        return facts
+        saved = None if self.capacity is None else 1 - self.positions / max(1, self.unpacked)
+        return DataFacts(padding_share=1 - self.tokens / max(1, self.positions), packing_saved_share=saved)
 
 
 class LengthGrouped(Sampler[int]):
@@ -100,12 +98,12 @@ class RowTrainer(Trainer):
         return super().compute_loss(model, inputs, *given, **named)
 
 
-def lay(rows: Sequence[TokenRow], capacity: int, padding: int) -> dict[str, torch.Tensor]:
+def lay_out(rows: Sequence[TokenRow], capacity: int, padding: int) -> dict[str, torch.Tensor]:
     """Lay rows one after the other into few sequences of at most `capacity` tokens: [sequences, longest sequence].
 
     Positions restart with every row. Each row's first label is `IGNORED`, so nothing is learned across a border.
     """
-    sequences = deal([len(row.ids) for row in rows], capacity)
+    sequences = assign_to_sequences([len(row.ids) for row in rows], capacity)
     longest = max(sum(len(rows[index].ids) for index in members) for members in sequences)
     shape = (len(sequences), longest)
     batch = {name: torch.zeros(shape, dtype=torch.long) for name in ("position_ids", "attention_mask")}
@@ -123,7 +121,7 @@ def lay(rows: Sequence[TokenRow], capacity: int, padding: int) -> dict[str, torc
     return batch
 
 
-def deal(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+def assign_to_sequences(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     """Deal rows into few sequences of at most `capacity` tokens, about equally full, so that little is padding.
 
     Longest first, each into the emptiest sequence; one sequence more until all fit. Source: R. L. Graham, Bounds on
@@ -161,7 +159,7 @@ def _difference(model: PreTrainedModel, padding: int) -> float:
     vocabulary = model.config.get_text_config().vocab_size
     ids = [draw.integers(0, vocabulary, length, dtype=np.int32) for length in PROBE_LENGTHS]
     rows = [TokenRow(each, each) for each in ids]
-    batch = lay(rows, PROBE_CAPACITY, padding)
+    batch = lay_out(rows, PROBE_CAPACITY, padding)
     was, where = model.training, model.device
     model.eval()
     with torch.no_grad():
@@ -172,7 +170,7 @@ def _difference(model: PreTrainedModel, padding: int) -> float:
         together = model(**told, use_cache=False).logits
     model.train(was)
     squares = []
-    for number, members in enumerate(deal(PROBE_LENGTHS, PROBE_CAPACITY)):
+    for number, members in enumerate(assign_to_sequences(PROBE_LENGTHS, PROBE_CAPACITY)):
         ends = np.cumsum([PROBE_LENGTHS[index] for index in members])
         for index, end in zip(members, ends, strict=True):
             packed = together[number, end - PROBE_LENGTHS[index] : end]

@@ -13,6 +13,8 @@ from hpo_service.errors import DataError
 from hpo_service.training.data.source import load_from_hub, local_files
 
 CHUNK = 1 << 20
+# Fields of a study's data that say where its content is found; the others say what is made of it.
+WHERE = ("source", "subset", "hub_split")
 
 
 def stamp(spec: DataSpec) -> str:
@@ -23,7 +25,7 @@ def stamp(spec: DataSpec) -> str:
     """
     files = local_files(spec.source) or []
     seen = [(str(path), status.st_size, status.st_mtime_ns) for path in files for status in [path.stat()]]
-    return json.dumps([spec.source, spec.subset, spec.hub_split, seen])
+    return json.dumps([*(getattr(spec, name) for name in WHERE), seen])
 
 
 def content_digest(spec: DataSpec) -> str:

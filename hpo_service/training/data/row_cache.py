@@ -17,18 +17,23 @@ from transformers import PreTrainedTokenizerBase
 
 from hpo_service.domain.study.data_report import DataReport
 from hpo_service.domain.study.sections.data import DataSpec
-from hpo_service.training.data.fingerprint import content_digest, stamp
+from hpo_service.training.data.fingerprint import WHERE, content_digest, stamp
 from hpo_service.training.data.rows import PARTS, StudyRows, fingerprint, prepare_rows, study_rows
 from hpo_service.training.data.tokens import ARRAYS, TokenRows
 from hpo_service.training.files.atomic_folder import replace_folder
-from hpo_service.training.files.node_cache import Progress, held
+from hpo_service.training.files.node_cache import Progress, locked
 
 # Part of every key: raise it when a change to reading, splitting or tokenising gives other rows, or to the files here.
-REVISION = 1
+REVISION = 2
+# Fields of a study's data that do not decide which rows come of the same content; all others do.
+UNDECISIVE = {
+    **dict.fromkeys(WHERE, "the digest of the content speaks for it"),
+    "pack_rows": "says how rows become batches",
+}
 # Libraries whose versions may turn the same text into other ids.
 LIBRARIES = ("transformers", "tokenizers")
 # Tokenised data sets a process holds at once: those of the studies a worker moves between.
-KEPT = 4
+MOST_HELD = 4
 REPORT = "report.json"
 REASON_CHARS = 200
 
@@ -66,7 +71,7 @@ class RowCache:
         key = (stamp(spec), tokenizer_hash, _recipe(spec))
         if key not in self._held:
             rows = self._shared(spec, tokenizer, tokenizer_hash, progress)
-            for oldest in list(self._held)[: 1 - KEPT]:
+            for oldest in list(self._held)[: 1 - MOST_HELD]:
                 del self._held[oldest]
             self._held[key] = rows
         return self._held[key]
@@ -83,7 +88,7 @@ class RowCache:
         if rows is not None:
             return rows
         try:
-            with held(target, progress):
+            with locked(target, progress):
                 rows, damage = _load(target, spec)
                 if rows is not None:
                     return rows
@@ -100,8 +105,7 @@ class RowCache:
 
 def _recipe(spec: DataSpec) -> str:
     """Everything in a spec that decides which rows come of the same content."""
-    decisive = {"format", "learn", "split", "group", "max_length", "max_rows"}
-    return spec.model_dump_json(include=decisive)
+    return spec.model_dump_json(exclude=set(UNDECISIVE))
 
 
 def _key(content: str, tokenizer_hash: str, spec: DataSpec) -> str:

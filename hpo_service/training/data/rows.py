@@ -1,22 +1,24 @@
-"""The rows of a study: read, understood, split and tokenised, with an account of it."""
+"""The rows of a study: read, understood, split and tokenised, with a report on it."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from hpo_service.domain.memory.micro_batches import DEFAULT_MICRO_BATCH
-from hpo_service.domain.study.data_report import DataReport, PartReport
+from hpo_service.domain.study.data_report import DataReport, PartReport, TurnsReport, Understanding
 from hpo_service.domain.study.sections.data import DataSpec
+from hpo_service.domain.trial.facts import DataFacts
 from hpo_service.errors import DataError
-from hpo_service.training.data.formats import Example, read_examples
+from hpo_service.training.data.formats import Example, counts, read_examples, unused_columns
 from hpo_service.training.data.source import read_rows
 from hpo_service.training.data.split import split_examples
 from hpo_service.training.data.tokens import IGNORED, Bounds, Tokenised, TokenRows, tokenise
+from hpo_service.training.data.turns import TurnCounts
 
 PARTS = ("train", "validation", "test")
 
@@ -32,7 +34,7 @@ class StudyRows:
     validation: TokenRows
     test: TokenRows
     report: DataReport
-    facts: dict[str, int | str]
+    facts: DataFacts
     largest_id: int
     longest: int
 
@@ -53,7 +55,11 @@ def prepare_rows(
         DataError: the data cannot be used; the message names file, row or column.
     """
     raw = read_rows(spec.source, spec.subset, spec.hub_split)
+    rows_read, raw = len(raw), [row for row in raw if counts(row)]
+    if not raw:
+        raise DataError(f"{spec.source}: every row has the weight 0, so there is nothing to learn")
     shape, examples = read_examples(raw, spec.format, spec.group)
+    unused = unused_columns(raw, shape, spec.group)
     del raw  # as large as the data
     split = split_examples(examples, spec.split, spec.max_rows)
     parts = {name: tokenise(part, tokenizer, spec.max_length, spec.learn, touch) for name, part in split.parts.items()}
@@ -64,15 +70,17 @@ def prepare_rows(
         format=shape,
         learn=spec.learn,
         max_length=spec.max_length,
-        rows_read=len(examples),
+        rows_read=rows_read,
+        rows_without_weight=rows_read - len(examples),
         rows_split=sum(map(len, split.parts.values())) + split.leaked + split.repeated,
         leaked=split.leaked,
         repeated=split.repeated,
         duplicates=split.duplicates,
         longest_row=_longest_row(split.parts, parts),
         padding_share=padding_share(parts["train"].rows.lengths),
-        parts={name: _account([part], split.groups.get(name)) for name, part in parts.items()},
-        whole=_account(list(parts.values()), sum(split.groups.values()) if split.groups else None),
+        parts={name: _part_report([part], split.groups.get(name)) for name, part in parts.items()},
+        whole=_part_report(list(parts.values()), sum(split.groups.values()) if split.groups else None),
+        understanding=understanding(parts.values(), unused),
         fingerprint=fingerprint(rows),
     )
     return study_rows(rows, report)
@@ -86,7 +94,7 @@ def study_rows(rows: list[TokenRows], report: DataReport) -> StudyRows:
         validation,
         test,
         report,
-        facts=report.facts(),
+        facts=DataFacts.of(report),
         largest_id=max(int(part.ids.max()) for part in rows),
         longest=max(int(part.lengths.max()) for part in rows),
     )
@@ -109,7 +117,7 @@ def padding_share(lengths: Bounds, batch: int = DEFAULT_MICRO_BATCH) -> float:
     return round(1 - int(lengths.sum()) / padded, 4)
 
 
-def _account(parts: list[Tokenised], groups: int | None) -> PartReport:
+def _part_report(parts: list[Tokenised], groups: int | None) -> PartReport:
     lengths = np.concatenate([part.lengths for part in parts])
     labels = [part.rows.labels for part in parts]
     p50, p90, p99 = (int(value) for value in np.percentile(lengths, (50, 90, 99), method="inverted_cdf"))
@@ -124,6 +132,20 @@ def _account(parts: list[Tokenised], groups: int | None) -> PartReport:
         truncated=sum(part.truncated for part in parts),
         unsupervised=sum(part.unsupervised for part in parts),
         groups=groups,
+    )
+
+
+def understanding(parts: Collection[Tokenised], unused: dict[str, int]) -> Understanding:
+    """What parts say beside what is learned of them; `unused` are the columns that their format does not read."""
+    counts = TurnCounts()
+    for part in parts:
+        counts.add(part.turns)
+    return Understanding(
+        rows=sum(len(part.lengths) for part in parts),
+        columns_unused=unused,
+        turns=TurnsReport(**asdict(counts)) if counts.turns else None,
+        rows_unended=sum(part.unended for part in parts),
+        padding_tokens=sum(part.padding for part in parts),
     )
 
 

@@ -5,27 +5,29 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpo_service.domain.study.sources import BUILTIN, looks_local
+from hpo_service.domain.study.sources import BUILTIN, BUILTIN_DATA, DataFile, looks_local
 from hpo_service.errors import DataError
 from hpo_service.training.builtin.corpus import docstring_pairs
+from hpo_service.training.data.files import data_files
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-STDLIB_DOCSTRINGS = "builtin:stdlib-docstrings"
+(STDLIB_DOCSTRINGS,) = BUILTIN_DATA
 
 
 @dataclass(frozen=True)
 class RawRow:
-    """One row as it was found; `origin` names file and row for people."""
+    """One row as it was found; `origin` names file and row for people, `fault` says why it cannot be read."""
 
     origin: str
     fields: dict[str, Any]
+    fault: str = ""
 
 
 def read_rows(source: str, subset: str | None = None, split: str | None = None) -> list[RawRow]:
@@ -39,7 +41,11 @@ def read_rows(source: str, subset: str | None = None, split: str | None = None) 
     Raises:
         DataError: the source is missing, unreadable or empty; the message names it.
     """
-    rows = list(_rows(source, subset, split))
+    rows = []
+    for row in found_rows(source, subset, split):
+        if row.fault:
+            raise DataError(row.fault)
+        rows.append(row)
     if not rows:
         raise DataError(f"{source} holds no rows")
     return rows
@@ -55,7 +61,7 @@ def local_files(source: str) -> list[Path] | None:
         return None
     path = Path(source).expanduser()
     if path.is_dir():
-        files = sorted(each for each in path.rglob("*") if each.suffix in READERS and each.is_file())
+        files = data_files(path, READERS)
         if not files:
             raise DataError(f"{path} holds no data file; files must end in {', '.join(READERS)}")
         return files
@@ -88,7 +94,8 @@ def load_from_hub(name: str, subset: str | None, split: str | None) -> Dataset:
     return loaded
 
 
-def _rows(source: str, subset: str | None, split: str | None) -> Iterator[RawRow]:
+def found_rows(source: str, subset: str | None = None, split: str | None = None) -> Iterator[RawRow]:
+    """The rows of a source one after the other, those that cannot be read among them; see `read_rows`."""
     if source == STDLIB_DOCSTRINGS:
         yield from _numbered(source, iter(docstring_pairs()))
         return
@@ -96,7 +103,7 @@ def _rows(source: str, subset: str | None, split: str | None) -> Iterator[RawRow
         raise DataError(f"there is no builtin data {source}; the builtin data is {STDLIB_DOCSTRINGS}")
     files = local_files(source)
     if files is None:
-        yield from _numbered(source, iter(load_from_hub(source, subset, split)))
+        yield from _numbered(source, map(without_fillers, load_from_hub(source, subset, split)))
         return
     for path in files:
         yield from _read_file(path)
@@ -114,32 +121,74 @@ def _read_file(path: Path) -> Iterator[RawRow]:
 
 def _read_jsonl(path: Path) -> Iterator[RawRow]:
     with path.open(encoding="utf-8-sig") as stream:
-        for number, line in enumerate(stream, start=1):
-            if line.strip():
-                yield RawRow(f"{path}, line {number}", _object(_parsed(line, f"{path}, line {number}"), path, number))
+        yield from _lines(path, stream)
 
 
 def _read_json(path: Path) -> Iterator[RawRow]:
-    content = _parsed(path.read_text(encoding="utf-8-sig"), str(path))
+    text = path.read_text(encoding="utf-8-sig")
+    try:
+        content = _parsed(text, str(path))
+    except DataError:
+        # many tools give JSON lines the ending of JSON
+        if not _is_object(text.lstrip().partition("\n")[0]):
+            raise
+        yield from _lines(path, text.splitlines(keepends=True))
+        return
     if not isinstance(content, list):
         raise DataError(f"{path} must hold a list of rows, not {_kind(content)}")
     for number, row in enumerate(content, start=1):
-        yield RawRow(f"{path}, row {number}", _object(row, path, number))
+        yield _row(row, f"{path}, row {number}", f"{path}, row {number}")
+
+
+def _lines(path: Path, lines: Iterable[str]) -> Iterator[RawRow]:
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        origin = f"{path}, line {number}"
+        try:
+            row = _parsed(line, origin)
+        except DataError as error:
+            yield RawRow(origin, {}, str(error))
+        else:
+            yield _row(row, origin, f"{path}, row {number}")
 
 
 def _read_csv(path: Path) -> Iterator[RawRow]:
     # Long texts are ordinary here; the module's own limit is 128 KiB a field.
     csv.field_size_limit(sys.maxsize)
     with path.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.DictReader(stream)
+        # strict, so that a quote that opens and is not closed cannot swallow the lines after it
+        reader = csv.reader(stream, strict=True)
+        line, number = 1, 0
         try:
-            for number, fields in enumerate(reader, start=1):
-                if None in fields or None in fields.values():
-                    expected = len(reader.fieldnames or ())
-                    raise DataError(f"{path}, row {number} does not have {expected} fields as the header says")
-                yield RawRow(f"{path}, row {number}", dict(fields))
+            header = next(reader, [])
+            _check_header(path, header)
+            line = reader.line_num + 1
+            for fields in reader:
+                if fields:
+                    number += 1
+                    yield _csv_row(path, number, line, header, fields)
+                line = reader.line_num + 1
         except csv.Error as error:
-            raise DataError(f"{path}, line {reader.line_num} is not valid CSV: {error}") from error
+            remedy = 'a quote inside a field is written twice, and the field between quotes: "a 5"" pipe"'
+            fault = f"{path}, line {line}: the row that begins here is not valid CSV ({error}); {remedy}"
+            yield RawRow(f"{path}, line {line}", {}, fault)
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    twice = next((name for place, name in enumerate(header) if name and name in header[:place]), None)
+    if twice is not None:
+        raise DataError(f"{path}, line 1: the header names the column {twice!r} twice; rename or remove one")
+
+
+def _csv_row(path: Path, number: int, line: int, header: list[str], fields: list[str]) -> RawRow:
+    origin = f"{path}, row {number}"
+    if len(fields) != len(header):
+        fault = f"{origin} does not have {len(header)} fields as the header says (line {line})"
+        return RawRow(origin, {}, fault)
+    if fields == header:
+        return RawRow(origin, {}, f"{path}, line {line} repeats the header: remove it, or split the file there")
+    return RawRow(origin, dict(zip(header, fields, strict=True)))
 
 
 def _read_parquet(path: Path) -> Iterator[RawRow]:
@@ -147,19 +196,55 @@ def _read_parquet(path: Path) -> Iterator[RawRow]:
     from pyarrow.parquet import ParquetFile
 
     try:
-        batches = ParquetFile(path).iter_batches()
-        yield from _numbered(str(path), (row for batch in batches for row in batch.to_pylist()))
+        file = ParquetFile(path)
+        yield from _tables(path, file.schema_arrow.names, file.iter_batches())
     except ArrowException as error:
         raise DataError(f"{path} is not a valid Parquet file: {' '.join(str(error).split())}") from error
 
 
+def _read_arrow(path: Path) -> Iterator[RawRow]:
+    """Read what `datasets` saves (a stream) or what other tools write (a file of record batches)."""
+    from pyarrow import ArrowException, ArrowInvalid, ipc, memory_map
+
+    try:
+        with memory_map(str(path)) as found:
+            try:
+                opened = ipc.open_stream(found)
+                batches: Iterable[Any] = opened
+            except ArrowInvalid:
+                opened = ipc.open_file(found)
+                batches = map(opened.get_batch, range(opened.num_record_batches))
+            yield from _tables(path, opened.schema.names, batches)
+    except ArrowException as error:
+        raise DataError(f"{path} is not a valid Arrow file: {' '.join(str(error).split())}") from error
+
+
+def _tables(path: Path, columns: list[str], batches: Iterable[Any]) -> Iterator[RawRow]:
+    twice = next((name for place, name in enumerate(columns) if name in columns[:place]), None)
+    if twice is not None:
+        raise DataError(f"{path} has two columns named {twice!r}; rename or remove one")
+    yield from _numbered(str(path), (without_fillers(row) for batch in batches for row in batch.to_pylist()))
+
+
+def without_fillers(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of a table without the empty fields inside its lists, which tables fill in to make their items alike."""
+    return {name: _without_nulls(value) if isinstance(value, list) else value for name, value in row.items()}
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(each) for key, each in value.items() if each is not None}
+    return [_without_nulls(each) for each in value] if isinstance(value, list) else value
+
+
 READERS: dict[str, Callable[[Path], Iterator[RawRow]]] = {
-    ".jsonl": _read_jsonl,
-    ".json": _read_json,
-    ".csv": _read_csv,
-    ".parquet": _read_parquet,
+    DataFile.JSONL: _read_jsonl,
+    DataFile.JSON: _read_json,
+    DataFile.CSV: _read_csv,
+    DataFile.PARQUET: _read_parquet,
+    DataFile.ARROW: _read_arrow,
 }
-"""How each kind of file is read, by its ending."""
+"""How each kind of file is read; plain endings find their row too."""
 
 
 def _numbered(origin: str, rows: Iterator[dict[str, Any]]) -> Iterator[RawRow]:
@@ -169,15 +254,43 @@ def _numbered(origin: str, rows: Iterator[dict[str, Any]]) -> Iterator[RawRow]:
 
 def _parsed(text: str, origin: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_named_once)
     except json.JSONDecodeError as error:
         raise DataError(f"{origin} is not valid JSON: {error.msg} at column {error.colno}") from error
+    except (_NamedTwiceError, RecursionError) as error:
+        raise DataError(f"{origin} cannot be used: {error}") from error
 
 
-def _object(row: Any, path: Path, number: int) -> dict[str, Any]:
+class _NamedTwiceError(Exception):
+    """An object gives one name two values, of which a reader would keep either."""
+
+
+def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for place, name in enumerate(names) if name in names[:place])
+        raise _NamedTwiceError(f"an object names {twice!r} twice; rename or remove one")
+    return fields
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
+
+
+def _row(row: Any, origin: str, place: str) -> RawRow:
+    """A row of JSON; half of a character that takes two (a lone surrogate) is no text that could be tokenised."""
     if not isinstance(row, dict):
-        raise DataError(f"{path}, row {number} must be an object with named fields, not {_kind(row)}")
-    return row
+        return RawRow(origin, {}, f"{place} must be an object with named fields, not {_kind(row)}")
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = ascii(error.object[error.start])[1:-1]
+        return RawRow(origin, {}, f"{origin} holds half a character ({half} without its other half): mend or remove it")
+    return RawRow(origin, row)
 
 
 def _kind(value: Any) -> str:

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
 from dataclasses import dataclass, field
+from functools import cache
 
 from hpo_service.domain.study.sections.data import SplitSpec
 from hpo_service.errors import DataError
 from hpo_service.training.data.formats import Example
+
+# What a character that is mostly punctuation is where it stands as a sign, and the symbol that it becomes.
+SIGNS = (
+    (re.compile(r"(?<![\w-])-+(?=\w)|(?<!\w)\u2013(?=\d)|(?<=\d)\s*[-\u2013]\s*(?=\d)"), "\u2212"),  # minus
+    (re.compile(r"(?<![^\W\d]|\.)[.\u066b](?=\d)"), "\u22c5"),  # decimal point
+    (re.compile(r"(?<![\w!])!(?=\w)|!(?==)"), "\u00ac"),  # not
+)
+TELLING_PUNCTUATION = frozenset("#%&*/@\\_")
+# Symbols that only quote, and selectors that choose between forms of one character.
+UNSEEN = frozenset("`\u00b4") | frozenset(map(chr, range(0xFE00, 0xFE10)))
+BETWEEN_NUMBERS = re.compile(r"(?<=\d) +(?=\d)")
 
 
 @dataclass(frozen=True)
@@ -80,9 +93,28 @@ def normalised(text: str) -> str:
 
 
 def loose_key(text: str) -> str:
-    """What is left of a text without case, spacing and punctuation; the text itself where that is nothing."""
-    bare = "".join(character for character in unicodedata.normalize("NFKC", text).casefold() if character.isalnum())
-    return bare or text
+    """What is left of a text without case, spacing and the punctuation of sentences; the text itself if nothing is.
+
+    What changes a meaning stays: signs, decimal points, operators and other symbols, the marks of letters, and that
+    two numbers are two.
+    """
+    for sign, stands_for in SIGNS:
+        text = sign.sub(stands_for, text)
+    plain = unicodedata.normalize("NFKC", "".join(map(_raised, text))).casefold()
+    kept = BETWEEN_NUMBERS.sub("\x1f", "".join(each if _tells(each) else " " for each in plain))
+    return kept.replace(" ", "").replace("\x1f", " ") or text
+
+
+@cache
+def _tells(character: str) -> bool:
+    category = unicodedata.category(character)
+    return (category[0] in "LNMS" and character not in UNSEEN) or character in TELLING_PUNCTUATION
+
+
+@cache
+def _raised(character: str) -> str:
+    """A raised character with a mark before it, so that 5\u00b2 does not become 52."""
+    return f"^{character}" if unicodedata.decomposition(character).startswith("<super>") else character
 
 
 def _digest(text: str, seed: int) -> str:

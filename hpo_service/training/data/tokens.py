@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from hpo_service.domain.study.sections.data import Learned
-from hpo_service.errors import DataError
+from hpo_service.training.data.encoding import Encoder
 from hpo_service.training.data.formats import NOT_LEARNED, Example
+from hpo_service.training.data.turns import TurnCounts
 
 # The label that cross entropy leaves out.
 IGNORED = NOT_LEARNED
@@ -22,7 +22,6 @@ BATCH = 1000
 
 Ids = npt.NDArray[np.int32]
 Bounds = npt.NDArray[np.int64]
-Encoded = tuple[Sequence[int], Sequence[bool]]
 
 
 @dataclass(frozen=True)
@@ -82,12 +81,18 @@ class TokenRows(Sequence[TokenRow]):
 
 @dataclass(frozen=True)
 class Tokenised:
-    """Rows of one part with what cutting them to length cost; `lengths` are those of all its rows before the cut."""
+    """Rows of one part with what cutting them to length cost; `lengths` are those of all its rows before the cut.
+
+    `padding` and `unended` are counted as `Encoder` does.
+    """
 
     rows: TokenRows
     lengths: Bounds
     truncated: int
     unsupervised: int
+    padding: int = 0
+    unended: int = 0
+    turns: TurnCounts = field(default_factory=TurnCounts)
 
 
 def tokenise(
@@ -102,17 +107,26 @@ def tokenise(
     Raises:
         DataError: the tokenizer lacks a chat template, a conversation does not fit it, or it does not know an id.
     """
+    encoder = Encoder(tokenizer)
     rows: list[TokenRow] = []
     lengths: list[int] = []
     for begin in range(0, len(examples), BATCH):
-        for ids, learned in _encode(examples[begin : begin + BATCH], tokenizer):
+        for ids, learned in encoder.encode(examples[begin : begin + BATCH]):
             lengths.append(len(ids))
             every = [True] * len(ids) if learn == "all" else learned
             rows.append(_row(ids[:max_length], every[:max_length]))
         touch(len(rows) / len(examples))
     kept = [row for row in rows if row.supervised]
     uncut = np.asarray(lengths, dtype=np.int64)
-    return Tokenised(TokenRows.of(kept), uncut, int((uncut > max_length).sum()), len(rows) - len(kept))
+    return Tokenised(
+        TokenRows.of(kept),
+        uncut,
+        truncated=int((uncut > max_length).sum()),
+        unsupervised=len(rows) - len(kept),
+        padding=encoder.padding,
+        unended=encoder.unended,
+        turns=encoder.turns,
+    )
 
 
 def collate(rows: Sequence[TokenRow], padding: int) -> dict[str, torch.Tensor]:
@@ -133,88 +147,3 @@ def _row(ids: Sequence[int], learned: Sequence[bool]) -> TokenRow:
     labels = np.where(np.asarray(learned, dtype=bool), array, np.int32(IGNORED))
     labels[:1] = IGNORED
     return TokenRow(array, labels)
-
-
-def _encode(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> list[Encoded]:
-    if examples[0].messages:
-        return [_encode_conversation(example, tokenizer) for example in examples]
-    if examples[0].ids:
-        vocabulary = len(tokenizer)
-        return [_as_given(example, vocabulary) for example in examples]
-    end = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
-    # Apart, so that no token spans the border: exactly what generating from the prompt will see.
-    prompts = tokenizer([example.prompt for example in examples]).input_ids
-    completions = tokenizer([example.completion for example in examples], add_special_tokens=False).input_ids
-    encoded: list[Encoded] = []
-    for prompt, completion in zip(prompts, completions, strict=True):
-        start = prompt[:-1] if end and prompt[-1:] == end and len(prompt) > 1 else prompt
-        ids = [*start, *completion, *end]
-        encoded.append((ids, [False] * len(start) + [True] * (len(ids) - len(start))))
-    return encoded
-
-
-def _as_given(example: Example, vocabulary: int) -> Encoded:
-    """The ids as they came; without labels all of them are learned, since nothing says otherwise."""
-    strange = next((token for token in example.ids if not 0 <= token < vocabulary), None)
-    if strange is not None:
-        raise DataError(
-            f"{example.origin}: the token {strange} is not in the vocabulary of {vocabulary} of the model's tokenizer; "
-            "tokenise the rows with that one, or give them as text"
-        )
-    return example.ids, [label != IGNORED for label in example.labels or example.ids]
-
-
-def _encode_conversation(example: Example, tokenizer: PreTrainedTokenizerBase) -> Encoded:
-    """Render with the chat template; the assistant's turns are learned, their end marks included."""
-    text, spans = _rendered(example, tokenizer)
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    learned = [any(start <= begin < end for start, end in spans) for begin, _ in encoded["offset_mapping"]]
-    return encoded["input_ids"], learned
-
-
-def _rendered(example: Example, tokenizer: PreTrainedTokenizerBase) -> tuple[str, list[tuple[int, int]]]:
-    if not tokenizer.chat_template:
-        raise DataError(
-            f"{example.origin}: the model's tokenizer has no chat template, so conversations cannot be rendered; "
-            "use an instruction-tuned model or the prompt-completion format"
-        )
-    messages = list(example.messages)
-    text = _render(example, tokenizer, messages, prompt=False)
-    spans = []
-    for index, message in enumerate(messages):
-        if message["role"] != "assistant":
-            continue
-        through = _render(example, tokenizer, messages[: index + 1], prompt=False)
-        # Some templates rewrite earlier turns (drop their reasoning): such turns are context, not learned.
-        if text.startswith(through):
-            start = _turn_start(example, tokenizer, index, through)
-            # others leave the assistant out altogether
-            spans += [(start, len(through))] if start < len(through) else []
-    if not spans:
-        raise DataError(
-            f"{example.origin}: the model's chat template shows no turn of the assistant as it was written; "
-            "use the prompt-completion format"
-        )
-    return text, spans
-
-
-def _turn_start(example: Example, tokenizer: PreTrainedTokenizerBase, index: int, through: str) -> int:
-    """Where the turn begins: after the header that asks for it, or, where that is written otherwise, before it."""
-    for prompt in (True, False):
-        before = _render(example, tokenizer, list(example.messages[:index]), prompt=prompt) if index else ""
-        if through.startswith(before):
-            return len(before)
-    raise DataError(
-        f"{example.origin}: the model's chat template rewrites what came before a turn of the assistant; "
-        "use the prompt-completion format"
-    )
-
-
-def _render(
-    example: Example, tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], *, prompt: bool
-) -> str:
-    try:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt))
-    except (TemplateError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{example.origin}: the model's chat template refuses the conversation: {reason}") from error

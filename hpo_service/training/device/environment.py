@@ -8,19 +8,13 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-Facts = dict[str, float | int | str]
-
 LIBRARIES = ("hpo-service", "torch", "transformers", "peft", "accelerate", "bitsandbytes")
 """Packages whose version decides the numbers of a run."""
 
 
-def machine_facts() -> Facts:
-    """Say on what a run was made: `device`, `peak_memory_gb`, `versions`."""
-    return {
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "peak_memory_gb": peak_memory_gb(),
-        "versions": versions(),
-    }
+def device_name() -> str:
+    """The GPU's name, or cpu."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 def versions() -> str:

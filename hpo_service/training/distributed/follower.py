@@ -24,7 +24,7 @@ LOOK_SECONDS = 1.0
 log = logging.getLogger(__name__)
 
 
-class Mute(Channel):
+class SilentChannel(Channel):
     """A channel to nobody: rank 0 says what is to be said."""
 
     def __init__(self) -> None:
@@ -43,10 +43,10 @@ class Mute(Channel):
         yield
 
 
-def stand_back() -> None:
+def leave_stdio_to_leader() -> None:
     """Leave standard input and output, which lead to the supervisor, to rank 0, and signals too.
 
-    Standard output leads to standard error from here on. SIGTERM is for rank 0, which saves and then sends all home.
+    Standard output leads to standard error from here on. SIGTERM is for rank 0, which saves and then ends the others.
     """
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -72,9 +72,9 @@ def follow(ranks: ProcessGroup, run: RunTrial) -> int:
     """Train this rank's share of every trial that rank 0 calls for; return the exit status of the process."""
     from hpo_service.training.device.faults import is_fatal
 
-    while (admit := ranks.answer()) is not None:
+    while (admit := ranks.next_trial()) is not None:
         try:
-            run(TrialLink(admit, Mute(), lambda _: False))
+            run(TrialLink(admit, SilentChannel(), lambda _: False))
         except Stopped:
             continue
         # Rank 0 has heard of it, and tells the supervisor.

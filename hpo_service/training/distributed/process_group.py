@@ -1,20 +1,19 @@
 """The processes that train one trial together, one for each GPU: how they meet, and how they fail together.
 
-Rank 0 alone speaks to the supervisor. All ranks say the same number of words in the same order, whatever happens:
-one that fails says so at its next word, where the others hear it and give up too. Gradients are added only right
-after a word that all have heard, so that nobody waits in an addition for one who will not come.
+Rank 0 alone speaks to the supervisor. All ranks exchange the same number of messages in the same order, whatever
+happens: a rank that fails sends that in place of its next message, where the others learn of it and give up too.
+Gradients are added only right after an exchange, so that no rank waits in an addition for one that will not come.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -22,7 +21,7 @@ import torch.distributed as dist
 from hpo_service.domain.memory.fit import LEAST_OVER_GB
 from hpo_service.errors import DoesNotFitError, TrialError
 from hpo_service.training.device.faults import is_fatal, is_out_of_memory
-from hpo_service.wire.child import Stopped, may_go_better, reason_of
+from hpo_service.wire.child import Stopped, is_retryable, reason_of
 from hpo_service.wire.messages import Admit
 
 # Seconds that ranks wait for each other within a trial; a hang is noticed earlier, by the supervisor's hang_seconds.
@@ -35,7 +34,41 @@ BUCKET = 2**24
 # additions happen within the backward pass, where a rank that runs out of memory leaves the others waiting.
 LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "GROUP_WORLD_SIZE")
 
-Word = dict[str, Any]
+Message = dict[str, Any]
+FailureKind = Literal["stopped", "memory", "fit", "error"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a rank that failed sends in place of its next message; see `PeerError` for `retryable` and `fatal`."""
+
+    kind: FailureKind
+    reason: str
+    retryable: bool
+    fatal: bool
+
+    @classmethod
+    def of(cls, error: BaseException) -> Failure:
+        """What the others need to know of an exception."""
+        kind: FailureKind = "error"
+        if isinstance(error, Stopped):
+            kind = "stopped"
+        elif isinstance(error, DoesNotFitError):
+            kind = "fit"
+        elif is_out_of_memory(error):
+            kind = "memory"
+        return cls(kind, reason_of(error), is_retryable(error), is_fatal(error))
+
+    def error(self, rank: int, size: int) -> BaseException:
+        """The exception that this failure of a rank is on the other ranks."""
+        reason = f"rank {rank} of {size}: {self.reason}"
+        if self.kind == "stopped":
+            return Stopped()
+        if self.kind == "memory":
+            return torch.OutOfMemoryError(reason)
+        if self.kind == "fit":
+            return DoesNotFitError(reason, over_gb=LEAST_OVER_GB, ran_out=True)
+        return PeerError(reason, retryable=self.retryable, fatal=self.fatal)
 
 
 class PeerError(TrialError):
@@ -66,7 +99,7 @@ class ProcessGroup:
     tensors: Any = None
     _idle: Any = None
     _heard: BaseException | None = None
-    _bound: bool = False
+    _in_collective: bool = False
 
     @classmethod
     def join(cls) -> ProcessGroup:
@@ -93,20 +126,20 @@ class ProcessGroup:
 
     # --- between trials ----------------------------------------------------------------------------------------
 
-    def call(self, admit: Admit | None) -> None:
-        """As rank 0, tell the others which trial comes next; None sends them home."""
+    def announce(self, admit: Admit | None) -> None:
+        """As rank 0, tell the others which trial comes next; None ends them."""
         if self.size > 1:
-            self._exchange(b"" if admit is None else admit.model_dump_json().encode(), self._idle)
+            self._gather(admit, self._idle)
 
-    def answer(self) -> Admit | None:
+    def next_trial(self) -> Admit | None:
         """As any other rank, wait for the next trial; None once there is nothing more to do."""
-        order = self._exchange(b"", self._idle)[0]
-        return Admit.model_validate_json(order) if order else None
+        admit: Admit | None = self._gather(None, self._idle)[0]
+        return admit
 
     # --- within a trial ----------------------------------------------------------------------------------------
 
-    def meet(self, word: Mapping[str, Any]) -> list[Word]:
-        """Say a word, of plain values, and hear what every rank says, in their order; numbers arrive exactly.
+    def exchange(self, message: Mapping[str, Any]) -> list[Message]:
+        """Send a message of plain values to all ranks; return every rank's, in their order, once all have sent one.
 
         Raises:
             Stopped: rank 0 was told to stop.
@@ -114,19 +147,19 @@ class ProcessGroup:
             DoesNotFitError: a rank has too little memory for a single row.
             PeerError: a rank failed otherwise, or is gone.
         """
-        words = self._say(dict(word))
-        failed = next((rank for rank, each in enumerate(words) if "failed" in each), None)
-        if failed is not None:
-            self._heard = _failure(failed, self.size, words[failed])
-            raise self._heard
-        return words
+        received = self._gather(dict(message))
+        failure = self._first_failure(received)
+        if failure is not None:
+            self._heard = failure
+            raise failure
+        return received
 
     @contextmanager
-    def together(self) -> Iterator[None]:
-        """Carry this rank's failure to the others, who hear it at their next word; of several the lowest rank's counts.
+    def failing_together(self) -> Iterator[None]:
+        """Send this rank's failure to the others in place of its next message; of several the lowest rank's counts.
 
         Raises:
-            as `meet`, where a lower rank failed too.
+            as `exchange`, where a lower rank failed too.
         """
         try:
             yield
@@ -135,13 +168,13 @@ class ProcessGroup:
                 raise
             if self._heard is not None and self._was_heard(error):
                 raise self._heard from error
-            if self._bound:
+            if self._in_collective:
                 raise PeerError(f"rank {self.rank} of {self.size}: {reason_of(error)}", fatal=True) from error
-            words = self._say(_confession(error))
-            first = next(rank for rank, each in enumerate(words) if "failed" in each)
-            if first == self.rank:
+            received = self._gather(Failure.of(error))
+            if not any(isinstance(each, Failure) for each in received[: self.rank]):
                 raise
-            self._heard = _failure(first, self.size, words[first])
+            self._heard = self._first_failure(received)
+            assert self._heard is not None
             raise self._heard from error
 
     def agree(self, **facts: str) -> None:
@@ -152,24 +185,24 @@ class ProcessGroup:
         """
         if self.size == 1:
             return
-        words = self.meet(facts)
+        received = self.exchange(facts)
         for name in facts:
-            found = [word[name] for word in words]
+            found = [each[name] for each in received]
             if len(set(found)) > 1:
                 self._heard = PeerError(f"the processes of the trial have unlike {name}: {', '.join(found)}")
                 raise self._heard
 
-    def least(self, number: float | None) -> float | None:
+    def minimum(self, number: float | None) -> float | None:
         """The smallest number that any rank has, or None where one has none."""
         if self.size == 1:
             return number
-        found = [word["number"] for word in self.meet({"number": number})]
+        found = [each["number"] for each in self.exchange({"number": number})]
         return None if None in found else min(found)
 
     def add_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Give every rank the sum of all ranks' gradients; a word must have been heard just before."""
+        """Give every rank the sum of all ranks' gradients; to be called right after an exchange."""
         gradients = [each.grad for each in parameters if each.grad is not None]
-        with self.bound():
+        with self.in_collective():
             for bucket in _buckets(gradients):
                 flat = torch.cat([each.reshape(-1) for each in bucket])
                 with self._connected():
@@ -178,31 +211,27 @@ class ProcessGroup:
                     gradient.copy_(total.view_as(gradient))
 
     @contextmanager
-    def bound(self) -> Iterator[None]:
-        """Work in which the others wait for this rank's tensors: an error cannot be told, and ends the processes."""
-        self._bound = True
+    def in_collective(self) -> Iterator[None]:
+        """Work in which the others wait for this rank's tensors: an error cannot be sent, and ends the processes."""
+        self._in_collective = True
         try:
             yield
         except RuntimeError as error:
             if isinstance(error, dist.DistError) or "gloo" in str(error):
                 raise self._lost() from error
             raise
-        self._bound = False
+        self._in_collective = False
 
-    def _say(self, word: Word) -> list[Word]:
-        return [json.loads(each) for each in self._exchange(json.dumps(word).encode(), None)]
+    def _gather(self, message: object, group: Any = None) -> list[Any]:
+        """What every rank sends, in their order."""
+        received: list[Any] = [None] * self.size
+        with self._connected():
+            dist.all_gather_object(received, message, group=group)
+        return received
 
-    def _exchange(self, data: bytes, group: Any) -> list[bytes]:
-        """What every rank has to say, in their order, whatever its length."""
-        lengths = [torch.zeros(1, dtype=torch.long) for _ in range(self.size)]
-        with self._connected():
-            dist.all_gather(lengths, torch.tensor([len(data)]), group=group)
-        longest = max(1, *(int(length) for length in lengths))
-        padded = torch.frombuffer(bytearray(data.ljust(longest)), dtype=torch.uint8)
-        texts = [torch.empty_like(padded) for _ in range(self.size)]
-        with self._connected():
-            dist.all_gather(texts, padded, group=group)
-        return [text.numpy().tobytes()[: int(length)] for text, length in zip(texts, lengths, strict=True)]
+    def _first_failure(self, received: list[Any]) -> BaseException | None:
+        failures = (each.error(rank, self.size) for rank, each in enumerate(received) if isinstance(each, Failure))
+        return next(failures, None)
 
     @contextmanager
     def _connected(self) -> Iterator[None]:
@@ -222,31 +251,6 @@ class ProcessGroup:
                 return True
             error = error.__cause__ or error.__context__
         return False
-
-
-def _confession(error: BaseException) -> Word:
-    kind = "stopped" if isinstance(error, Stopped) else "error"
-    if is_out_of_memory(error):
-        kind = "memory"
-    if isinstance(error, DoesNotFitError):
-        kind = "fit"
-    return {
-        "failed": kind,
-        "reason": reason_of(error),
-        "retryable": may_go_better(error),
-        "fatal": is_fatal(error),
-    }
-
-
-def _failure(rank: int, size: int, word: Word) -> BaseException:
-    reason = f"rank {rank} of {size}: {word['reason']}"
-    if word["failed"] == "stopped":
-        return Stopped()
-    if word["failed"] == "memory":
-        return torch.OutOfMemoryError(reason)
-    if word["failed"] == "fit":
-        return DoesNotFitError(reason, over_gb=LEAST_OVER_GB, ran_out=True)
-    return PeerError(reason, retryable=word["retryable"], fatal=word["fatal"])
 
 
 def _buckets(tensors: list[torch.Tensor]) -> Iterator[list[torch.Tensor]]:

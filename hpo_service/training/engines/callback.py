@@ -42,7 +42,7 @@ class MonitorCallback(TrainerCallback):
         # The Trainer would keep a line per step and write them all into every checkpoint.
         state.log_history.clear()
         self._running = Running(live["model"], live["optimizer"], live["lr_scheduler"], state, self.scaler())
-        self._monitor.look(
+        self._monitor.observe(
             Step(
                 number=state.global_step,
                 loss=logs["loss"],
@@ -52,7 +52,7 @@ class MonitorCallback(TrainerCallback):
                 seconds=self._clock() - self._mark,
             )
         )
-        control.should_training_stop = control.should_training_stop or self._monitor.ending is not None
+        control.should_training_stop = control.should_training_stop or self._monitor.early_end is not None
         self._mark = self._clock()
 
     def _save(self) -> None:

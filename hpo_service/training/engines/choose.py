@@ -11,22 +11,22 @@ from hpo_service.wire.child import Dispatcher
 
 @dataclass
 class Engines:
-    """The two engines of a process, on the same loaded."""
+    """The two engines of a process, on the same loaded models."""
 
     solo: SoloEngine
     packed: PackedEngine
 
-    def work(self, host: Dispatcher) -> None:
+    def work(self, dispatcher: Dispatcher) -> None:
         """Run what waits: one trial, or a pack for as long as trials like its first come."""
-        waiting = host.waiting()
+        waiting = dispatcher.waiting()
         if waiting is None:
             return
         shared = waiting.slots > 1 and self.solo.ranks.size == 1
         reason = self.packed.refusal(waiting.config) if shared else ""
         if shared and not reason:
-            self.packed.serve(host)
+            self.packed.serve(dispatcher)
             return
         if reason:
             # others would only wait beside it
-            host.offer(1, reason)
-        host.attend(host.take(), self.solo.run)
+            dispatcher.announce_capacity(1, reason)
+        dispatcher.run(dispatcher.take_next(), self.solo.run)

@@ -16,7 +16,7 @@ from hpo_service.domain.trial.scores import Scores
 from hpo_service.training.data.tokens import IGNORED, TokenRow
 from hpo_service.training.distributed.process_group import ProcessGroup
 from hpo_service.training.run.job import Job
-from hpo_service.training.run.optimizers import LearningTrainer
+from hpo_service.training.run.optimizers import OptimizerTrainer
 
 # Beside the tensors of a batch: supervised tokens of all ranks' rows, and tokens of the rows of the other ranks.
 SUPERVISED, ELSEWHERE = "supervised_everywhere", "tokens_elsewhere"
@@ -29,7 +29,7 @@ Score = Callable[[Sequence[TokenRow]], Scores]
 
 
 @dataclass(frozen=True)
-class ShareOfRows:
+class RankCollator:
     """Makes a rank's batch out of the rows of all: every n-th row, so that neighbours in length are shared out.
 
     All ranks draw the same rows in the same order, which makes a step's rows those of a single process. Where there
@@ -51,7 +51,7 @@ class ShareOfRows:
         }
 
 
-class SharingTrainer(LearningTrainer):
+class DataParallelTrainer(OptimizerTrainer):
     """The Trainer of one rank: its loss and gradients are of its own rows until, once per optimizer step, all add up.
 
     With one rank it is the Trainer as it is.
@@ -82,20 +82,20 @@ class SharingTrainer(LearningTrainer):
         if self.ranks.size == 1:
             return super().training_step(model, *given, **named)
         if self.sharded:
-            # who has left must be heard of before weights are gathered
-            self.ranks.meet({})
-        with self.ranks.bound() if self.sharded else nullcontext():
+            # a rank that has failed must be known before weights are gathered
+            self.ranks.exchange({})
+        with self.ranks.in_collective() if self.sharded else nullcontext():
             loss = super().training_step(model, *given, **named)
         self._local_loss += loss
         if not self.accelerator.sync_gradients:
             return loss
-        words = self.ranks.meet({"loss": float(self._local_loss)})
+        received = self.ranks.exchange({"loss": float(self._local_loss)})
         self.ranks.add_gradients(model.parameters())
         # the Trainer adds this to what it has of the step's earlier passes
-        return torch.as_tensor(sum(word["loss"] for word in words) - self._tr_loss)
+        return torch.as_tensor(sum(each["loss"] for each in received) - self._tr_loss)
 
 
-class LeadCallback(TrainerCallback):
+class LeaderCallback(TrainerCallback):
     """As rank 0: after every optimizer step, once all else has been done, tells the others how it goes on."""
 
     def __init__(self, ranks: ProcessGroup, seed: int) -> None:
@@ -104,34 +104,34 @@ class LeadCallback(TrainerCallback):
     def on_step_begin(self, *given: Any, **_: Any) -> None:
         """Draw from a stream of this rank and step, so that masks differ by rank and a resumed run draws the same."""
         _, state, _ = given
-        torch.manual_seed(stream(self._seed, state.global_step, self._ranks.rank))
+        torch.manual_seed(rank_seed(self._seed, state.global_step, self._ranks.rank))
 
     def on_log(self, *given: Any, **live: Any) -> None:
         """After an optimizer step: the Trainer logs each one."""
         _, state, control = given
         if "loss" in live["logs"]:
             state.log_history.clear()
-            control.should_training_stop = self._told(control.should_training_stop)
+            control.should_training_stop = self._should_stop(control.should_training_stop)
 
-    def _told(self, ends: bool) -> bool:
-        self._ranks.meet({"do": END if ends else GO_ON})
+    def _should_stop(self, ends: bool) -> bool:
+        self._ranks.exchange({"do": END if ends else GO_ON})
         return ends
 
 
-class FollowCallback(LeadCallback):
+class FollowerCallback(LeaderCallback):
     """As any other rank: after every optimizer step does what rank 0 asks for."""
 
-    def __init__(self, ranks: ProcessGroup, seed: int, obey: Callable[[], str]) -> None:
+    def __init__(self, ranks: ProcessGroup, seed: int, follow: Callable[[], str]) -> None:
         super().__init__(ranks, seed)
-        self._obey = obey
+        self._follow = follow
 
-    def _told(self, ends: bool) -> bool:
-        return self._obey() == END or ends
+    def _should_stop(self, ends: bool) -> bool:
+        return self._follow() == END or ends
 
 
 @dataclass(frozen=True)
-class SharedScoring:
-    """Scores rows with all ranks together: rank 0 calls it, the others `obey`."""
+class DistributedScoring:
+    """Scores rows with all ranks together: rank 0 calls it, the others `follow`."""
 
     ranks: ProcessGroup
     job: Job
@@ -142,12 +142,12 @@ class SharedScoring:
         if self.ranks.size == 1:
             return self.score(rows)
         part = next(name for name in PARTS if getattr(self.job.rows, name) is rows)
-        self.ranks.meet({"do": part})
+        self.ranks.exchange({"do": part})
         return self._share(rows)
 
-    def obey(self) -> str:
+    def follow(self) -> str:
         """As any other rank, score what rank 0 asks for until it asks for something else, which is returned."""
-        while (order := str(self.ranks.meet({})[0]["do"])) in PARTS:
+        while (order := str(self.ranks.exchange({})[0]["do"])) in PARTS:
             self._share(getattr(self.job.rows, order))
         return order
 
@@ -157,13 +157,13 @@ class SharedScoring:
         each = -(-len(rows) // size)
         mine = [rows[min(self.ranks.rank + size * number, len(rows) - 1)] for number in range(each)]
         nll = [0.0] * (size * each)
-        for rank, word in enumerate(self.ranks.meet({"nll": self.score(mine).nll})):
-            nll[rank::size] = word["nll"]
+        for rank, received in enumerate(self.ranks.exchange({"nll": self.score(mine).nll})):
+            nll[rank::size] = received["nll"]
         del nll[len(rows) :]
         return Scores(nll=nll, tokens=[row.supervised for row in rows])
 
 
-def stream(seed: int, step: int, rank: int) -> int:
+def rank_seed(seed: int, step: int, rank: int) -> int:
     """A seed for one rank's draws in one optimizer step, unlike every other's."""
     digest = hashlib.sha256(f"{seed} {step} {rank}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1

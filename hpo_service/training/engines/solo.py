@@ -12,16 +12,16 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
+from hpo_service.domain.trial.facts import MemoryFacts, RunFacts, TimingFacts
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.scores import Scores
 from hpo_service.errors import DoesNotFitError
 from hpo_service.training.data.tokens import TokenRow
-from hpo_service.training.device.environment import Facts
 from hpo_service.training.device.faults import is_out_of_memory
 from hpo_service.training.distributed.process_group import ProcessGroup
 from hpo_service.training.distributed.sharding import share_held
 from hpo_service.training.engines.callback import MonitorCallback
-from hpo_service.training.engines.data_parallel import DONE, FollowCallback, LeadCallback, SharedScoring
+from hpo_service.training.engines.data_parallel import DONE, DistributedScoring, FollowerCallback, LeaderCallback
 from hpo_service.training.engines.trainer import build_trainer
 from hpo_service.training.models.adapter import trainable
 from hpo_service.training.models.base import parameter_count
@@ -31,14 +31,13 @@ from hpo_service.training.run.history import SCALER_TRIES, History
 from hpo_service.training.run.job import Job
 from hpo_service.training.run.loaded_models import LoadedModels
 from hpo_service.training.run.monitor import Monitor
-from hpo_service.training.run.oom import LastStep, MemoryPressure, until_full
+from hpo_service.training.run.oom import LastStep, MemoryPressure, until_out_of_memory
 from hpo_service.training.run.result import conclude, run_facts
-from hpo_service.training.run.saved_adapter import Save, keeper
+from hpo_service.training.run.saved_adapter import SaveWeights, weights_saver
 from hpo_service.training.run.task_metrics import write_answers
-from hpo_service.training.scoring.evaluation import affordable_tokens, called, evaluate
+from hpo_service.training.scoring.evaluation import affordable_tokens, evaluate, inner_model
 from hpo_service.training.tracking.trackers import Trackers, tracked
 from hpo_service.wire.child import Stopped, TrialLink
-from hpo_service.wire.messages import Admit
 
 
 @dataclass
@@ -71,25 +70,25 @@ class SoloEngine:
     def _run(self, link: TrialLink) -> Outcome:
         began = self.clock()
         if self.ranks.leads:
-            self.ranks.call(Admit(trial=link.trial, config=link.config, folder=str(link.folder)))
+            self.ranks.announce(link.admit)
         pressure = MemoryPressure()
         try:
             outcome = self._persist(link, pressure)
         except DoesNotFitError as error:
             outcome = pressure.infeasible(error)
         spent = (self.clock() - began) * self.ranks.size
-        facts: Facts = {"seconds_setup": pressure.seconds_setup, "device_seconds": spent}
-        return outcome.model_copy(update={"facts": {**outcome.facts, **facts}, "restart": pressure.suffered})
+        facts = outcome.facts | RunFacts(timing=TimingFacts(setup=pressure.seconds_setup, device=spent))
+        return outcome.model_copy(update={"facts": facts, "restart": pressure.suffered})
 
     def _persist(self, link: TrialLink, pressure: MemoryPressure) -> Outcome:
         """Begin again with half the micro-batch, from where the last beginning got to, while memory runs out."""
         while True:
             began = self.clock()
-            with self.ranks.together():
-                pressure.capacity_gb = self.ranks.least(capacity_gb())
+            with self.ranks.failing_together():
+                pressure.capacity_gb = self.ranks.minimum(capacity_gb())
                 job = Job.of(link, self.loaded, "solo", self.ranks.size, pressure)
             pressure.seconds_setup += self.clock() - began
-            outcome, error = until_full(partial(self._begin, job))
+            outcome, error = until_out_of_memory(partial(self._begin, job))
             if outcome is not None:
                 return outcome
             pressure.halve(job.plan.micro_batch, job.need, error)
@@ -101,9 +100,9 @@ class SoloEngine:
         spec, clean = job.config.training, False
         try:
             with (
-                self.ranks.together(),
+                self.ranks.failing_together(),
                 trainable(job.base.model, spec, job.config.seed) as model,
-                keeper(model, spec, job.base.tokenizer, wanted=job.config.keep_adapter) as save,
+                weights_saver(model, spec, job.base.tokenizer, wanted=job.config.keep_adapter) as save,
             ):
                 outcome = self._train(job, model, save) if self.ranks.leads else self._follow(job, model)
             clean = True
@@ -116,7 +115,7 @@ class SoloEngine:
                 self.loaded.release()
         return outcome
 
-    def _train(self, job: Job, model: PreTrainedModel | PeftModel, save: Save) -> Outcome:
+    def _train(self, job: Job, model: PreTrainedModel | PeftModel, save: SaveWeights) -> Outcome:
         link, plan, pressure = job.link, job.plan, job.pressure
         checkpoint, refused = job.store.newest()
         self._agree(job, checkpoint)
@@ -138,24 +137,25 @@ class SoloEngine:
         with tempfile.TemporaryDirectory() as scratch:
             trainer = build_trainer(job.config, plan, job.base, job.rows.train, model, callback, scratch, self.ranks)
             if self.ranks.size > 1:
-                trainer.add_callback(LeadCallback(self.ranks, link.config.seed))
+                trainer.add_callback(LeaderCallback(self.ranks, link.config.seed))
             callback.scaler = lambda: trainer.accelerator.scaler
             last = LastStep()
             trainer.add_callback(last)
             if pressure.begins_at(checkpoint.step if checkpoint else 0):
                 link.started(checkpoint.step / plan.steps if checkpoint else 0.0, models)
             folder = str(checkpoint.folder) if checkpoint else None
-            _, ran_out = until_full(partial(trainer.train, resume_from_checkpoint=folder))
+            _, ran_out = until_out_of_memory(partial(trainer.train, resume_from_checkpoint=folder))
         if ran_out is not None:
             last.save(job.store, monitor.history)
             raise ran_out
         facts = run_facts(job, monitor, pressure.resumed_at or 0, refused, parameter_count(model, trainable=True))
         if job.base.key.sharded:
-            facts["base_share_held"] = share_held(job.base.model)
-        facts |= trainer.batches.facts()
-        outcome = conclude(job, monitor, facts, score, lambda: _keep(job, save), partial(write_answers, job, model))
+            facts |= RunFacts(memory=MemoryFacts(base_share_held=share_held(job.base.model)))
+        facts |= RunFacts(data=trainer.batches.facts())
+        save_adapter, answer = partial(_save_adapter, job, save), partial(write_answers, job, model)
+        outcome = conclude(job, monitor, facts, score, save_adapter, answer)
         if self.ranks.size > 1:
-            self.ranks.meet({"do": DONE})
+            self.ranks.exchange({"do": DONE})
         return outcome
 
     def _follow(self, job: Job, model: PreTrainedModel | PeftModel) -> Outcome:
@@ -163,13 +163,13 @@ class SoloEngine:
         checkpoint, _ = job.store.newest()
         self._agree(job, checkpoint)
         scoring = self._scoring(job, model)
-        callback = FollowCallback(self.ranks, job.config.seed, scoring.obey)
+        callback = FollowerCallback(self.ranks, job.config.seed, scoring.follow)
         with tempfile.TemporaryDirectory() as scratch:
             trainer = build_trainer(
                 job.config, job.plan, job.base, job.rows.train, model, callback, scratch, self.ranks
             )
             trainer.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
-        reason = scoring.obey()
+        reason = scoring.follow()
         return Outcome(kind=OutcomeKind.COMPLETE, reason=reason)
 
     def _agree(self, job: Job, checkpoint: Checkpoint | None) -> None:
@@ -179,16 +179,16 @@ class SoloEngine:
             checkpoint=checkpoint.folder.name if checkpoint else "",
         )
 
-    def _scoring(self, job: Job, model: PreTrainedModel | PeftModel) -> SharedScoring:
-        return SharedScoring(self.ranks, job, partial(_score, job, model, self.ranks))
+    def _scoring(self, job: Job, model: PreTrainedModel | PeftModel) -> DistributedScoring:
+        return DistributedScoring(self.ranks, job, partial(_score, job, model, self.ranks))
 
 
 def _score(job: Job, model: PreTrainedModel | PeftModel, ranks: ProcessGroup, rows: Sequence[TokenRow]) -> Scores:
-    inner, compute, touch = called(model), job.base.key.compute, job.link.touch
+    inner, compute, touch = inner_model(model), job.base.key.compute, job.link.touch
     if job.base.key.sharded:
         # all ranks make as many passes, and nobody leaves between two
         batch_rows = max(1, affordable_tokens(inner) // job.rows.longest)
-        with ranks.bound():
+        with ranks.in_collective():
             return evaluate(inner, rows, job.base.padding, compute=compute, batch_rows=batch_rows, touch=touch)
 
     def alive() -> None:
@@ -201,8 +201,8 @@ def _score(job: Job, model: PreTrainedModel | PeftModel, ranks: ProcessGroup, ro
     return job.pressure.score(within, affordable_tokens(inner), job.need)
 
 
-def _keep(job: Job, save: Save) -> str:
-    target = job.link.folder / "adapter"
+def _save_adapter(job: Job, save: SaveWeights) -> str:
+    target = job.link.folder.adapter
     with job.link.busy("saving the adapter"):
         replace_folder(target, save)
     return str(target)

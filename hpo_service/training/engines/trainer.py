@@ -11,11 +11,11 @@ from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.training.data.batches import Batches, LengthGrouped
 from hpo_service.training.data.tokens import IGNORED, TokenRow, TokenRows
 from hpo_service.training.distributed.process_group import ProcessGroup
-from hpo_service.training.engines.data_parallel import ShareOfRows, SharingTrainer
+from hpo_service.training.engines.data_parallel import DataParallelTrainer, RankCollator
 from hpo_service.training.models.base import Base
 from hpo_service.training.run.expert_balance import ExpertBalance
 from hpo_service.training.run.schedules import SCHEDULES
-from hpo_service.training.run.steps import Plan
+from hpo_service.training.run.steps import StepPlan
 
 
 class _Rows(Dataset[TokenRow]):
@@ -31,24 +31,24 @@ class _Rows(Dataset[TokenRow]):
 
 def build_trainer(
     config: TrialConfig,
-    plan: Plan,
+    plan: StepPlan,
     base: Base,
     rows: TokenRows,
     model: PreTrainedModel | PeftModel,
     monitor: TrainerCallback,
     scratch: str,
     ranks: ProcessGroup,
-) -> SharingTrainer:
+) -> DataParallelTrainer:
     """The Trainer of one run: `model` on `rows` as the plan says, seen by `monitor` at every step.
 
     `scratch` is a folder the Trainer may think its own; nothing is saved there.
     """
     batches = _batches(config, base.padding)
-    trainer = SharingTrainer(
+    trainer = DataParallelTrainer(
         model=model,
         args=_arguments(config, plan, base, scratch),
         train_dataset=_Rows(rows),
-        data_collator=batches if ranks.size == 1 else ShareOfRows(ranks, batches),
+        data_collator=batches if ranks.size == 1 else RankCollator(ranks, batches),
         callbacks=[monitor],
     )
     trainer.hyper = config.training
@@ -71,7 +71,7 @@ def _batches(config: TrialConfig, padding: int) -> Batches:
     return Batches(padding, config.data.max_length if config.data and packed else None)
 
 
-def _arguments(config: TrialConfig, plan: Plan, base: Base, scratch: str) -> TrainingArguments:
+def _arguments(config: TrialConfig, plan: StepPlan, base: Base, scratch: str) -> TrainingArguments:
     spec, cuda, compute = config.training, base.model.device.type == "cuda", base.key.compute
     schedule = SCHEDULES[spec.scheduler]
     return TrainingArguments(

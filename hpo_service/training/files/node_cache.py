@@ -32,7 +32,7 @@ def build_once(
     """
     if target.exists():
         return target
-    with held(target, progress, meanwhile):
+    with locked(target, progress, meanwhile):
         if not target.exists():
             unfinished = target.with_name(f"{target.name}.unfinished")
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -43,7 +43,7 @@ def build_once(
 
 
 @contextmanager
-def held(target: Path, progress: Progress, meanwhile: Callable[[], object] | None = None) -> Iterator[None]:
+def locked(target: Path, progress: Progress, meanwhile: Callable[[], object] | None = None) -> Iterator[None]:
     """The lock beside `target`, saying once a second that another process is at work while it is not free.
 
     Raises:

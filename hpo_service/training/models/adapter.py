@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from hpo_service.domain.study.hyperparameters import Hyperparameters
-from hpo_service.domain.study.methods import LOW_RANK, STARTS
+from hpo_service.domain.study.methods import LOW_RANK, METHODS, STARTS, adapts_embeddings
 from hpo_service.errors import ModelError, UnfitError
 from hpo_service.training.device.faults import is_out_of_memory
 from hpo_service.training.models.fits import check_fits
@@ -124,8 +124,8 @@ def lora_config(base: PreTrainedModel, hyper: Hyperparameters) -> LoraConfig:
         "lora_alpha": int(hyper.alpha) if float(hyper.alpha).is_integer() else hyper.alpha,
         "lora_dropout": hyper.lora_dropout,
         "target_modules": target_modules(base, hyper.target_modules),
-        "use_rslora": hyper.method == "rslora",
-        "use_dora": hyper.method == "dora",
+        "use_rslora": METHODS[hyper.method].scaling == "sqrt",
+        "use_dora": METHODS[hyper.method].magnitudes,
         "bias": hyper.lora_bias,
         "init_lora_weights": hyper.init_lora_weights == "default" or hyper.init_lora_weights,
     }
@@ -154,7 +154,7 @@ def target_modules(base: PreTrainedModel, wanted: str | list[str]) -> str | list
         names = _without_experts(base, "all-linear")
         return names if names != "all-linear" or _all_are_linear(base) else sorted(inner_layers(base))
     linear = [name for name, _ in linear_layers(base)]
-    if wanted == "full":
+    if adapts_embeddings(wanted):
         return _without_experts(base, sorted({_leaf(name) for name in linear} | set(_embedding_names(base))))
     names = list(TARGETS[wanted]) if isinstance(wanted, str) else wanted
     present = [name for name in names if any(_matches(module, name) for module, _ in base.named_modules())]

@@ -33,6 +33,8 @@ from hpo_service.training.files.node_cache import Progress
 from hpo_service.training.models.reach import QUANTISED_WEIGHTS, fused_experts, holds_quantised, weight_count
 from hpo_service.training.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 
+# What a configuration tells of its file rather than of the model; all else is part of the fingerprint.
+UNDECISIVE = {"_name_or_path": "where the model lies", "transformers_version": "what wrote the file"}
 # Values of each weight that go into the fingerprint: fine-tuning moves nearly all of them.
 SAMPLED = 64
 REASON_CHARS = 300
@@ -199,7 +201,7 @@ def describe_model(name: str, trust_remote_code: bool = False) -> ModelFacts:
 def fingerprint(model: PreTrainedModel) -> str:
     """Hash of the configuration and of every weight's name, shape, type and a sample of its values."""
     digest = hashlib.sha256()
-    config = {k: v for k, v in model.config.to_dict().items() if k not in ("_name_or_path", "transformers_version")}
+    config = {k: v for k, v in model.config.to_dict().items() if k not in UNDECISIVE}
     digest.update(json.dumps(config, sort_keys=True, default=str).encode())
     with torch.no_grad():
         for name, weight in model.named_parameters():

@@ -28,7 +28,8 @@ __all__ = ["Checkpoint", "CheckpointStore", "Identity", "Running", "replace_fold
 FORMAT = 1
 MARKER = "complete.json"
 RNG_NAME = "rng_state.pth"
-MEANINGS = {"base": "base model", "config": "configuration", "data": "data", "engine": "engine"}
+# What people call the parts of an identity, where that is another word.
+MEANINGS = {"base": "base model", "config": "configuration"}
 
 
 @dataclass(frozen=True)
@@ -134,14 +135,9 @@ class CheckpointStore:
             marker = json.loads((folder / MARKER).read_text())
             if marker["format"] != FORMAT:
                 return None, "the checkpoint was written by another version"
-            for name, meaning in (
-                ("base", "base model"),
-                ("config", "configuration"),
-                ("data", "data"),
-                ("engine", "engine"),
-            ):
-                if marker[name] != getattr(self._identity, name):
-                    return None, f"the checkpoint belongs to another {meaning}"
+            for name, value in asdict(self._identity).items():
+                if marker[name] != value:
+                    return None, f"the checkpoint belongs to another {MEANINGS.get(name, name)}"
             if any((folder / name).stat().st_size != size for name, size in marker["files"].items()):
                 return None, "the checkpoint is damaged: a file has another size than was written"
             return Checkpoint(folder, marker["step"], History.read(marker["course"])), ""

@@ -79,7 +79,7 @@ class Need:
         Raises:
             DoesNotFitError: not even one row at a time fits.
         """
-        forget_peak()
+        reset_peak()
         if base.facts.shape is None:
             return cls(longest, None, limit)
         demand = demand_of(config, base.key, base.facts.shape, longest, ranks, limit)
@@ -121,7 +121,7 @@ def release_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def forget_peak() -> None:
+def reset_peak() -> None:
     """Begin to measure a new peak; on a CPU the process's peak stays what it was."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()

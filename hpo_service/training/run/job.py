@@ -18,11 +18,22 @@ from hpo_service.training.run.checkpoint import CheckpointStore, Identity
 from hpo_service.training.run.device_memory import Need
 from hpo_service.training.run.loaded_models import LoadedModels
 from hpo_service.training.run.oom import MemoryPressure
-from hpo_service.training.run.steps import Plan
+from hpo_service.training.run.steps import StepPlan
 from hpo_service.wire.child import TrialLink
 
-# What decides the numbers of a run; the rest of a configuration may change between attempts.
-DECISIVE = {"model", "model_name", "data", "training", "seed"}
+# Fields of a configuration that change no number of a run, and may differ between its attempts; all others decide.
+UNDECISIVE = {
+    "study": "the same run, whoever asks for it",
+    "stage": "the same run, whatever it is for",
+    "parameters": "they are in `training` already",
+    "objective": "None in every trial of the built-in trainer",
+    "score_test": "the test rows are scored once training is over",
+    "keep_adapter": "weights are saved once training is over",
+    "evaluation": "answers are generated once training is over",
+    "tracking": "trackers only listen",
+    "sharding": "says where the weights lie, not what they are",
+    "memory_correction": "decides micro-batches, which change no step",
+}
 
 
 @dataclass(frozen=True)
@@ -32,7 +43,7 @@ class Job:
     link: TrialLink
     base: Base
     rows: StudyRows
-    plan: Plan
+    plan: StepPlan
     store: CheckpointStore
     need: Need
     pressure: MemoryPressure
@@ -69,10 +80,10 @@ class Job:
             check_rows_stay_apart(base)
         link.check()
         identity = Identity(base.facts.fingerprint, _digest(config), rows.fingerprint, engine)
-        store = CheckpointStore(link.folder / "checkpoint", identity)
+        store = CheckpointStore(link.folder.checkpoint, identity)
         pressure = pressure or MemoryPressure()
         need = Need.of(config, base, rows.longest, ranks, pressure.capacity_gb, pressure.limit)
-        plan = Plan.of(config.training, len(rows.train), ranks, need.limit)
+        plan = StepPlan.of(config.training, len(rows.train), ranks, need.limit)
         return cls(link, base, rows, plan, store, need, pressure)
 
     @property
@@ -96,4 +107,4 @@ def _check_fit(base: Base, rows: StudyRows, before: int) -> None:
 
 
 def _digest(config: TrialConfig) -> str:
-    return hashlib.sha256(config.model_dump_json(include=DECISIVE).encode()).hexdigest()
+    return hashlib.sha256(config.model_dump_json(exclude=set(UNDECISIVE)).encode()).hexdigest()

@@ -18,7 +18,7 @@ from hpo_service.training.distributed.sharding import shard
 from hpo_service.training.files.node_cache import Progress
 from hpo_service.training.models.base import Base, BaseKey, describe_model, load_base
 from hpo_service.training.run.device_memory import capacity_gb, check_before_loading, release_memory
-from hpo_service.training.run.oom import too_large, until_full
+from hpo_service.training.run.oom import too_large, until_out_of_memory
 from hpo_service.wire.child import TrialLink
 
 # Seconds a model may take to come over the network, or a data set, before silence counts as a hang.
@@ -58,7 +58,7 @@ class LoadedModels:
             what = "building a model" if key.blueprint else f"loading {key.name}"
             with link.busy(what, LOADING_SECONDS):
                 loading = partial(load_base, key, self.cache, _progress(link), wanted_later=config.model.target)
-                base, error = until_full(loading)
+                base, error = until_out_of_memory(loading)
                 if base is None:
                     raise too_large(None, capacity_gb(), f"{what} ({' '.join(str(error).split())})")
                 if key.sharded:
@@ -80,13 +80,13 @@ class LoadedModels:
             return self._rows.rows(spec, base.tokenizer, base.tokenizer_fingerprint, _progress(link))
 
     def describe(self, link: TrialLink, base: Base) -> dict[str, ModelFacts]:
-        """What is known of the base and of the models that the supervisor asks about."""
+        """What is known of the base and of the other models of its study."""
         self._described[base.key.name] = base.facts
-        for name in link.describe:
+        for name in link.config.models:
             if name not in self._described:
                 with link.busy(f"looking at {name}", LOADING_SECONDS):
                     self._described[name] = describe_model(name, base.key.trust_remote_code)
-        return {name: self._described[name] for name in {base.key.name, *link.describe}}
+        return {name: self._described[name] for name in {base.key.name, *link.config.models}}
 
     def release(self) -> None:
         """Forget the base and give its memory back."""

@@ -1,4 +1,4 @@
-"""The eyes on a run: evaluates at the planned steps, reports, obeys, and ends what is lost or exhausted."""
+"""Watches a run: evaluates at the planned steps, reports, follows orders, and ends what is lost or exhausted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hpo_service.domain.trial.report import Report
 from hpo_service.domain.trial.scores import Scores
 from hpo_service.training.device.environment import peak_memory_gb
 from hpo_service.training.run.history import History
-from hpo_service.training.run.steps import Plan
+from hpo_service.training.run.steps import StepPlan
 from hpo_service.training.tracking.trackers import Trackers
 from hpo_service.wire.child import TrialLink
 
@@ -43,7 +43,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Ending:
+class EarlyEnd:
     """Why a run ended; without a kind it obeyed an order to stop, which the link keeps."""
 
     kind: OutcomeKind | None
@@ -62,7 +62,7 @@ class Seconds:
 
 @dataclass
 class Monitor:
-    """Looks at every optimizer step of one run; `ending` says why it is to end early, if it is.
+    """Looks at every optimizer step of one run; `early_end` says why it is to end early, if it is.
 
     `score` evaluates the model as it is; `save` writes a checkpoint or raises OSError; `trackers` are told of every
     report. So many gradients in a row as `bad_norms` says that are not finite end the run.
@@ -70,13 +70,13 @@ class Monitor:
 
     link: TrialLink
     spec: TrainingSpec
-    plan: Plan
+    plan: StepPlan
     history: History
     score: Callable[[], Scores]
     save: Callable[[], object]
     clock: Callable[[], float] = time.monotonic
     bad_norms: int = 1
-    ending: Ending | None = None
+    early_end: EarlyEnd | None = None
     scores: Scores | None = None
     checkpoint_warning: str = ""
     seconds: Seconds = field(default_factory=Seconds)
@@ -94,7 +94,7 @@ class Monitor:
         self.tokens = self._stretch_tokens = tokens
         self._saved_at = self.clock()
 
-    def look(self, step: Step) -> None:
+    def observe(self, step: Step) -> None:
         """Take a step: evaluate and report where it is time, obey, save, and decide whether the run goes on."""
         self.steps, self.tokens = step.number, step.tokens
         self.seconds.train += step.seconds
@@ -102,10 +102,10 @@ class Monitor:
         self.link.touch(step.number / self.plan.steps, "training")
         lost = self.history.add_loss(step.loss) or self.history.add_norm(step.grad_norm, self.bad_norms)
         if lost:
-            self.ending = Ending(OutcomeKind.PRUNED, lost)
+            self.early_end = EarlyEnd(OutcomeKind.PRUNED, lost)
         elif due := self.plan.due(step.number):
             self._evaluate(due, step)
-        self._obey_and_save()
+        self._stop_or_save()
 
     def _evaluate(self, due: range, step: Step) -> None:
         began = self.clock()
@@ -119,10 +119,10 @@ class Monitor:
                 if self._report(Report(step=number, fraction=self.plan.fraction(number), value=value, metrics=metrics)):
                     return
         if lost:
-            self.ending = Ending(OutcomeKind.PRUNED, lost)
+            self.early_end = EarlyEnd(OutcomeKind.PRUNED, lost)
         elif step.number < self.plan.steps:
             exhausted = self.history.exhausted(self.spec.patience, self.spec.min_improvement)
-            self.ending = Ending(OutcomeKind.COMPLETE, exhausted) if exhausted else None
+            self.early_end = EarlyEnd(OutcomeKind.COMPLETE, exhausted) if exhausted else None
 
     def _report(self, report: Report) -> bool:
         """Send one report and wait; tell whether the answer was to stop."""
@@ -131,7 +131,7 @@ class Monitor:
         self.trackers.log(report)
         self.seconds.wait += self.clock() - began
         if stop is not None:
-            self.ending = Ending(None, stop.reason)
+            self.early_end = EarlyEnd(None, stop.reason)
         return stop is not None
 
     def _metrics(self, step: Step) -> dict[str, float]:
@@ -146,12 +146,12 @@ class Monitor:
             "memory_gb": peak_memory_gb(),
         }
 
-    def _obey_and_save(self) -> None:
+    def _stop_or_save(self) -> None:
         stop = self.link.stop()
-        if stop is not None and self.ending is None:
-            self.ending = Ending(None, stop.reason)
-        ordered = stop is not None and stop.checkpoint and self.ending is not None and self.ending.kind is None
-        periodic = self.ending is None and bool(self.plan.due(self.steps)) and self._affordable()
+        if stop is not None and self.early_end is None:
+            self.early_end = EarlyEnd(None, stop.reason)
+        ordered = stop is not None and stop.saves and self.early_end is not None and self.early_end.kind is None
+        periodic = self.early_end is None and bool(self.plan.due(self.steps)) and self._affordable()
         if ordered or periodic:
             self._save()
 

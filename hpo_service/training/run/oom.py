@@ -17,10 +17,11 @@ from transformers import TrainerCallback, TrainerState
 from hpo_service.domain.memory.demand import Demand
 from hpo_service.domain.memory.estimate import estimate
 from hpo_service.domain.memory.fit import LEAST_OVER_GB, remedies
+from hpo_service.domain.trial.facts import MemoryFacts, RunFacts
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.scores import Scores
 from hpo_service.errors import DoesNotFitError
-from hpo_service.training.device.environment import Facts, peak_memory_gb
+from hpo_service.training.device.environment import peak_memory_gb
 from hpo_service.training.device.faults import is_out_of_memory
 from hpo_service.training.run.checkpoint import CheckpointStore, Running
 from hpo_service.training.run.device_memory import Need, release_memory
@@ -85,7 +86,7 @@ class MemoryPressure:
         """
         while True:
             allowed = min(tokens, self.evaluation_tokens or tokens)
-            scores, error = until_full(partial(score, allowed))
+            scores, error = until_out_of_memory(partial(score, allowed))
             if scores is not None:
                 return scores
             self.suffered = True
@@ -99,25 +100,26 @@ class MemoryPressure:
     def infeasible(self, error: DoesNotFitError) -> Outcome:
         """The outcome of a trial that does not fit; how far it is from fitting teaches the sampler."""
         self.suffered = self.suffered or error.ran_out
-        facts: Facts = {"oom_halvings": self.halvings, "vram_over_gb": error.over_gb}
-        if error.estimate_gb is not None:
-            facts["memory_estimate_gb"] = error.estimate_gb
+        memory = MemoryFacts(oom_halvings=self.halvings, over_gb=error.over_gb, estimate_gb=error.estimate_gb)
+        facts = RunFacts(memory=memory)
         return Outcome(kind=OutcomeKind.INFEASIBLE, reason=str(error), restart=self.suffered, facts=facts)
 
-    def facts(self, need: Need, case: str) -> Facts:
-        """What a trial tells of its memory: estimate, halvings, and by how much it stayed under the device's."""
-        facts: Facts = {"oom_halvings": self.halvings}
-        if self.evaluation_tokens is not None:
-            facts["evaluation_tokens"] = self.evaluation_tokens
+    def facts(self, need: Need, case: str | None) -> MemoryFacts:
+        """What a trial tells of its memory: peak, estimate, halvings, and by how much it stayed under the device's.
+
+        Args:
+            need: what it was thought to need.
+            case: name under which its peak is compared with the estimate; None where the peak is not its own.
+        """
+        peak_gb = peak_memory_gb()
+        facts = MemoryFacts(peak_gb=peak_gb, oom_halvings=self.halvings, evaluation_tokens=self.evaluation_tokens)
         if need.demand is None:
             return facts
-        needed = estimate(need.demand)
-        facts |= {"memory_estimate_gb": needed.tensors_gb, "memory_of": case}
+        needed, over_gb = estimate(need.demand), None
         if self.capacity_gb is not None:
-            measured = torch.cuda.is_available()
-            used = peak_memory_gb() + needed.reserve_gb if measured else needed.total_gb
-            facts["vram_over_gb"] = min(0.0, used - self.capacity_gb)
-        return facts
+            used = peak_gb + needed.reserve_gb if torch.cuda.is_available() else needed.total_gb
+            over_gb = min(0.0, used - self.capacity_gb)
+        return facts.model_copy(update={"estimate_gb": needed.tensors_gb, "case": case, "over_gb": over_gb})
 
 
 def too_large(demand: Demand | None, capacity_gb: float | None, doing: str) -> DoesNotFitError:
@@ -170,7 +172,7 @@ class LastStep(TrainerCallback):
             log.warning("no checkpoint of step %d could be written: %s", self._state.global_step, error)
 
 
-def until_full(work: Callable[[], Result]) -> tuple[Result | None, Exception | None]:
+def until_out_of_memory(work: Callable[[], Result]) -> tuple[Result | None, Exception | None]:
     """Do the work; return what came of it, or None and the error that said that memory ran out.
 
     Only once this has returned can the memory be released: until then the error's traceback holds the tensors.

@@ -1,4 +1,4 @@
-"""How a Trainer learns: optimizers and schedules by name, transformers' and the few it does not have."""
+"""Optimizers and schedules by name: transformers' own, and the few it does not have."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hpo_service.training.run.expert_balance import ExpertBalance
 from hpo_service.training.run.schedules import own_schedule
 
 
-class LearningTrainer(RowTrainer):
+class OptimizerTrainer(RowTrainer):
     """The Trainer with what it does not offer by name: LoRA+ and two more schedules.
 
     Attributes:

@@ -5,19 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from hpo_service.domain.memory.fit import memory_case
+from hpo_service.domain.trial.facts import (
+    EnvironmentFacts,
+    FingerprintFacts,
+    RunFacts,
+    TimingFacts,
+    TrainingFacts,
+    WarningFacts,
+)
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.scores import Scores
 from hpo_service.training.data.tokens import TokenRow
-from hpo_service.training.device.environment import Facts, machine_facts
+from hpo_service.training.device.environment import device_name, versions
 from hpo_service.training.run.job import Job
 from hpo_service.training.run.monitor import Monitor
-from hpo_service.training.run.task_metrics import Answer, examine
+from hpo_service.training.run.task_metrics import Answer, measure_task_metrics
 
 Score = Callable[[Sequence[TokenRow]], Scores]
 
 
 def conclude(
-    job: Job, monitor: Monitor, facts: Facts, score: Score, keep: Callable[[], str], answer: Answer | None = None
+    job: Job,
+    monitor: Monitor,
+    facts: RunFacts,
+    score: Score,
+    save_adapter: Callable[[], str],
+    answer: Answer | None = None,
 ) -> Outcome:
     """The outcome of a run that was trained as far as its monitor let it.
 
@@ -26,30 +39,32 @@ def conclude(
         monitor: what it saw, and why it ended the run early, if it did.
         facts: what stays behind.
         score: scores rows with the model as it is now.
-        keep: saves the trained weights and returns their folder.
+        save_adapter: saves the trained weights and returns their folder.
         answer: continues prompts with the model as it is now, where the engine can.
     """
-    link, ending = job.link, monitor.ending
-    if ending is not None and ending.kind is None:
+    link, early_end = job.link, monitor.early_end
+    if early_end is not None and early_end.kind is None:
         return link.stopped(monitor.history.value, facts, monitor.checkpoint_warning)
-    if ending is not None and ending.kind is OutcomeKind.PRUNED:
-        return Outcome(kind=OutcomeKind.PRUNED, reason=ending.reason, value=monitor.history.value, facts=facts)
+    if early_end is not None and early_end.kind is OutcomeKind.PRUNED:
+        return Outcome(kind=OutcomeKind.PRUNED, reason=early_end.reason, value=monitor.history.value, facts=facts)
     # A run resumed after its last evaluation has not scored the rows in this process.
     scores = monitor.scores or score(job.rows.validation)
     test = score(job.rows.test) if link.config.score_test else None
-    adapter = keep() if link.config.keep_adapter else None
+    adapter = save_adapter() if link.config.keep_adapter else None
     return Outcome(
         kind=OutcomeKind.COMPLETE,
-        reason=ending.reason if ending is not None else "trained to the end",
+        reason=early_end.reason if early_end is not None else "trained to the end",
         value=scores.mean,
         validation=scores,
         test=test,
         adapter=adapter,
-        facts={**facts, **examine(job, answer)},
+        facts=facts | measure_task_metrics(job, answer),
     )
 
 
-def run_facts(job: Job, monitor: Monitor, resumed_at: int, refused: str, trainable: int) -> Facts:
+def run_facts(
+    job: Job, monitor: Monitor, resumed_at: int, refused: str, trainable: int, *, alone: bool = True
+) -> RunFacts:
     """What stays behind of a run.
 
     Args:
@@ -58,34 +73,32 @@ def run_facts(job: Job, monitor: Monitor, resumed_at: int, refused: str, trainab
         resumed_at: the step it was resumed at, 0 if it was not.
         refused: why a checkpoint that was there was not taken, empty if it was.
         trainable: number of weights trained.
+        alone: whether the process's peak of memory is this trial's; the peak of several judges no estimate for one.
     """
-    history, seconds = monitor.history, monitor.seconds
-    facts: Facts = {
-        "seconds_train": seconds.train,
-        "seconds_evaluate": seconds.evaluate,
-        "seconds_wait": seconds.wait,
-        "seconds_checkpoint": seconds.checkpoint,
-        "tokens": monitor.tokens,
-        "steps": monitor.steps,
-        "steps_planned": job.plan.steps,
-        "micro_batch": job.plan.micro_batch,
-        "accumulation": job.plan.accumulation,
-        "ranks": job.plan.ranks,
-        "evaluations": history.evaluations,
-        "seed": job.config.seed,
-        "trainable_parameters": trainable,
-        "base_fingerprint": job.base.facts.fingerprint,
-        "data_fingerprint": job.rows.fingerprint,
-        "compute": str(job.base.key.compute).removeprefix("torch."),
-        "resumed_at_step": resumed_at,
-        **machine_facts(),
-        **job.pressure.facts(job.need, memory_case(job.base.key.name, job.config.training.method)),
-        **job.rows.facts,
-    }
-    if history.best is not None:
-        facts["best_value"] = history.best
-    if monitor.checkpoint_warning:
-        facts["checkpoint_warning"] = monitor.checkpoint_warning
-    if refused:
-        facts["checkpoint_refused"] = refused
-    return facts
+    history, seconds, plan = monitor.history, monitor.seconds, job.plan
+    case = memory_case(job.base.key.name, job.config.training.method) if alone else None
+    return RunFacts(
+        timing=TimingFacts(
+            train=seconds.train, evaluate=seconds.evaluate, wait=seconds.wait, checkpoint=seconds.checkpoint
+        ),
+        training=TrainingFacts(
+            tokens=monitor.tokens,
+            steps=monitor.steps,
+            steps_planned=plan.steps,
+            micro_batch=plan.micro_batch,
+            accumulation=plan.accumulation,
+            ranks=plan.ranks,
+            evaluations=history.evaluations,
+            seed=job.config.seed,
+            trainable_parameters=trainable,
+            resumed_at_step=resumed_at,
+            best_value=history.best,
+        ),
+        fingerprints=FingerprintFacts(base=job.base.facts.fingerprint, data=job.rows.fingerprint),
+        environment=EnvironmentFacts(
+            compute=str(job.base.key.compute).removeprefix("torch."), device=device_name(), versions=versions()
+        ),
+        memory=job.pressure.facts(job.need, case),
+        data=job.rows.facts,
+        warnings=WarningFacts(checkpoint=monitor.checkpoint_warning or None, checkpoint_refused=refused or None),
+    )

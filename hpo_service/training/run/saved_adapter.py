@@ -14,13 +14,13 @@ from hpo_service.domain.study.hyperparameters import Hyperparameters
 from hpo_service.domain.study.methods import STARTS
 from hpo_service.training.run.checkpoint import save_weights
 
-Save = Callable[[Path], None]
+SaveWeights = Callable[[Path], None]
 
 
 @contextmanager
-def keeper(
+def weights_saver(
     model: PreTrainedModel | PeftModel, hyper: Hyperparameters, tokenizer: PreTrainedTokenizerBase, *, wanted: bool
-) -> Iterator[Save]:
+) -> Iterator[SaveWeights]:
     """Give what writes the model's trained weights into a folder; to be entered before training starts.
 
     Adapters that started by taking their part out of the base would need that changed base wherever they are

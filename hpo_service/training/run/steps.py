@@ -11,7 +11,7 @@ from hpo_service.errors import TrialError
 
 
 @dataclass(frozen=True)
-class Plan:
+class StepPlan:
     """How a run is cut: `steps` optimizer steps in all, `evaluations` at equal fractions of them.
 
     Each of `ranks` processes computes `micro_batch` rows at once, `accumulation` times per step.
@@ -25,7 +25,7 @@ class Plan:
     ranks: int = 1
 
     @classmethod
-    def of(cls, spec: TrainingSpec, rows: int, ranks: int = 1, limit: int | None = None) -> Plan:
+    def of(cls, spec: TrainingSpec, rows: int, ranks: int = 1, limit: int | None = None) -> StepPlan:
         """Plan the full schedule for this many training rows; the last, smaller batch of an epoch counts as a step.
 
         A micro-batch above `limit`, where memory allows no more, is cut; steps and schedule stay what they are.

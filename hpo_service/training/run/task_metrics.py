@@ -1,4 +1,4 @@
-"""The examination of a trained model: it answers test rows, and metrics say how well."""
+"""Task metrics of a trained model: it answers test rows, and metrics say how well."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from hpo_service.domain.study.sections.evaluation import METRIC_FACT, EvaluationSpec
+from hpo_service.domain.trial.facts import RunFacts, TimingFacts, TrainingFacts, WarningFacts
 from hpo_service.errors import TrialError
 from hpo_service.training.data.tokens import TokenRow
-from hpo_service.training.device.environment import Facts
 from hpo_service.training.device.faults import is_fatal, is_out_of_memory
 from hpo_service.training.run.job import Job
-from hpo_service.training.scoring.evaluation import called
+from hpo_service.training.scoring.evaluation import inner_model
 from hpo_service.training.scoring.generation import Question, end_ids, generate, question_of
 from hpo_service.training.scoring.metrics import Sample, measure
 from hpo_service.wire.child import Stopped
@@ -24,11 +24,10 @@ from hpo_service.wire.child import Stopped
 Answer = Callable[[list[list[int]]], list[list[int]]]
 """Continues prompts with the model as it is now, all of them token ids."""
 
-SAMPLES = "answers.jsonl"
 """File in the attempt's folder with every prompt, reference and answer."""
 
 
-def examine(job: Job, answer: Answer | None, clock: Callable[[], float] = time.monotonic) -> Facts:
+def measure_task_metrics(job: Job, answer: Answer | None, clock: Callable[[], float] = time.monotonic) -> RunFacts:
     """Measure the metrics that the trial asks for: a fact for each, and a warning for each that could not be had.
 
     A trial is judged by its loss; nothing that goes wrong here costs it that, short of a device that is lost.
@@ -40,28 +39,32 @@ def examine(job: Job, answer: Answer | None, clock: Callable[[], float] = time.m
     """
     spec = job.config.evaluation
     if spec is None or not spec.metrics:
-        return {}
+        return RunFacts()
     began = clock()
     try:
-        samples = _ask(job, spec, answer)
+        samples = _answer_questions(job, spec, answer)
     except Stopped:
         raise
     # Generation runs code of the model's own, which raises what it likes.
     except Exception as error:
         if is_fatal(error) and not is_out_of_memory(error):
             raise
-        return {"metrics_warning": f"no answers could be generated: {' '.join(str(error).split())}"}
-    warnings = _write(samples, job.link.folder / SAMPLES)
-    facts: Facts = {"metric_rows": len(samples)}
+        reason = f"no answers could be generated: {' '.join(str(error).split())}"
+        return RunFacts(warnings=WarningFacts(metrics=reason))
+    warnings = _write(samples, job.link.folder.answers)
+    measured: dict[str, object] = {}
     for name in spec.metrics:
         try:
-            facts[f"{METRIC_FACT}{name.removeprefix('python:')}"] = measure(name, samples)
+            measured[f"{METRIC_FACT}{name.removeprefix('python:')}"] = measure(name, samples)
         except TrialError as error:
             warnings.append(str(error))
         job.link.touch()
-    if warnings:
-        facts["metrics_warning"] = "; ".join(warnings)
-    return {**facts, "seconds_metrics": clock() - began}
+    return RunFacts(
+        timing=TimingFacts(metrics=clock() - began),
+        training=TrainingFacts(metric_rows=len(samples)),
+        warnings=WarningFacts(metrics="; ".join(warnings) or None),
+        extra=measured,
+    )
 
 
 def write_answers(job: Job, model: PreTrainedModel | PeftModel, prompts: list[list[int]]) -> list[list[int]]:
@@ -70,7 +73,7 @@ def write_answers(job: Job, model: PreTrainedModel | PeftModel, prompts: list[li
     Raises:
         Stopped: the trial was told to stop where there is nothing to save.
     """
-    inner = called(model)
+    inner = inner_model(model)
     assert job.config.evaluation is not None
 
     def alive() -> None:
@@ -88,16 +91,16 @@ def write_answers(job: Job, model: PreTrainedModel | PeftModel, prompts: list[li
     )
 
 
-def chosen(rows: Sequence[TokenRow], count: int) -> list[TokenRow]:
+def evenly_spaced(rows: Sequence[TokenRow], count: int) -> list[TokenRow]:
     """Take so many rows at equal distances: the same ones for every trial, whatever the file is sorted by."""
     count = min(count, len(rows))
     return [rows[index * len(rows) // count] for index in range(count)]
 
 
-def _ask(job: Job, spec: EvaluationSpec, answer: Answer | None) -> list[Sample]:
+def _answer_questions(job: Job, spec: EvaluationSpec, answer: Answer | None) -> list[Sample]:
     if answer is None:
         raise TrialError("the engine that trained this trial does not generate")
-    questions = [question_of(row) for row in chosen(job.rows.test, spec.examples)]
+    questions = [question_of(row) for row in evenly_spaced(job.rows.test, spec.examples)]
     if all(len(question.prompt) < 2 for question in questions):
         raise TrialError("rows of plain text have no prompts to answer")
     job.link.touch(activity=f"answering {len(questions)} test rows")

@@ -57,7 +57,7 @@ def evaluate(
     return Scores(nll=nll, tokens=[row.supervised for row in rows])
 
 
-def called(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
+def inner_model(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
     """The part of a model to call without its gradients.
 
     Adapters sit inside the base's modules, and the Trainer's wrapper would copy all logits to float32; what is put

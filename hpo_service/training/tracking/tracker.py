@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
 from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.domain.trial.outcome import Outcome
 from hpo_service.wire.child import TrialLink
+
+# Seconds a tracker's server may take to answer before the trial goes on without it.
+PATIENCE_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -26,13 +30,12 @@ class TrackedRun:
     def of(cls, link: TrialLink) -> TrackedRun:
         """Describe an attempt of a trial; nothing but its configuration leaves the machine."""
         config = link.config
-        study, _, rest = link.trial.partition("/")
         project = config.tracking.project if config.tracking is not None else None
         return cls(
-            name=rest.replace("/", " attempt ") or link.trial,
+            name=f"{link.assignment.key} attempt {link.assignment.attempt}",
             group=f"{config.study}/{config.stage}",
-            project=project or config.study or study,
-            folder=link.folder,
+            project=project or config.study,
+            folder=link.folder.path,
             config=flat(config),
         )
 
@@ -64,7 +67,13 @@ class Tracker(Protocol):
         """Close the run with how it ended."""
 
 
+def open_tracker(name: str) -> Tracker:
+    """The tracker that a study file calls so, not started: `TRACKER` of the module of that name beside this one."""
+    tracker: Tracker = import_module(f"{__package__}.{name}").TRACKER()
+    return tracker
+
+
 def figures(outcome: Outcome) -> dict[str, float]:
     """The numbers of an outcome: its value, and those among its facts."""
-    numbers = {name: float(fact) for name, fact in outcome.facts.items() if not isinstance(fact, str)}
+    numbers = {name: float(fact) for name, fact in outcome.facts.flat().items() if isinstance(fact, int | float)}
     return numbers if outcome.value is None else {"value": outcome.value, **numbers}

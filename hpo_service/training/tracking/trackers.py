@@ -14,11 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from hpo_service.domain.study.sections.tracking import TRACKER_PACKAGES
+from hpo_service.domain.trial.facts import RunFacts, WarningFacts
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.report import Report
-from hpo_service.training.device.environment import Facts
-from hpo_service.training.tracking.adapters import TRACKERS
-from hpo_service.training.tracking.tracker import TrackedRun, Tracker
+from hpo_service.training.tracking.tracker import TrackedRun, Tracker, open_tracker
 from hpo_service.wire.child import Stopped, TrialLink
 
 # Seconds that a call to a tracker may take before its silence counts as the trial's.
@@ -52,7 +51,7 @@ class Trackers:
                 remedy = "pip install 'hpo-service[trackers]' where trials are trained"
                 trackers._give_up(name, f"{package} is not installed: {remedy}")
                 continue
-            trackers.open[name] = TRACKERS[name]()
+            trackers.open[name] = open_tracker(name)
             trackers._tell("starting", lambda tracker: tracker.start(TrackedRun.of(link)), only=name)
         return trackers
 
@@ -70,8 +69,8 @@ class Trackers:
         self.open.clear()
         if not self.warnings:
             return outcome
-        facts: Facts = {"tracking_warning": "; ".join(f"{name}: {why}" for name, why in self.warnings.items())}
-        return outcome.model_copy(update={"facts": {**outcome.facts, **facts}})
+        warning = "; ".join(f"{name}: {why}" for name, why in self.warnings.items())
+        return outcome.model_copy(update={"facts": outcome.facts | RunFacts(warnings=WarningFacts(tracking=warning))})
 
     def _tell(self, doing: str, call: Callable[[Tracker], object], only: str | None = None) -> None:
         for name, tracker in list(self.open.items()):

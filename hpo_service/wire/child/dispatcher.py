@@ -1,4 +1,4 @@
-"""The child's desk: trials that wait for an engine, trials that run, and who is told what."""
+"""Inside the child: trials that wait for an engine, trials that run, and which of them a message is about."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import logging
 from collections import deque
 from collections.abc import Callable
 
+from hpo_service.domain.trial.assignment import Assignment
+from hpo_service.domain.trial.decision import Decision
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.errors import TrialError, UnfitError
-from hpo_service.wire.child.failure import may_go_better, reason_of
+from hpo_service.wire.child.failure import is_retryable, reason_of
 from hpo_service.wire.child.link import Stopped, TrialLink
 from hpo_service.wire.child.pipe import Channel
-from hpo_service.wire.messages import Admit, Capacity, Continue, Failed, Finished, Shutdown, Stop
+from hpo_service.wire.messages import Admit, Capacity, Failed, Finished, Shutdown, Stop, ToTrial
 
-ENDING = "the worker is shutting down"
+LEAVING = Decision(action="release", reason="the worker is shutting down")
 
 RunTrial = Callable[[TrialLink], Outcome]
 
@@ -21,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class Dispatcher:
-    """Hands the trials that the supervisor admits to an engine, in order, and tells each what is said to it.
+    """Hands the trials that the supervisor admits to an engine, in order, and each message to the trial it is about.
 
     An engine takes one trial or several at once, and ends each with `finish` or `fail`.
     """
@@ -42,7 +44,7 @@ class Dispatcher:
         self._channel, self._work, self._is_fatal = channel, work, is_fatal
         self._waiting: deque[Admit] = deque()
         self._links: dict[str, TrialLink] = {}
-        self._ending = False
+        self._leaving = False
         self._usable = True
 
     def serve(self) -> int:
@@ -50,30 +52,30 @@ class Dispatcher:
 
         A trial's exception is reported and the next trial runs, unless it leaves the process unusable (1).
         """
-        while self._usable and not self._ending:
+        while self._usable and not self._leaving:
             if self._waiting:
                 self._work(self)
             else:
                 self._hear(None)
         for admit in self._waiting:
-            self._give_back(admit, Stop(trial=admit.trial, reason=ENDING, checkpoint=True))
+            self._return(admit, Stop(trial=admit.trial, decision=LEAVING))
         self._channel.close()
         return 0 if self._usable else 1
 
-    def waiting(self) -> Admit | None:
+    def waiting(self) -> Assignment | None:
         """The trial that has waited longest, if one may be taken now; hears what the supervisor has said."""
         while self._hear(0):
             pass
-        return self._waiting[0] if self._waiting and self._usable and not self._ending else None
+        return self._waiting[0].assignment if self._waiting and self._usable and not self._leaving else None
 
-    def take(self) -> TrialLink:
+    def take_next(self) -> TrialLink:
         """Take the trial that has waited longest."""
         admit = self._waiting.popleft()
         link = self._links[admit.trial] = TrialLink(admit, self._channel, self._hear)
         link.touch(0.0)
         return link
 
-    def attend(self, link: TrialLink, run: RunTrial) -> None:
+    def run(self, link: TrialLink, run: RunTrial) -> None:
         """Run one trial to its end, whatever that is."""
         try:
             outcome = run(link)
@@ -100,7 +102,7 @@ class Dispatcher:
             log.error("trial %s failed", link.trial, exc_info=error)
         fatal = self._is_fatal(error)
         self._usable = self._usable and not fatal
-        self._end(Failed(trial=link.trial, reason=reason_of(error), fatal=fatal, retryable=may_go_better(error)))
+        self._end(Failed(trial=link.trial, reason=reason_of(error), fatal=fatal, retryable=is_retryable(error)))
 
     def put_back(self, link: TrialLink) -> None:
         """Let a trial wait again, before all others: nothing of it was told, or what was may be told again.
@@ -113,7 +115,7 @@ class Dispatcher:
         del self._links[link.trial]
         self._waiting.appendleft(link.admit)
 
-    def offer(self, slots: int, reason: str) -> None:
+    def announce_capacity(self, slots: int, reason: str) -> None:
         """Tell how many trials are served at once from now on, and why."""
         self._channel.send(Capacity(slots=slots, reason=reason))
 
@@ -127,28 +129,29 @@ class Dispatcher:
         if isinstance(message, Admit):
             self._waiting.append(message)
         elif isinstance(message, Shutdown):
-            self._ending = True
+            self._leaving = True
             for trial, link in self._links.items():
-                link.take(Stop(trial=trial, reason=ENDING, checkpoint=True))
+                link.receive(Stop(trial=trial, decision=LEAVING))
         elif message is not None:
             self._pass_on(message)
         return message is not None
 
-    def _pass_on(self, message: Continue | Stop) -> None:
+    def _pass_on(self, message: ToTrial) -> None:
         """Hand a message to the trial it names; about one that has ended there is nothing left to say."""
         if message.trial in self._links:
-            self._links[message.trial].take(message)
+            self._links[message.trial].receive(message)
         elif isinstance(message, Stop):
             for admit in [each for each in self._waiting if each.trial == message.trial]:
                 self._waiting.remove(admit)
-                self._give_back(admit, message)
+                self._return(admit, message)
 
-    def _give_back(self, admit: Admit, stop: Stop) -> None:
+    def _return(self, admit: Admit, stop: Stop) -> None:
+        """End a trial that was told to stop before it began."""
         link = TrialLink(admit, self._channel, self._hear)
-        link.take(stop)
+        link.receive(stop)
         self._channel.send(Finished(trial=admit.trial, outcome=link.stopped()))
 
 
 def in_turn(run: RunTrial) -> Callable[[Dispatcher], object]:
     """An engine that runs one trial at a time."""
-    return lambda host: host.attend(host.take(), run)
+    return lambda dispatcher: dispatcher.run(dispatcher.take_next(), run)

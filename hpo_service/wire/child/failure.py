@@ -9,7 +9,7 @@ REASON_CHARS = 500
 OUT_OF_REACH = frozenset({"ConnectionError", "TimeoutError", "Timeout", "TransportError", "LocalEntryNotFoundError"})
 
 
-def may_go_better(error: BaseException) -> bool:
+def is_retryable(error: BaseException) -> bool:
     """Whether another attempt could end otherwise: not where the inputs are wrong, but where they were out of reach."""
     if not isinstance(error, TrialError) or error.retryable:
         return True

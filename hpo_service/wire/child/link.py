@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
+from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.model_facts import ModelFacts
-from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
+from hpo_service.domain.trial.outcome import Outcome
 from hpo_service.domain.trial.report import Report
 from hpo_service.errors import TrialError
+from hpo_service.wire.attempt_folder import AttemptFolder
 from hpo_service.wire.child.pipe import Channel
-from hpo_service.wire.messages import Admit, Continue, Reported, Started, Stop
-from hpo_service.wire.undelivered import remember
+from hpo_service.wire.messages import Admit, Reported, Started, Stop, ToTrial
+from hpo_service.wire.undelivered import keep_undelivered
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: it carries an order out of nested code
@@ -24,13 +25,20 @@ class TrialLink:
     """What one running trial says to its supervisor, and what it is told."""
 
     def __init__(self, admit: Admit, channel: Channel, hear: Callable[[float | None], bool]) -> None:
+        """Speak for one trial.
+
+        Args:
+            admit: the order to train it.
+            channel: to the supervisor.
+            hear: waits so many seconds (None: for ever) for a message about any trial; tells whether one came.
+        """
         self.admit = admit
-        self.trial, self.config, self.folder = admit.trial, admit.config, Path(admit.folder)
-        self.describe = admit.describe
+        self.assignment, self.trial = admit.assignment, admit.trial
+        self.config, self.folder = admit.assignment.config, AttemptFolder(admit.folder)
         self._channel, self._hear = channel, hear
         self._stop: Stop | None = None
         self._answered = False
-        self._stop_answers_report = False
+        self._last_value: float | None = None
 
     def started(self, resumed_at: float = 0.0, models: Mapping[str, ModelFacts] | None = None) -> None:
         """Say that the trial is set up and training begins at this share of it."""
@@ -41,19 +49,19 @@ class TrialLink:
         """Send an evaluation and wait for the answer: None to go on, or the order to stop.
 
         Measures beside the value that are not finite are left out: databases cannot hold them. A report that was
-        not answered before the order to save and leave goes to the journal, for the checkpoint will lie ahead of it
+        not answered before the order to save and leave is kept in a file, for the checkpoint will lie ahead of it
         and the supervisor may be dead.
         """
         finite = {name: value for name, value in report.metrics.items() if math.isfinite(value)}
-        pending = self.stop()
+        self.stop()
         self._answered = False
         report = report.model_copy(update={"metrics": finite})
+        self._last_value = report.value
         self._channel.send(Reported(trial=self.trial, report=report))
         while not self._answered and self._stop is None:
             self._hear(None)
-        self._stop_answers_report = self._stop is not None and pending is None
-        if self._stop is not None and self._stop.checkpoint and not self._answered:
-            remember(self.folder, report)
+        if self._stop is not None and self._stop.saves and not self._answered:
+            keep_undelivered(self.folder, report)
         return self._stop
 
     def stop(self) -> Stop | None:
@@ -70,7 +78,7 @@ class TrialLink:
     def check_unless_saving(self) -> None:
         """Raise `Stopped` if the trial was told to stop without a checkpoint: between places where one can be made."""
         stop = self.stop()
-        if stop is not None and not stop.checkpoint:
+        if stop is not None and not stop.saves:
             raise Stopped
 
     def touch(self, progress: float | None = None, activity: str = "") -> None:
@@ -86,22 +94,26 @@ class TrialLink:
     def stopped(
         self,
         value: float | None = None,
-        facts: Mapping[str, float | int | str] | None = None,
+        facts: RunFacts | None = None,
         checkpoint_failed: str = "",
     ) -> Outcome:
-        """The outcome of a trial that obeyed an order to stop: released, pruned (by a report) or cancelled."""
-        if self._stop is None:
+        """The outcome of a trial that obeyed the order to stop: of the kind and for the reason that was ordered.
+
+        Args:
+            value: its measure; by default that of the last report.
+            facts: what stays behind.
+            checkpoint_failed: why no checkpoint could be saved, if that was so.
+        """
+        kind = self._stop.decision.ends_as if self._stop is not None else None
+        if self._stop is None or kind is None:
             raise TrialError(f"trial {self.trial} ended as stopped, but nobody asked for it; please report this")
         reason = self._stop.reason + (f" (no checkpoint: {checkpoint_failed})" if checkpoint_failed else "")
-        return Outcome(kind=self._stop_kind(self._stop), reason=reason, value=value, facts=dict(facts or {}))
+        return Outcome(
+            kind=kind, reason=reason, value=self._last_value if value is None else value, facts=facts or RunFacts()
+        )
 
-    def _stop_kind(self, stop: Stop) -> OutcomeKind:
-        if stop.checkpoint:
-            return OutcomeKind.RELEASED
-        return OutcomeKind.PRUNED if self._stop_answers_report else OutcomeKind.CANCELLED
-
-    def take(self, message: Continue | Stop) -> None:
-        """Receive an answer or an order that is about this trial."""
+    def receive(self, message: ToTrial) -> None:
+        """Receive an answer or an order that is about this trial; the first order to stop stands."""
         if isinstance(message, Stop):
             self._stop = self._stop or message
         else:

@@ -1,4 +1,4 @@
-"""The child's end of the JSON-lines pipe: messages, and heartbeats that stop when the work stops."""
+"""The child's end of the pipe: messages, and heartbeats that stop when the work stops."""
 
 from __future__ import annotations
 
@@ -14,29 +14,13 @@ from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import BinaryIO
 
-from pydantic import ValidationError
-
-from hpo_service.wire.messages import (
-    TO_CHILD,
-    Admit,
-    Capacity,
-    Continue,
-    Failed,
-    Finished,
-    Heartbeat,
-    Reported,
-    Shutdown,
-    Started,
-    Stop,
-)
+from hpo_service.wire.framing import BadLine, read_lines, write_line
+from hpo_service.wire.messages import TO_CHILD, FromChild, Heartbeat, Shutdown, ToChild
 
 # Seconds between two looks at whether there was progress, and so between heartbeats of a busy child.
 BEAT_SECONDS = 1.0
 # Seconds a child may need to save and leave once its supervisor is gone; then it ends itself.
 ORPHAN_SECONDS = 60.0
-
-ToSupervisor = Started | Reported | Finished | Failed | Heartbeat | Capacity
-FromSupervisor = Admit | Continue | Stop | Shutdown
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +43,7 @@ class Channel:
     ) -> None:
         self._reader, self._writer, self._clock = reader, writer, clock
         self._abandon, self._orphan_seconds = abandon, orphan_seconds
-        self._inbox: SimpleQueue[FromSupervisor] = SimpleQueue()
+        self._inbox: SimpleQueue[ToChild] = SimpleQueue()
         self._writing = threading.Lock()
         self._closed = threading.Event()
         self._touched = True
@@ -89,17 +73,15 @@ class Channel:
         threading.Thread(target=channel._beat_forever, name="heartbeat", daemon=True).start()
         return channel
 
-    def send(self, message: ToSupervisor) -> None:
+    def send(self, message: FromChild) -> None:
         """Write one message; when the supervisor is gone it is dropped (reading finds the end of the pipe)."""
-        line = message.model_dump_json().encode() + b"\n"
         with self._writing:
             try:
-                self._writer.write(line)
-                self._writer.flush()
+                write_line(self._writer, message)
             except (BrokenPipeError, ValueError):
                 log.warning("the supervisor is gone: %s was not delivered", message.type)
 
-    def receive(self, timeout: float | None = None) -> FromSupervisor | None:
+    def receive(self, timeout: float | None = None) -> ToChild | None:
         """Wait for the next message; None after `timeout` seconds, `Shutdown` once the supervisor is gone."""
         if timeout == 0:
             return self._next(block=False, timeout=None)
@@ -158,7 +140,7 @@ class Channel:
         while not self._closed.wait(BEAT_SECONDS):
             self.beat()
 
-    def _next(self, block: bool, timeout: float | None) -> FromSupervisor | None:
+    def _next(self, block: bool, timeout: float | None) -> ToChild | None:
         try:
             return self._inbox.get(block=block, timeout=timeout)
         except Empty:
@@ -166,11 +148,11 @@ class Channel:
 
     def _read(self) -> None:
         with self._reader:
-            for line in self._reader:
-                try:
-                    self._inbox.put(TO_CHILD.validate_json(line))
-                except ValidationError as error:
-                    log.error("not a message from the supervisor: %r (%s)", line[:200], error.errors()[0]["msg"])
+            for message in read_lines(self._reader, TO_CHILD):
+                if isinstance(message, BadLine):
+                    log.error("not a message from the supervisor: %r (%s)", message.beginning, message.problem)
+                else:
+                    self._inbox.put(message)
         self._inbox.put(Shutdown())
         # Work that does not look at its messages must not outlive its supervisor and keep the device.
         if not self._closed.wait(self._orphan_seconds):

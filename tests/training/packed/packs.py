@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hpo_service.domain.trial.config import TrialConfig
+from hpo_service.domain.trial.decision import Action
 from hpo_service.domain.trial.outcome import Outcome
 from hpo_service.domain.trial.report import Report
 from hpo_service.training.device.faults import is_fatal
@@ -18,6 +19,7 @@ from hpo_service.training.engines.packed.pack import Pack
 from hpo_service.training.run.job import Job
 from hpo_service.wire.child import Dispatcher, TrialLink
 from hpo_service.wire.messages import Admit, Capacity, Reported, Stop
+from tests import trials
 from tests.training.tiny import Crowd, DecideFor, Trainee
 
 OOM = "CUDA out of memory. Tried to allocate 2.00 GiB"
@@ -36,7 +38,7 @@ class Workshop:
         return self.trainee.config(**changes)
 
     def admit(self, trial: str, config: TrialConfig, slots: int = 8, *, measure: bool = False) -> Admit:
-        return Admit(trial=trial, config=config, folder=str(self.folder / trial), slots=slots, measure=measure)
+        return trials.admit(config, self.folder / trial, trial, slots=slots, measure=measure)
 
     def run(
         self,
@@ -86,7 +88,7 @@ class Listening(Crowd):
     def send(self, message: Any) -> None:
         super().send(message)
         if self.told is not None:
-            self.told(self, message)
+            self.told(self, self.sent[-1])
 
 
 def reports(crowd: Crowd, trial: str) -> list[Report]:
@@ -101,8 +103,8 @@ def reasons(crowd: Crowd) -> list[str]:
     return [message.reason for message in crowd.of(Capacity)]
 
 
-def stop(trial: str, *, checkpoint: bool = False) -> Stop:
-    return Stop(trial=trial, reason="for a test", checkpoint=checkpoint)
+def stop(trial: str, action: Action) -> Stop:
+    return trials.stop(action, trial=trial)
 
 
 class Passage:
@@ -119,7 +121,7 @@ class Passage:
 
         def forward_backward(pack: Pack, shares: Any) -> list[float]:
             self.sizes.append(len(shares))
-            self.rooms.append(pack.room)
+            self.rooms.append(pack.places)
             self.before(len(self.sizes), pack, shares)
             return plain(pack, shares)
 
@@ -127,4 +129,4 @@ class Passage:
 
 
 def slot_of(pack: Pack, trial: str) -> Any:
-    return next(slot for slot in pack.slots if slot.job.link.trial == trial)
+    return next(slot for slot in pack.slots if slot.job.link.assignment.study == trial)

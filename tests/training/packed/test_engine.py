@@ -12,9 +12,9 @@ from hpo_service.errors import DoesNotFitError
 from hpo_service.training.engines.packed import engine as engine_module
 from hpo_service.training.engines.packed.engine import PackedEngine
 from hpo_service.training.engines.packed.pack import Pack
-from hpo_service.training.engines.packed.probe import Verdict
+from hpo_service.training.engines.packed.probe import PackSize
 from hpo_service.training.engines.packed.stack import Stack
-from hpo_service.training.tracking.trackers import TRACKERS
+from hpo_service.training.tracking import tensorboard
 from hpo_service.wire.messages import Failed, Finished, Shutdown, Started
 from tests.training.packed.packs import OOM, Workshop, capacities, reasons, reports, stop
 
@@ -30,7 +30,7 @@ def longer(workshop, **changes):
 
 
 def engines_of(crowd):
-    return {m.trial: m.outcome.facts.get("engine", "solo") for m in crowd.of(Finished)}
+    return {m.trial: m.outcome.facts.environment.engine or "solo" for m in crowd.of(Finished)}
 
 
 def order(crowd, kind=Started):
@@ -101,7 +101,7 @@ def test_a_later_stage_may_ask_for_more_than_the_first(workshop, passage):
 
 
 def test_a_verdict_against_packing_is_told_and_every_trial_runs_alone(workshop, monkeypatch):
-    monkeypatch.setattr(engine_module, "measure", lambda job, limit: Verdict(1, "packing does not pay here: 2: 0.90x"))
+    monkeypatch.setattr(engine_module, "measure", lambda job, limit: PackSize(1, "packing does not pay here: 2: 0.90x"))
     crowd = workshop.run({"a": quick(workshop), "b": quick(workshop)}, measure=True)
     assert engines_of(crowd) == {"a": "solo", "b": "solo"}
     assert set(reasons(crowd)) == {"packing does not pay here: 2: 0.90x"}
@@ -127,7 +127,7 @@ def test_a_trial_that_cannot_be_measured_in_a_pack_says_nothing_about_others(wor
 
 def test_a_trial_that_is_told_to_stop_while_it_is_measured_stops(workshop, monkeypatch):
     def interrupted(job, limit):
-        job.link.take(stop("a"))
+        job.link.receive(stop("a", "cancel"))
         job.link.check()
 
     monkeypatch.setattr(engine_module, "measure", interrupted)
@@ -153,7 +153,7 @@ def test_a_trial_on_a_base_that_does_not_fit_is_infeasible_and_tells_by_how_much
     monkeypatch.setattr(workshop.solo.loaded, "base", too_large)
     crowd = workshop.run({"a": quick(workshop)})
     assert crowd.outcome("a").kind is OutcomeKind.INFEASIBLE
-    assert crowd.outcome("a").facts["vram_over_gb"] == 10.0
+    assert crowd.outcome("a").facts.memory.over_gb == 10.0
 
 
 def test_a_model_whose_logits_are_made_otherwise_is_trained_alone_and_told_why(workshop, monkeypatch):
@@ -169,7 +169,7 @@ def test_time_on_the_device_is_shared_out_among_the_trials(workshop):
     loaded, alone = workshop.solo.loaded, workshop.solo.run
     workshop.packed = PackedEngine(loaded, alone, clock=lambda: float(next(seconds)))
     crowd = workshop.run({"a": quick(workshop), "b": quick(workshop, lora_rank=8), "c": longer(workshop)})
-    shares = {k: crowd.outcome(k).facts["device_seconds"] for k in "abc"}
+    shares = {k: crowd.outcome(k).facts.timing.device for k in "abc"}
     # some calls of the clock are the test's own, before and after
     assert next(seconds) - 3 <= sum(shares.values()) <= next(seconds)
     assert shares["a"] == pytest.approx(shares["b"], rel=0.2)
@@ -198,7 +198,7 @@ class Diary:
 @pytest.fixture
 def diary(monkeypatch):
     monkeypatch.setattr(Diary, "entries", [])
-    monkeypatch.setitem(TRACKERS, "tensorboard", Diary)
+    monkeypatch.setattr(tensorboard, "TRACKER", Diary)
     return Diary.entries
 
 
@@ -216,11 +216,11 @@ def tracked(config):
     ],
 )
 def test_trackers_are_told_from_start_to_end(workshop, diary, changes, last):
-    decide = lambda trial, report: stop(trial) if changes == {"seed": 1} else None  # noqa: E731
+    decide = lambda trial, report: stop(trial, "prune") if changes == {"seed": 1} else None  # noqa: E731
 
     def told(crowd, message):
         if changes == {"epochs": 2} and message.type == "report" and message.report.step == 2:
-            crowd.inbox.append(stop(message.trial))
+            crowd.inbox.append(stop(message.trial, "cancel"))
 
     workshop.run({"it": tracked(quick(workshop, **changes))}, decide=decide, told=told)
     assert diary == last
@@ -232,9 +232,9 @@ def test_answers_are_written_with_the_adapter_of_the_trial(workshop):
     crowd = workshop.run({"a": config, "b": quick(workshop, lora_rank=2)})
     outcome, _ = workshop.alone(config, "alone")
     facts = crowd.outcome("a").facts
-    assert facts["metric_rows"] > 0
+    assert facts.training.metric_rows > 0
     for fact in ("metric_rows", "metric:token_f1"):
-        assert facts[fact] == outcome.facts[fact]
+        assert facts.flat()[fact] == outcome.facts.flat()[fact]
     answers = [(workshop.folder / "a" / "answers.jsonl"), (workshop.trainee.folder / "alone" / "answers.jsonl")]
     assert answers[0].read_text() == answers[1].read_text()
 
@@ -249,7 +249,7 @@ def test_a_worker_that_shuts_down_gets_all_trials_back_with_checkpoints(workshop
     assert {m.trial: m.outcome.kind for m in crowd.of(Finished)} == dict.fromkeys([*configs, "waits"], "released")
     again = workshop.run(configs)
     for trial in configs:
-        assert again.outcome(trial).facts["resumed_at_step"] == crowd.outcome(trial).facts["steps"] > 0
+        assert again.outcome(trial).facts.training.resumed_at_step == crowd.outcome(trial).facts.training.steps > 0
 
 
 # --- what goes wrong ---------------------------------------------------------------------------------------------
@@ -285,7 +285,7 @@ def assert_undisturbed(crowd, calm, trials=FOUR, facts=("steps", "tokens")):
             [r.metrics["train_loss"] for r in reports(calm, trial)], rel=1e-5
         )
         for fact in facts:
-            assert crowd.outcome(trial).facts[fact] == calm.outcome(trial).facts[fact]
+            assert crowd.outcome(trial).facts.flat()[fact] == calm.outcome(trial).facts.flat()[fact]
 
 
 @pytest.mark.parametrize("tick", [1, 4])
@@ -303,7 +303,7 @@ def test_copies_of_weights_are_given_up_where_memory_runs_out_and_cost_no_number
         merged.append(slot)
         raise torch.cuda.OutOfMemoryError(OOM)
 
-    monkeypatch.setattr("hpo_service.training.engines.choose.packed.stack.MERGE_TOKENS", 0)
+    monkeypatch.setattr("hpo_service.training.engines.packed.stack.MERGE_TOKENS", 0)
     monkeypatch.setattr(Stack, "merged", runs_out)
     crowd = workshop.run(four(workshop), slots=4)
     assert len(merged) == 1
@@ -316,11 +316,11 @@ def test_a_trial_that_could_not_be_alone_on_the_device_is_infeasible_in_a_pack_t
     outcome = workshop.run({"a": quick(workshop)}, slots=2).outcome("a")
     assert outcome.kind is OutcomeKind.INFEASIBLE
     assert "0.00 GB are there" in outcome.reason
-    assert outcome.facts["vram_over_gb"] > 0
+    assert outcome.facts.memory.over_gb > 0
     monkeypatch.setenv("HPO_SERVICE_MEMORY_GB", "50")
     roomy = Workshop(workshop.trainee, workshop.folder / "roomy").run({"a": quick(workshop)}, slots=2).outcome("a")
     assert roomy.kind is OutcomeKind.COMPLETE
-    assert roomy.facts["vram_over_gb"] < 0
+    assert roomy.facts.memory.over_gb < 0
 
 
 def test_trials_that_have_no_room_leave_with_a_checkpoint_and_the_others_go_on(workshop, passage, calm):
@@ -336,7 +336,7 @@ def test_trials_that_have_no_room_leave_with_a_checkpoint_and_the_others_go_on(w
     again = workshop.run({trial: four(workshop)[trial] for trial in "cd"}, slots=4)
     assert capacities(again) == [2]
     for trial in "cd":
-        assert again.outcome(trial).facts["resumed_at_step"] == crowd.outcome(trial).facts["steps"] > 0
+        assert again.outcome(trial).facts.training.resumed_at_step == crowd.outcome(trial).facts.training.steps > 0
         assert crowd.curve(trial) + again.curve(trial) == pytest.approx(calm.curve(trial), rel=1e-6)
 
 
@@ -366,19 +366,19 @@ def test_a_strange_exception_has_all_run_alone_and_loses_none(workshop, passage,
         assert workshop.status == 0
 
 
-@pytest.mark.parametrize("checkpoint", [True, False])
-def test_an_order_to_stop_is_not_forgotten_when_a_pack_breaks_up(workshop, passage, checkpoint):
+@pytest.mark.parametrize("action, kind", [("release", OutcomeKind.RELEASED), ("cancel", OutcomeKind.CANCELLED)])
+def test_an_order_to_stop_is_not_forgotten_when_a_pack_breaks_up(workshop, passage, action, kind):
     ticks = []
 
     def told(crowd, message):
         if message.type == "report" and message.trial == "a" and not ticks:
-            crowd.inbox.append(stop("b", checkpoint=checkpoint))
+            crowd.inbox.append(stop("b", action))
             ticks.append(len(passage.sizes))
 
     passage.before = fail_when(lambda number, pack: bool(ticks), lambda: ZeroDivisionError("what is this"))
     crowd = workshop.run({"a": quick(workshop), "b": longer(workshop, effective_batch=54)}, told=told)
     assert crowd.outcome("a").kind is OutcomeKind.COMPLETE
-    assert crowd.outcome("b").kind is (OutcomeKind.RELEASED if checkpoint else OutcomeKind.CANCELLED)
+    assert crowd.outcome("b").kind is kind
     assert order(crowd) == ["a", "b", "a"]
 
 
@@ -483,7 +483,7 @@ def test_what_ends_badly_for_one_at_its_end_leaves_the_others_alone(workshop, mo
     def keep(pack, slot):
         raise PermissionError("the folder cannot be written")
 
-    monkeypatch.setattr(Pack, "keep", keep)
+    monkeypatch.setattr(Pack, "save_adapter", keep)
     crowd = workshop.run({"bad": tracked(quick(workshop, keep_adapter=True)), "good": longer(workshop)})
     (failed,) = crowd.of(Failed)
     assert (failed.trial, failed.reason) == ("bad", "PermissionError: the folder cannot be written")

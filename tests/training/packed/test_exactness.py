@@ -54,12 +54,12 @@ def test_eight_unlike_trials_have_the_losses_norms_rates_and_scores_they_have_al
         assert outcome.validation.nll == pytest.approx(alone.validation.nll, rel=1e-5)
         assert outcome.test.nll == pytest.approx(alone.test.nll, rel=1e-5)
         for fact in ("steps", "steps_planned", "tokens", "micro_batch", "trainable_parameters", "base_fingerprint"):
-            assert outcome.facts[fact] == alone.facts[fact]
-        assert outcome.facts["engine"] == "packed"
+            assert outcome.facts.flat()[fact] == alone.facts.flat()[fact]
+        assert outcome.facts.environment.engine == "packed"
 
 
 def test_evaluation_through_merged_weights_gives_the_values_of_training_alone(workshop, monkeypatch):
-    monkeypatch.setattr("hpo_service.training.engines.choose.packed.stack.MERGE_TOKENS", 0)
+    monkeypatch.setattr("hpo_service.training.engines.packed.stack.MERGE_TOKENS", 0)
     configs = {
         "a": workshop.config(evaluations_per_epoch=3, lora_rank=3, target_modules="attention"),
         "b": workshop.config(evaluations_per_epoch=2, lora_rank=9, learning_rate=1e-2, method="rslora"),
@@ -89,7 +89,7 @@ def test_a_trial_with_dropout_is_the_same_alone_in_a_pack_and_beside_seven_other
 def test_dropout_depends_on_neither_micro_batch_nor_size_of_the_passes(workshop, monkeypatch):
     curves = []
     for number, (micro, tokens) in enumerate([(8, 1024), (2, 1024), (8, 64)]):
-        monkeypatch.setattr("hpo_service.training.engines.choose.packed.pack.TOKENS_CPU", tokens)
+        monkeypatch.setattr("hpo_service.training.engines.packed.pack.TOKENS_CPU", tokens)
         config = workshop.config(lora_dropout=0.3, micro_batch=micro, evaluations_per_epoch=2)
         curves.append(Workshop(workshop.trainee, workshop.folder / str(number)).run({"it": config}).curve("it"))
     assert curves[1] == pytest.approx(curves[0], rel=1e-6)
@@ -121,7 +121,7 @@ def test_other_families_and_a_base_in_four_bits_are_packed_as_they_train_alone(f
     for name, config in configs.items():
         _, expected = workshop.alone(config)
         assert crowd.curve(name) == pytest.approx([r.value for r in expected], rel=1e-5)
-        assert crowd.outcome(name).facts["engine"] == "packed"
+        assert crowd.outcome(name).facts.environment.engine == "packed"
 
 
 def test_bfloat16_stays_within_its_own_rounding_of_the_solo_engine(workshop):
@@ -133,7 +133,7 @@ def test_bfloat16_stays_within_its_own_rounding_of_the_solo_engine(workshop):
     crowd = workshop.run(configs)
     for name, config in configs.items():
         outcome, expected = workshop.alone(config)
-        assert outcome.facts["compute"] == crowd.outcome(name).facts["compute"] == "bfloat16"
+        assert outcome.facts.environment.compute == crowd.outcome(name).facts.environment.compute == "bfloat16"
         assert crowd.curve(name) == pytest.approx([r.value for r in expected], rel=5e-4)
 
 

@@ -43,12 +43,12 @@ def test_a_trial_does_not_notice_neighbours_that_diverge_end_are_replaced_or_mad
 
     def decide(trial, report):
         if (trial, report.step) == ("pruned", 2):
-            return stop(trial)
-        return stop(trial, checkpoint=True) if (trial, report.step) == ("released", 3) else None
+            return stop(trial, "prune")
+        return stop(trial, "release") if (trial, report.step) == ("released", 3) else None
 
     def told(crowd, message):
         if message.type == "report" and message.trial == "it" and message.report.step == 3:
-            crowd.inbox.append(stop("cancelled"))
+            crowd.inbox.append(stop("cancelled", "cancel"))
 
     crowd = workshop.run(first, decide=decide, later=later, told=told, slots=6)
     kinds = {trial: crowd.outcome(trial).kind for trial in (*first, "higher", "wider")}

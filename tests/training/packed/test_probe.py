@@ -10,7 +10,7 @@ from hpo_service.domain.memory.fit import PLANNED_SHARE
 from hpo_service.training.engines.packed import probe
 from hpo_service.training.engines.packed.head import Head
 from hpo_service.training.engines.packed.pack import TOKENS_CPU
-from hpo_service.training.engines.packed.probe import Verdict, measure
+from hpo_service.training.engines.packed.probe import PackSize, measure
 from tests.training.packed.packs import OOM, capacities, reasons
 
 
@@ -73,7 +73,7 @@ def test_the_real_thing_times_what_it_says_and_leaves_no_trace(workshop):
     # each micro-batch and each tick takes one second of this clock, whatever is in it
     clock = itertools.count().__next__
     verdict = measure(workshop.job(workshop.config(lora_dropout=0.1, effective_batch=12)), 4, lambda: float(clock()))
-    assert verdict == Verdict(
+    assert verdict == PackSize(
         4, "measured on this device, against one trial after another, 2: 2.00x, 4: 4.00x", as_asked=True
     )
     assert all(torch.equal(value, before[name]) for name, value in base.state_dict().items())
@@ -118,4 +118,4 @@ def test_where_two_do_not_fit_trials_run_alone_and_nothing_is_measured(workshop,
     assert asked == []
     assert capacities(crowd) == [1]
     assert reasons(crowd)[0].startswith("there is memory for one trial: 2 trials would need about ")
-    assert crowd.outcome("a").facts.get("engine") != "packed"
+    assert crowd.outcome("a").facts.environment.engine != "packed"

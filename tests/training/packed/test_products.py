@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from hpo_service.training.engines.packed import products
-from hpo_service.training.engines.packed.products import quick, quicker_layers
+from hpo_service.training.engines.packed.products import fast_products, slow_layers
 from tests.training.packed.packs import Workshop
 
 AMD, INTEL = "vendor_id\t: AuthenticAMD\n", "vendor_id\t: GenuineIntel\n"
@@ -36,7 +36,7 @@ def test_product_and_gradient_are_those_of_the_layer(shape, bias):
     results = []
     for layers in ([], [layer]):
         x = torch.randn(shape, generator=torch.Generator().manual_seed(2)).requires_grad_()
-        with quick(layers):
+        with fast_products(layers):
             y = layer(x)
             (y.square().sum() / 2).backward()
         results.append((y.detach(), x.grad))
@@ -47,14 +47,14 @@ def test_product_and_gradient_are_those_of_the_layer(shape, bias):
 
 def test_a_gradient_that_is_not_laid_out_in_rows_is_taken_too():
     layer, x = linear(6, 4, bias=False), torch.randn(5, 6, requires_grad=True)
-    with quick([layer]):
+    with fast_products([layer]):
         layer(x).t().contiguous().t().sum().backward()
     torch.testing.assert_close(x.grad, layer.weight.sum(0).expand(5, 6))
 
 
 def test_layers_are_as_they_were_afterwards_also_when_something_fails():
     layer = linear(4, 4, bias=True)
-    with pytest.raises(AttributeError, match="numel"), quick([layer]):
+    with pytest.raises(AttributeError, match="numel"), fast_products([layer]):
         layer(None)
     assert "forward" not in vars(layer)
 
@@ -68,26 +68,26 @@ def test_on_amd_plain_float32_layers_are_quicker_and_no_others(processor):
     model = nn.Sequential(nn.Linear(4, 4), Own(4, 4), nn.Linear(4, 4, dtype=torch.bfloat16), nn.LayerNorm(4))
     if not torch.backends.mkl.is_available():
         pytest.skip("this torch has no MKL to be slow")
-    assert quicker_layers(model, torch.float32) == [model[0]]
-    assert quicker_layers(model, torch.bfloat16) == []
+    assert slow_layers(model, torch.float32) == [model[0]]
+    assert slow_layers(model, torch.bfloat16) == []
 
 
 @pytest.mark.parametrize("text, capability", [(INTEL, "AVX512"), (AMD, "AVX2"), ("", "AVX512")])
 def test_where_mkl_is_as_fast_nothing_changes(processor, text, capability):
     processor(text, capability)
-    assert quicker_layers(nn.Sequential(nn.Linear(4, 4)), torch.float32) == []
+    assert slow_layers(nn.Sequential(nn.Linear(4, 4)), torch.float32) == []
 
 
 def test_a_machine_that_does_not_say_what_it_is_is_left_alone(processor, monkeypatch, tmp_path):
     processor(AMD)
     monkeypatch.setattr(products, "CPU_INFO", tmp_path / "none")
-    assert quicker_layers(nn.Sequential(nn.Linear(4, 4)), torch.float32) == []
+    assert slow_layers(nn.Sequential(nn.Linear(4, 4)), torch.float32) == []
 
 
 def test_a_torch_without_mkl_or_the_operator_is_left_alone(processor, monkeypatch):
     processor(AMD)
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: False)
-    assert quicker_layers(nn.Sequential(nn.Linear(4, 4)), torch.float32) == []
+    assert slow_layers(nn.Sequential(nn.Linear(4, 4)), torch.float32) == []
 
 
 def test_packed_trials_are_the_same_with_either_product(workshop, monkeypatch):

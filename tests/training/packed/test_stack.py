@@ -254,7 +254,7 @@ def test_merging_is_worth_it_for_many_tokens_and_small_float32_layers_only(monke
     stack = one_slot(model, Adapter(1, {"b": 1.0}))
     assert stack.worth_merging(4 * 5)
     assert not stack.worth_merging(4 * 5 - 1)
-    monkeypatch.setattr("hpo_service.training.engines.choose.packed.stack.MERGE_ELEMENTS", 46)
+    monkeypatch.setattr("hpo_service.training.engines.packed.stack.MERGE_ELEMENTS", 46)
     assert not stack.worth_merging(100)
     monkeypatch.undo()
     model.b.to(torch.bfloat16)

@@ -5,9 +5,10 @@ import json
 
 import pytest
 
-from hpo_service.cli import data, main
-from hpo_service.cli.study_source import load_study
+from hpo_service.cli import main
+from hpo_service.cli.study_file import load_study
 from hpo_service.domain.study.data_report import DataReport
+from hpo_service.service.studies import data_report
 
 PART = {"rows": 80, "tokens": 900, "supervised_tokens": 500, "p50": 9, "p90": 12, "p99": 40, "longest": 99}
 PART |= {"truncated": 8, "unsupervised": 0, "groups": 7}
@@ -56,7 +57,7 @@ class Process:
 def child(monkeypatch):
     """What the child was asked, and what it shall answer."""
     asked, answers = [], []
-    monkeypatch.setattr(data.subprocess, "Popen", lambda command, **_: Process(asked, command, *answers[-1]))
+    monkeypatch.setattr(data_report.subprocess, "Popen", lambda command, **_: Process(asked, command, *answers[-1]))
     return asked, answers
 
 
@@ -80,10 +81,10 @@ def test_people_get_tables_and_warnings(study, child, capsys):
     assert "warning: 10% of the rows are cut to 32 tokens" in shown
 
 
-def test_the_child_is_heard_while_it_is_at_work(study, child):
+def test_the_child_is_heard_while_it_is_at_work(study, child, tmp_path):
     told = []
     child[1].append((0, json.dumps({"report": REPORT}), "pre-training (20%)\n\ntokenising (50%)\n"))
-    data.ask_for_report(load_study(study, warn=False), tell=told.append)
+    data_report.report_data(load_study(study, warn=False), tmp_path, tell=told.append)
     assert told == ["pre-training (20%)", "pre-training (20%)", "tokenising (50%)"]
 
 

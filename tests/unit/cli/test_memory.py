@@ -6,11 +6,10 @@ import pytest
 from typer.testing import CliRunner
 
 from hpo_service.cli import app
-from hpo_service.cli.memory import sizes_here
-from hpo_service.cli.model_config import hub_cache, read_config
 from hpo_service.errors import HpoServiceError, NotFoundError, UsageError
 from hpo_service.launch import devices
-from hpo_service.launch.devices import Gpu
+from hpo_service.launch.devices import Gpu, gpu_sizes
+from hpo_service.service.studies.model_config import hub_cache, read_config
 
 LLAMA_8B = {
     "model_type": "llama",
@@ -129,13 +128,13 @@ def test_models_from_scratch_have_no_size_beforehand(hub):
 def test_sizes_are_those_of_the_gpus_of_this_machine(monkeypatch):
     gpus = [Gpu("0", "A", 81559), Gpu("1", "A", 81559), Gpu("2", "B", 24576), Gpu("3", "shared", 0)]
     monkeypatch.setattr(devices, "list_gpus", lambda: gpus)
-    assert sizes_here() == (25.8, 85.5)
+    assert gpu_sizes() == (25.8, 85.5)
 
     def broken():
         raise HpoServiceError("CUDA_VISIBLE_DEVICES names no GPU")
 
     monkeypatch.setattr(devices, "list_gpus", broken)
-    assert sizes_here() == ()
+    assert gpu_sizes() == ()
 
 
 def test_builtin_models_are_read_where_they_were_made(hub):

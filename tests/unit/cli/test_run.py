@@ -11,8 +11,12 @@ import pytest
 
 from hpo_service import cli
 from hpo_service.bootstrap import Service
+from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.states import StudyState
 from hpo_service.errors import DatabaseUnavailableError
-from hpo_service.launch import local
+from hpo_service.launch import study_run
+from hpo_service.launch.launcher import LAUNCHERS
+from hpo_service.service.studies.reader import StudyReader
 from hpo_service.settings import Settings
 
 run = importlib.import_module("hpo_service.cli.run")  # the package's own `run` is the command
@@ -35,7 +39,10 @@ class Crew:
     signals: list[signal.Signals] = field(default_factory=list)
     waited: float = 0.0
 
-    def __call__(self, *_: object) -> Crew:
+    logs = "somewhere"
+
+    def plan(self, spec: StudySpec, settings: Settings, workers: int | None) -> Crew:
+        self.logs = str(settings.output / "logs")
         return self
 
     def start(self) -> None:
@@ -61,8 +68,8 @@ class Crew:
 @pytest.fixture
 def crew(monkeypatch):
     made = Crew()
-    monkeypatch.setattr(local, "LocalWorkers", made)
-    monkeypatch.setattr(run, "REFRESH_SECONDS", 0.0)
+    monkeypatch.setitem(LAUNCHERS, "local", made)
+    monkeypatch.setattr(study_run, "REFRESH_SECONDS", 0.0)
     return made
 
 
@@ -110,14 +117,14 @@ def test_what_workers_are_busy_with_is_told_once(crew, ran):
 
 def test_a_database_that_goes_away_meanwhile_is_told_and_waited_for(crew, ran, monkeypatch):
     snapshots = iter([True, False, True, True])
-    real = Service.snapshot
+    real = StudyReader.snapshot
 
-    def snapshot(self: Service, study: str):
+    def snapshot(self: StudyReader, study: str):
         if next(snapshots):
             return real(self, study)
         raise DatabaseUnavailableError("the database is away")
 
-    monkeypatch.setattr(Service, "snapshot", snapshot)
+    monkeypatch.setattr(StudyReader, "snapshot", snapshot)
     crew.looks = 2
     status, out, _ = ran()
     assert status == 1
@@ -130,7 +137,7 @@ def test_a_signal_is_passed_on_as_the_order_to_leave(crew, ran, number):
     status, out, err = ran()
     assert status == 130
     assert crew.signals == [signal.SIGTERM]
-    assert crew.waited == run.DRAIN_SECONDS
+    assert crew.waited == study_run.DRAIN_SECONDS
     assert "stopping: running trials save a checkpoint" in out
     assert err == "Interrupted: 0 trials of search are done and kept. Run the same command again to go on.\n"
 
@@ -153,7 +160,7 @@ def test_the_second_signal_leaves_workers_little_time(crew, ran):
     status, out, _ = ran()
     assert status == 130
     assert len(crew.signals) == 2
-    assert crew.waited < run.DRAIN_SECONDS
+    assert crew.waited < study_run.DRAIN_SECONDS
     assert "stopping at once" in out
 
 
@@ -163,14 +170,14 @@ def test_workers_that_had_to_be_ended_are_told_of(crew, ran):
 
 
 def test_an_interruption_while_the_database_is_away_is_an_interruption(crew, ran, monkeypatch):
-    real, first = Service.snapshot, iter([True])
+    real, first = StudyReader.snapshot, iter([True])
 
-    def snapshot(self: Service, study: str):
+    def snapshot(self: StudyReader, study: str):
         if next(first, False):
             return real(self, study)
         raise DatabaseUnavailableError("the database is away")
 
-    monkeypatch.setattr(Service, "snapshot", snapshot)
+    monkeypatch.setattr(StudyReader, "snapshot", snapshot)
     crew.at_look = {1: lambda: signal.raise_signal(signal.SIGINT)}
     assert ran()[0] == 130
 
@@ -178,11 +185,12 @@ def test_an_interruption_while_the_database_is_away_is_an_interruption(crew, ran
 def test_under_nohup_a_closed_terminal_means_nothing():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with run.Interrupts() as interrupts:
+        heard: list[int] = []
+        with run.Interrupts(lambda: heard.append(1)):
             signal.raise_signal(signal.SIGHUP)
-            assert interrupts.count == 0
+            assert len(heard) == 0
             signal.raise_signal(signal.SIGTERM)
-            assert interrupts.count == 1
+            assert len(heard) == 1
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
@@ -191,7 +199,7 @@ def test_under_nohup_a_closed_terminal_means_nothing():
 def test_a_cancelled_study_is_not_worked_on(crew, ran):
     ran()
     service = Service(Settings.read())
-    service.studies.steer("mine", run.StudyState.CANCELLED, "wrong data")
+    service.studies.steer("mine", StudyState.CANCELLED, "wrong data")
     service.db.dispose()
     status, _, err = ran()
     assert status == 4

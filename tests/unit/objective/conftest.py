@@ -13,10 +13,11 @@ import pytest
 from hpo_service.domain.study.sections.objective import ObjectiveSpec
 from hpo_service.domain.study.sections.training import TrainingSpec
 from hpo_service.domain.trial.config import TrialConfig
+from hpo_service.domain.trial.decision import Action
 from hpo_service.domain.trial.report import Report
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.wire.child import Channel, TrialLink
-from hpo_service.wire.messages import Admit, Continue, Reported, Started, Stop
+from hpo_service.wire.messages import Continue, Reported, Started, Stop
+from tests.trials import admit, stop
 
 TRIAL = "s/search-0001/1"
 
@@ -43,9 +44,9 @@ class Conversation:
         self._inbox: deque[Continue | Stop] = deque()
         self.link: TrialLink | None = None
 
-    def order(self, reason: str = "stopped by hand", *, checkpoint: bool = False) -> None:
+    def order(self, action: Action = "cancel", reason: str = "stopped by hand") -> None:
         """Tell the trial to stop."""
-        self._inbox.append(Stop(trial=TRIAL, reason=reason, checkpoint=checkpoint))
+        self._inbox.append(stop(action, reason, TRIAL))
 
     def send(self, message: Any) -> None:
         if isinstance(message, Started):
@@ -68,7 +69,7 @@ class Conversation:
             assert timeout is not None, "the trial waits for an answer that will never come"
             return False
         assert self.link is not None
-        self.link.take(self._inbox.popleft())
+        self.link.receive(self._inbox.popleft())
         return True
 
 
@@ -87,10 +88,10 @@ def link(talk: Conversation, tmp_path: Path) -> Callable[..., TrialLink]:
         objective = changes.pop("objective", ObjectiveSpec(python="m:f"))
         training = TrainingSpec(**changes)
         config = TrialConfig(
-            study="s", stage=Stage.SEARCH, parameters=parameters, seed=7, objective=objective, training=training
+            study="s", stage="search", parameters=parameters, seed=7, objective=objective, training=training
         )
-        admit = Admit(trial=TRIAL, config=config, folder=str(tmp_path / "attempt-1"))
-        talk.link = TrialLink(admit, cast(Channel, talk), talk.hear)
+        order = admit(config, tmp_path / "attempt-1", "s", number=1)
+        talk.link = TrialLink(order, cast(Channel, talk), talk.hear)
         return talk.link
 
     return link

@@ -19,12 +19,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hpo_service.domain.trial.decision import Action
 from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.errors import AttemptError, TrialError
 from hpo_service.objective import command as under_test
 from hpo_service.objective.command import fill, run_command
 from hpo_service.wire.child import Stopped, TrialLink
-from hpo_service.wire.messages import Stop
+from tests.trials import stop
 
 Link = Callable[..., TrialLink]
 Script = Callable[[str], str]
@@ -224,10 +225,6 @@ def test_a_command_that_fails_may_be_tried_again(link: Link, script: Script, tex
     assert caught.value.retryable
 
 
-def test_a_signal_without_a_name_is_told_by_number() -> None:
-    assert under_test._how_it_ended(-250) == "was killed by signal 250"
-
-
 def test_a_command_that_closes_its_output_is_waited_for(link: Link, script: Script) -> None:
     line = script("print(json.dumps({'result': 1}), flush=True)\nos.close(1)\ntime.sleep(0.15)\nos._exit(4)")
     with pytest.raises(AttemptError, match="status 4"):
@@ -260,11 +257,11 @@ SAVES = (
 )
 
 
-@pytest.mark.parametrize("checkpoint, kind", [(False, OutcomeKind.PRUNED), (True, OutcomeKind.RELEASED)])
+@pytest.mark.parametrize("action, kind", [("prune", OutcomeKind.PRUNED), ("release", OutcomeKind.RELEASED)])
 def test_an_order_to_stop_is_a_sigterm_at_which_a_command_can_save(
-    link: Link, talk: Any, script: Script, tmp_path: Path, checkpoint: bool, kind: OutcomeKind
+    link: Link, talk: Any, script: Script, tmp_path: Path, action: Action, kind: OutcomeKind
 ) -> None:
-    talk.orders[1] = Stop(trial="", reason="because", checkpoint=checkpoint)
+    talk.orders[1] = stop(action, "because")
     outcome = run_command(f"{script(SAVES)} {tmp_path / 'saved'}", link())
     assert (outcome.kind, outcome.reason) == (kind, "because")
     assert (tmp_path / "saved").exists()
@@ -275,7 +272,7 @@ def test_a_command_that_ignores_sigterm_is_killed(
     link: Link, talk: Any, script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(under_test, "TERM_SECONDS", 0.1)
-    talk.orders[1] = Stop(trial="", reason="because")
+    talk.orders[1] = stop("prune", "because")
     began = time.monotonic()
     outcome = run_command(script("signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + WAITS), link())
     assert outcome.kind is OutcomeKind.PRUNED
@@ -284,7 +281,7 @@ def test_a_command_that_ignores_sigterm_is_killed(
 
 def test_an_order_reaches_a_silent_command(link: Link, talk: Any, script: Script) -> None:
     given = link()
-    talk.on_report = lambda _: talk.order("stopped by hand")
+    talk.on_report = lambda _: talk.order("prune", "stopped by hand")
     outcome = run_command(script(WAITS), given)
     assert (outcome.kind, outcome.reason) == (OutcomeKind.PRUNED, "stopped by hand")
 
@@ -317,6 +314,6 @@ def test_a_command_that_goes_on_reporting_after_the_order_is_stopped(link: Link,
 
 
 def test_an_order_that_comes_as_the_command_ends_is_obeyed(link: Link, talk: Any, script: Script) -> None:
-    talk.orders[1] = Stop(trial="", reason="because")
+    talk.orders[1] = stop("prune", "because")
     line = script("print(json.dumps({'step': 1, 'value': 1.0}), flush=True)")
     assert run_command(line, link()).kind is OutcomeKind.PRUNED

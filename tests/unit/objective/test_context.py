@@ -11,7 +11,7 @@ import pytest
 from hpo_service.errors import TrialError
 from hpo_service.objective import TrialContext
 from hpo_service.wire.child import Stopped, TrialLink
-from hpo_service.wire.messages import Stop
+from tests.trials import stop
 
 Link = Callable[..., TrialLink]
 
@@ -20,7 +20,7 @@ def test_parameters_seed_and_checkpoint_folder_are_the_trials(link: Link) -> Non
     trial = TrialContext(given := link())
     assert trial.parameters == {"lr": 0.1, "optimizer": "adam"}
     assert trial.seed == 7
-    assert trial.checkpoint_folder == given.folder / "checkpoint"
+    assert trial.checkpoint_folder == given.folder.path / "checkpoint"
     assert trial.checkpoint_folder.is_dir()
 
 
@@ -57,7 +57,7 @@ def test_a_negative_step_is_refused(link: Link) -> None:
 
 def test_should_stop_follows_the_answer_to_a_report(link: Link, talk: Any) -> None:
     trial = TrialContext(link())
-    talk.orders[2] = Stop(trial="", reason="too far behind")
+    talk.orders[2] = stop("prune", "too far behind")
     trial.report(1, 1.0)
     assert not trial.should_stop()
     trial.report(2, 1.0)
@@ -77,7 +77,7 @@ def test_asking_whether_to_stop_is_a_sign_of_life(link: Link, talk: Any) -> None
 
 def test_who_ignores_the_order_is_stopped_at_the_next_report(link: Link, talk: Any) -> None:
     trial = TrialContext(link())
-    talk.orders[1] = Stop(trial="", reason="too far behind")
+    talk.orders[1] = stop("prune", "too far behind")
     trial.report(1, 1.0)
     with pytest.raises(Stopped):
         trial.report(2, 1.0)

@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 
 from hpo_service.domain.study.sections.objective import ObjectiveSpec
+from hpo_service.domain.trial.decision import Action
 from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.errors import TrialError
 from hpo_service.objective.__main__ import run_objective
 from hpo_service.objective.function import run_function
 from hpo_service.wire.child import Dispatcher, Stopped, TrialLink, in_turn
-from hpo_service.wire.messages import Admit, Failed, Finished, Shutdown, Stop
+from hpo_service.wire.messages import Failed, Finished, Shutdown
+from tests.trials import admit, stop
 
 Link = Callable[..., TrialLink]
 
@@ -99,11 +101,11 @@ def test_a_function_that_cannot_be_found_is_named_and_not_tried_again(
     assert talk.started == 0
 
 
-@pytest.mark.parametrize("checkpoint, kind", [(False, OutcomeKind.PRUNED), (True, OutcomeKind.RELEASED)])
+@pytest.mark.parametrize("action, kind", [("prune", OutcomeKind.PRUNED), ("release", OutcomeKind.RELEASED)])
 def test_a_function_that_obeys_ends_as_it_was_asked(
-    link: Link, talk: Any, module: Module, checkpoint: bool, kind: OutcomeKind
+    link: Link, talk: Any, module: Module, action: Action, kind: OutcomeKind
 ) -> None:
-    talk.orders[2] = Stop(trial="", reason="because", checkpoint=checkpoint)
+    talk.orders[2] = stop(action, "because")
     outcome = run_function(f"{module(TRAINS)}:objective", link())
     assert (outcome.kind, outcome.reason) == (kind, "because")
     assert len(talk.reports) == 2
@@ -113,7 +115,7 @@ def test_a_function_that_ignores_the_order_is_stopped_at_its_next_report(link: L
     name = module(
         "def objective(trial):\n    for step in range(1, 9):\n        trial.report(step, 1.0)\n    return 1.0"
     )
-    talk.orders[2] = Stop(trial="", reason="too far behind")
+    talk.orders[2] = stop("prune", "too far behind")
     with pytest.raises(Stopped):
         run_function(f"{name}:objective", link())
     assert len(talk.reports) == 2
@@ -150,7 +152,7 @@ class Inbox:
 
 def _run(link: Link, name: str | None) -> Any:
     config = link().config.model_copy(update={"objective": ObjectiveSpec(python=name) if name else None})
-    channel: Any = Inbox(Admit(trial="t", config=config, folder="f"), Shutdown())
+    channel: Any = Inbox(admit(config, "f"), Shutdown())
     assert Dispatcher(channel, in_turn(run_objective)).serve() == 0
     return channel.sent[-1]
 

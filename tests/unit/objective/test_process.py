@@ -18,10 +18,10 @@ import pytest
 from hpo_service.domain.study.sections.objective import ObjectiveSpec
 from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.domain.trial.outcome import OutcomeKind
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.errors import ChildError
-from hpo_service.wire.messages import Admit, Continue, Failed, Finished, Heartbeat, Reported, Started, Stop
+from hpo_service.wire.messages import Admit, Continue, Failed, Finished, Heartbeat, Reported, Started
 from hpo_service.worker.child import OBJECTIVE, Child
+from tests.trials import admit, stop
 
 PATIENCE = 60.0
 """Seconds until a test gives up."""
@@ -36,11 +36,11 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Child]:
     child.kill()
 
 
-def _admit(folder: Path, trial: str = "s/search-0000/1", **objective: str) -> Admit:
+def _admit(folder: Path, trial: str = "s", **objective: str) -> Admit:
     config = TrialConfig(
-        study="s", stage=Stage.SEARCH, parameters={"lr": 0.5}, seed=1, objective=ObjectiveSpec(**objective)
+        study="s", stage="search", parameters={"lr": 0.5}, seed=1, objective=ObjectiveSpec(**objective)
     )
-    return Admit(trial=trial, config=config, folder=str(folder / "attempt-1"))
+    return admit(config, folder / "attempt-1", trial)
 
 
 def _next(child: Child) -> Any:
@@ -112,7 +112,7 @@ def test_trials_are_run_one_after_the_other_and_prints_do_not_disturb_the_pipe(c
     assert isinstance(_next(child), Started)
     failed = _next(child)
     assert isinstance(failed, Failed)
-    assert (failed.trial, failed.reason, failed.retryable) == ("second", "ValueError: no", True)
+    assert (failed.trial, failed.reason, failed.retryable) == ("second/search-0000/1", "ValueError: no", True)
     child.close(PATIENCE)
     log = child.log.read_text()
     assert "printed by the function" in log
@@ -123,7 +123,7 @@ def test_a_command_ends_with_the_order_to_stop_and_the_child_lives_on(child: Chi
     child.send(_admit(tmp_path, command=_sleeping_command(tmp_path)))
     assert isinstance(_next(child), Started)
     pids = _started(tmp_path)
-    child.send(Stop(trial="s/search-0000/1", reason="the worker leaves", checkpoint=True))
+    child.send(stop("release", "the worker leaves", "s/search-0000/1"))
     finished = _next(child)
     assert (finished.outcome.kind, finished.outcome.reason) == (OutcomeKind.RELEASED, "the worker leaves")
     assert all(_gone(pid) for pid in pids)
@@ -149,8 +149,8 @@ def test_a_child_that_was_killed_by_the_system_leaves_nothing_running(child: Chi
 
 
 def test_a_supervisor_that_is_killed_leaves_nothing_running(tmp_path: Path) -> None:
-    admit = _admit(tmp_path, command=_sleeping_command(tmp_path))
-    (tmp_path / "admit").write_text(admit.model_dump_json())
+    order = _admit(tmp_path, command=_sleeping_command(tmp_path))
+    (tmp_path / "admit").write_text(order.model_dump_json())
     text = (
         "import pathlib, time\n"
         "from hpo_service.wire.messages import Admit\n"

@@ -10,11 +10,12 @@ import numpy as np
 
 from hpo_service.domain.study.search_space import ParameterValue
 from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.scores import Scores
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import StudyState, TrialState
+from hpo_service.service.studies.evidence import Evidence, gather_evidence
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
-from hpo_service.storage.trial_rows import ReportRow
+from hpo_service.storage.reports import ReportRow
 
 START = 1_790_000_000.0
 EVALUATIONS = 8
@@ -102,7 +103,7 @@ def trial(
         "ended_at": started + seconds * steps / EVALUATIONS if ended else None,
         "origin_id": None,
         "adapter": None,
-        "facts": dict(FACTS) if complete else {},
+        "facts": RunFacts.of(FACTS) if complete else RunFacts(),
         "curve": reports,
     }
     return TrialView(**{**values, **more})
@@ -161,7 +162,7 @@ def search_stage(ended: int = 16, running: int = 0) -> StageView:
     """The search stage; closed once all 16 have ended."""
     done = ended == 16
     return StageView(
-        stage=Stage.SEARCH,
+        stage="search",
         open=not done,
         budget=16,
         reason="all 16 trials of the budget have been admitted, and all have ended"
@@ -211,7 +212,7 @@ def verify_stage(ended: int = 9) -> StageView:
     why = f"lowest validation value of 8 complete trials: {chosen}; 6 stopped early left out"
     done = ended == 9
     return StageView(
-        stage=Stage.VERIFY,
+        stage="verify",
         open=not done,
         budget=9,
         reason="all 9 planned trials have ended" if done else why,
@@ -257,7 +258,7 @@ def confirm_stage(ended: int = 6, *, gain: float = 0.09, adapter: str | None = N
     why = f"lowest validation value of 8 complete trials: #{best.number} ({best.value:.4f}); 1 stopped early left out"
     done = ended == 6
     return StageView(
-        stage=Stage.CONFIRM,
+        stage="confirm",
         open=not done,
         budget=6,
         reason="all 6 planned trials have ended" if done else why,
@@ -301,6 +302,11 @@ def scores(trial_id: int, split: str, *, finished: StudySnapshot | None = None) 
     return Scores(
         nll=[float(x) for x in (found.value + 0.02 + difficulty + own) * tokens], tokens=[int(n) for n in tokens]
     )
+
+
+def found(snapshot: StudySnapshot) -> Evidence:
+    """What the study found."""
+    return gather_evidence(snapshot, lambda trial_id, split: scores(trial_id, split, finished=snapshot))
 
 
 def with_trials(view: StageView, trials: list[TrialView]) -> StageView:

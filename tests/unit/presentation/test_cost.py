@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.presentation.cost import study_cost
 from tests.unit.presentation import story
@@ -13,7 +12,7 @@ from tests.unit.presentation import story
 def test_device_seconds_add_up_over_the_stages() -> None:
     snapshot = story.snapshot()
     spent = study_cost(snapshot)
-    assert [stage.stage for stage in spent.stages] == [Stage.SEARCH, Stage.VERIFY, Stage.CONFIRM]
+    assert [stage.stage for stage in spent.stages] == ["search", "verify", "confirm"]
     assert spent.seconds == pytest.approx(sum(t.device_seconds for view in snapshot.stages for t in view.trials))
     assert spent.stages[2].seconds == pytest.approx(6 * 34.0)
 

@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import TrialState
-from hpo_service.presentation.stage_summary import counts, lr_factor, model_of, stage_summary
+from hpo_service.presentation.stage_summary import counts, lr_factor, stage_summary
 from tests.unit.presentation import story
 
 
@@ -90,14 +89,6 @@ def test_a_best_trial_inside_the_bracket_needs_no_warning() -> None:
     inner = [t for t in stage.trials if lr_factor(t) == 1.0]
     snapshot = story.snapshot(story.search_stage(), story.with_trials(stage, inner))
     assert stage_summary(snapshot, snapshot.stages[1]).warnings == []
-
-
-def test_models_are_named_by_stage() -> None:
-    spec = story.snapshot().spec
-    assert model_of(spec, Stage.SEARCH) == "builtin:llama-tiny"
-    assert model_of(spec, Stage.CONFIRM) == "builtin:llama-small"
-    alone = story.snapshot(model={"base": "one"}).spec
-    assert model_of(alone, Stage.CONFIRM) == "one"
 
 
 def test_a_label_without_a_factor_has_none() -> None:

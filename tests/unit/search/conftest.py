@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from pathlib import Path
 
 import pytest
 
+from hpo_service.search.policy import SearchPolicy
 from hpo_service.search.studies import OptunaStudies
 from hpo_service.storage.database import Database
 
@@ -30,19 +29,10 @@ def undone() -> Callable[[Database], AbstractContextManager[None]]:
     return undone
 
 
-@pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file with Optuna's tables; making them takes a second, copying them does not."""
-    path = tmp_path_factory.mktemp("optuna") / "template.db"
-    OptunaStudies.create_tables(f"sqlite:///{path}")
-    return path
-
-
 @pytest.fixture
-def database(sqlite_template: Path, tmp_path: Path) -> Iterator[Database]:
+def database(migrated_sqlite: str) -> Iterator[Database]:
     """A SQLite database with Optuna's tables."""
-    shutil.copy(sqlite_template, tmp_path / "study.db")
-    database = Database(f"sqlite:///{tmp_path / 'study.db'}")
+    database = Database(migrated_sqlite)
     yield database
     database.dispose()
 
@@ -57,10 +47,16 @@ def studies(database: Database) -> OptunaStudies:
 
 
 @pytest.fixture
-def either_database(database_url: str) -> Iterator[Database]:
+def policy(database: Database, studies: OptunaStudies) -> SearchPolicy:
+    """Samplers and pruners over that database, in which the study is there."""
+    assert studies.exists("s/search")
+    return SearchPolicy(database.url, database.session_source)
+
+
+@pytest.fixture
+def either_database(migrated_url: str) -> Iterator[Database]:
     """A database of each kind with Optuna's tables."""
-    database = Database(database_url)
-    OptunaStudies.create_tables(database.url)
+    database = Database(migrated_url)
     yield database
     database.dispose()
 

@@ -7,6 +7,7 @@ import sys
 
 PROGRAM = """
 import sys
+from hpo_service.search.policy import SearchPolicy
 from hpo_service.search.studies import OptunaStudies
 assert "optuna" not in sys.modules, "optuna is loaded on import"
 
@@ -17,12 +18,13 @@ class Source:
         pass
 
 studies = OptunaStudies("postgresql+psycopg://nobody@127.0.0.1:1/none", Source())
+policy = SearchPolicy("postgresql+psycopg://nobody@127.0.0.1:1/none", Source())
 assert "optuna" not in sys.modules, "optuna is loaded by the constructor"
 
 from hpo_service.domain.study.sections.search import SearchSpec
 from hpo_service.domain.study.sections.space import SpaceSpec
 import hpo_service.search.pruners
-assert studies.suggest("s/search", SearchSpec(sampler="random"), SpaceSpec().resolve(), lambda key: False, 0)
+assert policy.suggest("s/search", SearchSpec(sampler="random"), SpaceSpec().resolve(), lambda key: False, 0)
 assert "optuna" in sys.modules
 heavy = {"torch", "scipy", "transformers", "pandas", "sklearn", "plotly"} & set(sys.modules)
 assert not heavy, heavy

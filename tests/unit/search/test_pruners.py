@@ -1,50 +1,68 @@
-"""Verdicts on real trials in the database: when, on whom, and in which words."""
+"""Verdicts on trials among their peers: when, on whom, and in which words."""
 
 from __future__ import annotations
 
 import math
-from typing import get_args
+from dataclasses import dataclass, field
+from typing import Any, get_args
 
 import pytest
 
 from hpo_service.domain.decide.pruning import Verdict
-from hpo_service.domain.study.search_space import CategoricalParameter, FloatParameter, ParameterValue, SearchSpace
+from hpo_service.domain.study.search_space import CategoricalParameter, FloatParameter, SearchSpace
 from hpo_service.domain.study.sections.search import SearchSpec
+from hpo_service.domain.trial.curve import Curve
 from hpo_service.domain.trial.states import TrialState
-from hpo_service.errors import DatabaseUnavailableError
+from hpo_service.search.policy import SearchPolicy
 from hpo_service.search.pruners import PRUNERS
-from hpo_service.search.studies import OptunaStudies
-from hpo_service.storage.database import Database
 
-NAME = "s/search"
 SPACE = SearchSpace(parameters={"x": FloatParameter(low=0, high=1)})
-POINT: dict[str, ParameterValue] = {"x": 0.5}
 
 
+@dataclass
 class Field:
     """A study with eight evaluations a run, in which trials report whatever they are told to."""
 
-    def __init__(self, database: Database, studies: OptunaStudies, space: SearchSpace = SPACE) -> None:
-        self.database, self.studies, self.space = database, studies, space
+    space: SearchSpace = SPACE
+    curves: list[Curve] = field(default_factory=list)
+    loaded: int = 0
 
     def trial(self, *values: float, end: TrialState | None = None) -> int:
         """Add a trial that reports these values at evaluations 1, 2, ..."""
-        with self.database.transaction():
-            trial_id = self.studies.add_running(NAME, POINT, self.space).optuna_id
-            for step, value in enumerate(values, start=1):
-                self.studies.report(trial_id, step, value)
-            if end is not None:
-                self.studies.finish(trial_id, end, values[-1] if end is TrialState.COMPLETE else None, None)
-        return trial_id
+        return self.reporting(dict(enumerate(values, start=1)), end)
 
-    def judge(self, trial_id: int, pruner: str = "halving", **options: object) -> Verdict:
-        search = SearchSpec.model_validate({"pruner": pruner, **options})
-        return self.studies.judge(NAME, trial_id, search, self.space, evaluations=8)
+    def reporting(self, values: dict[int, float], end: TrialState | None = None) -> int:
+        self.curves.append(Curve(end or TrialState.RUNNING, values))
+        return len(self.curves) - 1
+
+    def peers(self, trial: int) -> list[Curve]:
+        self.loaded += 1
+        return self.curves[:trial] + self.curves[trial + 1 :]
+
+    def judge(self, trial: int, pruner: str = "halving", **options: object) -> Verdict:
+        return self.ask(trial, SearchSpec.model_validate({"pruner": pruner, **options}))
+
+    def ask(self, trial: int, search: SearchSpec, **more: Any) -> Verdict:
+        policy = SearchPolicy("sqlite:///nowhere.db", no_session)
+        values = self.curves[trial].values
+        return policy.judge(values, lambda: self.peers(trial), search, self.space, **{"evaluations": 8, **more})
 
 
-@pytest.fixture
-def field(database: Database, studies: OptunaStudies) -> Field:
-    return Field(database, studies)
+class NoSession:
+    """Judging needs no database."""
+
+    def __call__(self) -> Any:
+        raise AssertionError("the database is touched")
+
+    def remove(self) -> None: ...
+
+
+no_session = NoSession()
+
+
+@pytest.fixture(name="field")
+def make_field() -> Field:
+    return Field()
 
 
 def test_the_table_holds_every_pruner_of_the_study_file_with_a_reason() -> None:
@@ -84,11 +102,7 @@ def test_halving_judges_at_its_rungs_only(field: Field) -> None:
 def test_a_rung_that_was_missed_is_judged_at_the_next_report(field: Field) -> None:
     for _ in range(5):
         field.trial(1.0, 1.0, 1.0)
-    with field.database.transaction():
-        late = field.studies.add_running(NAME, POINT, SPACE).optuna_id
-        field.studies.report(late, 1, 2.0)
-        field.studies.report(late, 3, 2.0)
-    assert field.judge(late).prune
+    assert field.judge(field.reporting({1: 2.0, 3: 2.0})).prune
 
 
 def test_pruned_and_running_trials_are_peers_but_failed_and_cancelled_are_not(field: Field) -> None:
@@ -127,15 +141,13 @@ def test_nobody_is_stopped_before_the_longest_warmup_has_ended(
     trials = {step: field.trial(*[2.0] * step) for step in range(1, 9)}
 
     def stopped(pruner: str) -> list[int]:
-        search = SearchSpec.model_validate({"pruner": pruner})
-        return [
-            step
-            for step, trial in trials.items()
-            if field.studies.judge(NAME, trial, search, space, evaluations=8, warmup=warmup).prune
-        ]
+        field.space, search = space, SearchSpec.model_validate({"pruner": pruner})
+        return [step for step, trial in trials.items() if field.ask(trial, search, warmup=warmup).prune]
 
     assert stopped("halving") == rungs
-    assert stopped("percentile") == stopped("median") == list(range(first, 9))
+    assert stopped("percentile") == stopped("median") == list(range(first, 8)), (
+        "at the last evaluation nothing is left to save"
+    )
 
 
 @pytest.mark.parametrize("pruner", ["halving", "percentile", "median"])
@@ -172,11 +184,7 @@ def test_percentiles_wait_for_five_complete_trials(field: Field, pruner: str) ->
     assert "4 of 5" in waiting.reason
 
 
-def test_maximizing_keeps_the_larger_half(database: Database, studies: OptunaStudies) -> None:
-    with database.transaction():
-        studies.delete(NAME)
-        studies.create(NAME, "maximize")
-    field = Field(database, studies)
+def test_maximizing_keeps_the_larger_half(field: Field) -> None:
     for value in (0.1, 0.2, 0.3, 0.4, 0.5):
         field.trial(0.0, value)
     low = field.judge(field.trial(0.0, 0.15), direction="maximize")
@@ -193,23 +201,37 @@ def test_a_trial_that_reported_nothing_goes_on(field: Field) -> None:
 
 def test_the_measure_and_the_place_are_named(field: Field) -> None:
     trial = field.trial(0.25)
-    verdict = field.studies.judge(
-        NAME, trial, SearchSpec(), SPACE, evaluations=8, fraction=0.11, measure="word error rate"
-    )
+    verdict = field.ask(trial, SearchSpec(), fraction=0.11, measure="word error rate")
     assert verdict.reason.startswith("word error rate 0.25 at 11% of the epoch")
 
 
-def test_judging_inside_the_transaction_that_reported_sees_the_report(field: Field) -> None:
-    for value in (1.0, 2.0, 3.0):
-        field.trial(9.0, value)
-    trial = field.trial(9.0)
-    with field.database.transaction():
-        field.studies.report(trial, 2, 4.0)
-        assert field.judge(trial).prune
+@pytest.mark.parametrize("pruner", ["percentile", "median"])
+def test_complete_trials_that_reported_nothing_count_as_complete(field: Field, pruner: str) -> None:
+    for _ in range(3):
+        field.trial(1.0, end=TrialState.COMPLETE)
+    for _ in range(2):
+        field.trial(end=TrialState.COMPLETE)
+    verdict = field.judge(field.trial(9.0), pruner)
+    assert verdict.prune
+    assert "of 3 complete trials there" in verdict.reason
 
 
-def test_a_database_that_is_away_is_said_to_be() -> None:
-    database = Database("postgresql://nobody@127.0.0.1:1/none")
-    studies = OptunaStudies(database.url, database.session_source)
-    with pytest.raises(DatabaseUnavailableError, match="s/search"):
-        studies.judge(NAME, 1, SearchSpec(), SPACE, evaluations=8)
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_peer_that_diverged_at_the_rung_is_the_worst_there(field: Field, value: float) -> None:
+    for _ in range(2):
+        field.trial(9.0, value, end=TrialState.PRUNED)
+    field.trial(9.0, 1.0)
+    assert field.judge(field.trial(9.0, 2.0)) == Verdict(
+        False, "validation loss 2 at 25% of the epoch is 2nd of 4; the better half (up to 2) goes on"
+    )
+
+
+def test_peers_are_loaded_only_where_trials_are_compared(field: Field) -> None:
+    between_rungs, diverged, at_a_rung = field.trial(1.0), field.trial(1.0, math.nan), field.trial(1.0, 2.0)
+    for pruner in PRUNERS:
+        field.judge(diverged, pruner)
+    field.judge(between_rungs)
+    field.judge(at_a_rung, "none")
+    assert field.loaded == 0
+    field.judge(at_a_rung)
+    assert field.loaded == 1

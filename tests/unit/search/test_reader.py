@@ -118,14 +118,3 @@ def test_a_study_deleted_and_made_anew_elsewhere_is_noticed(
             add(studies, 0.2, x=0.9)
     assert storage.study_id(NAME) == study, "SQLite gives a freed row number out again"
     assert {trial.params["x"] for trial in reader.read(study)} == {0.9}
-
-
-def test_deleting_forgets(database: Database, studies: OptunaStudies, storage: CountingStorage) -> None:
-    reader = TrialReader(storage)
-    with database.transaction():
-        add(studies, 0.1)
-    study = storage.study_id(NAME)
-    reader.read(study)
-    reader.forget(study)
-    reader.read(study)
-    assert storage.fetched == [1, 1]

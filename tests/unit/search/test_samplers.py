@@ -23,8 +23,9 @@ from hpo_service.domain.study.search_space import (
 from hpo_service.domain.study.sections.search import SearchSpec
 from hpo_service.domain.study.sections.space import SpaceSpec
 from hpo_service.domain.trial.states import TrialState
+from hpo_service.search.policy import ATTEMPTS, SearchPolicy, Suggestion
 from hpo_service.search.samplers import SAMPLERS, Question
-from hpo_service.search.studies import ATTEMPTS, OptunaStudies, Suggestion
+from hpo_service.search.studies import OptunaStudies
 from hpo_service.storage.database import Database
 
 NAME = "s/search"
@@ -55,13 +56,14 @@ class Run:
         self, database: Database, studies: OptunaStudies, space: SearchSpace, search: SearchSpec, name: str = NAME
     ) -> None:
         self.database, self.studies, self.space, self.search, self.name = database, studies, space, search, name
+        self.policy = SearchPolicy(database.url, database.session_source)
         self.suggestions: list[Suggestion] = []
         with database.transaction():
             studies.create(name, search.direction)
 
     def suggest(self) -> Suggestion | None:
         keys = {suggestion.key for suggestion in self.suggestions}
-        return self.studies.suggest(self.name, self.search, self.space, keys.__contains__, len(self.suggestions))
+        return self.policy.suggest(self.name, self.search, self.space, keys.__contains__, len(self.suggestions))
 
     def step(self, objective: Callable[[dict[str, ParameterValue]], float]) -> float:
         suggestion = self.suggest()
@@ -111,10 +113,10 @@ def test_one_worker_with_one_seed_repeats_itself_exactly(
 
 
 @pytest.mark.parametrize("sampler", ENDLESS)
-def test_seed_and_draw_each_change_the_proposal(studies: OptunaStudies, sampler: str) -> None:
+def test_seed_and_draw_each_change_the_proposal(policy: SearchPolicy, sampler: str) -> None:
     def first(seed: int, draw: int) -> str:
         search = SearchSpec.model_validate({"sampler": sampler, "seed": seed})
-        suggestion = studies.suggest(NAME, search, LORA, lambda key: False, draw)
+        suggestion = policy.suggest(NAME, search, LORA, lambda key: False, draw)
         assert suggestion is not None
         return suggestion.key
 
@@ -193,33 +195,33 @@ def test_a_conditional_space_runs_out_as_well(database: Database, studies: Optun
     assert after.duplicate
 
 
-def test_an_endless_space_of_which_everything_is_called_taken_gives_up(studies: OptunaStudies) -> None:
+def test_an_endless_space_of_which_everything_is_called_taken_gives_up(policy: SearchPolicy) -> None:
     asked: list[str] = []
 
     def taken(key: str) -> bool:
         asked.append(key)
         return True
 
-    suggestion = studies.suggest(NAME, SearchSpec(sampler="random"), LORA, taken, 0)
+    suggestion = policy.suggest(NAME, SearchSpec(sampler="random"), LORA, taken, 0)
     assert suggestion is not None
     assert suggestion.duplicate
     assert suggestion.key == asked[0]
     assert len(asked) == len(set(asked)) == ATTEMPTS
 
 
-def test_a_taken_proposal_is_replaced_by_another(studies: OptunaStudies) -> None:
+def test_a_taken_proposal_is_replaced_by_another(policy: SearchPolicy) -> None:
     for sampler in ENDLESS:
         search = SearchSpec.model_validate({"sampler": sampler})
-        first = studies.suggest(NAME, search, LORA, lambda key: False, 0)
+        first = policy.suggest(NAME, search, LORA, lambda key: False, 0)
         assert first is not None
-        second = studies.suggest(NAME, search, LORA, {first.key}.__contains__, 0)
+        second = policy.suggest(NAME, search, LORA, {first.key}.__contains__, 0)
         assert second is not None
         assert second.key != first.key
         assert not second.duplicate
 
 
-def test_the_key_is_the_canonical_one(studies: OptunaStudies) -> None:
-    suggestion = studies.suggest(NAME, SearchSpec(), LORA, lambda key: False, 0)
+def test_the_key_is_the_canonical_one(policy: SearchPolicy) -> None:
+    suggestion = policy.suggest(NAME, SearchSpec(), LORA, lambda key: False, 0)
     assert suggestion is not None
     assert suggestion.key == canonical_key(suggestion.parameters)
 
@@ -244,10 +246,10 @@ def test_sampling_writes_nothing(database: Database, studies: OptunaStudies, sam
 
 def test_samplers_that_do_not_learn_do_not_read() -> None:
     database = Database("postgresql://nobody@127.0.0.1:1/none")
-    studies = OptunaStudies(database.url, database.session_source)
+    policy = SearchPolicy(database.url, database.session_source)
     for sampler in ("random", "grid", "qmc"):
         search = SearchSpec.model_validate({"sampler": sampler})
-        assert studies.suggest(NAME, search, SIXTY, lambda key: False, 0) is not None
+        assert policy.suggest(NAME, search, SIXTY, lambda key: False, 0) is not None
 
 
 def test_tpe_starts_with_random_trials(database: Database, studies: OptunaStudies) -> None:
@@ -274,7 +276,7 @@ def test_tpe_beats_random_on_a_smooth_function(database: Database, studies: Optu
 
 @pytest.mark.parametrize("state,value", [(TrialState.PRUNED, None), (TrialState.INFEASIBLE, None)])
 def test_tpe_learns_from_trials_that_ended_early(
-    database: Database, studies: OptunaStudies, state: TrialState, value: float | None
+    database: Database, studies: OptunaStudies, policy: SearchPolicy, state: TrialState, value: float | None
 ) -> None:
     """Three quarters of the range end early and badly: hardly anything is proposed there any more."""
     space = SearchSpace(parameters={"x": FloatParameter(low=0.0, high=1.0)})
@@ -289,22 +291,22 @@ def test_tpe_learns_from_trials_that_ended_early(
                 studies.finish(handle.optuna_id, state, value, None)
             else:
                 studies.finish(handle.optuna_id, TrialState.PRUNED, None, -1.0)
-    found = [studies.suggest(NAME, search, space, lambda key: False, draw) for draw in range(40, 60)]
+    found = [policy.suggest(NAME, search, space, lambda key: False, draw) for draw in range(40, 60)]
     places = [number(suggestion.parameters, "x") for suggestion in found if suggestion is not None]
     assert statistics.mean(x < 0.3 for x in places) > 0.8
 
 
-def test_tpe_never_hears_of_failed_trials(database: Database, studies: OptunaStudies) -> None:
-    before = studies.suggest(NAME, SearchSpec(startup_trials=1), LORA, lambda key: False, 3)
+def test_tpe_never_hears_of_failed_trials(database: Database, studies: OptunaStudies, policy: SearchPolicy) -> None:
+    before = policy.suggest(NAME, SearchSpec(startup_trials=1), LORA, lambda key: False, 3)
     assert before is not None
     with database.transaction():
         for _ in range(5):
             handle = studies.add_running(NAME, before.parameters, LORA)
             studies.finish(handle.optuna_id, TrialState.FAILED, None, None)
-    assert studies.suggest(NAME, SearchSpec(startup_trials=1), LORA, lambda key: False, 3) == before
+    assert policy.suggest(NAME, SearchSpec(startup_trials=1), LORA, lambda key: False, 3) == before
 
 
-def test_tpe_keeps_away_from_what_is_running(database: Database, studies: OptunaStudies) -> None:
+def test_tpe_keeps_away_from_what_is_running(database: Database, studies: OptunaStudies, policy: SearchPolicy) -> None:
     space = SearchSpace(parameters={"x": FloatParameter(low=0.0, high=1.0)})
     with database.transaction():
         for x in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8):
@@ -312,7 +314,7 @@ def test_tpe_keeps_away_from_what_is_running(database: Database, studies: Optuna
             studies.finish(handle.optuna_id, TrialState.COMPLETE, abs(x - 0.3), None)
 
     def near(draws: range) -> float:
-        found = [studies.suggest(NAME, SearchSpec(), space, lambda key: False, draw) for draw in draws]
+        found = [policy.suggest(NAME, SearchSpec(), space, lambda key: False, draw) for draw in draws]
         return statistics.mean(abs(number(s.parameters, "x") - 0.3) < 0.04 for s in found if s is not None)
 
     alone = near(range(100, 140))

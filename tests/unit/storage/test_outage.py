@@ -1,15 +1,12 @@
-"""Which errors mean that the database is away, and how calls are repeated."""
+"""Which errors mean that the database is away."""
 
 from __future__ import annotations
-
-from random import Random
-from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import exc
 
 from hpo_service.errors import ConflictError, DatabaseUnavailableError, SchemaError
-from hpo_service.storage.outage import retrying, translated
+from hpo_service.storage.outage import translated
 
 
 class DriverError(Exception):
@@ -95,49 +92,3 @@ def test_the_message_is_one_line_of_what_the_driver_said():
     assert "\n" not in str(translated(wrapped(exc.OperationalError, said), "url"))
     assert "DriverError" not in str(translated(wrapped(exc.OperationalError, said), "url"))
     assert "OperationalError" in str(translated(wrapped(exc.OperationalError, ""), "url"))
-
-
-class TestRetrying:
-    @pytest.fixture
-    def waits(self):
-        return []
-
-    def flaky(self, failures, error=DatabaseUnavailableError):
-        left = SimpleNamespace(count=failures)
-
-        def call():
-            if left.count:
-                left.count -= 1
-                raise error("away")
-            return "done"
-
-        return call
-
-    def test_a_call_that_succeeds_is_made_once(self, waits):
-        assert retrying(self.flaky(0), sleep=waits.append, random=Random(1)) == "done"
-        assert waits == []
-
-    def test_a_call_is_repeated_until_the_database_is_back(self, waits):
-        assert retrying(self.flaky(3), sleep=waits.append, random=Random(1), attempts=4) == "done"
-        assert len(waits) == 3
-
-    def test_waits_double_up_to_the_longest_each_shortened_by_up_to_half(self, waits):
-        call = self.flaky(6)
-        retrying(call, sleep=waits.append, random=Random(1), attempts=7, base_delay=1, longest_delay=10)
-        full = [1, 2, 4, 8, 10, 10]
-        assert all(wait / 2 <= waited <= wait for waited, wait in zip(waits, full, strict=True))
-        assert waits != full
-
-    def test_the_last_error_is_passed_on(self, waits):
-        with pytest.raises(DatabaseUnavailableError, match="away"):
-            retrying(self.flaky(9), sleep=waits.append, random=Random(1), attempts=3)
-        assert len(waits) == 2
-
-    def test_other_errors_are_not_repeated(self, waits):
-        with pytest.raises(ConflictError):
-            retrying(self.flaky(1, ConflictError), sleep=waits.append, random=Random(1))
-        assert waits == []
-
-    def test_a_call_is_made_at_least_once(self, waits):
-        with pytest.raises(ValueError, match="at least 1"):
-            retrying(self.flaky(0), sleep=waits.append, random=Random(1), attempts=0)

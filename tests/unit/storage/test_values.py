@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpo_service.storage.names import did_you_mean
-from hpo_service.storage.values import finite, packed, plain, unpacked, with_lost
+from hpo_service.storage.values import finite, lost, packed, plain, restored, unpacked, with_lost
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -33,6 +33,15 @@ def test_finite_numbers_are_kept_exactly(value):
 def test_other_numbers_become_null_and_are_named_in_the_reason(value):
     assert finite(value) is None
     assert with_lost("why", value) == f"why (the value was {value})"
+
+
+@given(st.floats())
+def test_a_value_is_restored_from_what_was_kept_of_it(value):
+    assert str(restored(finite(value), lost(value))) == str(value)
+
+
+def test_a_value_of_which_nothing_was_kept_is_not_a_number():
+    assert math.isnan(restored(None, ""))
 
 
 def test_no_number_is_no_loss():

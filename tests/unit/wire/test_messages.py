@@ -9,11 +9,9 @@ from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.domain.trial.model_facts import ModelFacts
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.report import Report
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.wire.messages import (
     FROM_CHILD,
     TO_CHILD,
-    Admit,
     Continue,
     Failed,
     Finished,
@@ -21,14 +19,14 @@ from hpo_service.wire.messages import (
     Reported,
     Shutdown,
     Started,
-    Stop,
 )
+from tests.trials import admit, stop
 
-CONFIG = TrialConfig(study="s", stage=Stage.SEARCH, parameters={"depth": 3}, seed=1)
+CONFIG = TrialConfig(study="s", stage="search", parameters={"depth": 3}, seed=1)
 ORDERS = [
-    Admit(trial="search-0001", config=CONFIG, folder="/out", describe=["a/b"]),
+    admit(CONFIG, "/out", "mine"),
     Continue(trial="search-0001"),
-    Stop(trial="search-0001", reason="7th of 9", checkpoint=True),
+    stop("release", "7th of 9", "search-0001"),
     Shutdown(),
 ]
 ANSWERS = [
@@ -70,3 +68,7 @@ def test_a_line_that_is_no_message_is_refused(line):
 def test_a_failed_trial_is_tried_again_unless_that_is_pointless():
     assert Failed(trial="t", reason="r").retryable
     assert not Failed(trial="t", reason="r", retryable=False).retryable
+
+
+def test_a_trial_is_named_in_messages_as_its_assignment_says():
+    assert admit(CONFIG, "/out", "mine", number=3, attempt=2).trial == "mine/search-0003/2"

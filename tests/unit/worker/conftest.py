@@ -20,7 +20,6 @@ from hpo_service.domain.trial.decision import Decision
 from hpo_service.domain.trial.model_facts import ModelFacts
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.report import Report
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import ChildError, DatabaseUnavailableError, NotFoundError, StaleLeaseError
 from hpo_service.service.trials.queue import Renewal
@@ -73,7 +72,7 @@ def assignment(number: int, *, attempt: int = 1, **changes: Any) -> Assignment:
     objective = changes.pop("objective", None)
     config = TrialConfig(
         study="s",
-        stage=Stage.SEARCH,
+        stage="search",
         parameters={"x": number},
         seed=1,
         objective=ObjectiveSpec(python=objective) if objective else None,
@@ -82,9 +81,7 @@ def assignment(number: int, *, attempt: int = 1, **changes: Any) -> Assignment:
     )
     values: dict[str, Any] = {"lease_seconds": 60.0, "hang_seconds": 600.0, "slots": 1, **changes}
     lease = Lease(trial_id=number, token=attempt)
-    return Assignment(
-        lease=lease, study="s", stage=Stage.SEARCH, number=number, attempt=attempt, config=config, **values
-    )
+    return Assignment(lease=lease, study="s", stage="search", number=number, attempt=attempt, config=config, **values)
 
 
 @dataclass
@@ -212,6 +209,7 @@ class FakeChild:
         self.sent: list[tuple[float, Any]] = []
         self.admitted: dict[str, Admit] = {}
         self.step: dict[str, int] = {}
+        self.reported: dict[str, float] = {}
         self.stopping: set[str] = set()
         self.ended = self.killed = self.closed = False
         self._due: list[tuple[float, int, Any]] = []
@@ -223,7 +221,7 @@ class FakeChild:
     def silence(self) -> float:
         return self._clock() - self._last_heard
 
-    def attend(self) -> None:
+    def restart_silence(self) -> None:
         self._last_heard = self._clock()
 
     def send(self, message: Any) -> None:
@@ -231,9 +229,10 @@ class FakeChild:
         if isinstance(message, Admit):
             self.admitted[message.trial] = message
             self.step[message.trial] = 0
-            if message.slots > 1 and len(self.admitted) == 1:
-                self.say(Capacity(slots=message.slots, reason="they fit"))
-            self._plan(self.script.starts_in, Started(trial=message.trial, models=FACTS if message.describe else {}))
+            if message.assignment.slots > 1 and len(self.admitted) == 1:
+                self.say(Capacity(slots=message.assignment.slots, reason="they fit"))
+            models = FACTS if message.assignment.config.models else {}
+            self._plan(self.script.starts_in, Started(trial=message.trial, models=models))
             self._plan_step(message.trial)
         elif isinstance(message, Continue) and message.trial not in self.stopping:
             self._plan_step(message.trial)
@@ -241,15 +240,15 @@ class FakeChild:
             self.stopping.add(message.trial)
             self._due = [d for d in self._due if getattr(d[2], "trial", None) != message.trial]
             heapq.heapify(self._due)
-            kind = OutcomeKind.RELEASED if message.checkpoint else OutcomeKind.CANCELLED
-            if message.checkpoint:
+            if message.saves:
                 self.save(message.trial)
-            outcome = Outcome(kind=kind, reason=message.reason)
+            decision, value = message.decision, self.reported.get(message.trial)
+            outcome = Outcome(kind=decision.ends_as, reason=decision.reason, value=value)
             self._plan(self.script.obeys_in, Finished(trial=message.trial, outcome=outcome))
 
     def save(self, trial: str) -> None:
         """Leave a checkpoint, as a child does that was told to."""
-        folder = Path(self.admitted[trial].folder) / "checkpoint"
+        folder = self.admitted[trial].folder / "checkpoint"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "position").write_text(f"{self.step[trial]}")
 
@@ -269,6 +268,8 @@ class FakeChild:
             self._plan(1.0, Heartbeat(progress=shares))
         if isinstance(message, Exception):
             raise message
+        if isinstance(message, Reported):
+            self.reported[message.trial] = message.report.value
         return message
 
     def say(self, message: Any) -> None:
@@ -396,4 +397,4 @@ def trial() -> Callable[..., Assignment]:
 @pytest.fixture
 def died() -> ChildError:
     """What the supervisor's end of the pipe raises when its child is gone."""
-    return ChildError("the child process ended (killed by SIGSEGV); its log is worker.log")
+    return ChildError("the child process was killed by SIGSEGV; its log is worker.log")

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from hpo_service.domain.trial.decision import Decision
 from hpo_service.errors import ChildError
 from hpo_service.wire.messages import Continue, Failed, Heartbeat, Reported, Shutdown, Stop
 from hpo_service.worker.child import TRAINER, Child, training_command
@@ -82,7 +83,7 @@ def test_messages_travel_both_ways(start: Start) -> None:
     child = start(LISTEN + "    say(type='failed', trial=m['trial'], reason=m['type'])\n")
     assert isinstance(_next(child), Heartbeat)
     child.send(Continue(trial="a"))
-    child.send(Stop(trial="b", reason="enough"))
+    child.send(Stop(trial="b", decision=Decision(action="prune", reason="enough")))
     answers = [_next(child), _next(child)]
     assert [(answer.trial, answer.reason) for answer in answers] == [("a", "continue"), ("b", "stop")]
 
@@ -110,7 +111,7 @@ def test_silence_is_counted_from_what_was_heard_last_or_from_new_work(start: Sta
     _next(child)
     assert child.silence == 0.0
     now[0] = 110.0
-    child.attend()
+    child.restart_silence()
     now[0] = 111.0
     assert child.silence == 1.0
 
@@ -148,10 +149,10 @@ def test_a_line_that_is_no_message_is_an_error_that_names_the_log(start: Start, 
 @pytest.mark.parametrize(
     "text, words",
     [
-        ("sys.exit(3)", "exit status 3"),
-        ("os.kill(os.getpid(), signal.SIGSEGV)", "killed by SIGSEGV"),
-        ("os.kill(os.getpid(), signal.SIGKILL)", "killed by SIGKILL: out of host memory?"),
-        ("os.kill(os.getpid(), signal.SIGRTMIN + 1)", f"killed by signal {signal.SIGRTMIN + 1}"),
+        ("sys.exit(3)", "ended with status 3"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "was killed by SIGSEGV;"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "was killed by SIGKILL (out of host memory?)"),
+        ("os.kill(os.getpid(), signal.SIGRTMIN + 1)", f"was killed by signal {signal.SIGRTMIN + 1}"),
     ],
 )
 def test_the_end_of_the_process_is_told_with_its_cause_and_the_log(start: Start, text: str, words: str) -> None:
@@ -162,7 +163,7 @@ def test_the_end_of_the_process_is_told_with_its_cause_and_the_log(start: Start,
 def test_what_it_said_before_it_ended_comes_first(start: Start) -> None:
     child = start(SAY + "[say(type='failed', trial=str(i), reason='x') for i in range(50)]")
     assert [_next(child).trial for _ in range(50)] == [str(i) for i in range(50)]
-    assert "exit status 0" in _words_at_the_end(child)
+    assert "ended with status 0" in _words_at_the_end(child)
 
 
 def test_the_end_is_told_again_to_who_asks_again(start: Start) -> None:
@@ -212,7 +213,7 @@ def test_a_child_whose_death_is_hidden_by_what_it_started_is_noticed(start: Star
     )
     (started,) = _pids(child, 1)
     assert _gone(child.pid)
-    assert "exit status 9" in _words_at_the_end(child)
+    assert "ended with status 9" in _words_at_the_end(child)
     assert _gone(started)
 
 
@@ -228,7 +229,7 @@ def test_a_child_whose_pipe_was_carried_out_of_its_session_is_noticed(
     )
     (escaped,) = _pids(child, 1)
     assert _gone(child.pid)
-    assert "exit status 9" in _words_at_the_end(child)
+    assert "ended with status 9" in _words_at_the_end(child)
     os.kill(escaped, signal.SIGKILL)
 
 
@@ -260,7 +261,7 @@ def test_a_child_that_is_asked_to_leave_may_clean_up(start: Start, tmp_path: Pat
     _next(child)
     child.close(PATIENCE)
     assert (tmp_path / "bye").exists()
-    assert "exit status 0" in _words_at_the_end(child)
+    assert "ended with status 0" in _words_at_the_end(child)
 
 
 def test_a_child_that_does_not_leave_is_killed(start: Start) -> None:

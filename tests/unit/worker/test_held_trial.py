@@ -1,138 +1,38 @@
-"""What a worker remembers of a trial, and how a checkpoint passes from attempt to attempt."""
+"""What a worker remembers of a trial, and how it ends where its child cannot say so."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from hpo_service.domain.trial.assignment import Assignment
-from hpo_service.domain.trial.decision import Decision
+from hpo_service.domain.trial.decision import Action, Decision
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
-from hpo_service.worker.held_trial import HeldTrial, discard_checkpoints, prepare_folder, trial_folder
+from hpo_service.wire.attempt_folder import AttemptFolder
+from hpo_service.worker.held_trial import HeldTrial
 
 Trial = Callable[..., Assignment]
 
 
 @pytest.fixture
-def attempt(tmp_path: Path, trial: Trial) -> Callable[..., tuple[Path, Assignment]]:
-    """Makes an attempt's folder the way a worker does, and a checkpoint in it where one is given."""
+def hold(tmp_path: Path, trial: Trial) -> Callable[..., HeldTrial]:
+    """Makes a held trial, with an order to stop where one is given."""
 
-    def attempt(number: int, *, checkpoint: str = "", trial_number: int = 7) -> tuple[Path, Assignment]:
-        given = trial(trial_number, attempt=number)
-        folder = trial_folder(tmp_path, given)
-        prepare_folder(folder, given)
-        if checkpoint:
-            (folder / "checkpoint" / "deep").mkdir(parents=True, exist_ok=True)
-            (folder / "checkpoint" / "deep" / "state").write_text(checkpoint)
-        return folder, given
+    def hold(action: Action | None = None, reason: str = "because", **state: float) -> HeldTrial:
+        order = None if action is None else Decision(action=action, reason=reason)
+        given = trial(7, attempt=2)
+        return HeldTrial(given, AttemptFolder.of(tmp_path, given), 0.0, order=order, **state)
 
-    return attempt
+    return hold
 
 
-Attempt = Callable[..., tuple[Path, Assignment]]
+Hold = Callable[..., HeldTrial]
 
 
-def _state(folder: Path) -> str | None:
-    file = folder / "checkpoint" / "deep" / "state"
-    return file.read_text() if file.exists() else None
-
-
-def test_each_attempt_has_a_folder_of_its_own(tmp_path: Path, trial: Trial) -> None:
-    first, second = trial_folder(tmp_path, trial(7)), trial_folder(tmp_path, trial(7, attempt=2))
-    assert first == tmp_path / "s" / "trials" / "search-0007" / "attempt-1"
-    assert second.parent == first.parent != second
-
-
-def test_the_key_names_study_trial_and_attempt(tmp_path: Path, trial: Trial) -> None:
-    assert HeldTrial(trial(7, attempt=2), tmp_path, 0.0).key == "s/search-0007/2"
-
-
-def test_the_newest_earlier_checkpoint_is_handed_over(attempt: Attempt) -> None:
-    attempt(1, checkpoint="old")
-    attempt(2, checkpoint="newer")
-    attempt(3)
-    shutil.rmtree(attempt(3)[0] / "checkpoint")
-    folder, given = attempt(4)
-    assert _state(folder) == "newer"
-    assert prepare_folder(folder, given)
-    assert not list(folder.glob("*.partial"))
-
-
-def test_the_earlier_attempt_keeps_its_own_copy(attempt: Attempt) -> None:
-    earlier, _ = attempt(1, checkpoint="state")
-    folder, _ = attempt(2)
-    (folder / "checkpoint" / "deep" / "state").write_text("further")
-    assert _state(earlier) == "state"
-
-
-def test_a_first_attempt_starts_afresh_whatever_an_older_study_left_there(attempt: Attempt) -> None:
-    folder, given = attempt(1, checkpoint="of a study that was deleted")
-    assert not prepare_folder(folder, given)
-    assert _state(folder) is None
-
-
-def test_a_checkpoint_of_another_configuration_is_not_handed_over(attempt: Attempt) -> None:
-    earlier, _ = attempt(1, checkpoint="of a study that was deleted")
-    _, other = attempt(1, trial_number=8)
-    (earlier / "trial.json").write_text(other.config.model_dump_json(exclude_defaults=True))
-    assert _state(attempt(2)[0]) is None
-
-
-def test_a_full_disk_leaves_the_checkpoint_out_and_nothing_half_written(
-    attempt: Attempt, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    attempt(1, checkpoint="state")
-
-    def full(_source: Path, target: Path) -> None:
-        target.mkdir()
-        (target / "half").write_text("h")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(shutil, "copytree", full)
-    folder, given = attempt(2)
-    assert not prepare_folder(folder, given)
-    assert sorted(path.name for path in folder.iterdir()) == ["trial.json"]
-
-
-def test_a_checkpoint_that_changes_while_it_is_copied_is_copied_again(
-    attempt: Attempt, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    attempt(1, checkpoint="state")
-    copy, calls = shutil.copytree, []
-
-    def changing(source: Path, target: Path) -> None:
-        calls.append(source)
-        if len(calls) == 1:
-            target.mkdir()
-            raise shutil.Error([("a file that was there", "is", "gone")])
-        monkeypatch.setattr(shutil, "copytree", copy)
-        copy(source, target)
-
-    monkeypatch.setattr(shutil, "copytree", changing)
-    folder, _ = attempt(2)
-    assert (_state(folder), len(calls)) == ("state", 2)
-
-
-def test_a_folder_that_cannot_be_made_costs_the_checkpoint_not_the_worker(
-    tmp_path: Path, trial: Trial, caplog: pytest.LogCaptureFixture
-) -> None:
-    (tmp_path / "s").write_text("a file where a folder belongs")
-    given = trial(7, attempt=2)
-    assert not prepare_folder(trial_folder(tmp_path, given), given)
-    assert "cannot be written" in caplog.text
-
-
-def test_the_checkpoints_of_a_trial_that_ended_go_and_the_rest_stays(attempt: Attempt) -> None:
-    first, _ = attempt(1, checkpoint="state")
-    second, _ = attempt(2)
-    (second / "adapter").mkdir()
-    discard_checkpoints(second)
-    assert not (first / "checkpoint").exists()
-    assert not (second / "checkpoint").exists()
-    assert (second / "adapter").exists()
+def test_the_key_names_study_trial_and_attempt(hold: Hold) -> None:
+    assert hold().key == "s/search-0007/2"
 
 
 @pytest.mark.parametrize(
@@ -144,29 +44,19 @@ def test_the_checkpoints_of_a_trial_that_ended_go_and_the_rest_stays(attempt: At
         ("abandon", OutcomeKind.RELEASED),
     ],
 )
-def test_an_early_end_has_the_kind_and_reason_it_was_asked_for(
-    tmp_path: Path, trial: Trial, action: str, kind: OutcomeKind
+def test_a_trial_whose_child_breaks_while_it_stops_has_the_end_it_was_asked_for(
+    hold: Hold, action: Action, kind: OutcomeKind
 ) -> None:
-    held = HeldTrial(trial(1), tmp_path, 0.0, last_value=2.5)
-    held.asked = Decision.model_validate({"action": action, "reason": "because"})
-    outcome = held.as_asked(Outcome(kind=OutcomeKind.CANCELLED, reason="because"))
-    assert (outcome.kind, outcome.reason, outcome.value) == (kind, "because", 2.5)
+    outcome = hold(action, last_value=2.5).broken_off(OutcomeKind.ERROR, "the child ended")
+    assert (outcome.kind, outcome.reason, outcome.value) == (kind, "because (the child ended)", 2.5)
 
 
-def test_what_the_child_adds_to_the_reason_stays(tmp_path: Path, trial: Trial) -> None:
-    held = HeldTrial(trial(1), tmp_path, 0.0, asked=Decision(action="release", reason="the worker leaves"))
-    said = held.as_asked(Outcome(kind=OutcomeKind.RELEASED, reason="the worker leaves (no checkpoint: disk full)"))
-    died = held.as_asked(Outcome(kind=OutcomeKind.ERROR, reason="the child ended"))
-    assert said.reason == "the worker leaves (no checkpoint: disk full)"
-    assert (died.kind, died.reason) == (OutcomeKind.RELEASED, "the worker leaves (the child ended)")
+def test_a_reason_that_says_why_it_was_asked_is_not_told_twice(hold: Hold) -> None:
+    held = hold("release", "the worker leaves")
+    outcome = held.broken_off(OutcomeKind.RELEASED, "the worker leaves; aborted before it could save")
+    assert outcome.reason == "the worker leaves; aborted before it could save"
 
 
-def test_a_trial_that_ran_to_its_end_is_complete_whatever_was_asked_meanwhile(tmp_path: Path, trial: Trial) -> None:
-    held = HeldTrial(trial(1), tmp_path, 0.0, asked=Decision(action="prune", reason="behind"))
-    complete = Outcome(kind=OutcomeKind.COMPLETE, reason="done", value=1.0)
-    assert held.as_asked(complete) == complete
-
-
-def test_an_end_that_nobody_asked_for_is_left_as_it_is(tmp_path: Path, trial: Trial) -> None:
-    outcome = Outcome(kind=OutcomeKind.ERROR, reason="out of memory")
-    assert HeldTrial(trial(1), tmp_path, 0.0).as_asked(outcome) == outcome
+def test_an_end_that_nobody_asked_for_is_left_as_it_is(hold: Hold) -> None:
+    outcome = hold().broken_off(OutcomeKind.ERROR, "out of memory", retryable=False)
+    assert outcome == Outcome(kind=OutcomeKind.ERROR, reason="out of memory", retryable=False)

@@ -58,7 +58,7 @@ def test_a_decision_to_prune_that_comes_late_still_stops_the_child(world: Any, t
     world.run(trial(0, lease_seconds=100.0))
     ((time, stop),) = world.child.orders(Stop)
     assert time > 45
-    assert not stop.checkpoint
+    assert not stop.saves
     ((_, outcome),) = world.queue.outcomes
     assert (outcome.kind, outcome.reason) == (OutcomeKind.PRUNED, "too far behind")
     assert outcome.value == 3.0 - world.queue.reports[0][-1]
@@ -128,7 +128,7 @@ def test_at_expiry_the_child_is_told_to_save_and_stop(world: Any, trial: Trial) 
     world.run(trial(0, lease_seconds=60.0), max_trials=1)
     ((time, stop),) = world.child.orders(Stop)
     assert 60 < time < 80
-    assert stop.checkpoint
+    assert stop.saves
     assert "longer than the lease of 60 s" in stop.reason
 
 
@@ -174,7 +174,7 @@ def test_a_stale_holder_stops_writes_nothing_more_and_goes_on_with_the_next_tria
     world.run(trial(0), trial(1))
     ((_, stop),) = world.child.orders(Stop)
     assert stop.trial == "s/search-0000/1"
-    assert stop.checkpoint
+    assert stop.saves
     assert world.queue.reports == {0: [1], 1: [1, 2, 3]}
     assert [number for number, _ in world.queue.outcomes] == [1]
 

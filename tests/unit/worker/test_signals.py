@@ -28,7 +28,7 @@ def test_the_first_signal_saves_and_releases_every_held_trial(world: Any, trial:
     world.run(trial(0, slots=2), trial(1, slots=2), trial(2), until_finished=False)
     stops = [stop for _, stop in world.child.orders(Stop)]
     assert sorted(stop.trial for stop in stops) == ["s/search-0000/1", "s/search-0001/1"]
-    assert all(stop.checkpoint for stop in stops)
+    assert all(stop.saves for stop in stops)
     assert [(o.kind, o.reason) for _, o in world.queue.outcomes] == [
         (OutcomeKind.RELEASED, f"the worker received {number.name}")
     ] * 2

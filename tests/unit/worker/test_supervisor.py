@@ -33,9 +33,9 @@ def test_the_child_is_told_what_to_train_where_and_which_models_to_describe(worl
     world.run(trial(3, attempt=2))
     ((_, admit),) = world.child.orders(Admit)
     assert admit.trial == "s/search-0003/2"
-    assert admit.folder == str(world.output / "s" / "trials" / "search-0003" / "attempt-2")
-    assert admit.describe == ["small", "large"]
-    assert admit.config == trial(3).config
+    assert admit.folder == world.output / "s" / "trials" / "search-0003" / "attempt-2"
+    assert admit.assignment.config.models == ["small", "large"]
+    assert admit.assignment == trial(3, attempt=2)
 
 
 def test_what_the_child_learns_about_models_is_stored(world: Any, trial: Trial) -> None:
@@ -124,7 +124,20 @@ def test_a_decision_to_stop_answers_the_report(world: Any, trial: Trial, action:
     assert (outcome.kind, outcome.reason, outcome.value) == (kind, "too far behind", 1.0)
     assert world.queue.reports == {0: [1, 2]}
     ((_, stop),) = world.child.orders(Stop)
-    assert not stop.checkpoint
+    assert not stop.saves
+
+
+@pytest.mark.parametrize("kind", [OutcomeKind.COMPLETE, OutcomeKind.INFEASIBLE, OutcomeKind.PRUNED])
+def test_a_child_that_ends_a_trial_by_itself_as_the_order_to_stop_is_on_its_way_keeps_that_outcome(
+    world: Any, trial: Trial, kind: OutcomeKind
+) -> None:
+    world.script.obeys_in = None
+    world.queue.asked[0] = Decision(action="release", reason="study paused")
+    own = Outcome(kind=kind, reason="by itself", value=2.0)
+    world.clock.at(20, lambda: world.child.say(Finished(trial="s/search-0000/1", outcome=own)))
+    world.run(trial(0), max_trials=1)
+    assert len(world.child.orders(Stop)) == 1
+    assert world.queue.outcomes == [(0, own)]
 
 
 def test_a_request_from_outside_reaches_the_child_with_a_renewal(world: Any, trial: Trial) -> None:
@@ -132,7 +145,7 @@ def test_a_request_from_outside_reaches_the_child_with_a_renewal(world: Any, tri
     world.clock.at(20, lambda: world.queue.asked.update({0: Decision(action="release", reason="study paused")}))
     world.run(trial(0, hang_seconds=5000.0), max_trials=1)
     ((time, stop),) = world.child.orders(Stop)
-    assert stop.checkpoint
+    assert stop.saves
     assert time <= 20 + 60 / 4 + 1
     assert [(o.kind, o.reason) for _, o in world.queue.outcomes] == [(OutcomeKind.RELEASED, "study paused")]
 

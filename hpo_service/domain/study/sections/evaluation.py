@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated
 
 from pydantic import Field, field_validator
 
+from hpo_service.domain.study.protocol import PLANNED_STAGES
 from hpo_service.domain.study.sections.section import Section
 from hpo_service.domain.study.spelling import nearest
+from hpo_service.domain.study.validation import one_of
 
 METRIC_FACT = "metric:"
 """What the names of facts that are task metrics start with."""
@@ -34,7 +36,7 @@ class EvaluationSpec(Section):
     )
     examples: int = Field(default=64, ge=1, le=100_000, description="Test rows answered, always the same.")
     max_new_tokens: int = Field(default=128, ge=1, le=8192, description="Longest answer in tokens; decoding is greedy.")
-    stages: list[Literal["verify", "confirm"]] = Field(
+    stages: list[Annotated[str, one_of(PLANNED_STAGES)]] = Field(
         default=["confirm"], min_length=1, description="Stages whose trials are measured so: verify, confirm or both."
     )
 

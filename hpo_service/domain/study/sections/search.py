@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.study.sections.section import Section
+from hpo_service.domain.study.validation import one_of
 
 
 class BudgetSpec(Section):
@@ -33,8 +35,8 @@ class SearchSpec(Section):
         description="LoRA trials trained side by side on one device; auto measures how many are worth it, up to 8, "
         "and all workers together a quarter of the search budget. 1 is one after another.",
     )
-    direction: Literal["minimize", "maximize"] = Field(
-        default="minimize", description="maximize is for objectives of your own; losses are minimised."
+    direction: Annotated[Direction, one_of([d.value for d in Direction], Direction)] = Field(
+        default=Direction.MINIMIZE, description="maximize is for objectives of your own; losses are minimised."
     )
     budget: BudgetSpec = Field(default_factory=BudgetSpec, description="When to stop.")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -11,13 +11,14 @@ from hpo_service.domain.study.presets import PRESETS
 from hpo_service.domain.study.search_space import Parameter, SearchSpace
 from hpo_service.domain.study.sections.section import Section
 from hpo_service.domain.study.spelling import ALIASES
+from hpo_service.domain.study.validation import one_of
 
 
 class SpaceSpec(Section):
     """What is searched: a preset plus overrides; null removes a parameter of the preset."""
 
-    preset: Literal["lora", "qlora", "lora-schedules", "minimal", "full", "prefix", "scratch", "methods", "none"] = (
-        Field(default="lora", description="Named starting point; `none` starts empty.")
+    preset: Annotated[str, one_of(PRESETS)] = Field(
+        default="lora", description="Named starting point; `none` starts empty."
     )
     parameters: dict[str, Parameter | None] = Field(
         default_factory=dict, description="Parameters added to or replacing those of the preset."

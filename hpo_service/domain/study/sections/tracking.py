@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator
 
 from hpo_service.domain.study.sections.section import Section
 
 TRACKER_PACKAGES: dict[str, str] = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
-"""Trackers by name, and the package that each needs where trials are trained."""
+"""Trackers that a study file may name, and the package that each needs where trials are trained.
+
+Each is a module of that name in `training/tracking`, which gives its class as `TRACKER`.
+"""
+
+if TYPE_CHECKING:
+    TrackerName = str
+else:
+    TrackerName = Literal[tuple(TRACKER_PACKAGES)]
 
 
 class TrackingSpec(Section):
@@ -19,7 +27,7 @@ class TrackingSpec(Section):
     set where workers are started; they never stand in a study file.
     """
 
-    trackers: list[Literal["tensorboard", "wandb", "mlflow"]] = Field(
+    trackers: list[TrackerName] = Field(
         default=[], description="Who is told of every evaluation; needs the extra `trackers`."
     )
     project: str | None = Field(

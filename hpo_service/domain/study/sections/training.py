@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from hpo_service.domain.study.hyperparameters import SEARCHABLE, Hyperparameters
+from hpo_service.domain.study.methods import METHODS
 
 CHECKPOINTED_PARAMETERS = 2_000_000_000
 """From this many weights on, activations rather than weights are what fills a GPU at usual lengths."""
@@ -40,7 +41,7 @@ class TrainingSpec(Hyperparameters):
         """Decide whether activations are computed again, for a base of this many weights."""
         if self.activation_checkpointing != "auto":
             return self.activation_checkpointing == "on"
-        return on_gpu and parameters >= CHECKPOINTED_PARAMETERS and self.method != "prefix"
+        return on_gpu and parameters >= CHECKPOINTED_PARAMETERS and METHODS[self.method].checkpointable
 
     def hyperparameters(self) -> Hyperparameters:
         """Return only the hyper-parameters, keeping which of them were given."""

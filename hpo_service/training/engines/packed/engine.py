@@ -11,21 +11,21 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from hpo_service.domain.trial.config import TrialConfig
+from hpo_service.domain.trial.facts import EnvironmentFacts, RunFacts, TimingFacts
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.scores import Scores
 from hpo_service.errors import DoesNotFitError, ModelError, TrialError
-from hpo_service.training.device.environment import Facts
 from hpo_service.training.device.faults import is_fatal, is_out_of_memory
-from hpo_service.training.engines.packed.eligible import NotPackedError, refusal
+from hpo_service.training.engines.packed.eligible import NotPackedError, adapter_shape, likeness, refusal
 from hpo_service.training.engines.packed.isolation import isolation_refusal
 from hpo_service.training.engines.packed.pack import Pack
-from hpo_service.training.engines.packed.probe import Verdict, measure
+from hpo_service.training.engines.packed.probe import PackSize, measure
 from hpo_service.training.engines.packed.slot import Slot
 from hpo_service.training.run.device_memory import capacity_gb, release_memory
 from hpo_service.training.run.job import Job
 from hpo_service.training.run.loaded_models import LoadedModels
 from hpo_service.training.run.monitor import Step
-from hpo_service.training.run.oom import MemoryPressure, until_full
+from hpo_service.training.run.oom import MemoryPressure, until_out_of_memory
 from hpo_service.training.run.result import conclude, run_facts
 from hpo_service.training.tracking.trackers import Trackers
 from hpo_service.wire.child import Dispatcher, RunTrial, Stopped, TrialLink
@@ -40,35 +40,35 @@ class PackedEngine:
     loaded: LoadedModels
     alone: RunTrial
     clock: Callable[[], float] = time.monotonic
-    _verdicts: dict[str, Verdict] = field(default_factory=dict)
+    _sizes: dict[str, PackSize] = field(default_factory=dict)
     _refused: dict[str, str] = field(default_factory=dict)
 
     def refusal(self, config: TrialConfig) -> str:
         """Why a trial has to be run alone, as far as that is known by now, or nothing."""
-        return refusal(config) or self._refused.get(_shape(config), "")
+        return refusal(config) or self._refused.get(adapter_shape(config), "")
 
     def refuse(self, config: TrialConfig, reason: str) -> None:
         """Remember that trials with such adapters on such a base have to be run alone."""
-        self._refused[_shape(config)] = reason
+        self._refused[adapter_shape(config)] = reason
 
-    def serve(self, host: Dispatcher) -> None:
+    def serve(self, dispatcher: Dispatcher) -> None:
         """Take the trial that waits, and others like it as they come, until all of them have ended."""
-        first, began = host.take(), self.clock()
+        first, began = dispatcher.take_next(), self.clock()
         try:
             job = self.job(first)
-            verdict = self._verdict(job)
+            size = self._size(job)
         except NotPackedError as error:
             self.refuse(first.config, str(error))
-            host.put_back(first)
+            dispatcher.put_back(first)
             return
         except Exception as error:
-            fail(host, first, error)
+            fail(dispatcher, first, error)
             return
-        host.offer(verdict.slots, verdict.reason)
-        if verdict.slots == 1:
-            host.attend(first, self.alone)
+        dispatcher.announce_capacity(size.slots, size.reason)
+        if size.slots == 1:
+            dispatcher.run(first, self.alone)
             return
-        PackRun(self, host, Pack(job.base, job.rows, self.clock), verdict.slots, first, began).work()
+        PackRun(self, dispatcher, Pack(job.base, job.rows, self.clock), size.slots, first, began).work()
 
     def job(self, link: TrialLink) -> Job:
         """What a trial needs, checked against the device's memory as if it were alone on it; raises as `Job.of`."""
@@ -76,36 +76,36 @@ class PackedEngine:
 
     def give_up(self, config: TrialConfig, slots: int, reason: str) -> None:
         """Serve no more than so many trials like this one from now on."""
-        self._verdicts[_likeness(config)] = Verdict(slots, reason)
+        self._sizes[likeness(config)] = PackSize(slots, reason)
 
-    def _verdict(self, job: Job) -> Verdict:
+    def _size(self, job: Job) -> PackSize:
         """How many trials like this one are served at once: found out once, and again where a stage asks for more."""
-        key, asked = _likeness(job.config), job.link.admit.slots
-        verdict = self._verdicts.get(key)
-        if verdict is None or (verdict.as_asked and verdict.slots < asked):
-            verdict = self._verdicts[key] = self._found(job)
-        return Verdict(min(verdict.slots, asked), verdict.reason)
+        key, asked = likeness(job.config), job.link.assignment.slots
+        size = self._sizes.get(key)
+        if size is None or (size.as_asked and size.slots < asked):
+            size = self._sizes[key] = self._find_size(job)
+        return PackSize(min(size.slots, asked), size.reason)
 
-    def _found(self, job: Job) -> Verdict:
+    def _find_size(self, job: Job) -> PackSize:
         reason = isolation_refusal(job.base.model, job.base.key.compute)
-        admit = job.link.admit
+        assignment = job.link.assignment
         if reason:
-            return Verdict(1, reason)
+            return PackSize(1, reason)
         try:
             pack = Pack(job.base, job.rows)
         except ModelError as error:
-            return Verdict(1, str(error))
-        if not admit.measure:
-            return Verdict(admit.slots, f"the study asks for {admit.slots}", as_asked=True)
-        fitting, short = pack.fitting(job, admit.slots)
+            return PackSize(1, str(error))
+        if not assignment.measure:
+            return PackSize(assignment.slots, f"the study asks for {assignment.slots}", as_asked=True)
+        fitting, short = pack.fitting(job, assignment.slots)
         if fitting == 1:
-            return Verdict(1, f"there is memory for one trial: {short}")
+            return PackSize(1, f"there is memory for one trial: {short}")
         with job.link.busy("measuring how many trials to train side by side"):
-            verdict = self._measured(job, fitting)
-        return verdict if not short else Verdict(verdict.slots, f"{verdict.reason}; {short}")
+            size = self._measure_size(job, fitting)
+        return size if not short else PackSize(size.slots, f"{size.reason}; {short}")
 
-    def _measured(self, job: Job, limit: int) -> Verdict:
-        """The probe's verdict; one that fails by no fault of the trial's says that trials run alone."""
+    def _measure_size(self, job: Job, limit: int) -> PackSize:
+        """The probe's answer; one that fails by no fault of the trial's says that trials run alone."""
         try:
             return measure(job, limit)
         except (Stopped, TrialError):
@@ -117,48 +117,48 @@ class PackedEngine:
             reason = f"packing was tried and failed ({_words(error)})"
         # a strange error may have left the base somehow
         self.loaded.release()
-        return Verdict(1, reason)
+        return PackSize(1, reason)
 
 
 class PackRun:
     """One pack at work: who is on it, who comes and who goes."""
 
     def __init__(
-        self, engine: PackedEngine, host: Dispatcher, pack: Pack, capacity: int, first: TrialLink, began: float
+        self, engine: PackedEngine, dispatcher: Dispatcher, pack: Pack, capacity: int, first: TrialLink, began: float
     ) -> None:
-        """Put a pack_run together around its first trial, whose work began at `began` of the engine's clock."""
-        self._engine, self._host, self._pack, self._capacity = engine, host, pack, capacity
-        self._first, self._clock, self._accounted = first, engine.clock, began
+        """Put a pack together around its first trial, whose work began at `began` of the engine's clock."""
+        self._engine, self._dispatcher, self._pack, self._capacity = engine, dispatcher, pack, capacity
+        self._first, self._clock, self._shared_until = first, engine.clock, began
         self._draining = False
 
     def work(self) -> None:
         """Train until everyone has ended and nobody like them waits."""
         try:
             self._admit(self._first)
-            while self._welcome():
+            while self._admit_waiting():
                 self._tick()
         except Exception as error:
-            self._break_up(error)
+            self._recover(error)
         finally:
             self._pack.close()
 
-    def _welcome(self) -> bool:
+    def _admit_waiting(self) -> bool:
         """Let go of trials that were told to end at once, admit those that wait; tell whether there are any."""
-        host, pack = self._host, self._pack
+        dispatcher, pack = self._dispatcher, self._pack
         for slot in list(pack.slots):
             stop = slot.job.link.stop()
-            if stop is not None and not stop.checkpoint:
-                self._leave(slot, slot.job.link.stopped(slot.monitor.history.value, self._facts(slot)))
-        while not self._draining and len(pack.slots) < self._capacity and (waiting := host.waiting()) is not None:
-            if self._engine.refusal(waiting.config) or _likeness(waiting.config) != _likeness(self._first.config):
+            if stop is not None and not stop.saves:
+                self._finish(slot, slot.job.link.stopped(slot.monitor.history.value, self._facts(slot)))
+        while not self._draining and len(pack.slots) < self._capacity and (waiting := dispatcher.waiting()) is not None:
+            if self._engine.refusal(waiting.config) or likeness(waiting.config) != likeness(self._first.config):
                 break
-            self._admit(host.take())
-        if len(pack.slots) < self._capacity and 2 * len(pack.slots) <= pack.room:
+            self._admit(dispatcher.take_next())
+        if len(pack.slots) < self._capacity and 2 * len(pack.slots) <= pack.places:
             pack.shrink()
         return bool(pack.slots)
 
     def _admit(self, link: TrialLink) -> None:
-        self._account()
+        self._share_time()
         began = self._clock()
         trackers = Trackers.start(link)
         try:
@@ -172,9 +172,9 @@ class PackRun:
             return
         except Exception as error:
             if is_out_of_memory(error):
-                self._have_no_room(link, trackers)
+                self._out_of_memory_at_admission(link, trackers)
             else:
-                self._lose(link, trackers, error)
+                self._fail(link, trackers, error)
             return
         slot.monitor.trackers = trackers
         link.started(slot.step / job.plan.steps, models)
@@ -187,9 +187,9 @@ class PackRun:
         """A micro-batch of every trial, and an optimizer step of those whose effective batch is full."""
         began, pack = self._clock(), self._pack
         shares = [slot.share() for slot in pack.slots]
-        sums, _ = until_full(partial(pack.forward_backward, shares))
+        sums, _ = until_out_of_memory(partial(pack.forward_backward, shares))
         if sums is None:
-            self._make_do()
+            self._reduce_memory()
             return
         parts = list(zip(pack.slots, shares, sums, strict=True))
         seconds = (self._clock() - began) / len(parts)
@@ -212,8 +212,8 @@ class PackRun:
             slot.taken, slot.nll, slot.seconds = 0, 0.0, 0.0
         self._evaluate([slot for slot, step in zip(slots, steps, strict=True) if _is_due(slot, step)])
         for slot, step in zip(slots, steps, strict=True):
-            slot.monitor.look(step)
-            if slot.monitor.ending is not None or slot.step == slot.job.plan.steps:
+            slot.monitor.observe(step)
+            if slot.monitor.early_end is not None or slot.step == slot.job.plan.steps:
                 self._end(slot)
 
     def _evaluate(self, slots: Sequence[Slot]) -> None:
@@ -233,7 +233,7 @@ class PackRun:
         The optimizer step has been made by then, so that nothing may be lost on the way to its report.
         """
         pack = self._pack
-        scores, error = until_full(partial(pack.evaluate, slots, part, slots[0].job.link.touch))
+        scores, error = until_out_of_memory(partial(pack.evaluate, slots, part, slots[0].job.link.touch))
         if scores is not None:
             return scores
         release_memory()
@@ -258,49 +258,48 @@ class PackRun:
                 slot.monitor,
                 self._facts(slot),
                 score,
-                lambda: pack.keep(slot),
+                lambda: pack.save_adapter(slot),
                 lambda prompts: pack.answer(slot, prompts),
             )
         except Exception as error:
             if is_out_of_memory(error):
                 raise
             pack.evict(slot)
-            self._lose(job.link, slot.monitor.trackers, error)
+            self._fail(job.link, slot.monitor.trackers, error)
             return
-        self._account()
-        spent: Facts = {"device_seconds": slot.device_seconds}
-        self._leave(slot, outcome.model_copy(update={"facts": {**outcome.facts, **spent}}))
+        self._share_time()
+        spent = RunFacts(timing=TimingFacts(device=slot.device_seconds))
+        self._finish(slot, outcome.model_copy(update={"facts": outcome.facts | spent}))
 
-    def _leave(self, slot: Slot, outcome: Outcome) -> None:
+    def _finish(self, slot: Slot, outcome: Outcome) -> None:
         self._pack.evict(slot)
-        self._host.finish(slot.job.link, slot.monitor.trackers.end(outcome))
+        self._dispatcher.finish(slot.job.link, slot.monitor.trackers.end(outcome))
 
-    def _facts(self, slot: Slot) -> Facts:
-        self._account()
-        facts = run_facts(slot.job, slot.monitor, slot.resumed_at, slot.refused, slot.trainable)
-        # the peak is that of all trials: nothing to judge the estimate for one by
-        facts.pop("memory_of", None)
-        timing: Facts = {"seconds_setup": slot.setup_seconds, "device_seconds": slot.device_seconds}
-        return {**facts, **timing, "engine": "packed"}
+    def _facts(self, slot: Slot) -> RunFacts:
+        self._share_time()
+        return run_facts(slot.job, slot.monitor, slot.resumed_at, slot.refused, slot.trainable, alone=False) | RunFacts(
+            timing=TimingFacts(setup=slot.setup_seconds, device=slot.device_seconds),
+            environment=EnvironmentFacts(engine="packed"),
+        )
 
-    def _account(self) -> None:
+    def _share_time(self) -> None:
         """Share the time since this was last done among those who hold the device now, whatever it was spent on."""
         if not self._pack.slots:
             return
         now = self._clock()
         for slot in self._pack.slots:
-            slot.device_seconds += (now - self._accounted) / len(self._pack.slots)
-        self._accounted = now
+            slot.device_seconds += (now - self._shared_until) / len(self._pack.slots)
+        self._shared_until = now
 
     # --- what goes wrong ---------------------------------------------------------------------------------------
 
-    def _lose(self, link: TrialLink, trackers: Trackers, error: Exception) -> None:
+    def _fail(self, link: TrialLink, trackers: Trackers, error: Exception) -> None:
         """End one trial by its own exception, or by an order to stop that was met where nothing is saved."""
         stopped = isinstance(error, Stopped)
         trackers.end(link.stopped() if stopped else Outcome(kind=OutcomeKind.ERROR, reason=_words(error)))
-        fail(self._host, link, error)
+        fail(self._dispatcher, link, error)
 
-    def _make_do(self) -> None:
+    def _reduce_memory(self) -> None:
         """Go on with less memory: smaller passes, then fewer trials; what has to leave saves a checkpoint first."""
         pack = self._pack
         pack.rewind()
@@ -309,7 +308,7 @@ class PackRun:
             log.warning("out of memory: passes of %d tokens from now on", pack.tokens)
             return
         if len(pack.slots) == 1:
-            self._disband("not even one packed trial fits into memory: they are run one after another")
+            self._run_alone("not even one packed trial fits into memory: they are run one after another")
             return
         staying = len(pack.slots) // 2
         reason = f"out of memory with {len(pack.slots)} trials side by side: {staying} from now on"
@@ -317,10 +316,10 @@ class PackRun:
         for slot in pack.slots[staying:]:
             with suppress(OSError):
                 slot.monitor.save()
-            self._leave(slot, Outcome(kind=OutcomeKind.RELEASED, reason=reason, facts=self._facts(slot)))
+            self._finish(slot, Outcome(kind=OutcomeKind.RELEASED, reason=reason, facts=self._facts(slot)))
         pack.shrink()
 
-    def _have_no_room(self, link: TrialLink, trackers: Trackers) -> None:
+    def _out_of_memory_at_admission(self, link: TrialLink, trackers: Trackers) -> None:
         """Memory ran out when a trial was to be admitted: it waits for a pack of its own, or runs alone."""
         release_memory()
         rank = link.config.training.lora_rank
@@ -333,21 +332,21 @@ class PackRun:
             self._engine.refuse(link.config, reason)
         self._put_back(link, trackers, reason)
 
-    def _break_up(self, error: Exception) -> None:
+    def _recover(self, error: Exception) -> None:
         """After an exception in the work of all: have them run alone, or fail them where the process is lost."""
         if isinstance(error, NotPackedError) or is_out_of_memory(error):
-            self._disband(f"these trials cannot be packed: {_words(error)}")
+            self._run_alone(f"these trials cannot be packed: {_words(error)}")
             return
         log.error("the pack failed", exc_info=error)
         if is_fatal(error):
             for slot in list(self._pack.slots):
-                self._lose(slot.job.link, slot.monitor.trackers, error)
+                self._fail(slot.job.link, slot.monitor.trackers, error)
             return
-        self._disband(f"a step of packed trials failed ({type(error).__name__}): they are run one after another")
+        self._run_alone(f"a step of packed trials failed ({type(error).__name__}): they are run one after another")
         # a strange error may have left the base somehow
         self._engine.loaded.release()
 
-    def _disband(self, reason: str) -> None:
+    def _run_alone(self, reason: str) -> None:
         """Have every trial run alone, from its start."""
         self._shrink_to(0, reason)
         for slot in reversed(self._pack.slots):
@@ -356,41 +355,28 @@ class PackRun:
 
     def _put_back(self, link: TrialLink, trackers: Trackers, reason: str) -> None:
         trackers.end(Outcome(kind=OutcomeKind.RELEASED, reason=reason))
-        self._host.put_back(link)
+        self._dispatcher.put_back(link)
 
     def _shrink_to(self, slots: int, reason: str) -> None:
         """Admit no more than so many from now on; with none left, trials like these run alone."""
         log.warning("%s", reason)
         self._capacity = slots
         self._engine.give_up(self._first.config, max(1, slots), reason)
-        self._host.offer(max(1, slots), reason)
+        self._dispatcher.announce_capacity(max(1, slots), reason)
 
 
-def fail(host: Dispatcher, link: TrialLink, error: BaseException) -> None:
+def fail(dispatcher: Dispatcher, link: TrialLink, error: BaseException) -> None:
     """Tell how a trial ended that met an exception: an order to stop is one of them."""
     if isinstance(error, Stopped):
-        host.finish(link, link.stopped())
+        dispatcher.finish(link, link.stopped())
     elif isinstance(error, DoesNotFitError):
-        host.finish(link, MemoryPressure().infeasible(error))
+        dispatcher.finish(link, MemoryPressure().infeasible(error))
     else:
-        host.fail(link, error)
+        dispatcher.fail(link, error)
 
 
 def _is_due(slot: Slot, step: Step) -> bool:
     return bool(slot.job.plan.due(step.number)) and math.isfinite(step.loss)
-
-
-def _likeness(config: TrialConfig) -> str:
-    """What trials must have in common to share a pack: the same model held the same way, the same rows."""
-    model = config.model.model_dump_json() if config.model is not None else ""
-    data = config.data.model_dump_json() if config.data is not None else ""
-    four_bit = config.training.method == "qlora"
-    return f"{config.model_name} {four_bit} {model} {data}"
-
-
-def _shape(config: TrialConfig) -> str:
-    """What decides whether adapters can be stacked on a base."""
-    return f"{_likeness(config)} {config.training.target_modules} {config.training.lora_rank}"
 
 
 def _words(error: Exception) -> str:

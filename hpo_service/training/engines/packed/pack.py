@@ -21,8 +21,8 @@ from hpo_service.training.data.rows import StudyRows
 from hpo_service.training.engines.packed.eligible import NotPackedError, module_refusal
 from hpo_service.training.engines.packed.head import Head
 from hpo_service.training.engines.packed.passes import Cutter, Pass, RowTable, Share
-from hpo_service.training.engines.packed.products import quick, quicker_layers
-from hpo_service.training.engines.packed.slot import KEPT, Slot, adamw, read_state, schedule, write_state
+from hpo_service.training.engines.packed.products import fast_products, slow_layers
+from hpo_service.training.engines.packed.slot import STATE_KINDS, Slot, adamw, read_state, schedule, write_state
 from hpo_service.training.engines.packed.stack import Adapter, Factors, Stack, Target
 from hpo_service.training.models.adapter import trainable
 from hpo_service.training.models.base import Base
@@ -31,7 +31,7 @@ from hpo_service.training.run.device_memory import release_memory
 from hpo_service.training.run.history import History
 from hpo_service.training.run.job import Job
 from hpo_service.training.run.monitor import Monitor
-from hpo_service.training.run.oom import until_full
+from hpo_service.training.run.oom import until_out_of_memory
 from hpo_service.training.run.task_metrics import write_answers
 from hpo_service.training.scoring.evaluation import autocast
 
@@ -43,7 +43,7 @@ LEAST_TOKENS = 512
 
 
 @dataclass(frozen=True)
-class _Drawn:
+class _NewAdapter:
     adapter: Adapter
     weights: Factors
     targets: dict[str, Target]
@@ -64,7 +64,7 @@ class Pack:
         self._clock = clock
         self._tables = {id(part): RowTable(part) for part in (rows.train, rows.validation, rows.test)}
         self._head = Head(base.model)
-        self._quicker = quicker_layers(base.model, base.key.compute)
+        self._slow_layers = slow_layers(base.model, base.key.compute)
         self._stack: Stack | None = None
         self._merges = True
         self.tokens = TOKENS_CUDA if base.model.device.type == "cuda" else TOKENS_CPU
@@ -77,8 +77,8 @@ class Pack:
         return trials_that_fit(job.need.demand, most, job.pressure.capacity_gb, self.tokens, self._head.chunk)
 
     @property
-    def room(self) -> int:
-        """Trials that there is room for without growing."""
+    def places(self) -> int:
+        """Trials that it holds without growing."""
         return 0 if self._stack is None else self._stack.slots
 
     @property
@@ -97,11 +97,11 @@ class Pack:
         Raises:
             NotPackedError: its adapters cannot be stacked.
         """
-        drawn = self._draw(job)
-        index = self._place(drawn, capacity)
+        new = self._new_adapter(job)
+        index = self._place(new, capacity)
         checkpoint, refused = job.store.newest()
-        state, tokens = ({"weight": drawn.weights}, 0) if checkpoint is None else read_state(checkpoint.folder)
-        self.stack.put(index, drawn.adapter, state)
+        state, tokens = ({"weight": new.weights}, 0) if checkpoint is None else read_state(checkpoint.folder)
+        self.stack.put(index, new.adapter, state)
         step = checkpoint.step if checkpoint is not None else 0
         monitor = Monitor(
             link=job.link,
@@ -117,12 +117,12 @@ class Pack:
         slot = Slot(
             job=job,
             monitor=monitor,
-            adapter=drawn.adapter,
+            adapter=new.adapter,
             table=self._tables[id(self.rows.train)],
             index=index,
             optimizer=optimizer,
             scheduler=schedule(job, optimizer, step),
-            trainable=drawn.trainable,
+            trainable=new.trainable,
             resumed_at=step,
             refused=refused,
             step=step,
@@ -213,21 +213,21 @@ class Pack:
         tokens = [int(count) for count in table.supervised]
         return [Scores(nll=nll.tolist(), tokens=tokens) for nll in sums.view(len(slots), number).cpu()]
 
-    def keep(self, slot: Slot) -> str:
+    def save_adapter(self, slot: Slot) -> str:
         """Save a slot's adapter in PEFT's own format; return its folder."""
         link = slot.job.link
-        target = link.folder / "adapter"
-        with link.busy("saving the adapter"), self._apart(slot) as model:
+        target = link.folder.adapter
+        with link.busy("saving the adapter"), self._with_adapter(slot) as model:
             replace_folder(target, lambda folder: save_weights(model, folder))
         return str(target)
 
     def answer(self, slot: Slot, prompts: list[list[int]]) -> list[list[int]]:
         """Continue prompts of token ids with a slot's adapter."""
-        with self._apart(slot) as model:
+        with self._with_adapter(slot) as model:
             return write_answers(slot.job, model, prompts)
 
     @contextmanager
-    def _apart(self, slot: Slot) -> Iterator[PeftModel]:
+    def _with_adapter(self, slot: Slot) -> Iterator[PeftModel]:
         """The base with a slot's adapter as PEFT puts it on; no pass may be under way."""
         job = slot.job
         with trainable(self.base.model, job.config.training, job.config.seed) as model:
@@ -244,14 +244,16 @@ class Pack:
         }
 
     def _write(self, slot: Slot, folder: Path) -> None:
-        write_state(folder, {kind: self.stack.take(slot.index, slot.adapter, kind) for kind in KEPT}, slot.tokens)
+        write_state(
+            folder, {kind: self.stack.take(slot.index, slot.adapter, kind) for kind in STATE_KINDS}, slot.tokens
+        )
 
     @contextmanager
     def _through(self, now: Pass, *, merged: bool = False) -> Iterator[None]:
         """A pass under way: the hooks know it if they are to add, and products are made in the base's compute type."""
         self.stack.enter(None if merged else now)
         try:
-            with autocast(self.base.model.device, self.base.key.compute), quick(self._quicker):
+            with autocast(self.base.model.device, self.base.key.compute), fast_products(self._slow_layers):
                 yield
         finally:
             self.stack.enter(None)
@@ -267,7 +269,7 @@ class Pack:
     def _cutter(self, table: RowTable) -> Cutter:
         return Cutter(table, self.base.padding, self.stack.slots, self.tokens, self.stack.device)
 
-    def _draw(self, job: Job) -> _Drawn:
+    def _new_adapter(self, job: Job) -> _NewAdapter:
         """Have PEFT draw a trial's adapter exactly as for the solo engine, and take it off again."""
         weights: Factors = {}
         scaling: dict[str, float] = {}
@@ -288,16 +290,16 @@ class Pack:
                     )
         self.base.model.requires_grad_(False)
         count = sum(a.numel() + b.numel() for a, b in weights.values())
-        return _Drawn(Adapter(hyper.lora_rank, scaling, hyper.lora_dropout), weights, targets, count)
+        return _NewAdapter(Adapter(hyper.lora_rank, scaling, hyper.lora_dropout), weights, targets, count)
 
-    def _place(self, drawn: _Drawn, capacity: int) -> int:
+    def _place(self, new: _NewAdapter, capacity: int) -> int:
         """A free slot that the adapter fits, in a larger stack where there is none."""
         taken = {slot.index for slot in self.slots}
         if self._stack is None:
-            self._stack = Stack(drawn.targets, capacity, drawn.adapter.rank, self.base.model.device)
-        elif not self._stack.holds(drawn.adapter) or len(taken) >= self._stack.slots:
-            rank = max(drawn.adapter.rank, self._stack.rank)
-            self._rebuild({**self._stack.targets, **drawn.targets}, max(capacity, len(taken) + 1), rank)
+            self._stack = Stack(new.targets, capacity, new.adapter.rank, self.base.model.device)
+        elif not self._stack.holds(new.adapter) or len(taken) >= self._stack.slots:
+            rank = max(new.adapter.rank, self._stack.rank)
+            self._rebuild({**self._stack.targets, **new.targets}, max(capacity, len(taken) + 1), rank)
             taken = set(range(len(self.slots)))
         return next(index for index in range(self.stack.slots) if index not in taken)
 
@@ -317,7 +319,7 @@ class Pack:
         old = self.stack
         before = partial(Stack, old.targets, old.slots, old.rank, old.device)
         states = [
-            {kind: _on_host(old.take(slot.index, slot.adapter, kind)) for kind in (*KEPT, "grad")}
+            {kind: _on_host(old.take(slot.index, slot.adapter, kind)) for kind in (*STATE_KINDS, "grad")}
             for slot in self.slots
         ]
         old.close()
@@ -325,7 +327,7 @@ class Pack:
         del old
         for slot in self.slots:
             _detach(slot.optimizer)
-        new, ran_out = until_full(partial(Stack, dict(targets), slots, rank, self.base.model.device))
+        new, ran_out = until_out_of_memory(partial(Stack, dict(targets), slots, rank, self.base.model.device))
         if new is None:
             release_memory()
             new = before()

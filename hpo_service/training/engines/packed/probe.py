@@ -25,7 +25,7 @@ HOPELESS = 0.8
 
 
 @dataclass(frozen=True)
-class Verdict:
+class PackSize:
     """How many trials to serve at once, and why; with `as_asked` no more were asked for, and more might do."""
 
     slots: int
@@ -33,7 +33,7 @@ class Verdict:
     as_asked: bool = False
 
 
-def measure(job: Job, limit: int, clock: Callable[[], float] = time.perf_counter) -> Verdict:
+def measure(job: Job, limit: int, clock: Callable[[], float] = time.perf_counter) -> PackSize:
     """Time packs of 2, 4, ... up to `limit` copies of a trial against the trial alone; the fastest per trial wins.
 
     Alone it goes through the same model and PEFT adapter in a bare loop, which flatters the solo engine: it spares
@@ -59,8 +59,8 @@ def measure(job: Job, limit: int, clock: Callable[[], float] = time.perf_counter
         slots = limit if slots < limit < 2 * slots else 2 * slots
     found = f"against one trial after another, {', '.join(ratios)}"
     if best[0] == 1:
-        return Verdict(1, f"packing does not pay here: {found}")
-    return Verdict(best[0], f"measured on this device, {found}", as_asked=best[0] == limit)
+        return PackSize(1, f"packing does not pay here: {found}")
+    return PackSize(best[0], f"measured on this device, {found}", as_asked=best[0] == limit)
 
 
 def _alone(job: Job, clock: Callable[[], float]) -> float:

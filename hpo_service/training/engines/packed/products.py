@@ -19,8 +19,8 @@ from torch import nn
 CPU_INFO = Path("/proc/cpuinfo")
 
 
-def quicker_layers(model: nn.Module, compute: torch.dtype) -> list[nn.Linear]:
-    """The linear layers of a frozen model whose products `quick` would speed up: none on most machines."""
+def slow_layers(model: nn.Module, compute: torch.dtype) -> list[nn.Linear]:
+    """The linear layers of a frozen model whose products `fast_products` would speed up: none on most machines."""
     if compute is not torch.float32 or not _mkl_is_slow(CPU_INFO):
         return []
     return [
@@ -32,7 +32,7 @@ def quicker_layers(model: nn.Module, compute: torch.dtype) -> list[nn.Linear]:
 
 
 @contextmanager
-def quick(layers: Sequence[nn.Linear]) -> Iterator[None]:
+def fast_products(layers: Sequence[nn.Linear]) -> Iterator[None]:
     """Let these layers multiply through oneDNN; their weights get no gradient meanwhile."""
     for layer in layers:
         layer.forward = partial(_Product.apply, layer)  # type: ignore[method-assign]

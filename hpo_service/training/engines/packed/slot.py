@@ -18,10 +18,10 @@ from hpo_service.training.engines.packed.stack import Adapter, Factors
 from hpo_service.training.run.job import Job
 from hpo_service.training.run.monitor import Monitor
 from hpo_service.training.run.schedules import SCHEDULES, own_schedule
-from hpo_service.training.run.steps import Plan
+from hpo_service.training.run.steps import StepPlan
 
 STATE_NAME = "slot.safetensors"
-KEPT = ("weight", "first", "second")
+STATE_KINDS = ("weight", "first", "second")
 
 
 @dataclass(eq=False)
@@ -125,7 +125,7 @@ def schedule(job: Job, optimizer: torch.optim.Optimizer, step: int) -> torch.opt
 
 
 def build_schedule(
-    spec: TrainingSpec, optimizer: torch.optim.Optimizer, plan: Plan
+    spec: TrainingSpec, optimizer: torch.optim.Optimizer, plan: StepPlan
 ) -> torch.optim.lr_scheduler.LRScheduler:
     """The schedule that the Trainer would make."""
     warmup = min(plan.warmup_steps, plan.steps - 1)
@@ -143,7 +143,7 @@ def write_state(folder: Path, factors: dict[str, Factors], tokens: int) -> None:
     """Write weights and moments of a slot, by module, and the tokens it has seen."""
     tensors = {
         f"{kind}.{name}.{letter}": tensor.cpu().contiguous()
-        for kind in KEPT
+        for kind in STATE_KINDS
         for name, pair in factors[kind].items()
         for letter, tensor in zip("AB", pair, strict=True)
     }
@@ -154,7 +154,7 @@ def read_state(folder: Path) -> tuple[dict[str, Factors], int]:
     """Read what `write_state` wrote."""
     tensors = load_file(folder / STATE_NAME)
     tokens = int(tensors.pop("tokens"))
-    factors: dict[str, Factors] = {kind: {} for kind in KEPT}
+    factors: dict[str, Factors] = {kind: {} for kind in STATE_KINDS}
     for key in tensors:
         kind, _, rest = key.partition(".")
         name, _, letter = rest.rpartition(".")

@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from hpo_service.domain.decide.parallel import Parallel, parallel
+from hpo_service.domain.study.protocol import CONFIRM, SEARCH, VERIFY, StageRule
 from hpo_service.domain.study.spec import StudySpec
-from hpo_service.domain.trial.stage import Stage
 
 
 def spec(**sections: Any) -> StudySpec:
@@ -17,25 +17,25 @@ def spec(**sections: Any) -> StudySpec:
 
 @pytest.mark.parametrize("trials, slots", [(3, 1), (7, 1), (8, 2), (20, 5), (1000, 8)])
 def test_auto_leaves_the_sampler_most_of_a_search_budget_to_learn_from(trials: int, slots: int) -> None:
-    assert parallel(spec(), Stage.SEARCH, trials) == Parallel(slots, measured=slots > 1)
+    assert parallel(spec(), SEARCH, trials) == Parallel(slots, measured=slots > 1)
 
 
-@pytest.mark.parametrize("stage", [Stage.VERIFY, Stage.CONFIRM])
-def test_trials_that_are_planned_may_all_share_a_device(stage: Stage) -> None:
+@pytest.mark.parametrize("stage", [VERIFY, CONFIRM])
+def test_trials_that_are_planned_may_all_share_a_device(stage: StageRule) -> None:
     assert parallel(spec(), stage, 6) == Parallel(6, measured=True)
     assert parallel(spec(), stage, 60) == Parallel(8, measured=True)
 
 
 def test_no_device_packs_what_another_could_take() -> None:
-    assert parallel(spec(), Stage.CONFIRM, 6, workers=2) == Parallel(3, measured=True)
-    assert parallel(spec(), Stage.CONFIRM, 6, workers=4) == Parallel(2, measured=True)
-    assert parallel(spec(), Stage.CONFIRM, 6, workers=8) == Parallel(1, measured=False)
-    assert parallel(spec(), Stage.SEARCH, 100, workers=5) == Parallel(5, measured=True)
-    assert parallel(spec(), Stage.SEARCH, 14, workers=2) == Parallel(1, measured=False)
+    assert parallel(spec(), CONFIRM, 6, workers=2) == Parallel(3, measured=True)
+    assert parallel(spec(), CONFIRM, 6, workers=4) == Parallel(2, measured=True)
+    assert parallel(spec(), CONFIRM, 6, workers=8) == Parallel(1, measured=False)
+    assert parallel(spec(), SEARCH, 100, workers=5) == Parallel(5, measured=True)
+    assert parallel(spec(), SEARCH, 14, workers=2) == Parallel(1, measured=False)
 
 
 def test_a_number_that_was_asked_for_is_taken_as_it_is() -> None:
-    assert parallel(spec(search={"parallel_per_gpu": 12}), Stage.SEARCH, 3) == Parallel(12, measured=False)
+    assert parallel(spec(search={"parallel_per_gpu": 12}), SEARCH, 3) == Parallel(12, measured=False)
 
 
 OWN = {"objective": {"command": "run"}, "space": {"parameters": {"x": {"low": 0, "high": 1}}}}
@@ -43,7 +43,7 @@ OWN = {"objective": {"command": "run"}, "space": {"parameters": {"x": {"low": 0,
 
 @pytest.mark.parametrize("sections", [{"execution": {"gpus_per_trial": 2}}, OWN])
 def test_what_cannot_share_a_device_does_not(sections: dict[str, Any]) -> None:
-    assert parallel(spec(**sections), Stage.SEARCH, 100) == Parallel(1, measured=False)
+    assert parallel(spec(**sections), SEARCH, 100) == Parallel(1, measured=False)
 
 
 @pytest.mark.parametrize("sections", [{"execution": {"gpus_per_trial": 2}}, OWN])

@@ -16,11 +16,13 @@ from hpo_service.domain.decide.pruning import (
     rung_step,
     usable_rungs,
     value_at,
+    values_at_rung,
 )
+from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.study.search_space import CategoricalParameter, FloatParameter, Parameter, SearchSpace
 
 LOSS = Measure()
-SCORE = Measure("score", "maximize")
+SCORE = Measure("score", Direction.MAXIMIZE)
 
 
 @pytest.mark.parametrize(
@@ -150,3 +152,22 @@ def test_what_is_not_a_number_has_diverged(value: float) -> None:
 def test_ranks_are_written_out(rank: int, word: str) -> None:
     others = [float(place) for place in range(150) if place != rank - 1]
     assert f"is {word} of 150" in halve(float(rank - 1), others, share=0.5, measure=LOSS).reason
+
+
+def test_lost_trials_count_as_the_worst_at_the_first_rung() -> None:
+    nan, rungs = float("nan"), [2, 4]
+    curves = [({1: 3.0, 2: 2.0}, False), ({1: nan}, True), ({}, True), ({1: 3.0}, False), ({1: 3.0, 2: nan}, True)]
+    found = values_at_rung(curves, rungs, 2)
+    assert found[0] == 2.0
+    assert len(found) == 4, "the one that is still on its way is left out"
+    assert all(math.isnan(value) for value in found[1:])
+
+
+def test_trials_stopped_at_an_earlier_rung_are_left_out_of_a_later_one() -> None:
+    assert values_at_rung([({2: 2.0}, True), ({2: 1.0, 4: 0.5}, False)], [2, 4], 4) == [0.5]
+
+
+def test_the_third_best_of_ten_goes_on_where_six_diverged() -> None:
+    verdict = halve(2.0, [1.0, 1.5, 3.0, *[float("nan")] * 6], share=0.25, measure=Measure())
+    assert not verdict.prune
+    assert "3rd of 10" in verdict.reason

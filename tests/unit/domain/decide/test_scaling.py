@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from hpo_service.domain.decide.scaling import bracket, carry_over, scaled_rank, width_factor
+from hpo_service.domain.decide.scaling import SCALING_RULES, bracket, carry_over, scaled_rank, width_factor
 from hpo_service.domain.study.hyperparameters import Hyperparameters
 from hpo_service.domain.study.search_space import ParameterValue
 from hpo_service.domain.study.sections.transfer import TransferSpec
@@ -22,11 +22,12 @@ def carried(parameters: dict[str, ParameterValue], large: ModelFacts = LARGE, ru
 
 def test_the_learning_rate_falls_with_the_square_root_of_the_width() -> None:
     assert width_factor(128, 512, 0.5) == 0.5
-    assert carried({"learning_rate": 4e-4}).parameters["learning_rate"] == pytest.approx(2e-4)
+    full = {"method": "full", "learning_rate": 4e-4}
+    assert carried(full).parameters["learning_rate"] == pytest.approx(2e-4)
 
 
 def test_a_learning_rate_that_was_not_searched_is_carried_over_too() -> None:
-    assert carried({"lora_rank": 8}).parameters["learning_rate"] == pytest.approx(1e-4)
+    assert carried({"lora_rank": 8}).parameters["learning_rate"] == pytest.approx(1e-4 / math.sqrt(2))
 
 
 def test_the_rank_grows_and_everything_else_is_copied() -> None:
@@ -51,7 +52,9 @@ def test_full_fine_tuning_has_no_rank_to_carry() -> None:
 
 def test_every_step_is_in_the_reason() -> None:
     reason = carried({"learning_rate": 4e-4, "lora_rank": 8}).reason
-    assert reason == "rank 8 x 2, at most 64, = 16; learning rate 0.0004 x (128/512)^0.5 = 0.0002"
+    rank, rate = reason.split("; ")
+    assert rank == "rank 8 x 2, at most 64, = 16"
+    assert rate == "learning rate 0.0004 x (128/512)^0.5 x (16/8)^-0.5, since alpha grows with rank, = 0.000141"
 
 
 def test_another_family_gets_a_warning() -> None:
@@ -61,7 +64,8 @@ def test_another_family_gets_a_warning() -> None:
 
 
 def test_the_bracket_lies_around_the_scaled_rate_in_rising_order() -> None:
-    configs = bracket(carried({"learning_rate": 4e-4}), TransferSpec(bracket=[2.0, 0.5, 1.0]))
+    full = carried({"method": "full", "learning_rate": 4e-4})
+    configs = bracket(full, TransferSpec(bracket=[2.0, 0.5, 1.0]))
     assert [config.parameters["learning_rate"] for config in configs] == pytest.approx([1e-4, 2e-4, 4e-4])
     assert [config.reason.rsplit(", ", 1)[1] for config in configs] == ["then x 0.5", "then x 1", "then x 2"]
 
@@ -70,3 +74,35 @@ def test_no_learning_rate_exceeds_one() -> None:
     configs = bracket(carried({"learning_rate": 0.9}, SMALL), RULE)
     assert max(float(config.parameters["learning_rate"]) for config in configs) == 1.0
     assert all(math.isfinite(float(config.parameters["learning_rate"])) for config in configs)
+
+
+@pytest.mark.parametrize("name", SCALING_RULES)
+def test_a_rule_names_its_source_and_leaves_a_model_of_equal_size_its_learning_rate(name: str) -> None:
+    rule = SCALING_RULES[name]
+    assert rule.summary
+    assert rule.source
+    assert rule.learning_rate(3e-4, SMALL, SMALL, RULE)[0] == pytest.approx(3e-4)
+    assert rule.rank(8, RULE)[0] >= 8
+
+
+def test_a_rate_falls_with_the_rank_where_alpha_grows_with_it() -> None:
+    config = carried({"learning_rate": 4e-4, "lora_rank": 8}, SMALL)
+    assert config.parameters["learning_rate"] == pytest.approx(4e-4 / math.sqrt(2))
+    assert "x (16/8)^-0.5, since alpha grows with rank, = 0.000283" in config.reason
+
+
+def test_a_fixed_alpha_keeps_the_rate_and_the_reason_says_how_the_scale_changes() -> None:
+    config = carried({"learning_rate": 4e-4, "lora_rank": 8, "lora_alpha": 16.0}, SMALL)
+    assert config.parameters["learning_rate"] == pytest.approx(4e-4)
+    assert "(alpha 16 is fixed, so the adapter's scale falls from 2 to 1)" in config.reason
+
+
+def test_rslora_makes_up_for_half_of_the_growth() -> None:
+    config = carried({"learning_rate": 4e-4, "lora_rank": 8, "method": "rslora"}, SMALL)
+    assert config.parameters["learning_rate"] == pytest.approx(4e-4 * 2**-0.25)
+    fixed = carried({"lora_rank": 8, "method": "rslora", "lora_alpha": 16.0}, SMALL)
+    assert "scale falls from 5.66 to 4" in fixed.reason
+
+
+def test_a_rank_at_its_cap_leaves_the_rate_alone() -> None:
+    assert carried({"learning_rate": 4e-4, "lora_rank": 64}, SMALL).parameters["learning_rate"] == 4e-4

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from hpo_service.domain.decide.selection import Measured, choose_group, choose_top
+from hpo_service.domain.study.direction import Direction
 
 
 def measured(number: int, value: float, *, lr: float | None = None, complete: bool = True, group: str = "") -> Measured:
@@ -21,7 +22,7 @@ def test_the_lowest_values_are_chosen_best_first() -> None:
 
 
 def test_the_highest_values_are_chosen_when_maximising() -> None:
-    choice = choose_top([measured(0, 0.3), measured(1, 0.9)], 1, maximize=True)
+    choice = choose_top([measured(0, 0.3), measured(1, 0.9)], 1, direction=Direction.MAXIMIZE)
     assert [m.number for m in choice.chosen] == [1]
     assert choice.reason.startswith("highest validation value")
 
@@ -61,7 +62,7 @@ def test_the_group_with_the_best_mean_wins_over_the_one_with_the_best_seed() -> 
 
 
 def test_the_best_group_when_maximising_has_the_highest_mean() -> None:
-    choice = choose_group([measured(0, 1.0, group="a"), measured(1, 2.0, group="b")], maximize=True)
+    choice = choose_group([measured(0, 1.0, group="a"), measured(1, 2.0, group="b")], direction=Direction.MAXIMIZE)
     assert choice.chosen[0].group == "b"
     assert choice.reason.endswith("b 2.0000, a 1.0000")
 

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from hpo_service.domain.decide.statistics import Comparison, compare, compare_values, t_quantile
+from hpo_service.domain.decide.statistics import Comparison, compare, compare_values, t_quantile, widening
+from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.trial.scores import Scores
 
 ROWS = 200
@@ -101,7 +102,7 @@ def test_an_empty_side_or_no_rows_are_refused() -> None:
 
 
 def test_a_baseline_of_nothing_is_compared_by_the_difference() -> None:
-    zero, one = Scores(nll=[0.0, 0.0], tokens=[1, 1]), Scores(nll=[1.0, 1.0], tokens=[1, 1])
+    zero, one = Scores(nll=[0.0] * 5, tokens=[1] * 5), Scores(nll=[1.0] * 5, tokens=[1] * 5)
     found = compare([zero, zero], [one, one])
     assert (found.improvement, found.unit) == (-1.0, "")
     assert found.sentence().startswith("WORSE than the default by 1.00 (")
@@ -119,15 +120,15 @@ def test_values_of_seeds_are_compared_by_welchs_interval() -> None:
 
 
 def test_maximising_turns_the_sign() -> None:
-    found = compare_values([0.50, 0.51, 0.49], [0.60, 0.61, 0.59], maximize=True)
+    found = compare_values([0.50, 0.51, 0.49], [0.60, 0.61, 0.59], direction=Direction.MAXIMIZE)
     assert found.improvement == pytest.approx(20.0)
     assert found.sentence().startswith("better than the default by 20.00% (95% interval +")
-    assert compare_values([0.6, 0.61], [0.5, 0.51], maximize=True).sentence().startswith("WORSE")
+    assert compare_values([0.6, 0.61], [0.5, 0.51], direction=Direction.MAXIMIZE).sentence().startswith("WORSE")
 
 
 def test_a_negative_baseline_does_not_turn_the_sign() -> None:
     assert compare_values([-1.0, -1.1], [-2.0, -2.1]).improvement > 0
-    assert compare_values([-1.0, -1.1], [-2.0, -2.1], maximize=True).improvement < 0
+    assert compare_values([-1.0, -1.1], [-2.0, -2.1], direction=Direction.MAXIMIZE).improvement < 0
 
 
 def test_a_baseline_of_zero_gives_the_difference_itself() -> None:
@@ -188,3 +189,65 @@ def test_t_quantiles_are_refused_where_the_formula_does_not_hold() -> None:
 def test_the_level_is_part_of_what_is_said() -> None:
     found = Comparison(1.0, 0.9, 10.0, 5.0, 15.0, confidence=0.999, seeds=3)
     assert found.sentence() == "better than the default by 10.00% (99.9% interval +5.00% to +15.00%; 3 seeds each)"
+
+
+def few_rows(rows: int, *, shift: float, rng: int) -> tuple[list[Scores], list[Scores]]:
+    """Two sides of three seeds on few rows that differ by `shift` per token on average, row by row by much more."""
+    draws = np.random.default_rng(rng)
+    level, own = draws.gamma(4, 0.5, rows), draws.normal(0, 0.3, rows)
+    sides = []
+    for delta in (np.zeros(rows), own - shift):
+        per_token = level + delta + draws.normal(0, 0.005, (3, rows))
+        sides.append([Scores(nll=list(map(float, row * 10)), tokens=[10] * rows) for row in per_token])
+    return sides[0], sides[1]
+
+
+@pytest.mark.parametrize("rows", [5, 10, 20])
+def test_intervals_from_few_rows_hold_the_truth_as_often_as_they_say(rows: int) -> None:
+    pairs = [few_rows(rows, shift=0.1, rng=i) for i in range(200)]
+    hits = 0
+    for baseline, candidate in pairs:
+        found = compare(baseline, candidate, resamples=400)
+        truth = 0.1 * (100 / found.baseline if found.unit else 1.0)
+        hits += found.low <= truth <= found.high
+    assert 0.90 * len(pairs) <= hits <= 0.995 * len(pairs)
+
+
+def test_the_widening_is_that_of_students_t_and_fades_with_rows() -> None:
+    # by hand: t(4) at 97.5% is 2.776445, z is 1.959964, sqrt(5/4) is 1.118034
+    assert widening(5, 0.95) == pytest.approx(2.776445 / 1.959964 * 1.118034, abs=1e-5)
+    assert 1 < widening(1000, 0.95) < 1.003
+    assert widening(1.5, 0.95) > widening(2, 0.95) > widening(3, 0.95)
+
+
+def test_too_few_rows_are_said_to_be_too_few_and_prove_nothing() -> None:
+    baseline, candidate = few_rows(4, shift=1.0, rng=0)
+    found = compare(baseline, candidate)
+    assert (found.low, found.distinguishable) == (None, False)
+    assert "no interval: too few test rows, it takes 5; 3 seeds each, 4 test rows" in found.sentence()
+
+
+def test_a_row_without_a_finite_loss_is_left_out_of_both_sides() -> None:
+    baseline, candidate = side(3.0, rng=1), side(2.7, rng=2)
+    holed = [Scores(nll=[math.nan, *scores.nll[1:]], tokens=scores.tokens) for scores in candidate[:1]] + candidate[1:]
+    found = compare(baseline, holed)
+    without = [[Scores(nll=s.nll[1:], tokens=s.tokens[1:]) for s in each] for each in (baseline, candidate)]
+    assert found.left_out == 1
+    assert found.improvement == pytest.approx(compare(*without).improvement)
+    assert math.isfinite(found.low + found.high)
+
+
+def test_many_rows_without_a_finite_loss_are_no_comparison() -> None:
+    holed = Scores(nll=[math.inf] * 2 + [1.0] * 8, tokens=[1] * 10)
+    whole = Scores(nll=[1.0] * 10, tokens=[1] * 10)
+    with pytest.raises(ValueError, match="2 of 10 test rows have no finite loss in some run"):
+        compare([whole, whole], [holed, holed])
+
+
+def test_no_percentage_above_a_hundred_is_said() -> None:
+    found = compare_values([0.01, 0.011, 0.009], [0.5, 0.51, 0.49], direction=Direction.MAXIMIZE)
+    assert (found.improvement, found.unit) == (pytest.approx(0.49), "")
+    assert found.sentence().startswith("better than the default by 0.49 (95% interval +")
+    assert compare_values([1.0, 9.0], [0.5, 8.0]).unit == "", "an interval of hundreds of percent says nothing"
+    baseline, candidate = few_rows(5, shift=-9.0, rng=1)
+    assert compare(baseline, candidate).unit == ""

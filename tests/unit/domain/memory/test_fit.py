@@ -1,6 +1,5 @@
-"""What fits, what is refused with which words, and what measured peaks teach."""
+"""What fits, what is refused and with which words."""
 
-import math
 from dataclasses import replace
 from itertools import pairwise
 
@@ -15,11 +14,9 @@ from hpo_service.domain.memory.fit import (
     REFUSED_ABOVE,
     check_at_rest,
     largest_fit,
-    measured_correction,
     memory_case,
     remedies,
     trials_that_fit,
-    vram_over_gb,
 )
 from hpo_service.domain.memory.micro_batches import micro_batch, smaller_micro_batches
 from hpo_service.errors import DoesNotFitError
@@ -27,7 +24,6 @@ from tests.unit.domain.memory.test_estimate import LLAMA_8B
 
 DEMAND = Demand(LLAMA_8B, micro_batch=8, length=2048)
 SMALLEST = Demand(LLAMA_8B, length=0, checkpointing=True, optimizer="adamw_8bit")
-GPU = {"device": "NVIDIA H100"}
 
 
 @given(st.integers(1, 300), st.integers(1, 64))
@@ -132,43 +128,5 @@ def test_without_a_demand_every_remedy_is_named():
     assert remedies(None).count(", ") == 6
 
 
-def test_peaks_correct_the_estimate_by_their_median_ratio():
-    peaks = [{**GPU, "peak_memory_gb": peak, "memory_estimate_gb": 10.0} for peak in (11.0, 12.0, 90.0)]
-    assert measured_correction(peaks) == pytest.approx(1.2)
-    assert measured_correction(peaks[2:]) == 2.0
-    assert measured_correction([]) == 1.0
-
-
-@pytest.mark.parametrize(
-    "facts",
-    [
-        {"device": "cpu", "peak_memory_gb": 5.0, "memory_estimate_gb": 1.0},
-        {"peak_memory_gb": 5.0, "memory_estimate_gb": 1.0},
-        {**GPU, "peak_memory_gb": None, "memory_estimate_gb": 1.0},
-        {**GPU, "peak_memory_gb": 5.0},
-        {**GPU, "peak_memory_gb": 5.0, "memory_estimate_gb": 0.0},
-    ],
-)
-def test_trials_that_measured_nothing_comparable_correct_nothing(facts):
-    assert measured_correction([facts]) == 1.0
-
-
 def test_models_and_methods_are_corrected_apart():
     assert len({memory_case(model, method) for model in ("a", "b") for method in ("lora", "qlora")}) == 4
-
-
-@pytest.mark.parametrize(
-    "over, infeasible, expected",
-    [
-        (2.5, True, 2.5),
-        (-3.0, True, 0.1),
-        (math.nan, True, 1.0),
-        (None, True, 1.0),
-        (-3.0, False, -3.0),
-        (0.5, False, 0.0),
-        (None, False, None),
-        ("much", False, None),
-    ],
-)
-def test_the_sampler_is_told_by_how_much_a_trial_did_not_fit_or_did(over, infeasible, expected):
-    assert vram_over_gb({"vram_over_gb": over}, infeasible=infeasible) == expected

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import pytest
 
-from hpo_service.domain.study.hyperparameters import SEARCHABLE, Hyperparameters, Initialisation, Method
-from hpo_service.domain.study.methods import LOW_RANK, METHODS, ONLY_FOR, STARTS, held_in
+from hpo_service.domain.study.hyperparameters import SEARCHABLE, Hyperparameters
+from hpo_service.domain.study.methods import LOW_RANK, METHODS, ONLY_FOR, STARTS, TARGETS, adapts_embeddings, held_in
 from hpo_service.domain.study.presets import PRESETS
 from hpo_service.domain.study.sections.model import ModelSpec
 from hpo_service.domain.study.sections.training import TrainingSpec
 
 
 def test_the_study_file_offers_every_method_and_start():
-    assert set(METHODS) == set(get_args(Method))
-    assert set(STARTS) == set(get_args(Initialisation))
+    offered = Hyperparameters.model_json_schema()["properties"]
+    assert list(METHODS) == offered["method"]["enum"]
+    assert list(STARTS) == offered["init_lora_weights"]["enum"]
+    assert list(TARGETS) == offered["target_modules"]["anyOf"][0]["enum"]
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -82,3 +82,15 @@ def test_a_revision_belongs_to_a_model_of_the_hub():
 
 def test_every_low_rank_method_reads_the_rank():
     assert ONLY_FOR["lora_rank"] == ("method", LOW_RANK)
+
+
+def test_only_one_preset_of_targets_reaches_the_embeddings():
+    assert [name for name in TARGETS if adapts_embeddings(name)] == ["full"]
+    assert not adapts_embeddings(["embed_tokens"]), "names are looked at where the model is known"
+
+
+def test_what_can_be_packed_or_sharded_are_low_rank_adapters_on_a_frozen_base():
+    for method in METHODS.values():
+        if method.packable or method.shardable:
+            assert method.low_rank
+            assert method.base == "frozen"

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from hpo_service.domain.study.protocol import VERIFY, stages_of
 from hpo_service.domain.study.search_space import FloatParameter, IntParameter
 from hpo_service.domain.study.sections.data import DataSpec
 from hpo_service.domain.study.sections.model import ModelSpec
@@ -40,8 +41,8 @@ def test_three_lines_make_a_study():
     spec = study()
     assert spec.search.budget.trials == 20
     assert spec.confirm.seeds == 3
-    assert not spec.verifies
-    assert study(model={"base": "a/small", "target": "a/large"}).verifies
+    assert VERIFY not in stages_of(spec)
+    assert VERIFY in stages_of(study(model={"base": "a/small", "target": "a/large"}))
 
 
 def test_a_study_survives_being_written_and_read():

@@ -14,13 +14,12 @@ from hpo_service.domain.trial.decision import Decision
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.report import Report
 from hpo_service.domain.trial.scores import Scores
-from hpo_service.domain.trial.stage import Stage
 
 
 def config(**changes: object) -> TrialConfig:
     given = {
         "study": "s",
-        "stage": Stage.SEARCH,
+        "stage": "search",
         "parameters": {"lora_rank": 8, "scheduler": "cosine"},
         "seed": 7,
         "model": ModelSpec(base="a/b"),
@@ -35,7 +34,7 @@ def assignment(number: int = 7) -> Assignment:
     return Assignment(
         lease=Lease(trial_id=1, token=2),
         study="s",
-        stage=Stage.VERIFY,
+        stage="verify",
         number=number,
         attempt=1,
         config=config(),
@@ -47,6 +46,16 @@ def assignment(number: int = 7) -> Assignment:
 @pytest.mark.parametrize("number, key", [(7, "verify-0007"), (12345, "verify-12345")])
 def test_a_trials_key_names_stage_and_number(number, key):
     assert assignment(number).key == key
+
+
+def test_an_attempts_name_is_unique_among_studies_trials_and_attempts():
+    assert assignment().name == "s/verify-0007/1"
+
+
+def test_a_configuration_names_the_models_of_its_study():
+    assert config().models == ["a/b"]
+    assert config(model=ModelSpec(base="a/b", target="c/d")).models == ["a/b", "c/d"]
+    assert config(model=None, model_name=None).models == []
 
 
 def test_an_assignment_survives_being_written_as_json():

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from hpo_service.presentation.exports import write_best
-from hpo_service.presentation.exports.best import missing_adapter
+from hpo_service.presentation.exports.best import missing_adapter, write_best
 from hpo_service.service.studies.evidence import Evidence, gather_evidence
 from hpo_service.service.studies.snapshot import StudySnapshot
 from tests.unit.presentation import story

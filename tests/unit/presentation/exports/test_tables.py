@@ -9,7 +9,7 @@ from pyarrow import parquet
 from hpo_service.errors import UsageError
 from hpo_service.presentation.exports import tables as export
 from hpo_service.presentation.exports.tables import write_tables
-from hpo_service.storage.trials import AttemptRow
+from hpo_service.storage.attempts import AttemptRow
 from tests.unit.presentation import story
 
 ATTEMPTS = [
@@ -42,7 +42,7 @@ def test_a_trial_is_a_row_with_its_parameters_and_facts(tables):
     )
     assert winner["perplexity"] == pytest.approx(2.718281828**told.value)
     assert winner["param.learning_rate"] == told.parameters["learning_rate"]
-    assert {f"fact.{name}": value for name, value in told.facts.items()}.items() <= winner.items()
+    assert {f"fact.{name}": value for name, value in told.facts.flat().items()}.items() <= winner.items()
 
 
 def test_every_evaluation_and_attempt_is_a_row_and_what_came_later_is_left_out(tables):

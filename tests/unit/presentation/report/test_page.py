@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.states import StudyState, TrialState
-from hpo_service.presentation.report import write_report
-from hpo_service.presentation.report.page import MOST_LINES, moment, render, versions
+from hpo_service.presentation.formatting import moment
+from hpo_service.presentation.report.page import MOST_LINES, render, versions, write_report
 from hpo_service.service.studies.evidence import gather_evidence
 from hpo_service.service.studies.snapshot import StudySnapshot
 from tests.unit.presentation import story
@@ -180,7 +181,9 @@ def test_an_own_objective_is_reported_on_too() -> None:
 
 def test_everything_people_and_machines_wrote_is_escaped() -> None:
     stage = story.search_stage()
-    trials = [replace(t, reason=EVIL, label=EVIL, worker=EVIL, facts={"torch": EVIL}) for t in stage.trials]
+    trials = [
+        replace(t, reason=EVIL, label=EVIL, worker=EVIL, facts=RunFacts.of({"torch": EVIL})) for t in stage.trials
+    ]
     snapshot = story.snapshot(
         replace(stage, reason=EVIL, trials=trials), description=EVIL, model={"base": EVIL}, confirm={"enabled": False}
     )
@@ -241,7 +244,7 @@ def test_times_are_written_in_utc() -> None:
 
 def test_versions_that_differ_between_workers_are_all_named() -> None:
     stage = story.search_stage()
-    trials = [replace(t, facts={"torch": f"2.{n}"}) for n, t in enumerate(stage.trials)]
+    trials = [replace(t, facts=RunFacts.of({"torch": f"2.{n}"})) for n, t in enumerate(stage.trials)]
     named = versions(story.snapshot(story.with_trials(stage, trials)))
     assert named["torch"] == "2.0, 2.1, 2.2, ..."
     assert {"hpo-service", "optuna", "python"} <= set(named)

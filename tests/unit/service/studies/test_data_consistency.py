@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from hpo_service.domain.trial.stage import Stage
+from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.presentation.stage_summary import stage_summary
 from hpo_service.service.studies.data_consistency import mixed_rows
 from hpo_service.service.studies.evidence import Verdict, gather_evidence
@@ -11,7 +11,7 @@ from tests.unit.presentation import story
 
 def with_fingerprints(view, *fingerprints):
     trials = [
-        replace(trial, facts={**trial.facts, "data_fingerprint": mark} if mark else {})
+        replace(trial, facts=RunFacts.of({**trial.facts.flat(), "data_fingerprint": mark} if mark else {}))
         for trial, mark in zip(view.trials, fingerprints, strict=True)
     ]
     return story.with_trials(view, trials)
@@ -45,6 +45,6 @@ def test_a_winner_and_a_default_that_saw_other_rows_are_not_compared():
     assert evidence.verdict is Verdict.UNTESTED
     assert evidence.comparison is None
     assert evidence.sentence.startswith("not compared: #1, #3, #5 saw other rows")
-    assert stage_summary(snapshot, snapshot.stage(Stage.CONFIRM)).warnings == [
+    assert stage_summary(snapshot, snapshot.stage("confirm")).warnings == [
         evidence.sentence.removeprefix("not compared: ")
     ]

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 from hpo_service.domain.trial.scores import Scores
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.service.studies.evidence import Evidence, Verdict, gather_evidence, resolved
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
@@ -112,6 +111,38 @@ def test_a_seed_that_failed_is_named_and_left_out() -> None:
     assert evidence.remarks == ["winner 1 with seed 1043 is failed and not counted: boom"]
 
 
+def diverging(stage: StageView, role: str, seeds: int) -> StageView:
+    """The stage with so many runs of a role ended as diverged."""
+    lost = [t.id for t in stage.trials if t.role == role][:seeds]
+    ended = {"state": TrialState.PRUNED, "value": None, "reason": "diverged: the training loss became nan"}
+    return story.with_trials(stage, [replace(t, **ended) if t.id in lost else t for t in stage.trials])
+
+
+def test_a_winner_that_diverges_in_a_third_of_its_seeds_is_not_called_better_nor_recommended() -> None:
+    evidence = confirmed(diverging(story.confirm_stage(), "winner", 1))
+    assert evidence.verdict is Verdict.UNCLEAR
+    assert evidence.sentence.startswith(
+        "not called better, 1 of 3 seeds of the winner ended without a finite value; by the other seeds the winner is"
+    )
+    assert evidence.recommended is not None
+    assert evidence.recommended.label == "default"
+    assert "winner 1 is not recommended: it failed in 1 of 3 seeds" in evidence.remarks
+
+
+def test_two_of_three_diverging_seeds_leave_nothing_to_claim() -> None:
+    evidence = confirmed(diverging(story.confirm_stage(), "winner", 2))
+    assert evidence.verdict is not Verdict.BETTER
+    assert evidence.recommended is not None
+    assert evidence.recommended.label == "default"
+
+
+def test_a_default_that_diverges_is_said_first_and_the_winner_recommended() -> None:
+    evidence = confirmed(diverging(story.confirm_stage(), "default", 1))
+    assert evidence.sentence.startswith("1 of 3 seeds of the default ended without a finite value; the winner is")
+    assert evidence.recommended is not None
+    assert evidence.recommended.label == "winner 1"
+
+
 def test_the_better_of_several_winners_is_compared_and_all_intervals_are_kept() -> None:
     stage = story.confirm_stage()
     second = [
@@ -159,7 +190,7 @@ def test_an_own_objective_is_compared_by_its_values_in_its_direction() -> None:
         story.confirm_stage(), search={"direction": "maximize"}, confirm={"default": {"learning_rate": 2e-4}}
     )
     evidence = gather_evidence(own, lambda trial_id, split: None)
-    assert evidence.maximize
+    assert evidence.direction.maximize
     assert (evidence.measure, evidence.selected_on) == ("value", "value")
     assert evidence.verdict is Verdict.WORSE, "the winner's values are lower"
     assert evidence.recommended is evidence.default
@@ -180,7 +211,7 @@ def test_without_confirm_the_best_of_the_last_stage_is_named_with_the_remark_tha
         story.search_stage(), story.verify_stage(), state=StudyState.FINISHED, confirm={"enabled": False}
     )
     evidence = found(snapshot)
-    assert evidence.stage is Stage.VERIFY
+    assert evidence.stage == "verify"
     assert evidence.verdict is Verdict.UNTESTED
     assert evidence.sentence.startswith("not confirmed: verify #2 has the best validation value so far")
     assert any("confirm is switched off" in remark for remark in evidence.remarks)
@@ -192,7 +223,7 @@ def test_a_confirm_stage_in_which_all_failed_falls_back_on_the_stage_before() ->
     failed = {"state": TrialState.FAILED, "value": None, "reason": "boom"}
     stage = changed(changed(story.confirm_stage(), "winner", **failed), "default", **failed)
     evidence = confirmed(stage, confirm={"seeds": 3})
-    assert evidence.stage is Stage.VERIFY
+    assert evidence.stage == "verify"
     assert evidence.remarks == ["no run of the confirm stage ended with a finite value"]
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from hpo_service.domain.study.protocol import CONFIRM, SEARCH, STAGES, VERIFY, StageRule
 from hpo_service.domain.study.search_space import ParameterValue
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.assignment import Lease
 from hpo_service.domain.trial.config import TrialConfig
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.service.trials.assignment import assignment, trial_config
 from hpo_service.storage.studies import StageRow
@@ -25,11 +25,11 @@ def spec(**sections: Any) -> StudySpec:
     return StudySpec.model_validate(given)
 
 
-def stage(which: Stage = Stage.SEARCH) -> StageRow:
+def stage(which: StageRule = SEARCH) -> StageRow:
     """An open stage."""
     values: dict[str, Any] = dict.fromkeys(StageRow.__dataclass_fields__, None)
     return StageRow(
-        **{**values, "id": 5, "stage": which, "optuna_name": f"s/{which}", "trials": 9, "space_document": {}}
+        **{**values, "id": 5, "stage": which.name, "optuna_name": f"s/{which.name}", "trials": 9, "space_document": {}}
     )
 
 
@@ -50,16 +50,16 @@ def row(**changes: Any) -> TrialRow:
     return TrialRow(**{**values, **claimed, **changes})
 
 
-def config(study: StudySpec, which: Stage = Stage.SEARCH, **parameters: ParameterValue) -> TrialConfig:
+def config(study: StudySpec, which: StageRule = SEARCH, **parameters: ParameterValue) -> TrialConfig:
     """What a child is given for these values."""
     return trial_config(study, which, row(parameters=parameters))
 
 
 def test_an_assignment_names_the_trial_its_lease_and_the_studys_limits() -> None:
     study = spec(execution={"lease_seconds": 33, "hang_seconds": 44}, search={"parallel_per_gpu": 5})
-    given = assignment(study, stage(Stage.VERIFY), row())
+    given = assignment(study, stage(VERIFY), row())
     assert given.lease == Lease(trial_id=11, token=4)
-    assert (given.study, given.stage, given.number, given.attempt) == ("s", Stage.VERIFY, 3, 2)
+    assert (given.study, given.stage, given.number, given.attempt) == ("s", "verify", 3, 2)
     assert (given.lease_seconds, given.hang_seconds, given.slots) == (33.0, 44.0, 5)
     assert given.key == "verify-0003"
 
@@ -91,7 +91,7 @@ def test_the_trials_values_are_applied_to_what_the_study_fixes() -> None:
 def test_alpha_is_the_sampled_one_else_the_fixed_one_else_the_rank(
     fixed: dict[str, Any], sampled: dict[str, ParameterValue], alpha: float
 ) -> None:
-    given = trial_config(spec(training=fixed, space={"preset": "minimal"}), Stage.SEARCH, row(parameters=sampled))
+    given = trial_config(spec(training=fixed, space={"preset": "minimal"}), SEARCH, row(parameters=sampled))
     assert given.training.alpha == alpha
     again = TrialConfig.model_validate_json(given.model_dump_json())
     assert again.training.alpha == alpha
@@ -100,22 +100,22 @@ def test_alpha_is_the_sampled_one_else_the_fixed_one_else_the_rank(
 @pytest.mark.parametrize(
     "model, which, name",
     [
-        (MODEL, Stage.SEARCH, "small"),
-        (MODEL, Stage.VERIFY, "large"),
-        (MODEL, Stage.CONFIRM, "large"),
-        ({"base": "small"}, Stage.SEARCH, "small"),
-        ({"base": "small"}, Stage.CONFIRM, "small"),
+        (MODEL, SEARCH, "small"),
+        (MODEL, VERIFY, "large"),
+        (MODEL, CONFIRM, "large"),
+        ({"base": "small"}, SEARCH, "small"),
+        ({"base": "small"}, CONFIRM, "small"),
     ],
 )
 def test_search_trains_the_small_model_and_later_stages_the_target(
-    model: dict[str, str], which: Stage, name: str
+    model: dict[str, str], which: StageRule, name: str
 ) -> None:
     assert config(spec(model=model), which).model_name == name
 
 
 def test_data_seed_and_what_to_keep_are_passed_on() -> None:
     study = spec(data={"source": "rows.jsonl", "max_length": 64})
-    given = trial_config(study, Stage.CONFIRM, row(seed=1042, score_test=True, keep_adapter=True))
+    given = trial_config(study, CONFIRM, row(seed=1042, score_test=True, keep_adapter=True))
     assert given.data == study.data
     assert (given.seed, given.score_test, given.keep_adapter) == (1042, True, True)
 
@@ -143,8 +143,8 @@ def test_what_a_child_is_given_survives_the_pipe() -> None:
 
 def test_metrics_reach_only_trials_of_their_stages_and_trackers_all() -> None:
     sections = {"evaluation": {"metrics": ["rouge_l"]}, "tracking": {"trackers": ["mlflow"]}}
-    configs = {which: trial_config(spec(**sections), which, row()) for which in Stage}
+    configs = {which.name: trial_config(spec(**sections), which, row()) for which in STAGES.values()}
     assert [config.evaluation is not None for config in configs.values()] == [False, False, True]
     assert all(config.tracking is not None for config in configs.values())
-    plain = trial_config(spec(), Stage.CONFIRM, row())
+    plain = trial_config(spec(), CONFIRM, row())
     assert (plain.evaluation, plain.tracking) == (None, None)

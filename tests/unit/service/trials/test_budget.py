@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.service.trials.budget import Admission, admission
 from hpo_service.storage.studies import StageRow
@@ -20,6 +19,7 @@ class Trials:
 
     def __init__(self, used_hours: float, *rows: TrialRow) -> None:
         self._used, self._rows = used_hours, rows
+        self.attempts = self
 
     def device_seconds(self, stage_id: int) -> float:
         return self._used * HOUR
@@ -30,7 +30,7 @@ class Trials:
 
 def stage(trials: int = 10, hours: float | None = None) -> StageRow:
     values: dict[str, Any] = dict.fromkeys(StageRow.__dataclass_fields__, None)
-    here = {"id": 5, "study_id": 1, "stage": Stage.SEARCH, "trials": trials, "gpu_hours": hours, "space_document": {}}
+    here = {"id": 5, "study_id": 1, "stage": "search", "trials": trials, "gpu_hours": hours, "space_document": {}}
     return StageRow(**{**values, **here})
 
 

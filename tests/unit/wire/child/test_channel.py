@@ -9,19 +9,21 @@ import threading
 import pytest
 
 from hpo_service.domain.trial.config import TrialConfig
+from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.report import Report
-from hpo_service.domain.trial.stage import Stage
 from hpo_service.errors import DataError, TrialError, UnfitError
-from hpo_service.wire.child import Channel, Dispatcher, Stopped, TrialLink, in_turn, may_go_better, reason_of
-from hpo_service.wire.messages import FROM_CHILD, Admit, Continue, Finished, Heartbeat, Shutdown, Stop
+from hpo_service.wire.child import Channel, Dispatcher, Stopped, TrialLink, in_turn, is_retryable, reason_of
+from hpo_service.wire.messages import FROM_CHILD, Admit, Continue, Finished, Heartbeat, Shutdown
+from tests import trials
+from tests.trials import full, full_name, short, stop
 
-CONFIG = TrialConfig(study="study", stage=Stage.SEARCH, parameters={}, seed=1)
+CONFIG = TrialConfig(study="study", stage="search", parameters={}, seed=1)
 DONE = Outcome(kind=OutcomeKind.COMPLETE, reason="done", value=1.0)
 
 
 def admit(trial: str) -> Admit:
-    return Admit(trial=trial, config=CONFIG, folder="folder")
+    return trials.admit(CONFIG, "folder", trial)
 
 
 class Supervisor:
@@ -42,7 +44,7 @@ class Supervisor:
 
     def send(self, *messages) -> None:
         for message in messages:
-            self.write(message.model_dump_json().encode() + b"\n")
+            self.write(full(message).model_dump_json().encode() + b"\n")
 
     def write(self, line: bytes) -> None:
         self.writer.write(line)
@@ -54,7 +56,7 @@ class Supervisor:
 
     def heard(self):
         """Everything the child said until it closed its end, heartbeats left out."""
-        messages = [FROM_CHILD.validate_json(line) for line in self.reader]
+        messages = [short(FROM_CHILD.validate_json(line)) for line in self.reader]
         return [message for message in messages if not isinstance(message, Heartbeat)]
 
 
@@ -78,7 +80,7 @@ def test_messages_arrive_in_order_and_the_end_of_the_pipe_is_a_shutdown(supervis
     supervisor.send(admit("a"), Continue(trial="a"))
     supervisor.leave()
     received = [supervisor.channel.receive() for _ in range(3)]
-    assert received == [admit("a"), Continue(trial="a"), Shutdown()]
+    assert received == [admit("a"), full(Continue(trial="a")), Shutdown()]
     assert supervisor.channel.receive(0) is None
 
 
@@ -165,7 +167,7 @@ def converse(supervisor, run, admitted, reply=lambda message: []):
     serving.start()
     messages = []
     while sum(message.type in ("finished", "failed") for message in messages) < len(admitted):
-        messages.append(FROM_CHILD.validate_json(supervisor.reader.readline()))
+        messages.append(short(FROM_CHILD.validate_json(supervisor.reader.readline())))
         supervisor.send(*reply(messages[-1]))
     supervisor.send(Shutdown())
     serving.join()
@@ -174,7 +176,7 @@ def converse(supervisor, run, admitted, reply=lambda message: []):
 
 def test_trials_run_in_the_order_of_their_admission(supervisor):
     ran = []
-    messages = converse(supervisor, lambda link: ran.append(link.trial) or DONE, ["b", "a", "c"])
+    messages = converse(supervisor, lambda link: ran.append(link.assignment.study) or DONE, ["b", "a", "c"])
     assert ran == ["b", "a", "c"] == [message.trial for message in messages]
 
 
@@ -184,7 +186,7 @@ def reporting(link):
     for step in range(1, 4):
         report = Report(step=step, fraction=step / 10, value=1.0, metrics={"loss": 2.0, "odd": float("nan")})
         if link.report(report) is not None:
-            return link.stopped(value=1.0, facts={"steps": step})
+            return link.stopped(value=1.0, facts=RunFacts.of({"steps": step}))
     return DONE
 
 
@@ -198,26 +200,26 @@ def answering(supervisor, answers):
 
 
 def test_a_stop_that_answers_a_report_prunes_the_trial(supervisor):
-    messages = answering(supervisor, {3: [Stop(trial="a", reason="worse than half")]})
+    messages = answering(supervisor, {3: [stop("prune", "worse than half", "a")]})
     assert [message.type for message in messages] == ["started", "report", "report", "report", "finished"]
     outcome = messages[-1].outcome
     assert (outcome.kind, outcome.reason, outcome.value) == (OutcomeKind.PRUNED, "worse than half", 1.0)
-    assert outcome.facts == {"steps": 3}
+    assert outcome.facts.flat() == {"steps": 3}
 
 
 def test_a_stop_with_a_checkpoint_releases_the_trial(supervisor):
-    messages = answering(supervisor, {1: [Stop(trial="a", reason="drained", checkpoint=True)]})
+    messages = answering(supervisor, {1: [stop("release", "drained", "a")]})
     assert messages[-1].outcome.kind is OutcomeKind.RELEASED
 
 
 def test_a_measure_that_is_not_finite_is_left_out_of_a_report(supervisor):
-    messages = answering(supervisor, {1: [Stop(trial="a", reason="enough")]})
+    messages = answering(supervisor, {1: [stop("prune", "enough", "a")]})
     assert messages[1].report.metrics == {"loss": 2.0}
 
 
 def test_an_answer_about_another_trial_is_not_taken(supervisor):
-    others = [Stop(trial="old", reason="late"), Continue(trial="old")]
-    messages = answering(supervisor, {1: [*others, Continue(trial="a")], 2: [*others, Stop(trial="a", reason="now")]})
+    others = [stop("prune", "late", "old"), Continue(trial="old")]
+    messages = answering(supervisor, {1: [*others, Continue(trial="a")], 2: [*others, stop("prune", "now", "a")]})
     assert [message.type for message in messages] == ["started", "report", "report", "finished"]
 
 
@@ -227,7 +229,7 @@ def test_a_stop_between_reports_cancels(supervisor):
             pass
         return link.stopped()
 
-    _, heard = serve(supervisor, run, admit("a"), Stop(trial="a", reason="a person said so"))
+    _, heard = serve(supervisor, run, admit("a"), stop("cancel", "a person said so", "a"))
     assert heard[0].outcome.kind is OutcomeKind.CANCELLED
     assert heard[0].outcome.reason == "a person said so"
 
@@ -237,7 +239,7 @@ def test_code_with_nothing_to_save_is_left_by_an_exception(supervisor):
         while True:
             link.check()
 
-    _, heard = serve(supervisor, run, admit("a"), Stop(trial="a", reason="enough"))
+    _, heard = serve(supervisor, run, admit("a"), stop("cancel", "enough", "a"))
     assert heard[0].outcome.kind is OutcomeKind.CANCELLED
 
 
@@ -248,16 +250,16 @@ def test_a_report_after_an_order_to_stop_is_sent_without_waiting(supervisor):
         link.report(Report(step=1, fraction=0.5, value=1.0))
         return link.stopped()
 
-    _, heard = serve(supervisor, run, admit("a"), Stop(trial="a", reason="enough"))
+    _, heard = serve(supervisor, run, admit("a"), stop("cancel", "enough", "a"))
     assert [message.type for message in heard] == ["report", "finished"]
     assert heard[1].outcome.kind is OutcomeKind.CANCELLED
 
 
 def test_the_loss_of_the_supervisor_stops_a_running_trial_with_a_checkpoint(supervisor):
     def run(link):
-        while (stop := link.stop()) is None:
+        while (order := link.stop()) is None:
             pass
-        assert stop.checkpoint
+        assert order.saves
         return link.stopped(checkpoint_failed="disk full")
 
     status, heard = serve(supervisor, run, admit("a"))
@@ -272,8 +274,8 @@ def test_waiting_trials_are_given_back_when_stopped_or_at_the_end(supervisor):
             pass
         return link.stopped()
 
-    stop = Stop(trial="b", reason="cancelled by a person")
-    _, heard = serve(supervisor, run, admit("a"), admit("b"), admit("c"), stop)
+    order = stop("cancel", "cancelled by a person", "b")
+    _, heard = serve(supervisor, run, admit("a"), admit("b"), admit("c"), order)
     kinds = {message.trial: (message.outcome.kind, message.outcome.reason) for message in heard}
     assert kinds["b"] == (OutcomeKind.CANCELLED, "cancelled by a person")
     assert kinds["c"] == (OutcomeKind.RELEASED, "the worker is shutting down")
@@ -282,7 +284,7 @@ def test_waiting_trials_are_given_back_when_stopped_or_at_the_end(supervisor):
 
 def test_an_exception_fails_its_trial_and_the_next_one_runs(supervisor):
     def run(link):
-        if link.trial == "a":
+        if link.assignment.study == "a":
             raise ValueError("first line\nsecond line")
         return DONE
 
@@ -320,7 +322,7 @@ def test_wrong_inputs_are_told_as_they_are_and_not_tried_again(supervisor):
 
 def test_a_configuration_that_cannot_be_trained_is_infeasible_and_costs_one_trial(supervisor):
     def run(link):
-        if link.trial == "a":
+        if link.assignment.study == "a":
             raise UnfitError("orthogonal adapters need an even rank, not 7: use 8")
         return DONE
 
@@ -340,12 +342,12 @@ def test_an_objective_that_exits_fails_its_trial_only(supervisor):
 
 def test_inputs_that_were_out_of_reach_may_be_tried_again():
     error = DataError("data set x cannot be loaded")
-    assert not may_go_better(error)
+    assert not is_retryable(error)
     error.__cause__ = OSError("no route")
-    assert not may_go_better(error)
+    assert not is_retryable(error)
     error.__cause__.__cause__ = ConnectionResetError("peer")
-    assert may_go_better(error)
-    assert may_go_better(RuntimeError("anything"))
+    assert is_retryable(error)
+    assert is_retryable(RuntimeError("anything"))
 
 
 def test_a_reason_is_one_line():
@@ -374,7 +376,7 @@ def run(link):
     os.write(1, b"and writes\\n")
     os.system("echo a grandchild prints")
     assert sys.stdin.read() == ""
-    if link.trial == "waits":
+    if link.assignment.study == "waits":
         link.started()
         while link.stop() is None:
             link.touch(0.5)
@@ -411,7 +413,11 @@ def test_sigterm_stops_the_trial_with_a_checkpoint_and_sigint_is_left_to_the_sup
         seen.append(json.loads(line))
         if seen[-1]["type"] == "started":
             child.send_signal(2)
-        if seen[-1]["type"] == "heartbeat" and seen[-1]["activity"] == "" and seen[-1]["progress"] == {"waits": 0.5}:
+        if (
+            seen[-1]["type"] == "heartbeat"
+            and seen[-1]["activity"] == ""
+            and seen[-1]["progress"] == {full_name("waits"): 0.5}
+        ):
             child.terminate()
         if seen[-1]["type"] == "finished":
             break

@@ -1,0 +1,162 @@
+"""Results, studies and workers as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Column, Table
+from rich.text import Text
+
+from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.endings import STYLES
+from hpo_service.presentation.comparison import comparison_tables
+from hpo_service.presentation.cost import study_cost
+from hpo_service.presentation.documents.study import UNREADABLE
+from hpo_service.presentation.formatting import configuration, device_time, duration, measured, perplexed
+from hpo_service.presentation.stage_summary import reasons, stage_summary
+from hpo_service.service.studies.evidence import Evidence, Verdict
+from hpo_service.service.studies.reader import StudyList
+from hpo_service.service.studies.snapshot import StageView, StudySnapshot
+from hpo_service.service.workers import WorkerList
+
+VERDICT_STYLES = {
+    Verdict.BETTER: "bold green",
+    Verdict.WORSE: "bold red",
+    Verdict.UNCLEAR: "bold yellow",
+    Verdict.UNTESTED: "bold yellow",
+}
+
+
+def verdict_table(evidence: Evidence) -> RenderableType:
+    """Return the verdict in words, default against winner in a table, and what to know besides."""
+    sentence = evidence.sentence[:1].upper() + evidence.sentence[1:]
+    parts: list[RenderableType] = [lines([Text(f"{sentence}.", style=VERDICT_STYLES[evidence.verdict])])]
+    if evidence.winner is not None:
+        parts.append(_comparison(evidence))
+    return Group(*parts, lines([Text(f"Note: {remark}", style="yellow") for remark in evidence.remarks]))
+
+
+def _comparison(evidence: Evidence) -> Table:
+    measured_rows, parameter_rows = comparison_tables(evidence)
+    first, *sides = measured_rows.heads
+    table = Table(Column(first), *(Column(side, justify="right", no_wrap=True) for side in sides), box=box.ROUNDED)
+    for row in measured_rows.rows:
+        table.add_row(*row)
+    table.add_section()
+    for row in parameter_rows.rows:
+        table.add_row(*row)
+    return table
+
+
+def studies_table(studies: StudyList) -> Table:
+    """Return the list of studies with where each of them stands; below, by name, why others cannot be read."""
+    table = Table(
+        Column("study", no_wrap=True),
+        Column("state", no_wrap=True),
+        Column("stage", no_wrap=True),
+        Column("trials", justify="right", no_wrap=True),
+        Column("model", no_wrap=True),
+        "why",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+    )
+    for snapshot in studies.snapshots:
+        stage = snapshot.current
+        table.add_row(
+            snapshot.name,
+            snapshot.state,
+            stage.stage,
+            f"{stage.ended}/{stage.budget}",
+            _models(snapshot.spec),
+            Text(snapshot.reason),
+        )
+    for name, why in studies.unreadable.items():
+        table.add_row(name, UNREADABLE, "", "", "", Text(why))
+    return table
+
+
+def study_tables(snapshot: StudySnapshot) -> list[RenderableType]:
+    """Return a study with its stages, their trials and the reasons of every decision, part by part."""
+    spent = study_cost(snapshot)
+    head = [
+        Text.assemble((snapshot.name, "bold"), f"  {snapshot.state}: {snapshot.reason}"),
+        Text(f"device time {device_time(spent.seconds)}, about {device_time(spent.saved)} saved by pruning"),
+    ]
+    return [lines(head), *(part for view in snapshot.stages for part in _stage(snapshot, view))]
+
+
+def _stage(snapshot: StudySnapshot, view: StageView) -> list[RenderableType]:
+    told = stage_summary(snapshot, view)
+    is_loss = snapshot.spec.objective is None
+    head = [
+        Text.assemble((f"\n{view.stage}", "bold"), f"  {told.counts}"),
+        Text(f"opened: {told.opened}"),
+        Text("still open" if view.open else f"closed: {told.closed}"),
+    ]
+    return [
+        lines(head),
+        _trials(view, is_loss=is_loss),
+        lines((Text(reason, style="dim") for reason in reasons(told, view)), mark="·"),
+    ]
+
+
+def _trials(view: StageView, *, is_loss: bool) -> Table:
+    table = Table(
+        Column("#", justify="right", no_wrap=True),
+        Column("state", no_wrap=True),
+        Column("value", justify="right", no_wrap=True),
+        *([Column("ppl", justify="right", no_wrap=True)] if is_loss else []),
+        Column("device s", justify="right", no_wrap=True),
+        Column("configuration", ratio=1, no_wrap=True, overflow="ellipsis"),
+        expand=True,
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for trial in view.trials:
+        table.add_row(
+            "" if trial.number is None else str(trial.number),
+            Text(trial.state, style=STYLES[trial.state]),
+            measured(trial.value),
+            *([perplexed(trial.value)] if is_loss else []),
+            f"{trial.device_seconds:.1f}",
+            Text(f"{trial.label}: {configuration(trial.parameters)}".removeprefix(": ")),
+        )
+    return table
+
+
+def worker_table(found: WorkerList) -> Table:
+    """Return the list of workers, the latest to give a sign of life first."""
+    table = Table(
+        Column("worker", no_wrap=True),
+        Column("state", no_wrap=True),
+        Column("seen", justify="right", no_wrap=True),
+        Column("devices", no_wrap=True),
+        Column("version", no_wrap=True),
+        "why",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+    )
+    for row in sorted(found.workers, key=lambda row: row.seen_at, reverse=True):
+        seen = f"{duration(max(0.0, found.now - row.seen_at))} ago"
+        table.add_row(row.id, row.state, seen, Text(str(row.devices)), row.version, Text(row.reason))
+    return table
+
+
+def _models(spec: StudySpec) -> str:
+    if spec.model is None:
+        return "own objective"
+    return f"{spec.model.base}\n→ {spec.model.target}" if spec.model.target else spec.model.base
+
+
+def lines(texts: Iterable[Text], mark: str = "") -> Table:
+    """Stack texts so that they wrap at words, also on a console that does not wrap by itself."""
+    marks = [Column(no_wrap=True)] if mark else []
+    grid = Table.grid(*marks, Column(no_wrap=False), padding=(0, 1) if mark else 0)
+    for text in texts:
+        grid.add_row(*([Text(mark, style="dim")] if mark else []), text)
+    return grid

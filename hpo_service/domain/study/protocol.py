@@ -1,0 +1,170 @@
+"""What a study goes through: a row per stage, and protocols, each a tuple of such rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from hpo_service.domain.study.sections.confirm import ConfirmSpec
+from hpo_service.domain.study.sections.model import ModelSpec
+from hpo_service.domain.study.sections.objective import ObjectiveSpec
+from hpo_service.domain.study.sections.search import SearchSpec
+from hpo_service.domain.study.sections.transfer import TransferSpec
+
+
+class Sections(Protocol):
+    """What of a study decides on its stages; a study is one, and its other sections may read this table."""
+
+    @property
+    def model(self) -> ModelSpec | None:
+        """The models."""
+
+    @property
+    def objective(self) -> ObjectiveSpec | None:
+        """An objective of the user's own."""
+
+    @property
+    def search(self) -> SearchSpec:
+        """How it is searched."""
+
+    @property
+    def transfer(self) -> TransferSpec:
+        """From small to large."""
+
+    @property
+    def confirm(self) -> ConfirmSpec:
+        """The proof."""
+
+
+@dataclass(frozen=True)
+class StageRule:
+    """How one stage works; each is one Optuna study named `<study>/<stage>`.
+
+    Attributes:
+        name: what it is called in study files, on the command line and in databases.
+        runs: what its trials are called in sentences.
+        model: which of the study's models is trained.
+        applies: whether a study has this stage.
+        trials: how many trials it has in a study, at most.
+        outline: that number in words, and how its trials come about.
+        plan: name of what plans its trials from the results of the stage before (`decide.planning.PLANNERS`);
+            empty where a sampler proposes them one by one.
+        prunes: whether losers are stopped early.
+        carries_over: whether it tries configurations of a smaller model around a scaled learning rate.
+        compares: whether it runs winners and default with several seeds each, to tell which is better.
+        scores_test: whether its trials are scored on the test rows.
+        keeps_adapter: whether its trials keep their adapters.
+    """
+
+    name: str
+    runs: str
+    model: Literal["base", "target"]
+    applies: Callable[[Sections], bool]
+    trials: Callable[[Sections], int]
+    outline: Callable[[Sections], str]
+    plan: str = ""
+    prunes: bool = True
+    carries_over: bool = False
+    compares: bool = False
+    scores_test: bool = False
+    keeps_adapter: bool = False
+
+    @property
+    def proposes(self) -> bool:
+        """Whether a sampler proposes its trials while the budget lasts, and learns from those that have ended."""
+        return not self.plan
+
+    def model_of(self, study: Sections) -> str | None:
+        """Name the model that this stage trains; None for an objective of the user's own."""
+        if study.model is None:
+            return None
+        return (study.model.target if self.model == "target" else None) or study.model.base
+
+
+def _search_outline(study: Sections) -> str:
+    search, budget = study.search, study.search.budget
+    hours = f" or {budget.gpu_hours:g} GPU-hours" if budget.gpu_hours else ""
+    return f"{budget.trials} trials{hours}, sampler {search.sampler}, pruner {search.pruner}"
+
+
+SEARCH = StageRule(
+    name="search",
+    runs="search runs",
+    model="base",
+    applies=lambda _study: True,
+    trials=lambda study: study.search.budget.trials,
+    outline=_search_outline,
+)
+
+
+def _verify_runs(study: Sections) -> int:
+    return study.transfer.top * len(study.transfer.bracket)
+
+
+def _verify_outline(study: Sections) -> str:
+    factors = ", ".join(f"{factor:g}" for factor in study.transfer.bracket)
+    return f"up to {_verify_runs(study)} runs: the best {study.transfer.top} x learning rate times {factors}"
+
+
+VERIFY = StageRule(
+    name="verify",
+    runs="verification runs",
+    model="target",
+    applies=lambda study: study.model is not None and study.model.target is not None,
+    trials=_verify_runs,
+    outline=_verify_outline,
+    plan="carry over",
+    carries_over=True,
+)
+
+
+def _confirm_runs(study: Sections) -> int:
+    compares = study.objective is None or study.confirm.default is not None
+    return (study.confirm.top + compares) * study.confirm.seeds
+
+
+def _confirm_outline(study: Sections) -> str:
+    seeds, top = study.confirm.seeds, study.confirm.top
+    best = "the best" if top == 1 else f"the best {top}"
+    return f"up to {(top + 1) * seeds} runs: {best} and the default, {seeds} seeds each"
+
+
+CONFIRM = StageRule(
+    name="confirm",
+    runs="confirmation runs",
+    model="target",
+    applies=lambda study: study.confirm.enabled,
+    trials=_confirm_runs,
+    outline=_confirm_outline,
+    plan="compare",
+    prunes=False,
+    compares=True,
+    scores_test=True,
+    keeps_adapter=True,
+)
+
+PROTOCOLS: dict[str, tuple[StageRule, ...]] = {"tpe": (SEARCH, VERIFY, CONFIRM)}
+"""Stages in their order, by the name of the protocol."""
+
+STAGES: dict[str, StageRule] = {rule.name: rule for protocol in PROTOCOLS.values() for rule in protocol}
+"""Every stage there is, by its name; protocols share rows."""
+
+PLANNED_STAGES = tuple(name for name, rule in STAGES.items() if not rule.proposes)
+"""Stages whose trials are chosen from those of a stage before."""
+
+
+def protocol_of(_study: Sections) -> tuple[StageRule, ...]:
+    """Return the rows of a study's protocol, also those that do not apply to it; there is one protocol so far."""
+    return PROTOCOLS["tpe"]
+
+
+def stages_of(study: Sections) -> list[StageRule]:
+    """Return the stages that a study goes through, in order."""
+    return [rule for rule in protocol_of(study) if rule.applies(study)]
+
+
+def stage_after(study: Sections, rule: StageRule) -> StageRule | None:
+    """Return the stage that follows on another one, or None where that is the study's last."""
+    protocol = protocol_of(study)
+    return next((each for each in protocol[protocol.index(rule) + 1 :] if each.applies(study)), None)

@@ -1,0 +1,41 @@
+"""What must hold between the sections of a study file: a function per rule, which notes what is wrong and where."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hpo_service.domain.study.fields import StudyFields
+from hpo_service.domain.study.rules import default, devices, hyperparameters, methods, objective, sections
+from hpo_service.domain.study.validation import Violations
+
+Rule = Callable[[StudyFields, Violations], None]
+
+BUILTIN_TRAINER: tuple[Rule, ...] = (
+    sections.model_and_data_are_given,
+    sections.a_loss_is_minimised,
+    hyperparameters.searched_values_are_possible,
+    hyperparameters.alpha_is_given_once,
+    methods.hyperparameters_go_together,
+    methods.methods_suit_the_model,
+    devices.batches_are_shared_equally,
+    methods.methods_suit_packed_rows,
+    default.default_can_be_read,
+    default.default_can_be_trained,
+)
+OWN_OBJECTIVE: tuple[Rule, ...] = (
+    objective.model_and_data_are_left_out,
+    objective.default_is_of_the_space,
+    objective.placeholders_are_known,
+)
+EVERY_STUDY: tuple[Rule, ...] = (
+    sections.something_is_searched,
+    sections.a_grid_is_finite,
+    sections.metrics_and_trackers_are_of_use,
+    devices.trials_can_share_a_device,
+    devices.a_base_can_be_sharded,
+)
+
+
+def rules_for(study: StudyFields) -> tuple[Rule, ...]:
+    """Return the rules that a study must keep, in the order in which they are looked at."""
+    return (*(BUILTIN_TRAINER if study.objective is None else OWN_OBJECTIVE), *EVERY_STUDY)

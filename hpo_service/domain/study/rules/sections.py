@@ -1,0 +1,51 @@
+"""Which sections a study needs, and what makes one of them pointless."""
+
+from __future__ import annotations
+
+from hpo_service.domain.study.fields import StudyFields
+from hpo_service.domain.study.protocol import stages_of
+from hpo_service.domain.study.validation import Violations
+
+
+def model_and_data_are_given(study: StudyFields, wrong: Violations) -> None:
+    """The built-in trainer needs a model and rows."""
+    if study.model is None:
+        wrong.add("is missing: name model.base, or give an objective of your own", "model")
+    if study.data is None:
+        wrong.add("is missing: name data.source", "data")
+
+
+def a_loss_is_minimised(study: StudyFields, wrong: Violations) -> None:
+    """The built-in trainer's values are losses."""
+    if study.search.direction.maximize:
+        wrong.add("maximize is for objectives of your own: a loss is minimised", "search", "direction")
+
+
+def something_is_searched(study: StudyFields, wrong: Violations) -> None:
+    """A space has parameters."""
+    if not study.space.resolve().parameters:
+        wrong.add("nothing is searched: list parameters under space.parameters or choose a preset", "space")
+
+
+def a_grid_is_finite(study: StudyFields, wrong: Violations) -> None:
+    """A grid is gone through point by point."""
+    space = study.space.resolve()
+    if study.search.sampler == "grid" and space.size() is None:
+        endless = ", ".join(space.endless())
+        reason = f"grid needs a finite space: give {endless} a step or choices, or use tpe"
+        wrong.add(reason, "search", "sampler")
+
+
+def metrics_and_trackers_are_of_use(study: StudyFields, wrong: Violations) -> None:
+    """Metrics are measured in stages that the study has; an objective of the user's own does both itself."""
+    if study.objective is not None:
+        if study.evaluation.metrics:
+            wrong.add("an objective of your own measures what it likes: drop evaluation", "evaluation", "metrics")
+        if study.tracking.trackers:
+            wrong.add("an objective of your own tells trackers itself: drop tracking", "tracking", "trackers")
+        return
+    held = {rule.name for rule in stages_of(study)}
+    if study.evaluation.metrics and held.isdisjoint(study.evaluation.stages):
+        remedy = "switch confirm on, or name a model.target and evaluation.stages: [verify]"
+        reason = f"no trial would be measured, for this study has no {' or '.join(study.evaluation.stages)} stage"
+        wrong.add(f"{reason}: {remedy}", "evaluation", "stages")

@@ -1,0 +1,35 @@
+"""A trial to be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hpo_service.domain.study.search_space import ParameterValue
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """A trial to be: its configuration, and what it is for.
+
+    Attributes:
+        role: what the trial is for: search, carried, winner, default, ...
+        parameters: the values it runs with.
+        seed: of its training.
+        label: a short name for people; trials of one configuration share it.
+        reason: why it is run so.
+        origin_id: the trial whose configuration was carried over.
+        score_test: whether the test rows are scored.
+        keep_adapter: whether its adapter is kept.
+        dedupe_key: set where no other trial of the stage may have the same.
+    """
+
+    role: str
+    parameters: Mapping[str, ParameterValue]
+    seed: int
+    label: str = ""
+    reason: str = ""
+    origin_id: int | None = None
+    score_test: bool = False
+    keep_adapter: bool = False
+    dedupe_key: str | None = None

@@ -1,0 +1,122 @@
+"""Work on one study from here: start its workers, and watch until it ends or somebody interrupts."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from hpo_service.errors import DatabaseUnavailableError, HpoServiceError
+from hpo_service.launch.launcher import Launcher
+from hpo_service.service.studies.checks import require_not_held
+from hpo_service.service.studies.reader import StudyReader
+from hpo_service.service.studies.snapshot import StudySnapshot
+from hpo_service.service.trials.reaper import Reaper
+from hpo_service.service.workers import Workers
+
+REFRESH_SECONDS = 0.5
+"""How often the study is read again."""
+DRAIN_SECONDS = 100.0
+"""How long workers may take to save and leave after an interruption before they are ended."""
+ABORT_SECONDS = 5.0
+"""How long after a second one."""
+
+
+class RunView(Protocol):
+    """Who is shown a run."""
+
+    def update(self, snapshot: StudySnapshot) -> None:
+        """Take the study as it is now."""
+
+    def note(self, line: str) -> None:
+        """Take a line about something that is not in the study itself, such as a worker that was started again."""
+
+
+@dataclass
+class StudyRun:
+    """One study and the workers that were planned for it.
+
+    Attributes:
+        study: its name.
+        launcher: of its workers.
+        reader: reads the study.
+        workers: tells what workers are busy with.
+        reaper: takes trials back from workers that are gone.
+    """
+
+    study: str
+    launcher: Launcher
+    reader: StudyReader
+    workers: Workers
+    reaper: Reaper
+    _interruptions: int = 0
+    _told: set[str] = field(default_factory=set)
+
+    def interrupt(self) -> None:
+        """Have the workers save and leave; a second time, at once. Fit for a signal handler."""
+        self._interruptions += 1
+        self.launcher.signal(signal.SIGTERM)
+
+    def work(self, view: RunView) -> StudySnapshot:
+        """Run workers until the study ends, they do, or somebody interrupts.
+
+        Returns:
+            The study: at its end, or where it stood when it was interrupted.
+
+        Raises:
+            ConflictError: somebody paused, drained or cancelled the study meanwhile.
+            HpoServiceError: all workers ended for good before it did.
+        """
+        self.launcher.start()
+        try:
+            snapshot = self._watch(view)
+        finally:
+            if not self.launcher.wait(DRAIN_SECONDS if self._interruptions < 2 else ABORT_SECONDS):
+                view.note("workers that did not leave in time were ended; their trials are taken up again later")
+        # those that left last may have changed it after the last look
+        with contextlib.suppress(DatabaseUnavailableError):
+            self.reaper.reap()
+            snapshot = self.reader.snapshot(self.study)
+            view.update(snapshot)
+        if not (self._interruptions and not snapshot.state.final):
+            self._check(snapshot)
+        return snapshot
+
+    def _watch(self, view: RunView) -> StudySnapshot:
+        snapshot = self.reader.snapshot(self.study)
+        answered = 0
+        while not snapshot.state.final and self.launcher.alive:
+            time.sleep(REFRESH_SECONDS)
+            for line in self.launcher.watch() if not self._interruptions else []:
+                view.note(line)
+            if self._interruptions > answered:
+                answered = self._interruptions
+                view.note(
+                    "stopping: running trials save a checkpoint (Ctrl-C again to stop at once)"
+                    if answered == 1
+                    else "stopping at once"
+                )
+            try:
+                snapshot = self.reader.snapshot(self.study)
+            except DatabaseUnavailableError as error:
+                view.note(f"{error}; the workers go on")
+                continue
+            view.update(snapshot)
+            self._tell_activities(view)
+        return snapshot
+
+    def _tell_activities(self, view: RunView) -> None:
+        for activity in sorted(set(self.workers.activities().values()) - self._told):
+            self._told.add(activity)
+            view.note(activity)
+
+    def _check(self, snapshot: StudySnapshot) -> None:
+        """Refuse an end that is none."""
+        require_not_held(snapshot.name, snapshot.state, snapshot.reason)
+        if not snapshot.state.final:
+            raise HpoServiceError(
+                f"study {self.study} has not ended but no worker is left: see {self.launcher.logs}, mend the cause, "
+                "then run the same command again"
+            )

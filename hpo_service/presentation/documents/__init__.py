@@ -1,0 +1,1 @@
+"""What machines are shown: studies, trials, verdicts and workers as plain data that JSON has a form for."""

@@ -1,0 +1,35 @@
+"""Everything that is kept of one trial, as plain data."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hpo_service.domain.study.protocol import STAGES
+from hpo_service.presentation.documents.plain import plain
+from hpo_service.presentation.perplexity import perplexity
+from hpo_service.service.studies.trial_record import TrialRecord
+
+
+def trial_document(record: TrialRecord, folders: Sequence[Path]) -> dict[str, Any]:
+    """Return a trial with its curve and attempts, and the folders of those that lie on this machine."""
+    trial, is_loss = record.trial, record.spec.objective is None
+    fields = {field.name: getattr(trial, field.name) for field in dataclasses.fields(trial)}
+    document: dict[str, Any] = plain(
+        {
+            "study": record.study,
+            "stage": record.stage,
+            "model": STAGES[record.stage].model_of(record.spec),
+            **fields,
+            "perplexity": perplexity(trial.value) if is_loss else None,
+            "facts": trial.facts.flat(),
+            "metrics": trial.metrics,
+            "origin": record.origin or None,
+            "curve": [dataclasses.asdict(report) for report in trial.curve],
+            "attempts": [dataclasses.asdict(attempt) for attempt in record.attempts],
+            "folders": [str(folder) for folder in folders],
+        }
+    )
+    return document

@@ -1,0 +1,55 @@
+"""How much of a study is still to come, and about how long it takes."""
+
+from __future__ import annotations
+
+from hpo_service.domain.study.protocol import stages_of
+from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.states import TrialState
+from hpo_service.presentation.formatting import duration
+from hpo_service.service.studies.snapshot import StageView, StudySnapshot
+
+
+def planned_stages(spec: StudySpec) -> dict[str, int]:
+    """Return the stages a study has, in order, with the number of trials each is planned to have (at most)."""
+    return {rule.name: rule.trials(spec) for rule in stages_of(spec)}
+
+
+def seconds_left(snapshot: StudySnapshot) -> float | None:
+    """Estimate the seconds until the current stage ends, with as many workers as are busy now.
+
+    A trial to come takes the mean device time of those that ended, a running one the rest of the mean of the
+    complete ones. None until a trial has ended, and while no worker is busy.
+    """
+    view = snapshot.current
+    ended = [t.device_seconds for t in view.trials if t.state.final and t.device_seconds > 0]
+    running = [t for t in view.trials if t.state is TrialState.RUNNING]
+    if not ended or not running:
+        return None
+    complete = [t.device_seconds for t in view.trials if t.state is TrialState.COMPLETE and t.device_seconds > 0]
+    mean = sum(ended) / len(ended)
+    whole = sum(complete) / len(complete) if complete else mean
+    to_come = max(0, view.budget - len(view.trials)) + view.count(TrialState.WAITING)
+    seconds = to_come * mean + sum((1.0 - trial.progress) * whole for trial in running)
+    return min(seconds, _hours_left(snapshot, view)) / len(running)
+
+
+def _hours_left(snapshot: StudySnapshot, view: StageView) -> float:
+    """Device seconds that the budget leaves to the stage."""
+    limit = snapshot.spec.search.budget.gpu_hours
+    if limit is None or not view.rule.proposes:
+        return float("inf")
+    return max(0.0, 3600 * limit - sum(trial.device_seconds for trial in view.trials))
+
+
+def outlook(snapshot: StudySnapshot) -> str:
+    """Say how long the study still takes, as far as that is known."""
+    view = snapshot.current
+    if snapshot.state.final:
+        return f"{snapshot.state} after {duration(snapshot.now - snapshot.created_at)}: {snapshot.reason}"
+    if not view.count(TrialState.RUNNING):
+        return "waiting for a worker"
+    seconds = seconds_left(snapshot)
+    stages = list(planned_stages(snapshot.spec))
+    following = " and ".join(stages[stages.index(view.stage) + 1 :]) if view.stage in stages else ""
+    then = f" in {view.stage}, then {following}" if following else ""
+    return f"estimating the time left{then}" if seconds is None else f"about {duration(seconds)} left{then}"

@@ -1,0 +1,47 @@
+"""What a study will do, in a few lines for people: models, data, space, and the runs of each stage."""
+
+from __future__ import annotations
+
+from hpo_service.domain.study.protocol import stages_of
+from hpo_service.domain.study.search_space import CategoricalParameter, Parameter
+from hpo_service.domain.study.spec import StudySpec
+
+
+def study_summary(spec: StudySpec) -> list[tuple[str, str]]:
+    """Say what a resolved study will do, each line with what it is about."""
+    return [*_subject(spec), *_space(spec), *stage_lines(spec)]
+
+
+def _subject(spec: StudySpec) -> list[tuple[str, str]]:
+    rows = []
+    if spec.model is not None:
+        held = "" if spec.model.quantisation == "none" else f", held as {spec.model.quantisation}"
+        rows.append(("model", spec.model.base + (f" -> {spec.model.target}" if spec.model.target else "") + held))
+    if spec.data is not None:
+        limit = f", at most {spec.data.max_rows} rows" if spec.data.max_rows else ""
+        held_out = f"{spec.data.split.validation:.0%} validation, {spec.data.split.test:.0%} test"
+        rows.append(("data", f"{spec.data.source}{limit}, {spec.data.max_length} tokens a row; {held_out}"))
+    if spec.objective is not None:
+        rows.append(("objective", spec.objective.python or spec.objective.command or ""))
+    return rows
+
+
+def _space(spec: StudySpec) -> list[tuple[str, str]]:
+    return [(f"  {name}", describe(p)) for name, p in spec.space.resolve().parameters.items()]
+
+
+def describe(parameter: Parameter) -> str:
+    """Say in one line what a parameter may be."""
+    if isinstance(parameter, CategoricalParameter):
+        text = "one of " + ", ".join(str(choice) for choice in parameter.choices)
+    else:
+        scale = ", log scale" if parameter.log else ""
+        step = f", step {parameter.step:g}" if parameter.step is not None else ""
+        text = f"{parameter.low:g} to {parameter.high:g}{scale}{step}"
+    conditions = [f"{name} is {values}" for name, values in parameter.when.items()]
+    return text + (f", where {' and '.join(conditions)}" if conditions else "")
+
+
+def stage_lines(spec: StudySpec) -> list[tuple[str, str]]:
+    """Say how many runs each stage asks for, and how they are chosen."""
+    return [(rule.name, rule.outline(spec)) for rule in stages_of(spec)]

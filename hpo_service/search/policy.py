@@ -1,0 +1,159 @@
+"""What a study does next: which configuration is tried, and whether a trial goes on. Nothing is written here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain, islice
+from typing import TYPE_CHECKING
+
+from hpo_service.domain.decide.pruning import Measure, Verdict, longest_warmup
+from hpo_service.domain.study.search_space import ParameterValue, SearchSpace, canonical_key
+from hpo_service.domain.study.sections.search import SearchSpec
+from hpo_service.domain.trial.curve import Curve
+from hpo_service.errors import DatabaseUnavailableError
+from hpo_service.search.grid import shuffled
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+    from hpo_service.search.enlisted import EnlistedStorage, SessionSource
+    from hpo_service.search.reader import TrialReader
+
+ATTEMPTS = 16
+"""How often a sampler may propose a configuration that is taken before the rest of the space is gone through."""
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A configuration to try; `duplicate` only where the space has none left that was not tried."""
+
+    parameters: dict[str, ParameterValue]
+    key: str
+    duplicate: bool = False
+
+
+class SearchPolicy:
+    """Samplers and pruners by the names they have in a study file.
+
+    `suggest` reads Optuna's study and belongs outside of any transaction, because it may take long; `judge` knows only
+    what it is given. Instances may be shared between threads. Optuna is imported and the database touched when a
+    method needs them, not before.
+    """
+
+    def __init__(self, url: str, session_source: SessionSource) -> None:
+        self._url = url
+        self._session_source = session_source
+
+    @cached_property
+    def _storage(self) -> EnlistedStorage:
+        from hpo_service.search.enlisted import EnlistedStorage
+
+        return EnlistedStorage(self._url, self._session_source)
+
+    @cached_property
+    def _reader(self) -> TrialReader:
+        from hpo_service.search.reader import TrialReader
+
+        return TrialReader(self._storage)
+
+    def suggest(
+        self, name: str, search: SearchSpec, space: SearchSpace, taken: Callable[[str], bool], draw: int
+    ) -> Suggestion | None:
+        """Propose the configuration of the next trial, without writing anything.
+
+        Args:
+            name: the study.
+            search: which sampler, and its seed.
+            space: what is sampled; conditions are respected.
+            taken: tells of a canonical key whether a trial has that configuration already.
+            draw: the number of trials so far; with the seed it decides all that is random.
+
+        Returns:
+            The proposal, or None where a grid has been gone through.
+
+        Raises:
+            DatabaseUnavailableError: the trials could not be read; the call may be repeated.
+        """
+        from hpo_service.search.samplers import SAMPLERS, Question
+
+        sampler = SAMPLERS[search.sampler]
+        trials = self.trials(name) if sampler.learns else []
+        question = Question(search, space, draw, trials)
+        if sampler.complete:
+            return _first_free(sampler.candidates(question), taken)
+        candidates = islice(sampler.candidates(question), ATTEMPTS)
+        favourite = _suggestion(next(candidates))
+        if not taken(favourite.key):
+            return favourite
+        rest = shuffled(space, seed=search.seed, start=draw) if space.size() is not None else iter(())
+        free = _first_free(chain(candidates, rest), taken)
+        return free or replace(favourite, duplicate=True)
+
+    def judge(
+        self,
+        curve: Mapping[int, float],
+        peers: Callable[[], Sequence[Curve]],
+        search: SearchSpec,
+        space: SearchSpace,
+        *,
+        evaluations: int,
+        fraction: float | None = None,
+        warmup: float = 0.0,
+        measure: str = "validation loss",
+    ) -> Verdict:
+        """Decide on a trial that has just reported whether it goes on.
+
+        Args:
+            curve: what the trial has reported by evaluation, the latest included.
+            peers: loads the curves of the other trials of its stage; only called where they are compared.
+            search: which pruner, its rungs, and which direction is better.
+            space: what is sampled; nobody is compared before the longest warm-up in it has ended.
+            evaluations: how many evaluations a full run reports, numbered from 1.
+            fraction: share of the epoch at the latest report; by default its number over `evaluations`.
+            warmup: share of the epoch spent warming up where the space does not search it.
+            measure: what is reported, for the sentence.
+        """
+        from hpo_service.search.pruners import PRUNERS, Case
+
+        if not curve:
+            return Verdict(False, f"goes on: no {measure} was reported yet")
+        case = Case(
+            curve=curve,
+            peers=peers,
+            rungs=search.rungs,
+            evaluations=evaluations,
+            fraction=fraction,
+            warmup=longest_warmup(space, default=warmup),
+            measure=Measure(measure, search.direction),
+        )
+        return PRUNERS[search.pruner].judge(case)
+
+    def trials(self, name: str) -> list[FrozenTrial]:
+        """Return the trials that samplers learn from, as Optuna's study has them."""
+        with _readable(name):
+            return self._reader.read(self._storage.study_id(name))
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """Say in our words that the database is away; Optuna hides the driver's error in one of its own."""
+    from optuna.exceptions import StorageInternalError
+
+    try:
+        yield
+    except StorageInternalError as error:
+        cause = str(error.__cause__ or error).splitlines()[0]
+        raise DatabaseUnavailableError(
+            f"the trials of {name} could not be read ({cause}): check that the database is up, then try again"
+        ) from error
+
+
+def _suggestion(parameters: dict[str, ParameterValue]) -> Suggestion:
+    return Suggestion(parameters, canonical_key(parameters))
+
+
+def _first_free(candidates: Iterable[dict[str, ParameterValue]], taken: Callable[[str], bool]) -> Suggestion | None:
+    return next((s for s in map(_suggestion, candidates) if not taken(s.key)), None)

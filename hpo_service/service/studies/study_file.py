@@ -1,0 +1,79 @@
+"""Study files as they lie on this machine's disk."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import json
+from pathlib import Path
+
+from hpo_service.domain.study.sources import Surroundings
+from hpo_service.domain.studyfile.reader import StudyFile, read_study
+from hpo_service.errors import StudyFileError
+
+
+def read_study_file(path: Path) -> StudyFile:
+    """Read a study file with its warnings; relative paths in it start at its own folder.
+
+    Raises:
+        StudyFileError: the file cannot be read or is wrong; one line with file, line and key.
+    """
+    try:
+        # reading a pipe may never end
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise StudyFileError(f"{path}: is no regular file but a pipe or a device; save it first", file=str(path))
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = bytes(error.object[: error.start]).count(b"\n") + 1
+        reason = f"{path}:{line}: is not UTF-8 text; save it as UTF-8"
+        raise StudyFileError(reason, file=str(path), line=line) from None
+    except OSError as error:
+        reason = f"{path}: {error.strerror or error}{_nearest_file(path)}"
+        raise StudyFileError(reason, file=str(path)) from None
+    return read_study(text, str(path), surroundings(path.absolute().parent))
+
+
+def surroundings(folder: Path) -> Surroundings:
+    """Answer a study file's questions about this machine.
+
+    Args:
+        folder: where relative paths start.
+    """
+
+    def absolute(name: str) -> str:
+        try:
+            return str(folder / Path(name).expanduser())
+        except RuntimeError:  # ~nobody: there is no such user
+            return name
+
+    def exists(name: str) -> bool:
+        try:
+            return Path(name).exists()
+        except (OSError, ValueError):  # a name that no file can have
+            return False
+
+    return Surroundings(absolute=absolute, exists=exists, architecture=_architecture, installed=is_installed)
+
+
+def is_installed(package: str) -> bool:
+    """Whether a package can be imported on this machine; it is not."""
+    found = importlib.util.find_spec(package)
+    # a folder of that name, as some of them leave behind, is no package
+    return found is not None and found.origin is not None
+
+
+def _architecture(folder: str) -> str | None:
+    try:
+        config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+        return str(config["model_type"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _nearest_file(path: Path) -> str:
+    try:
+        names = [file.name for file in path.parent.iterdir() if file.suffix in (".yaml", ".yml")]
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(path.name, names, n=1)
+    return f"; the nearest is {path.parent / close[0]}" if close else ""

@@ -1,0 +1,179 @@
+"""The ledger: everything that happens to a trial is written here, in both books at once or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from hpo_service.domain.decide.measured_memory import vram_over_gb
+from hpo_service.domain.study.direction import Direction
+from hpo_service.domain.study.search_space import ParameterValue
+from hpo_service.domain.trial.endings import SAID
+from hpo_service.domain.trial.facts import RunFacts
+from hpo_service.domain.trial.outcome import Outcome
+from hpo_service.domain.trial.report import Report
+from hpo_service.domain.trial.states import TrialEvent, TrialState
+from hpo_service.failpoint import reach
+from hpo_service.search.studies import OptunaStudies
+from hpo_service.storage.studies import StageRow
+from hpo_service.storage.trials import TrialRow, TrialStore
+from hpo_service.storage.values import finite
+
+
+@dataclass(frozen=True)
+class TrialLedger:
+    """Writes trials: our rows, which are the truth, and Optuna's study, which samplers and optuna-dashboard read.
+
+    Every method belongs inside `database.transaction()`, and is undone with it in both books. A trial is in Optuna's
+    study from its first claim on; a planned one that nobody took is in our rows alone.
+    """
+
+    trials: TrialStore
+    optuna: OptunaStudies
+
+    def open_study(self, name: str, direction: Direction) -> None:
+        """Begin Optuna's study of a stage that the caller opens, unless it is there already."""
+        self.optuna.create(name, direction)
+
+    def delete_studies(self, stages: Iterable[StageRow]) -> None:
+        """Delete Optuna's studies of the stages of a study whose rows the caller deletes."""
+        for stage in stages:
+            self.optuna.delete(stage.optuna_name)
+
+    # how trials begin
+
+    def claim(self, stage: StageRow, worker_id: str, lease_seconds: float, devices: float) -> TrialRow | None:
+        """Give the oldest waiting trial of a stage to a worker; None where there is none."""
+        trial = self.trials.claim_waiting(stage.id, worker_id, lease_seconds, devices)
+        if trial is None:
+            return None
+        reach("claim.taken")
+        return trial if trial.optuna_id is not None else self._bind(stage, trial)
+
+    def admit(
+        self,
+        stage: StageRow,
+        *,
+        parameters: Mapping[str, ParameterValue],
+        dedupe_key: str | None,
+        seed: int,
+        worker_id: str,
+        lease_seconds: float,
+        devices: float,
+    ) -> TrialRow | None:
+        """Add a proposed trial that this worker runs at once; see `TrialStore.admit`."""
+        trial = self.trials.admit(
+            stage,
+            parameters=parameters,
+            dedupe_key=dedupe_key,
+            role="search",
+            seed=seed,
+            worker_id=worker_id,
+            lease_seconds=lease_seconds,
+            devices=devices,
+        )
+        if trial is None:
+            return None
+        reach("claim.reserved")
+        return self._bind(stage, trial)
+
+    def copy(self, stage: StageRow, parameters: Mapping[str, ParameterValue], twin: TrialRow) -> None:
+        """Add a trial that ends at once with the value that its twin measured for the same configuration."""
+        copy = self.trials.admit(
+            stage,
+            parameters=parameters,
+            dedupe_key=None,
+            role="search",
+            seed=twin.seed,
+            worker_id=None,
+            lease_seconds=0.0,
+        )
+        if copy is None:
+            return
+        copy = self._bind(stage, copy)
+        for row in self.trials.reports.of(twin.id):
+            if row.value is not None:
+                self.optuna.report(_bound(copy), row.step, row.value)
+        self.optuna.finish(_bound(copy), twin.state, twin.value, None)
+        reason = f"the same configuration as trial #{twin.number}: its measured value is reused"
+        self.trials.settle(copy.id, twin.state, reason=reason, value=twin.value, copied_from=twin.id)
+
+    def _bind(self, stage: StageRow, trial: TrialRow) -> TrialRow:
+        handle = self.optuna.add_running(stage.optuna_name, trial.parameters, stage.space)
+        self.trials.bind(trial.id, handle.optuna_id, handle.number)
+        reach("claim.bound")
+        return self.trials.get(trial.id)
+
+    # what a holder tells
+
+    def report(self, trial: TrialRow, report: Report) -> None:
+        """Record an evaluation of a trial that the caller holds; a step that was reported before keeps its value."""
+        if self.trials.reports.add(trial, report):
+            self.optuna.report(_bound(trial), report.step, report.value)
+
+    def finish(self, trial: TrialRow, outcome: Outcome) -> TrialState:
+        """End a trial as its holder saw it end, with everything it measured; the outcome must be an end.
+
+        The books decide on the value of a pruned trial, not its holder: it may have heard more, or (after a resume)
+        less, than was recorded.
+        """
+        ending, reason, value = SAID[outcome.counts_as], outcome.reason, finite(outcome.value)
+        if outcome.counts_as is not outcome.kind:
+            reason = f"the final value is not a finite number ({outcome.value}): {reason}"
+        elif ending.state is TrialState.PRUNED:
+            recorded = [row.value for row in self.trials.reports.of(trial.id) if row.value is not None]
+            value = recorded[-1] if recorded else value
+        violation = vram_over_gb(outcome.facts.memory, infeasible=ending.state is TrialState.INFEASIBLE)
+        self.optuna.finish(_bound(trial), ending.state, value, violation)
+        reach("finish.told")
+        if outcome.validation is not None:
+            self.trials.scores.save(trial.id, "validation", outcome.validation)
+        if outcome.test is not None:
+            self.trials.scores.save(trial.id, "test", outcome.test)
+        self.trials.settle(
+            trial.id,
+            ending.state,
+            reason=reason,
+            value=value,
+            adapter=outcome.adapter,
+            facts=outcome.facts,
+            device_seconds=outcome.shared_seconds,
+        )
+        return ending.state
+
+    # how a trial ends or goes on without a result
+
+    def end(self, trial: TrialRow, state: TrialState, reason: str, facts: RunFacts | None = None) -> TrialState:
+        """End a trial without a result: it failed or is cancelled."""
+        if trial.optuna_id is not None:
+            self.optuna.finish(trial.optuna_id, state, None, None)
+        self.trials.settle(trial.id, state, reason=reason, facts=facts)
+        return state
+
+    def give_back(self, trial: TrialRow, event: TrialEvent, reason: str) -> TrialState:
+        """Have a running trial wait for its next attempt; in Optuna's study it goes on as running."""
+        return self.trials.requeue(trial.id, event, reason=reason).state
+
+    def cancel(self, trial: TrialRow, reason: str) -> None:
+        """End a waiting trial, or ask the holder of a running one to stop.
+
+        Raises:
+            ConflictError: the trial has ended.
+        """
+        row = self.trials.cancel(trial.id, reason)
+        if row.state is TrialState.CANCELLED and row.optuna_id is not None:
+            self.optuna.finish(row.optuna_id, row.state, None, None)
+
+    def retry(self, trial: TrialRow) -> None:
+        """Queue a failed or cancelled trial again; its next claim makes it a new trial of Optuna's study.
+
+        Raises:
+            ConflictError: the trial neither failed nor was cancelled.
+        """
+        self.trials.retry(trial.id)
+
+
+def _bound(trial: TrialRow) -> int:
+    if trial.optuna_id is None:
+        raise ValueError(f"trial {trial.id} is running without an Optuna trial")
+    return trial.optuna_id

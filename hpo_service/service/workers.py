@@ -1,0 +1,67 @@
+"""Workers as the database knows them: signed in, listed, asked to leave, signed off."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import secrets
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from hpo_service.errors import DatabaseUnavailableError
+from hpo_service.storage.database import Database
+from hpo_service.storage.workers import WorkerRow, WorkerState, WorkerStore
+
+
+@dataclass(frozen=True)
+class WorkerList:
+    """The workers that ever registered, in the order they started, at the time `now` of the database's clock."""
+
+    workers: list[WorkerRow]
+    now: float
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Registers, lists and drains workers."""
+
+    db: Database
+    rows: WorkerStore
+
+    def register(self, worker_id: str, gpus: int | None) -> None:
+        """Note that this process is a worker now, with so many GPUs; None where it works on the CPU."""
+        given = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(str(number) for number in range(gpus or 0))
+        devices = given if gpus else "cpu"
+        with self.db.transaction():
+            self.rows.register(worker_id, platform.node(), os.getpid(), version("hpo-service"), devices)
+
+    def retire(self, worker_id: str) -> None:
+        """Note that a worker left of its own accord; a database that is away is told nothing."""
+        with contextlib.suppress(DatabaseUnavailableError), self.db.transaction():
+            self.rows.stop(worker_id, "left of its own accord")
+
+    def drain(self, worker_id: str, reason: str) -> None:
+        """Have a worker save its trials, give them back and exit; it obeys at its next renewal.
+
+        Raises:
+            NotFoundError: there is no such worker.
+        """
+        with self.db.transaction():
+            self.rows.drain(worker_id, reason)
+
+    def list_all(self) -> WorkerList:
+        """Read which workers there are and were."""
+        with self.db.transaction():
+            return WorkerList(self.rows.list(), self.db.clock())
+
+    def activities(self) -> dict[str, str]:
+        """What each active worker is busy with, by its id; workers that only train are left out."""
+        with self.db.transaction(read_only=True):
+            rows = [row for row in self.rows.list() if row.state is WorkerState.ACTIVE]
+        return {row.id: row.reason for row in rows if "%" in row.reason}
+
+
+def new_worker_id() -> str:
+    """Name a worker after its host and process, with a few random letters: process numbers come back."""
+    return f"{platform.node().split('.')[0]}-{os.getpid()}-{secrets.token_hex(2)}"

@@ -1,0 +1,61 @@
+"""Which files of a folder hold rows: not the hidden ones, and not what tools write beside their data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from hpo_service.errors import DataError
+
+# In which `datasets` names the files of a data set that it saved, and the splits where it saved several.
+SAVED, SAVED_SPLITS = "state.json", "dataset_dict.json"
+METADATA = {SAVED, SAVED_SPLITS, "dataset_info.json", "dataset_infos.json"}
+# What names of hidden files and folders begin with: `.ipynb_checkpoints`, `__MACOSX`.
+HIDDEN = (".", "__")
+# Copies that `datasets` keeps of its own results beside a saved data set.
+CACHED = "cache-*.arrow"
+
+
+def data_files(folder: Path, endings: Collection[str]) -> list[Path]:
+    """The files below a folder that hold rows, in the order in which they are read.
+
+    Of a folder that `datasets` saved these are the files it names, of its split `train` or else its first.
+
+    Raises:
+        DataError: a saved data set lacks one of its files.
+    """
+    saved = _saved(folder)
+    return saved or sorted(each for each in folder.rglob("*") if each.suffix in endings and _holds_rows(each, folder))
+
+
+def _holds_rows(path: Path, folder: Path) -> bool:
+    if path.name in METADATA or path.match(CACHED) or not path.is_file():
+        return False
+    return not any(part.startswith(HIDDEN) for part in path.relative_to(folder).parts)
+
+
+def _saved(folder: Path) -> list[Path]:
+    if (folder / SAVED_SPLITS).is_file():
+        splits = _list_in(folder / SAVED_SPLITS, "splits")
+        if not splits:
+            return []
+        folder /= "train" if "train" in splits else str(splits[0])
+    if not (folder / SAVED).is_file():
+        return []
+    named = _list_in(folder / SAVED, "_data_files")
+    files = [folder / str(each["filename"]) for each in named if isinstance(each, dict) and "filename" in each]
+    missing = next((each for each in files if not each.is_file()), None)
+    if missing is not None:
+        raise DataError(f"{missing} is missing, though {folder / SAVED} names it; save the data set again")
+    return files
+
+
+def _list_in(path: Path, key: str) -> list[Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    found = content.get(key) if isinstance(content, dict) else None
+    return found if isinstance(found, list) else []

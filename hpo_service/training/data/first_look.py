@@ -1,0 +1,200 @@
+"""A first look at a study's rows, tokenizer and configurations: all that is wrong with them, told within seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedTokenizerBase
+
+from hpo_service.domain.study.finding import Finding, Level, Subject
+from hpo_service.domain.study.sections.data import DataSpec
+from hpo_service.domain.study.sections.model import ModelSpec
+from hpo_service.domain.study.sources import BUILTIN, BUILTIN_MODELS, BUILTIN_TOKENIZERS, looks_local
+from hpo_service.errors import DataError, ModelError
+from hpo_service.training.data.formats import Example, counts, detect_format, read_examples, unused_columns
+from hpo_service.training.data.rows import understanding
+from hpo_service.training.data.source import RawRow, found_rows, local_files
+from hpo_service.training.data.tokens import Tokenised, tokenise
+from hpo_service.training.models.tokenizer import load_tokenizer
+
+ROWS = 200
+REASON_CHARS = 300
+
+
+def first_look(data: DataSpec, model: ModelSpec, rows: int = ROWS, from_scratch: bool = False) -> list[Finding]:
+    """Look at the first rows of each file, the tokenizer and the models' configurations, and tell all that is wrong.
+
+    Args:
+        data: where the rows are.
+        model: what they are for.
+        rows: how many are looked at, over all files.
+        from_scratch: whether a trial builds its own model, so that `model.base` is only a tokenizer.
+    """
+    found = Findings()
+    config = None if from_scratch else _config(model.base, model, found)
+    if model.target and not from_scratch:
+        _config(model.target, model, found)
+    tokenizer = _tokenizer(model, found)
+    raw = _first_rows(data, rows, found)
+    if raw:
+        _look_at_rows(raw, data, model, tokenizer, config, found)
+    elif not any(each.subject == "data" for each in found.listed):
+        found.note("error", "data", f"{data.source} holds no rows")
+    return found.listed
+
+
+@dataclass
+class Findings:
+    """Collects what is found: of a fault that many rows share, the first row and how many they are."""
+
+    _found: dict[tuple[Level, str], Finding] = field(default_factory=dict)
+
+    @property
+    def listed(self) -> list[Finding]:
+        """Errors first, otherwise in the order in which they were met."""
+        return sorted(self._found.values(), key=lambda each: each.level != "error")
+
+    def note(self, level: Level, subject: Subject, what: str, where: str = "") -> None:
+        """Add a finding, or count a row more of one that is known."""
+        what = " ".join(what.removeprefix(where).lstrip(":, ").split())
+        known = self._found.get((level, what), Finding(level=level, subject=subject, what=what, where=where, rows=0))
+        self._found[level, what] = known.model_copy(update={"rows": known.rows + 1})
+
+    @contextmanager
+    def noted(self, where: str = "") -> Iterator[None]:
+        """Make a finding of an error in the data, and go on behind the block."""
+        try:
+            yield
+        except DataError as error:
+            self.note("error", "data", str(error), where)
+
+
+def _first_rows(data: DataSpec, limit: int, found: Findings) -> list[RawRow]:
+    """The first rows of every file, or of a data set, that can be read."""
+    rows: list[RawRow] = []
+    sources: list[str] = []
+    is_remote = False
+    with found.noted():
+        files = local_files(data.source)
+        is_remote = files is None and not data.source.startswith(BUILTIN)
+        sources = [data.source] if files is None else list(map(str, files))
+    for source in sources:
+        try:
+            reading = found_rows(source, data.subset, data.hub_split)
+            for row in islice(reading, max(1, limit // len(sources))):
+                if row.fault:
+                    found.note("error", "data", row.fault, row.origin)
+                else:
+                    rows.append(row)
+        except DataError as error:
+            if is_remote:
+                found.note("unchecked", "data", f"{source} is not on this machine, so only a trial will tell")
+            else:
+                found.note("error", "data", str(error))
+    return rows
+
+
+def _look_at_rows(
+    raw: list[RawRow],
+    data: DataSpec,
+    model: ModelSpec,
+    tokenizer: PreTrainedTokenizerBase | None,
+    config: Any,
+    found: Findings,
+) -> None:
+    shape = _format(raw[0], data, found)
+    if shape is None:
+        return
+    examples: list[Example] = []
+    for row in raw:
+        with found.noted(row.origin):
+            examples += read_examples([row], shape, data.group)[1] if counts(row) else []
+    tokenised = _tokenised(examples, tokenizer, data, found) if tokenizer is not None else []
+    for warning in understanding(tokenised, unused_columns(raw, shape, data.group)).warnings(shape, data.learn):
+        found.note("warning", "data", warning)
+    # a builtin model's tokenizer is not made yet: lengths and ids are those of bytes
+    if tokenised and not model.base.startswith(BUILTIN):
+        _check_fit(tokenised, data, model.base, config, found)
+
+
+def _format(row: RawRow, data: DataSpec, found: Findings) -> str | None:
+    try:
+        return detect_format(row.fields, row.origin) if data.format == "auto" else data.format
+    except DataError as error:
+        found.note("error", "data", str(error), row.origin)
+        return None
+
+
+def _tokenised(
+    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, data: DataSpec, found: Findings
+) -> list[Tokenised]:
+    """Each example by itself, so that one that cannot be tokenised does not hide the faults of others."""
+    rows: list[Tokenised] = []
+    for example in examples:
+        with found.noted(example.origin):
+            rows.append(tokenise([example], tokenizer, data.max_length, data.learn))
+    return rows
+
+
+def _check_fit(tokenised: Sequence[Tokenised], data: DataSpec, name: str, config: Any, found: Findings) -> None:
+    """Refuse ids and lengths that the model has no place for, and warn where the cut leaves nothing to learn."""
+    lost = sum(each.unsupervised for each in tokenised)
+    if lost * 2 > len(tokenised):
+        remedy = f"within data.max_length = {data.max_length} tokens: raise it, or shorten the prompts"
+        found.note("warning", "data", f"{lost} of the first {len(tokenised)} rows have nothing to learn {remedy}")
+    rows = [row for each in tokenised for row in each.rows]
+    if config is None or not rows:
+        return
+    largest, longest = max(int(row.ids.max()) for row in rows), max(len(row.ids) for row in rows)
+    if largest >= config.vocab_size:
+        found.note("error", "model", f"model {name} knows no token {largest}: its tokenizer belongs to another")
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions and longest > positions:
+        what = f"rows of up to {longest} tokens do not fit the {positions} positions of model {name}"
+        found.note("error", "model", f"{what}: set data.max_length to {positions} or less")
+
+
+def _config(name: str, model: ModelSpec, found: Findings) -> Any:
+    """The configuration of a model; None where it cannot be had."""
+    if name.startswith(BUILTIN):
+        if name not in BUILTIN_MODELS:
+            known = ", ".join(BUILTIN_MODELS)
+            found.note("error", "model", f"there is no builtin model {name}; the builtin models are {known}")
+        return None
+    try:
+        whole = AutoConfig.from_pretrained(
+            name, trust_remote_code=model.trust_remote_code, revision=model.revision_of(name)
+        )
+        return whole.get_text_config()
+    # wrong names, no network and broken files come as many types
+    except Exception as error:
+        _note_unusable(found, "model", name, f"model {name} has no usable configuration: {error}")
+        return None
+
+
+def _tokenizer(model: ModelSpec, found: Findings) -> PreTrainedTokenizerBase | None:
+    if model.base.startswith(BUILTIN):
+        # seconds of imports that other models need not wait for
+        from hpo_service.training.builtin.family import byte_tokenizer
+
+        return byte_tokenizer() if model.base in BUILTIN_MODELS + BUILTIN_TOKENIZERS else None
+    try:
+        return load_tokenizer(model.base, model.base, model.trust_remote_code, model.revision_of(model.base))
+    except ModelError as error:
+        _note_unusable(found, "tokenizer", model.base, str(error))
+        return None
+
+
+def _note_unusable(found: Findings, subject: Subject, name: str, reason: str) -> None:
+    """What is local and cannot be used is an error; what is not on this machine a trial may still find."""
+    if Path(name).expanduser().exists():
+        found.note("error", subject, reason[:REASON_CHARS])
+    elif looks_local(name):
+        found.note("error", "model", f"model {name} does not exist (looked in {Path.cwd()})")
+    else:
+        found.note("unchecked", subject, f"the {subject} of {name} is not on this machine, so only a trial will tell")

@@ -1,0 +1,80 @@
+"""Where everything lies that a trial leaves behind: its folder, one inside it for each attempt, and their files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpo_service.domain.trial.assignment import Assignment
+
+
+def log_folder(output: Path) -> Path:
+    """The folder of the logs that workers and their children write."""
+    return output / "logs"
+
+
+def trial_folder(output: Path, study: str, trial: str) -> Path:
+    """The folder of a trial, by its key (e.g. `search-0007`)."""
+    return output / study / "trials" / trial
+
+
+@dataclass(frozen=True)
+class AttemptFolder:
+    """The folder of one attempt; every attempt has its own, so that a stale holder overwrites nothing."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, output: Path, assignment: Assignment) -> AttemptFolder:
+        """The folder of a claimed trial's present attempt."""
+        return cls.numbered(trial_folder(output, assignment.study, assignment.key), assignment.attempt)
+
+    @classmethod
+    def first(cls, trial: Path, attempts: int) -> list[AttemptFolder]:
+        """The folders of a trial's first attempts, so many of them, whether or not they exist."""
+        return [cls.numbered(trial, number) for number in range(1, attempts + 1)]
+
+    @classmethod
+    def found_in(cls, trial: Path) -> list[AttemptFolder]:
+        """The folders of attempts that there are of the trial with this folder."""
+        return [cls(path) for path in trial.glob("attempt-*")]
+
+    @classmethod
+    def numbered(cls, trial: Path, attempt: int) -> AttemptFolder:
+        """The folder of an attempt of the trial with this folder."""
+        return cls(trial / f"attempt-{attempt}")
+
+    @property
+    def trial(self) -> Path:
+        """The folder of the trial."""
+        return self.path.parent
+
+    @property
+    def configuration(self) -> Path:
+        """What the attempt was about; a checkpoint is handed on only to the same."""
+        return self.path / "trial.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Folder of what a later attempt may resume from."""
+        return self.path / "checkpoint"
+
+    @property
+    def partial_checkpoint(self) -> Path:
+        """Folder of a checkpoint that is being copied from an earlier attempt."""
+        return self.path / "checkpoint.partial"
+
+    @property
+    def undelivered(self) -> Path:
+        """Reports that did not reach the database at once, a line each."""
+        return self.path / "undelivered.jsonl"
+
+    @property
+    def adapter(self) -> Path:
+        """Folder of the trained adapter, where it is kept."""
+        return self.path / "adapter"
+
+    @property
+    def answers(self) -> Path:
+        """What the trained model answered for task metrics, a line each."""
+        return self.path / "answers.jsonl"

@@ -1,0 +1,158 @@
+"""How a checkpoint passes from attempt to attempt of a trial."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hpo_service.domain.trial.assignment import Assignment
+from hpo_service.domain.trial.config import TrialConfig
+from hpo_service.wire.attempt_folder import AttemptFolder
+from hpo_service.worker.handover import discard_checkpoints, prepare_folder
+
+Trial = Callable[..., Assignment]
+
+
+@pytest.fixture
+def attempt(tmp_path: Path, trial: Trial) -> Callable[..., tuple[AttemptFolder, Assignment]]:
+    """Makes an attempt's folder the way a worker does, and a checkpoint in it where one is given."""
+
+    def attempt(number: int, *, checkpoint: str = "", trial_number: int = 7) -> tuple[AttemptFolder, Assignment]:
+        given = trial(trial_number, attempt=number)
+        folder = AttemptFolder.of(tmp_path, given)
+        prepare_folder(folder, given)
+        if checkpoint:
+            (folder.path / "checkpoint" / "deep").mkdir(parents=True, exist_ok=True)
+            (folder.path / "checkpoint" / "deep" / "state").write_text(checkpoint)
+        return folder, given
+
+    return attempt
+
+
+Attempt = Callable[..., tuple[AttemptFolder, Assignment]]
+
+
+def _state(folder: AttemptFolder) -> str | None:
+    file = folder.path / "checkpoint" / "deep" / "state"
+    return file.read_text() if file.exists() else None
+
+
+def test_each_attempt_has_a_folder_of_its_own(tmp_path: Path, trial: Trial) -> None:
+    first, second = AttemptFolder.of(tmp_path, trial(7)), AttemptFolder.of(tmp_path, trial(7, attempt=2))
+    assert first.path == tmp_path / "s" / "trials" / "search-0007" / "attempt-1"
+    assert second.trial == first.trial != second.path
+
+
+def test_the_newest_earlier_checkpoint_is_handed_over(attempt: Attempt) -> None:
+    attempt(1, checkpoint="old")
+    attempt(2, checkpoint="newer")
+    attempt(3)
+    shutil.rmtree(attempt(3)[0].path / "checkpoint")
+    folder, given = attempt(4)
+    assert _state(folder) == "newer"
+    assert prepare_folder(folder, given)
+    assert not list(folder.path.glob("*.partial"))
+
+
+def test_the_earlier_attempt_keeps_its_own_copy(attempt: Attempt) -> None:
+    earlier, _ = attempt(1, checkpoint="state")
+    folder, _ = attempt(2)
+    (folder.path / "checkpoint" / "deep" / "state").write_text("further")
+    assert _state(earlier) == "state"
+
+
+def test_a_first_attempt_starts_afresh_whatever_an_older_study_left_there(attempt: Attempt) -> None:
+    folder, given = attempt(1, checkpoint="of a study that was deleted")
+    assert not prepare_folder(folder, given)
+    assert _state(folder) is None
+
+
+def test_a_checkpoint_of_another_configuration_is_not_handed_over(attempt: Attempt) -> None:
+    earlier, _ = attempt(1, checkpoint="of a study that was deleted")
+    _, other = attempt(1, trial_number=8)
+    (earlier.path / "trial.json").write_text(other.config.model_dump_json(exclude_defaults=True))
+    assert _state(attempt(2)[0]) is None
+
+
+def test_a_full_disk_leaves_the_checkpoint_out_and_nothing_half_written(
+    attempt: Attempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt(1, checkpoint="state")
+
+    def full(_source: Path, target: Path) -> None:
+        target.mkdir()
+        (target / "half").write_text("h")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copytree", full)
+    folder, given = attempt(2)
+    assert not prepare_folder(folder, given)
+    assert sorted(path.name for path in folder.path.iterdir()) == ["trial.json"]
+
+
+def test_a_checkpoint_that_changes_while_it_is_copied_is_copied_again(
+    attempt: Attempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt(1, checkpoint="state")
+    copy, calls = shutil.copytree, []
+
+    def changing(source: Path, target: Path) -> None:
+        calls.append(source)
+        if len(calls) == 1:
+            target.mkdir()
+            raise shutil.Error([("a file that was there", "is", "gone")])
+        monkeypatch.setattr(shutil, "copytree", copy)
+        copy(source, target)
+
+    monkeypatch.setattr(shutil, "copytree", changing)
+    folder, _ = attempt(2)
+    assert (_state(folder), len(calls)) == ("state", 2)
+
+
+def test_a_folder_that_cannot_be_made_costs_the_checkpoint_not_the_worker(
+    tmp_path: Path, trial: Trial, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "s").write_text("a file where a folder belongs")
+    given = trial(7, attempt=2)
+    assert not prepare_folder(AttemptFolder.of(tmp_path, given), given)
+    assert "cannot be written" in caplog.text
+
+
+def test_the_checkpoints_of_a_trial_that_ended_go_and_the_rest_stays(attempt: Attempt) -> None:
+    first, _ = attempt(1, checkpoint="state")
+    second, _ = attempt(2)
+    (second.path / "adapter").mkdir()
+    discard_checkpoints(second)
+    assert not (first.path / "checkpoint").exists()
+    assert not (second.path / "checkpoint").exists()
+    assert (second.path / "adapter").exists()
+
+
+OLD_TEXTS = [
+    '{"study":"mine","stage":"confirm","parameters":{"learning_rate":0.0002,"lora_rank":8,"scheduler":"cosine"},"seed":42,'
+    '"model":{"base":"org/small","target":"org/large","dtype":"bfloat16"},"model_name":"org/large",'
+    '"data":{"source":"org/rows","split":{"validation":0.2}},'
+    '"training":{"method":"dora","lora_rank":8,"target_modules":["q_proj","v_proj"],"epochs":2},"score_test":true,'
+    '"keep_adapter":true,"evaluation":{"metrics":["token_f1"],"stages":["verify","confirm"]},'
+    '"tracking":{"trackers":["tensorboard"]}}',
+    '{"study":"own","stage":"search","parameters":{"lr":0.01,"opt":"adam","on":true,"n":3},"seed":1,'
+    '"objective":{"command":"./train --lr {lr}"}}',
+]
+"""Files `trial.json` as they have been written beside checkpoints from the first version on."""
+
+
+@pytest.mark.parametrize("text", OLD_TEXTS, ids=["trainer", "objective"])
+def test_a_checkpoint_that_an_earlier_version_left_is_handed_over(tmp_path: Path, trial: Trial, text: str) -> None:
+    config = TrialConfig.model_validate_json(text)
+    given = trial(7, attempt=2).model_copy(update={"config": config})
+    old = tmp_path / "s" / "trials" / "search-0007" / "attempt-1"
+    (old / "checkpoint" / "deep").mkdir(parents=True)
+    (old / "checkpoint" / "deep" / "state").write_text("old")
+    (old / "trial.json").write_text(text)
+    folder = AttemptFolder.of(tmp_path, given)
+    assert prepare_folder(folder, given)
+    assert _state(folder) == "old"
+    assert (folder.path / "trial.json").read_text() == text
