@@ -36,11 +36,11 @@ def main() -> int:
     channel = Channel.over_stdio()
     with channel.busy("starting", IMPORT_SECONDS), without_collecting_garbage():
         engine = start(rank)
-        from hpo_service.training.device.faults import is_fatal
+        from hpo_service.training.device.faults import is_fatal, will_recur
         from hpo_service.training.engines.choose import Engines
         from hpo_service.training.engines.packed.engine import PackedEngine
     engines = Engines(engine, PackedEngine(engine.loaded, engine.run))
-    status = Dispatcher(channel, engines.work, is_fatal).serve()
+    status = Dispatcher(channel, engines.work, is_fatal, will_recur).serve()
     if status == 0:
         engine.ranks.announce(None)
     return status

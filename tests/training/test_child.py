@@ -11,7 +11,7 @@ import torch
 from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.errors import DataError
 from hpo_service.training.__main__ import cache_folder, use_one_device
-from hpo_service.training.device.faults import is_fatal, set_threads
+from hpo_service.training.device.faults import is_fatal, set_threads, will_recur
 from hpo_service.wire.messages import FROM_CHILD, Continue, Shutdown
 from tests.training.tiny import pairs, write_rows
 from tests.trials import admit as admit_trial
@@ -106,6 +106,26 @@ def test_device_errors_are_fatal_and_others_are_not():
     assert is_fatal(MemoryError())
     assert not is_fatal(RuntimeError("shapes do not match"))
     assert not is_fatal(DataError("CUDA is mentioned in a row"))
+
+
+@pytest.mark.parametrize(
+    "error, recurs",
+    [
+        (KeyError("offset_mapping"), True),
+        (AttributeError("'MixtralExperts' object has no attribute 'weight'"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied (304x32 and 96x16)"), True),
+        (RuntimeError("expected mat1 and mat2 to have the same dtype"), True),
+        (IndexError("index out of range in self"), True),
+        (RuntimeError("Connection closed by peer"), False),
+        (RuntimeError("CUDA error: device-side assert triggered"), False),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), False),
+        (OSError("the disk is away"), False),
+        (MemoryError(), False),
+        (DataError("a row has no shape"), False),
+    ],
+)
+def test_a_programs_mistakes_would_end_any_attempt(error, recurs):
+    assert will_recur(error) is recurs
 
 
 def test_threads_are_as_many_as_the_environment_says(monkeypatch):

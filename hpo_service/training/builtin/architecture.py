@@ -57,17 +57,21 @@ class Architecture:
             dropout=hyper.scratch_dropout,
         )
 
-    def build(self, tokenizer: PreTrainedTokenizerBase, seed: int, attention: str | None = None) -> PreTrainedModel:
-        """An untrained model for the tokenizer's vocabulary; the same seed gives the same weights."""
-        special = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-        config = FAMILIES[self.family].config(
+    def configuration(self, vocabulary: int, **special: int | None) -> PretrainedConfig:
+        """The shape as transformers describes it, for a vocabulary with these special tokens."""
+        return FAMILIES[self.family].config(
             self,
-            vocab_size=len(tokenizer),
+            vocab_size=vocabulary,
             # The usual 0.02 is far too small at these widths: 0.6 nats worse after 400,000 tokens.
             initializer_range=self.hidden_size**-0.5,
             tie_word_embeddings=True,
             **special,
         )
+
+    def build(self, tokenizer: PreTrainedTokenizerBase, seed: int, attention: str | None = None) -> PreTrainedModel:
+        """An untrained model for the tokenizer's vocabulary; the same seed gives the same weights."""
+        special = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        config = self.configuration(len(tokenizer), **special)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model: PreTrainedModel = AutoModelForCausalLM.from_config(config, attn_implementation=attention)

@@ -10,6 +10,9 @@ from hpo_service.errors import TrialError
 
 # How libraries say that there is no memory left, where they have no type of their own for it.
 NO_MEMORY = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+# What a program's own mistakes are called, and how torch says that two tensors do not go together.
+PROGRAM_ERRORS = (AttributeError, LookupError, TypeError, NotImplementedError, AssertionError, ArithmeticError)
+WRONG_SHAPE = ("shape", "size mismatch", "size of tensor", "dtype", "index out of", "dimension")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -26,6 +29,17 @@ def is_fatal(error: BaseException) -> bool:
     if is_out_of_memory(error) or isinstance(error, torch.AcceleratorError):
         return True
     return isinstance(error, RuntimeError) and "CUDA" in str(error)
+
+
+def will_recur(error: BaseException) -> bool:
+    """Whether another attempt would end the same way: code met what it was not written for, and seeds are fixed.
+
+    A RuntimeError counts where it is about shapes: torch says much else by that name, a lost peer among it.
+    """
+    if is_fatal(error) or isinstance(error, TrialError):
+        return False
+    shapes = type(error) is RuntimeError and any(words in str(error) for words in WRONG_SHAPE)
+    return shapes or isinstance(error, PROGRAM_ERRORS)
 
 
 def set_threads() -> None:

@@ -133,7 +133,7 @@ def load_base(key: BaseKey, cache: Path, progress: Progress, wanted_later: str |
         return _built(key, key.blueprint, cache, progress)
     later = None if wanted_later is None else partial(resolve_model, wanted_later, cache, progress)
     path = resolve_model(key.name, cache, progress, meanwhile=later)
-    config = _config(key.name, path, key.trust_remote_code, key.revision)
+    config = causal_config(key.name, path, key.trust_remote_code, key.revision)
     tokenizer = load_tokenizer(key.name, path, key.trust_remote_code, key.revision)
     quantised = _quantisation(key)
     where: dict[str, Any] = {"device_map": {"": device()}} if quantised else {}
@@ -152,7 +152,7 @@ def load_base(key: BaseKey, cache: Path, progress: Progress, wanted_later: str |
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        raise ModelError(f"model {key.name} cannot be loaded: {_reason(error)}") from error
+        raise ModelError(f"model {key.name} cannot be loaded: {reason_of(error)}") from error
     if holds_quantised(model):
         _prepare_quantised(model)
     return _ready(key, model, tokenizer)
@@ -193,7 +193,7 @@ def describe_model(name: str, trust_remote_code: bool = False) -> ModelFacts:
         return ModelFacts(family="llama", hidden_size=recipe.architecture.hidden_size)
     if is_builtin(name):
         raise ModelError(f"there is no builtin model {name}; the builtin models are {', '.join(_builtin_names())}")
-    config = _config(name, name, trust_remote_code)
+    config = causal_config(name, name, trust_remote_code)
     shape = ModelShape.read(config.to_dict())
     return ModelFacts(family=config.model_type, hidden_size=config.get_text_config().hidden_size, shape=shape)
 
@@ -218,14 +218,19 @@ def parameter_count(model: nn.Module, *, trainable: bool = False) -> int:
     return sum(weight_count(each) for each in model.parameters() if each.requires_grad or not trainable)
 
 
-def _config(name: str, path: str, trust_remote_code: bool, revision: str | None = None) -> PretrainedConfig:
+def causal_config(name: str, path: str, trust_remote_code: bool, revision: str | None = None) -> PretrainedConfig:
+    """The configuration of the model that people call `name` and that lies at `path`.
+
+    Raises:
+        ModelError: it cannot be read, or the model is not a causal language model.
+    """
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(
             path, trust_remote_code=trust_remote_code, revision=revision
         )
     # Wrong names, no network and broken files come as many types.
     except Exception as error:
-        raise ModelError(f"model {name} has no usable configuration: {_reason(error)}") from error
+        raise ModelError(f"model {name} has no usable configuration: {reason_of(error)}") from error
     architectures = config.architectures or []
     remote = trust_remote_code and "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
     named_causal = not architectures or any(each.endswith(CAUSAL_ENDINGS) for each in architectures)
@@ -280,5 +285,6 @@ def _builtin_names() -> list[str]:
     return [PREFIX + each for each in FAMILY]
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """What a library says, on one line and not too long."""
     return " ".join(str(error).split())[:REASON_CHARS] or type(error).__name__

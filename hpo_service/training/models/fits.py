@@ -11,7 +11,7 @@ from transformers.pytorch_utils import Conv1D
 from hpo_service.domain.study.hyperparameters import Hyperparameters
 from hpo_service.domain.study.methods import METHODS, STARTS
 from hpo_service.errors import UnfitError
-from hpo_service.training.models.reach import holds_quantised, weight_count
+from hpo_service.training.models.reach import holds_quantised
 
 # Starts that take an adapter's rank out of a decomposition of the layer's own weights.
 DECOMPOSING = frozenset({"pissa", "pissa_niter_16", "olora"})
@@ -30,27 +30,28 @@ def check_fits(base: PreTrainedModel, hyper: Hyperparameters, targeted: dict[str
     Raises:
         UnfitError: the first reason, with the way out.
     """
-    reason = next(reasons(base, hyper, targeted), "")
+    reason = next(reasons(base, hyper, targeted, quantised=holds_quantised(base)), "")
     if reason:
         raise UnfitError(reason)
 
 
-def reasons(base: PreTrainedModel, hyper: Hyperparameters, targeted: dict[str, nn.Module]) -> Iterator[str]:
-    """Why this base cannot be trained this way, each with its remedy."""
+def reasons(
+    base: PreTrainedModel, hyper: Hyperparameters, targeted: dict[str, nn.Module], *, quantised: bool
+) -> Iterator[str]:
+    """Why this base cannot be trained this way, each with its remedy; `quantised` is held in 4 or 8 bits."""
     method, start = METHODS[hyper.method], hyper.init_lora_weights
-    if method.base == "trained" and holds_quantised(base):
+    if method.base == "trained" and quantised:
         yield (
             f"method {hyper.method} trains the base's own weights, and this base holds them in 4 or 8 bits: "
             "use an adapter (method qlora), or the base as it was before quantisation"
         )
     if not method.low_rank:
         return
-    if not STARTS[start].quantised and holds_quantised(base):
+    if quantised and not STARTS[start].quantised:
         yield f"{start} reads the base's weights, and this base holds them in 4 or 8 bits: use default or gaussian"
     if start in DECOMPOSING and targeted:
-        name, least = min(
-            ((name, _smaller_side(module)) for name, module in targeted.items()), key=lambda each: each[1]
-        )
+        sides = {name: _smaller_side(module) for name, module in targeted.items()}
+        name, least = min(sides.items(), key=lambda side: side[1])
         if least < hyper.lora_rank:
             yield (
                 f"{start} takes {hyper.lora_rank} directions out of each layer, and {name} has only {least}: "
@@ -66,4 +67,4 @@ def _smaller_side(module: nn.Module) -> int:
         return min(module.in_features, module.out_features)
     weight = module.weight
     assert isinstance(weight, nn.Parameter)
-    return min(weight.shape) if weight.dim() == 2 else weight_count(weight)
+    return min(weight.shape)

@@ -17,6 +17,8 @@ from hpo_service.wire.messages import Admit, Capacity, Failed, Finished, Shutdow
 
 LEAVING = Decision(action="release", reason="the worker is shutting down")
 
+NOT_AGAIN = "it would end any attempt so; the worker's log says where, and another model, method or version may help"
+
 RunTrial = Callable[[TrialLink], Outcome]
 
 log = logging.getLogger(__name__)
@@ -33,6 +35,7 @@ class Dispatcher:
         channel: Channel,
         work: Callable[[Dispatcher], object],
         is_fatal: Callable[[BaseException], bool] = lambda _: False,
+        will_recur: Callable[[BaseException], bool] = lambda _: False,
     ) -> None:
         """Prepare to serve.
 
@@ -40,8 +43,9 @@ class Dispatcher:
             channel: to the supervisor.
             work: called while a trial waits; takes at least that one, and returns when what it took has ended.
             is_fatal: whether an exception leaves this process unusable.
+            will_recur: whether an exception that nobody expected would end another attempt the same way.
         """
-        self._channel, self._work, self._is_fatal = channel, work, is_fatal
+        self._channel, self._work, self._is_fatal, self._will_recur = channel, work, is_fatal, will_recur
         self._waiting: deque[Admit] = deque()
         self._links: dict[str, TrialLink] = {}
         self._leaving = False
@@ -102,7 +106,9 @@ class Dispatcher:
             log.error("trial %s failed", link.trial, exc_info=error)
         fatal = self._is_fatal(error)
         self._usable = self._usable and not fatal
-        self._end(Failed(trial=link.trial, reason=reason_of(error), fatal=fatal, retryable=is_retryable(error)))
+        recurs = not fatal and self._will_recur(error)
+        reason = f"{reason_of(error)}: {NOT_AGAIN}" if recurs else reason_of(error)
+        self._end(Failed(trial=link.trial, reason=reason, fatal=fatal, retryable=is_retryable(error) and not recurs))
 
     def put_back(self, link: TrialLink) -> None:
         """Let a trial wait again, before all others: nothing of it was told, or what was may be told again.
