@@ -255,6 +255,14 @@ class StudyStore:
             .values(state=CLOSED, reason=reason, closed_at=Now())
         )
 
+    def reopen_stage(self, stage_id: int, reason: str) -> None:
+        """Have trials claimed in a closed stage again; an open one stays as it is."""
+        self._database.connection.execute(
+            update(schema.stage)
+            .where(schema.stage.c.id == stage_id, schema.stage.c.state == CLOSED)
+            .values(state=OPEN, reason=reason, closed_at=None)
+        )
+
     def of_stage(self, stage_id: int) -> tuple[StudyRow, StageRow]:
         """Return a stage and the study it belongs to.
 

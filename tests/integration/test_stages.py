@@ -88,6 +88,64 @@ def test_a_study_without_a_complete_trial_fails_with_the_stage_it_could_not_open
     assert "verify cannot start" in snapshot.reason
 
 
+@pytest.mark.parametrize("trials", [1, 2, 3, 4])
+@pytest.mark.parametrize("kind", [OutcomeKind.PRUNED, OutcomeKind.INFEASIBLE, OutcomeKind.ERROR])
+def test_a_study_that_measured_nothing_has_failed_at_any_budget(bench, trials, kind):
+    bench.create(search={"budget": {"trials": trials}, "pruner": "none"})
+    while (assignment := bench.claim()) is not None:
+        bench.end(assignment, kind, **({"retryable": False} if kind is OutcomeKind.ERROR else {}))
+    assert bench.service.stages.advance_all() is True
+    snapshot = bench.service.reader.snapshot("s")
+    assert snapshot.state is StudyState.FAILED
+    assert "search measured nothing" in snapshot.reason or "none succeeded" in snapshot.reason
+
+
+def test_a_complete_trial_without_a_finite_value_measured_nothing(bench):
+    bench.create(search={"budget": {"trials": 1}, "pruner": "none"})
+    bench.complete(bench.must_claim(), float("nan"))
+    bench.service.stages.advance_all()
+    snapshot = bench.service.reader.snapshot("s")
+    assert snapshot.state is StudyState.FAILED
+    assert "no trial of search ran to the end with a finite value (1 " in snapshot.reason
+
+
+@pytest.mark.parametrize("trials", [1, 2])
+def test_a_small_study_that_failed_goes_on_after_it_is_resumed(bench, trials):
+    bench.create(search={"budget": {"trials": trials}, "pruner": "none"})
+    for _ in range(trials):
+        bench.end(bench.must_claim(), OutcomeKind.ERROR, retryable=False)
+    bench.service.stages.advance_all()
+    bench.service.studies.steer("s", StudyState.ACTIVE, "mended")
+    assert bench.drain_queue() == trials
+    assert bench.state() is StudyState.FINISHED
+
+
+def failed_beside_a_complete_one(bench):
+    bench.create(search={"budget": {"trials": 2}, "pruner": "none"})
+    bench.complete(bench.must_claim())
+    failed = bench.must_claim()
+    bench.end(failed, OutcomeKind.ERROR, retryable=False)
+    bench.service.stages.advance_all()
+    assert bench.state() is StudyState.FINISHED
+    return failed
+
+
+def test_resuming_a_finished_study_opens_its_last_stage_for_what_failed_there(bench):
+    failed_beside_a_complete_one(bench)
+    bench.service.studies.steer("s", StudyState.ACTIVE, "mended")
+    assert bench.drain_queue() == 1
+    assert bench.state() is StudyState.FINISHED
+    with pytest.raises(ConflictError, match="finished"):
+        bench.service.studies.steer("s", StudyState.ACTIVE, "nothing is left to mend")
+
+
+def test_a_failed_trial_of_a_finished_study_is_retried(bench):
+    failed = failed_beside_a_complete_one(bench)
+    bench.service.studies.retry_trial("s", "search", failed.number)
+    assert bench.drain_queue() == 1
+    assert bench.state() is StudyState.FINISHED
+
+
 def test_creating_the_same_study_again_changes_nothing(bench):
     assert bench.create().id == bench.create().id
 

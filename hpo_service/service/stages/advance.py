@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -78,6 +79,8 @@ class Stages:
             closing = self._why_done(current, rows)
             if closing is None:
                 return False
+            if self._unmeasured(study, spec, current, rows):
+                return True
             self.studies.close_stage(current.id, closing)
             self._move_on(study, spec, current, rows)
         reach("stage.opened")
@@ -103,6 +106,16 @@ class Stages:
         self.studies.set_state(study.id, StudyState.FAILED, reason)
         return True
 
+    def _unmeasured(self, study: StudyRow, spec: StudySpec, stage: StageRow, rows: Sequence[TrialRow]) -> bool:
+        """Fail a study whose stage is done without a value; the stage stays open, for `study resume` to go on with."""
+        if any(row.state is TrialState.COMPLETE and row.value is not None for row in rows):
+            return False
+        following = stage_after(spec, stage.rule)
+        what = f"{stage.stage} measured nothing" if following is None else f"{following.name} cannot start"
+        reason = f"{what}: no trial of {stage.stage} ran to the end with a finite value{_ended_how(rows)}"
+        self.studies.set_state(study.id, StudyState.FAILED, reason)
+        return True
+
     def _move_on(self, study: StudyRow, spec: StudySpec, current: StageRow, rows: Sequence[TrialRow]) -> None:
         rule = stage_after(spec, current.rule)
         if rule is None:
@@ -111,7 +124,7 @@ class Stages:
         measured = [_measured(row) for row in rows if row.value is not None]
         plan = PLANNERS[rule.plan](rule, spec, Results(current.stage, measured, study.facts))
         if plan is None:
-            reason = f"{rule.name} cannot start: no trial of {current.stage} ran to the end with a finite value"
+            reason = f"{rule.name} cannot start: nothing that {current.stage} measured can be carried over"
             self.studies.set_state(study.id, StudyState.FAILED, reason)
             return
         self._open(study, spec, rule, plan)
@@ -136,6 +149,14 @@ class Stages:
         reach("stage.planned")
         if stage is not None:
             self.trials.plan(stage, plan.trials)
+
+
+def _ended_how(rows: Sequence[TrialRow]) -> str:
+    """Count the ends of a stage's trials, and give the last one's reason; nothing where there were no trials."""
+    if not rows:
+        return ""
+    counts = Counter(row.state.value for row in rows)
+    return f" ({', '.join(f'{count} {state}' for state, count in counts.items())}), the last: {rows[-1].reason}"
 
 
 def _why_finished(spec: StudySpec, rule: StageRule) -> str:

@@ -13,7 +13,7 @@ from hpo_service.service.stages.advance import Stages
 from hpo_service.service.studies.checks import require_workable
 from hpo_service.service.trials.ledger import TrialLedger
 from hpo_service.storage.database import Database
-from hpo_service.storage.studies import StudyRow, StudyStore
+from hpo_service.storage.studies import StageRow, StudyRow, StudyStore
 from hpo_service.storage.trials import TrialRow, TrialStore
 
 ALLOWED_FROM: dict[StudyState, frozenset[StudyState]] = {
@@ -25,7 +25,7 @@ ALLOWED_FROM: dict[StudyState, frozenset[StudyState]] = {
 """From which states a person may bring a study into the state that is the key."""
 
 RESUMED_WITH: dict[StudyState, str] = {
-    StudyState.FAILED: "queues the failed trials of its open stage again",
+    StudyState.FAILED: "queues the failed trials of its last stage again",
     StudyState.CANCELLED: "queues again what its cancelling ended; retry this trial after that",
 }
 """What resuming does to a study whose end keeps its trials from being tried again one by one."""
@@ -70,8 +70,8 @@ class Studies:
     def steer(self, name: str, state: StudyState, reason: str) -> StudyRow:
         """Pause, resume, drain or cancel a study; running trials obey at their next report or heartbeat.
 
-        Resuming a study that failed queues the failed trials of its open stage again; resuming one that was cancelled
-        queues those that its cancelling ended.
+        Resuming a study that failed queues the failed trials of its last stage again, and so does resuming one that
+        finished with such trials; resuming one that was cancelled queues those that its cancelling ended.
 
         Raises:
             NotFoundError: there is no study of this name.
@@ -81,13 +81,14 @@ class Studies:
             row = self.rows.lock(self.rows.get(name).id)
             if row.state is state:
                 return row
-            if row.state not in ALLOWED_FROM[state]:
+            revived = state is StudyState.ACTIVE and row.state is StudyState.FINISHED and self._failed(row)
+            if row.state not in ALLOWED_FROM[state] and not revived:
                 raise ConflictError(f"study {name} is {row.state}: it cannot become {state}; see `study show {name}`")
             self.rows.set_state(row.id, state, reason)
             if state is StudyState.CANCELLED:
                 for trial in self._in(row, TrialState.WAITING):
                     self.ledger.cancel(trial, reason)
-            if row.state is StudyState.FAILED:
+            if row.state is StudyState.FAILED or revived:
                 self._retry_failed(row)
             if row.state is StudyState.CANCELLED:
                 self._retry_cancelled(row)
@@ -121,7 +122,8 @@ class Studies:
 
         Raises:
             NotFoundError: there is no such study, stage or trial.
-            ConflictError: the trial did not fail and was not cancelled, or its study or stage has ended.
+            ConflictError: the trial did not fail and was not cancelled, its study has failed or was cancelled, or a
+                later stage was planned from the result of its own.
         """
         with self.db.transaction():
             study = self.rows.lock(self.rows.get(name).id)
@@ -129,11 +131,11 @@ class Studies:
             if trial.state not in (TrialState.FAILED, TrialState.CANCELLED):
                 raise ConflictError(f"trial {name}/{stage} #{number} is {trial.state}: only failed or cancelled ones")
             _, row = self.rows.of_stage(trial.stage_id)
-            if not row.open:
-                raise ConflictError(f"stage {name}/{stage} is closed: a retried trial could not change its result")
             if study.state in RESUMED_WITH:
                 remedy = f"`hpo-service study resume {name}` {RESUMED_WITH[study.state]}"
                 raise ConflictError(f"study {name} is {study.state}, so nobody would take the trial up: {remedy}")
+            if not row.open:
+                self._reopen(study, row)
             self.ledger.retry(trial)
             return self.trials.get(trial.id)
 
@@ -148,11 +150,29 @@ class Studies:
                 self.ledger.retry(trial)
 
     def _retry_failed(self, study: StudyRow) -> None:
-        """Queue again what failed in the open stage: the cause is mended, or it will fail as before."""
-        still_open = {stage.id for stage in self.rows.stages(study.id) if stage.open}
-        for trial in self._in(study, TrialState.FAILED):
-            if trial.stage_id in still_open:
-                self.ledger.retry(trial)
+        """Queue again what failed in the last stage: the cause is mended, or it will fail as before."""
+        self.rows.reopen_stage(self.rows.stages(study.id)[-1].id, "opened again: the study was resumed")
+        for trial in self._failed(study):
+            self.ledger.retry(trial)
+
+    def _failed(self, study: StudyRow) -> list[TrialRow]:
+        """The failed trials of the last stage: no later one was planned from its result."""
+        last = self.rows.stages(study.id)[-1].id
+        return [trial for trial in self._in(study, TrialState.FAILED) if trial.stage_id == last]
+
+    def _reopen(self, study: StudyRow, stage: StageRow) -> None:
+        """Have a closed stage take up trials again, which only the last one can.
+
+        Raises:
+            ConflictError: a later stage was planned from its result.
+        """
+        if stage.id != self.rows.stages(study.id)[-1].id:
+            name = f"{study.name}/{stage.stage}"
+            raise ConflictError(f"stage {name} is closed: a retried trial could not change its result")
+        reason = "opened again: a trial was retried"
+        self.rows.reopen_stage(stage.id, reason)
+        if study.state is StudyState.FINISHED:
+            self.rows.set_state(study.id, StudyState.ACTIVE, reason)
 
     def _trial(self, name: str, stage: str, number: int) -> TrialRow:
         study = self.rows.get(name)
