@@ -52,7 +52,7 @@ class Workers:
 
     def list_all(self) -> WorkerList:
         """Read which workers there are and were."""
-        with self.db.transaction():
+        with self.db.transaction(read_only=True):
             return WorkerList(self.rows.list(), self.db.clock())
 
     def activities(self) -> dict[str, str]:

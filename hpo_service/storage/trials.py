@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -89,6 +90,11 @@ class TrialStore:
         """Return how many trials the stage has, whatever became of them."""
         statement = select(func.count()).select_from(schema.trial).where(_trial.stage_id == stage_id)
         return self._database.connection.scalar(statement) or 0
+
+    def count_by_state(self, stage_id: int) -> Counter[TrialState]:
+        """Return how many trials of the stage are in each state."""
+        statement = select(_trial.state, func.count()).where(_trial.stage_id == stage_id).group_by(_trial.state)
+        return Counter({TrialState(state): n for state, n in self._database.connection.execute(statement)})
 
     def complete_facts(self, study_id: int, stage_id: int | None = None) -> FactRows:
         """Return the facts of the latest complete trials of a study, or of one of its stages, latest first."""

@@ -52,7 +52,7 @@ class Stages:
 
     def advance_all(self) -> bool:
         """Advance every active study, each in its own transaction; tell whether any moved."""
-        with self.db.transaction():
+        with self.db.transaction(read_only=True):
             rows = self.studies.list(StudyState.ACTIVE)
         moved = False
         for row in rows:
@@ -66,6 +66,8 @@ class Stages:
         Returns:
             Whether anything changed.
         """
+        if not self._may_move(study_id):
+            return False
         with self.db.transaction():
             study = self.studies.lock(study_id)
             if study.state is not StudyState.ACTIVE:
@@ -85,6 +87,20 @@ class Stages:
             self._move_on(study, spec, current, rows)
         reach("stage.opened")
         return True
+
+    def _may_move(self, study_id: int) -> bool:
+        """Whether the lock is worth taking: workers that idle ask often, and must not hold writers up."""
+        with self.db.transaction(read_only=True):
+            stages = self.studies.stages(study_id)
+            if not stages:
+                return False  # deleted since
+            count = self.trials.count_by_state(stages[-1].id)
+            if count[TrialState.FAILED] >= HOPELESS and not count[TrialState.COMPLETE] + count[TrialState.PRUNED]:
+                return True
+            if any(count[state] for state in TrialState if not state.final):
+                return False
+            stage = stages[-1]
+            return not stage.rule.proposes or not admission(stage, count.total(), self.trials).open
 
     def _why_done(self, stage: StageRow, rows: Sequence[TrialRow]) -> str | None:
         if any(not row.state.final for row in rows):

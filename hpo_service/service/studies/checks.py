@@ -35,7 +35,7 @@ class StudyChecks:
             NotFoundError: there is no study of this name.
             HpoServiceError: its trials need more GPUs.
         """
-        with self.db.transaction():
+        with self.db.transaction(read_only=True):
             row = self.studies.get(study)
         if gpus is not None and (needed := row.specification().execution.gpus_per_trial) > gpus:
             raise too_few_gpus(needed, gpus)
@@ -46,7 +46,7 @@ class StudyChecks:
         Raises:
             ServedStudyFailedError: it failed.
         """
-        with contextlib.suppress(DatabaseUnavailableError, NotFoundError), self.db.transaction():
+        with contextlib.suppress(DatabaseUnavailableError, NotFoundError), self.db.transaction(read_only=True):
             row = self.studies.get(study)
             if row.state is StudyState.FAILED:
                 raise ServedStudyFailedError(
@@ -58,7 +58,7 @@ class StudyChecks:
 
         A study that was deleted has ended.
         """
-        with self.db.transaction():
+        with self.db.transaction(read_only=True):
             try:
                 rows = self.studies.list() if study is None else [self.studies.get(study)]
             except NotFoundError:

@@ -37,7 +37,7 @@ class StudyReader:
 
     def list_all(self) -> StudyList:
         """Read every study as it is now; those that another version made are told of and left out."""
-        with self.db.transaction():
+        with self.db.transaction(read_only=True):
             names = [row.name for row in self.studies.list()]
         found = StudyList([], {})
         for name in names:
@@ -54,7 +54,7 @@ class StudyReader:
             NotFoundError: there is no study of this name.
             UnreadableStudyError: another version made it, in a way that this one does not understand.
         """
-        with self.db.transaction():
+        with self.db.transaction(read_only=True):
             return take_snapshot(self.db.clock(), self.studies, self.trials, study)
 
     def record(self, study: str, stage: str, number: int) -> TrialRecord:
@@ -64,12 +64,12 @@ class StudyReader:
             NotFoundError: there is no such study, stage or trial.
             UnreadableStudyError: another version made the study, in a way that this one does not understand.
         """
-        with self.db.transaction():
+        with self.db.transaction(read_only=True):
             return read_record(self.studies, self.trials, study, stage, number)
 
     def evidence(self, snapshot: StudySnapshot) -> Evidence:
         """Say what a study found: what its confirm stage measured, compared."""
-        with self.db.transaction():
+        with self.db.transaction(read_only=True):
             return gather_evidence(snapshot, self.score_rows.load)
 
     def attempts(self, study: str) -> list[AttemptRow]:
