@@ -1,5 +1,7 @@
 """Which bases treat every row by itself, so that trials can share a pass."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from transformers import (
@@ -90,7 +92,8 @@ def test_what_no_setting_tells_is_found_by_trying(change, reason):
 
 
 def test_bfloat16_rounds_otherwise_beside_others_and_is_no_mixing():
-    for config in (FAMILIES["llama"], EXPERTS["mixtral"], MORE):
+    for shared in (FAMILIES["llama"], EXPERTS["mixtral"], MORE):
+        config = deepcopy(shared)  # the model writes its type into it
         assert isolation_refusal(AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16), torch.bfloat16) == ""
 
 
