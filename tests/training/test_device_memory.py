@@ -1,5 +1,7 @@
 """The estimate against what torch, transformers and PEFT really make and keep."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from peft import get_peft_model
@@ -60,7 +62,7 @@ TARGETS = ["minimal", "attention", "all-linear", "full"]
 
 @pytest.mark.parametrize("family", CONFIGS)
 def test_weights_and_adapters_are_counted_as_transformers_and_peft_make_them(family):
-    config = CONFIGS[family]
+    config = deepcopy(CONFIGS[family])  # the model writes its type into it
     shape = ModelShape.read(config.to_dict())
     for targets in TARGETS:
         with torch.device("meta"):
@@ -94,7 +96,7 @@ def kept_bytes(model, tokens):
 @pytest.mark.parametrize("family", ["llama", "mistral", "phi3", "qwen3", "gemma3", "neox", "gpt2", *EXPERTS])
 def test_activations_are_what_autograd_keeps(family, targets):
     torch.manual_seed(0)
-    config = CONFIGS[family]
+    config = deepcopy(CONFIGS[family])  # the model writes its type into it
     shape = ModelShape.read(config.to_dict())
     model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     adapted = get_peft_model(model, lora_config(model, Hyperparameters(lora_rank=4, target_modules=targets)))
@@ -129,7 +131,7 @@ def test_a_models_sizes_are_known_before_and_after_it_is_loaded(trainee):
 @pytest.mark.parametrize("family", ["llama", "qwen3"])
 def test_with_checkpointing_only_what_goes_from_layer_to_layer_is_kept(family):
     torch.manual_seed(0)
-    config = CONFIGS[family]
+    config = deepcopy(CONFIGS[family])  # the model writes its type into it
     model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     adapted = get_peft_model(model, lora_config(model, Hyperparameters(lora_rank=4)))
     adapted.train()
