@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import islice
 from typing import Any, TypeAlias
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, select
 
 from hpo_service.domain.trial.curve import Curve
 from hpo_service.domain.trial.report import Report
@@ -18,6 +18,11 @@ from hpo_service.storage.database import Database
 from hpo_service.storage.trial_rows import TrialRow
 from hpo_service.storage.upsert import columns_of, insert_once
 from hpo_service.storage.values import finite, lost, plain, restored
+
+SETTLED = frozenset({TrialState.COMPLETE, TrialState.PRUNED, TrialState.INFEASIBLE})
+"""States that no trial leaves again, not even when a person asks for it: what it reported stays as it is."""
+IDS_AT_ONCE = 500
+"""Ids in one statement; SQLite and PostgreSQL bound how many it may have."""
 
 _trial = schema.trial.c
 _report = schema.report.c
@@ -46,6 +51,7 @@ class ReportStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._settled: dict[int, Curve] = {}
 
     def add(self, trial: TrialRow, report: Report) -> bool:
         """Write a report of a trial that the caller holds.
@@ -86,27 +92,46 @@ class ReportStore:
     def curves(self, stage_id: int, but_not: int | None = None) -> Curves:
         """Return what the trials of a stage have reported.
 
-        A trial that repeats another's value has the other's curve, as far as it is finite.
+        A trial that repeats another's value has the other's curve, as far as it is finite. Curves of trials that have
+        ended for good are read once in a process, so that a comparison costs no more the more trials have ended.
 
         Args:
             stage_id: of the stage.
             but_not: a trial that is left out.
         """
-        measured = func.coalesce(_trial.copied_from, _trial.id)
-        statement = (
-            select(_trial.id, _trial.state, _trial.copied_from, _report.step, _report.value, _report.note)
-            .outerjoin(schema.report, _report.trial_id == measured)
-            .where(_trial.stage_id == stage_id, _trial.id != (-1 if but_not is None else but_not))
-            .order_by(_trial.id, _report.step)
+        statement = select(_trial.id, _trial.state, _trial.copied_from).where(
+            _trial.stage_id == stage_id, _trial.id != (-1 if but_not is None else but_not)
         )
-        curves: list[Curve] = []
-        rows = self._database.connection.execute(statement)
-        for (_, state, copied_from), steps in groupby(rows, key=lambda row: row[:3]):
-            reported = [(step, value, note) for *_, step, value, note in steps if step is not None]
-            if copied_from is not None:
-                reported = [report for report in reported if report[1] is not None]
-            curves.append(Curve(TrialState(state), {step: restored(value, note) for step, value, note in reported}))
+        rows = self._database.connection.execute(statement.order_by(_trial.id)).all()
+        states = {trial_id: TrialState(state) for trial_id, state, _ in rows}
+        missing = {trial_id: copied for trial_id, _, copied in rows if trial_id not in self._settled}
+        read = self._curves({trial_id: states[trial_id] for trial_id in missing}, missing)
+        curves = {**{trial_id: self._settled[trial_id] for trial_id in states if trial_id in self._settled}, **read}
+        self._settled |= {trial_id: curve for trial_id, curve in read.items() if curve.state in SETTLED}
+        return [curves[trial_id] for trial_id in states]
+
+    def _curves(self, states: Mapping[int, TrialState], twins: Mapping[int, int | None]) -> dict[int, Curve]:
+        """Read the curves of trials by id; one that repeats another's value has its twin's."""
+        measured = {twin if twin is not None else trial_id for trial_id, twin in twins.items()}
+        values: dict[int, list[tuple[int, float | None, str]]] = {}
+        columns = (_report.trial_id, _report.step, _report.value, _report.note)
+        for some in batched(sorted(measured), IDS_AT_ONCE):
+            statement = select(*columns).where(_report.trial_id.in_(some)).order_by(_report.trial_id, _report.step)
+            for trial_id, *reported in self._database.connection.execute(statement):
+                values.setdefault(trial_id, []).append((reported[0], reported[1], reported[2]))
+        curves = {}
+        for trial_id, twin in twins.items():
+            own = values.get(trial_id if twin is None else twin, [])
+            known = {step: restored(value, note) for step, value, note in own if twin is None or value is not None}
+            curves[trial_id] = Curve(states[trial_id], known)
         return curves
 
     def _all(self, statement: Select[Any]) -> ReportRows:
         return [ReportRow(**columns_of(schema.report, row)) for row in self._database.connection.execute(statement)]
+
+
+def batched(ids: Iterable[int], size: int) -> Iterator[list[int]]:
+    """Cut ids into lists of at most this size."""
+    rest = iter(ids)
+    while some := list(islice(rest, size)):
+        yield some
