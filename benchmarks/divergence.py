@@ -1,6 +1,7 @@
 """How often a healthy run would be ended as diverged, and how soon one that blows up is: simulated training losses.
 
-    python -m benchmarks.divergence             # 10,000 runs of 300 steps for each kind of row
+    python benchmarks/divergence.py             # 10,000 runs of 300 steps for each kind of row
+    python benchmarks/divergence.py --check     # exit 1 where healthy runs are ended too often
 
 A step's loss is the mean of its rows' losses, which are drawn anew: single rows are the noisiest that there is.
 """
@@ -91,10 +92,11 @@ def delays(kind: str, runs: int, cv: float, batch: int, times: float, begin: int
 
 
 def main(arguments: list[str]) -> int:
-    """Print both for every kind of row; return 1 where healthy runs are ended too often."""
+    """Print both for every kind of row; return 1 where healthy runs are ended too often, as `--check` says anyway."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--runs", type=int, default=10_000)
     options.add_argument("--steps", type=int, default=300)
+    options.add_argument("--check", action="store_true", help="what is done anyway")
     given = options.parse_args(arguments)
     worst = 0.0
     for kind in KINDS:

@@ -1,12 +1,13 @@
-"""Whether what the confirm stage says is true: how often its intervals hold a truth that is known.
+"""Whether what is said of a study is true: intervals, runs that are ended as diverged, rates that are carried over.
 
     python benchmarks/evidence.py --check
-    python benchmarks/evidence.py --repetitions 2000 --json
+    python benchmarks/evidence.py --only intervals --repetitions 2000 --json
 
-Each cell of the table simulates a confirm stage many times: rows whose difficulty both sides share, a true difference,
-rows that take it differently, seeds that shift a whole run. `--check` fails where an interval that calls itself 95%
-holds the truth in less than 92% or more than 99% of the cases, by more than so many repetitions may wander: 2.6
-standard errors, for there are many cells.
+Divergence and carried rates are `benchmarks/divergence.py` and `benchmarks/transfer.py`, run from here with their own
+limits. Of the intervals each cell of the table simulates a confirm stage many times: rows whose difficulty both sides
+share, a true difference, rows that take it differently, seeds that shift a whole run. `--check` fails where an interval
+that calls itself 95% holds the truth in less than 92% or more than 99% of the cases, by more than so many repetitions
+may wander: 2.6 standard errors, for there are many cells.
 
 Rows with one long tail (lognormal) are printed too, and checked from 100 rows on: no interval of the mean covers
 them from five rows, for the rows that make the mean are not among those seen.
@@ -23,6 +24,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import divergence, transfer
 from hpo_service.domain.decide.statistics import compare
 from hpo_service.domain.trial.scores import Scores
 
@@ -104,13 +106,8 @@ def _runs(rng: np.random.Generator, mean: Rows, by_seed: float, tokens: NDArray[
     return [Scores.model_construct(nll=(run * tokens).tolist(), tokens=tokens.tolist()) for run in runs]
 
 
-def main() -> int:
-    """Print the table; with `--check`, exit with 1 where a cell lies outside the limits."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repetitions", type=int, default=300)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--check", action="store_true")
-    options = parser.parse_args()
+def intervals(options: argparse.Namespace) -> bool:
+    """Print how often intervals hold the truth; return whether every cell lies within the limits."""
     found = []
     for cell in cells(options.repetitions):
         found.append(cell)
@@ -120,7 +117,31 @@ def main() -> int:
             print(f"{place}  {cell.coverage:.1%}{mark}", flush=True)
     if options.json:
         print(json.dumps([asdict(cell) for cell in found], indent=2))
-    return int(options.check and not all(cell.passes for cell in found))
+    return all(cell.passes for cell in found)
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], bool]] = {
+    "intervals": intervals,
+    "divergence": lambda _options: not divergence.main([]),
+    "transfer": lambda options: not transfer.main(["--check", *(["--json"] if options.json else [])]),
+}
+"""What is simulated or measured, by name: each prints what it found and says whether that is within its limits."""
+
+
+def main() -> int:
+    """Print every part; with `--check`, exit with 1 where one lies outside its limits."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=list(PARTS), help="this part alone")
+    parser.add_argument("--repetitions", type=int, default=300)
+    parser.add_argument("--json", action="store_true", help="print JSON, where a part has it")
+    parser.add_argument("--check", action="store_true")
+    options = parser.parse_args()
+    held = []
+    for name, part in PARTS.items():
+        if options.only in (None, name):
+            print(f"-- {name}", file=sys.stderr, flush=True)
+            held.append(part(options))
+    return int(options.check and not all(held))
 
 
 if __name__ == "__main__":

@@ -164,8 +164,12 @@ class Bench:
         with tempfile.TemporaryDirectory() as folder:
             supervisor: Any = Supervisor(trials, Path(folder), slots)
             began = time.perf_counter()
-            Dispatcher(supervisor, self._engines.work).serve()
+            self.serve(supervisor)
             return time.perf_counter() - began, supervisor.tokens
+
+    def serve(self, supervisor: Any) -> None:
+        """Train what a supervisor admits, until it says that there is no more."""
+        Dispatcher(supervisor, self._engines.work).serve()
 
 
 def one(cache: Path, model: str, number: int, rows: int) -> None:
