@@ -118,6 +118,7 @@ class StageRow:
 StudyRows: TypeAlias = list[StudyRow]
 StageRows: TypeAlias = list[StageRow]
 Pairs: TypeAlias = list[tuple[StudyRow, StageRow]]
+Named: TypeAlias = list[tuple[int, str]]
 
 
 class StudyStore:
@@ -287,7 +288,7 @@ class StudyStore:
         )
         return [(_study(row), _stage(row)) for row in self._database.connection.execute(statement)]
 
-    def with_expired_leases(self) -> list[tuple[int, str]]:
+    def with_expired_leases(self) -> Named:
         """Return id and name of every study that has running trials whose lease is over or missing, oldest first."""
         over = or_(schema.trial.c.lease_until < Now(), schema.trial.c.lease_until.is_(None))
         silent = select(schema.trial.c.study_id).where(schema.trial.c.state == TrialState.RUNNING, over)

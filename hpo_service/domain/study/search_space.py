@@ -93,7 +93,7 @@ def _check_bounds(low: float, high: float, log: bool, step: float | None) -> Non
         raise refusal("Parameter", f"a log scale needs low above 0, not {_short(low)}", "low")
     if log and step is not None:
         raise refusal("Parameter", "log and step exclude each other: drop one", "step")
-    if isinstance(high, float) and math.isinf(high - low):
+    if high - low == math.inf:
         reason = f"the range from {low:g} to {high:g} is wider than a number can be: narrow it"
         raise refusal("Parameter", reason, "low")
     if step is not None and (high - low) // step > MOST_VALUES:
