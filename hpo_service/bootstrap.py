@@ -11,6 +11,7 @@ from hpo_service.launch.readiness import Machine
 from hpo_service.launch.study_run import StudyRun
 from hpo_service.search.policy import SearchPolicy
 from hpo_service.search.studies import OptunaStudies
+from hpo_service.service.containment import Containment
 from hpo_service.service.stages.advance import Stages
 from hpo_service.service.studies.checks import StudyChecks
 from hpo_service.service.studies.lifecycle import Studies
@@ -18,7 +19,6 @@ from hpo_service.service.studies.reader import StudyReader
 from hpo_service.service.trials.ledger import TrialLedger
 from hpo_service.service.trials.queue import TrialQueue
 from hpo_service.service.trials.reaper import Reaper
-from hpo_service.service.unreadable import Unreadable
 from hpo_service.service.workers import Workers
 from hpo_service.settings import Settings
 from hpo_service.storage import migrations
@@ -73,14 +73,14 @@ class Service:
         return self.trial_rows.scores
 
     @cached_property
-    def unreadable(self) -> Unreadable:
-        """What was said about studies of other versions."""
-        return Unreadable()
+    def containment(self) -> Containment:
+        """What this process knows of studies that cannot be served."""
+        return Containment()
 
     @cached_property
     def stages(self) -> Stages:
         """Advances studies from stage to stage."""
-        return Stages(self.db, self.study_rows, self.trial_rows, self.ledger, self.unreadable)
+        return Stages(self.db, self.study_rows, self.trial_rows, self.ledger, self.containment)
 
     @cached_property
     def studies(self) -> Studies:
@@ -106,13 +106,13 @@ class Service:
     def queue(self) -> TrialQueue:
         """What workers call."""
         return TrialQueue(
-            self.db, self.study_rows, self.trial_rows, self.worker_rows, self.ledger, self.policy, self.unreadable
+            self.db, self.study_rows, self.trial_rows, self.worker_rows, self.ledger, self.policy, self.containment
         )
 
     @cached_property
     def reaper(self) -> Reaper:
         """Takes trials back from silent workers."""
-        return Reaper(self.db, self.study_rows, self.trial_rows, self.worker_rows, self.ledger, self.unreadable)
+        return Reaper(self.db, self.study_rows, self.trial_rows, self.worker_rows, self.ledger, self.containment)
 
     @property
     def machine(self) -> Machine:

@@ -53,6 +53,16 @@ class DatabaseUnavailableError(HpoServiceError):
     exit_code = 5
 
 
+class DatabaseFaultError(HpoServiceError):
+    """The database cannot work: its file is damaged or was removed, its disk is full. Calling again is no use."""
+
+    exit_code = 8
+
+
+class DatabaseRefusedError(HpoServiceError):
+    """The database would not store one thing it was given, such as a value that is too large; all else goes on."""
+
+
 class SchemaError(HpoServiceError):
     """The database's schema is missing, older or newer than this version of the package."""
 

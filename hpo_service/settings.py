@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
 DATABASE_FILE = "hpo-service.db"
 """Name of the SQLite file in the output folder where no database is named."""
+
+SECRETS = frozenset({"HPO_SERVICE_STORAGE", "PGPASSWORD"})
+"""Variables that may hold the database's password: for workers, and not for what trains or the code of users."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Settings:
         cache: folder of what can be made again, such as models (HPO_SERVICE_CACHE; by default the user's).
     """
 
-    storage: str
+    storage: str = field(repr=False)  # it may hold a password
     output: Path
     cache: Path
 

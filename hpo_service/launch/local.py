@@ -16,7 +16,7 @@ from typing import Self
 from hpo_service.domain.decide.parallel import parallel
 from hpo_service.domain.study.protocol import stages_of
 from hpo_service.domain.study.spec import StudySpec
-from hpo_service.errors import ServedStudyFailedError
+from hpo_service.errors import DatabaseFaultError, ServedStudyFailedError
 from hpo_service.launch.devices import list_gpus
 from hpo_service.service.studies.checks import too_few_gpus
 from hpo_service.settings import Settings
@@ -29,6 +29,8 @@ RESTART_SECONDS = 1.0
 """Pause before the first restart, doubled with each further one: what killed a worker may take a while to pass."""
 DONE = (0, ServedStudyFailedError.exit_code)
 """Statuses of workers that have nothing left to do."""
+IN_VAIN = (DatabaseFaultError.exit_code,)
+"""Statuses of workers that would end in the same way if they were started again."""
 POLL_SECONDS = 0.2
 """How often `wait` looks around."""
 CPU_WORKERS = 2
@@ -167,7 +169,7 @@ class LocalWorkers:
                 worker.place, self._spawn(worker.place), restarts=worker.restarts
             )
             return f"{name} was started again"
-        if code in DONE or worker.restarts >= MAX_RESTARTS:
+        if code in (*DONE, *IN_VAIN) or worker.restarts >= MAX_RESTARTS:
             worker.ended = True
             return f"{name} ended for good, see {self.log_of(worker.place)}" if code not in DONE else None
         pause = RESTART_SECONDS * 2**worker.restarts

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import queue
-import shlex
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from typing import IO
 
+from hpo_service.domain.study.sections.objective import command_line
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.errors import AttemptError, TrialError
 from hpo_service.objective.context import TrialContext
@@ -38,9 +38,8 @@ def run_command(template: str, link: TrialLink) -> Outcome:
         AttemptError: the command failed, or cannot be started just now.
     """
     context = TrialContext(link)
-    process = _start(
-        fill(template, {**context.parameters, "seed": context.seed, "checkpoint": context.checkpoint_folder})
-    )
+    own = {"seed": context.seed, "checkpoint": str(context.checkpoint_folder)}
+    process = _start(fill(template, {**context.parameters, **own}))
     try:
         link.started()
         return _follow(process, context, link)
@@ -50,17 +49,17 @@ def run_command(template: str, link: TrialLink) -> Outcome:
 
 
 def fill(template: str, values: dict[str, object]) -> list[str]:
-    """Split a command line and put the values in; a value never becomes more than one argument.
+    """Return the arguments of a command line with the values put in.
 
     Raises:
         TrialError: a placeholder has no value, or the line cannot be split.
     """
     try:
-        parts = [part.format_map(values) for part in shlex.split(template)]
+        parts = command_line(template, values)
     except KeyError as error:
         known = ", ".join(sorted(values))
         raise TrialError(f"the objective's command names {{{error.args[0]}}}, known are: {known}") from error
-    except (ValueError, IndexError, AttributeError, TypeError) as error:
+    except ValueError as error:
         raise TrialError(f"the objective's command cannot be read: {error}") from error
     if not parts:
         raise TrialError("the objective's command is empty")

@@ -6,6 +6,7 @@ The only file that touches private parts of Optuna; all else uses its public cal
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from types import SimpleNamespace
 from typing import Any, Protocol
 
@@ -33,6 +34,9 @@ class SessionSource(Protocol):
 
     def remove(self) -> None:
         """Do nothing: sessions are not kept per thread."""
+
+    def translated_errors(self) -> AbstractContextManager[None]:
+        """Turn failures of the database, which Optuna hides in errors of its own, into ours."""
 
 
 class EnlistedStorage(RDBStorage):

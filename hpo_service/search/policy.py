@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, islice
@@ -13,7 +12,6 @@ from hpo_service.domain.decide.pruning import Measure, Verdict, longest_warmup
 from hpo_service.domain.study.search_space import ParameterValue, SearchSpace, canonical_key
 from hpo_service.domain.study.sections.search import SearchSpec
 from hpo_service.domain.trial.curve import Curve
-from hpo_service.errors import DatabaseUnavailableError
 from hpo_service.search.grid import shuffled
 
 if TYPE_CHECKING:
@@ -133,22 +131,8 @@ class SearchPolicy:
 
     def trials(self, name: str) -> list[FrozenTrial]:
         """Return the trials that samplers learn from, as Optuna's study has them."""
-        with _readable(name):
+        with self._session_source.translated_errors():
             return self._reader.read(self._storage.study_id(name))
-
-
-@contextmanager
-def _readable(name: str) -> Iterator[None]:
-    """Say in our words that the database is away; Optuna hides the driver's error in one of its own."""
-    from optuna.exceptions import StorageInternalError
-
-    try:
-        yield
-    except StorageInternalError as error:
-        cause = str(error.__cause__ or error).splitlines()[0]
-        raise DatabaseUnavailableError(
-            f"the trials of {name} could not be read ({cause}): check that the database is up, then try again"
-        ) from error
 
 
 def _suggestion(parameters: dict[str, ParameterValue]) -> Suggestion:

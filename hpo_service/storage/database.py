@@ -7,29 +7,22 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, make_url, select
-from sqlalchemy.exc import ArgumentError, DisconnectionError
+from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, select
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from hpo_service.errors import UsageError
+from hpo_service.errors import DatabaseFaultError
 from hpo_service.storage.clock import Now
 from hpo_service.storage.outage import translated
+from hpo_service.storage.urls import parsed, without_secrets
 
 Dialect = Literal["sqlite", "postgresql"]
-
-DRIVERS: dict[str, str] = {
-    "sqlite": "sqlite",
-    "postgres": "postgresql+psycopg",
-    "postgresql": "postgresql+psycopg",
-    "postgresql+psycopg": "postgresql+psycopg",
-}
-"""What a URL may start with, and the driver that is used for it."""
 
 BUSY_SECONDS = 60.0
 """How long a SQLite statement waits for another writer."""
@@ -89,6 +82,10 @@ class SessionSource:
     def remove(self) -> None:
         """Do nothing: sessions are closed by whoever asked for them, and none is kept here."""
 
+    def translated_errors(self) -> AbstractContextManager[None]:
+        """Turn failures of the database into ours, for reads of Optuna's outside a transaction."""
+        return self._database.translated_errors()
+
 
 class Database:
     """A database by URL: `sqlite:///path` or `postgresql://user@host/name`. Opens nothing before it is needed.
@@ -100,12 +97,14 @@ class Database:
     """
 
     def __init__(self, url: str, *, connections: int = 1) -> None:
-        parsed = _parse(url)
-        self.dialect: Dialect = "sqlite" if parsed.get_backend_name() == "sqlite" else "postgresql"
-        self.url = parsed.render_as_string(hide_password=False)
-        self.safe_url = _without_secrets(parsed)
+        address = parsed(url)
+        self.dialect: Dialect = "sqlite" if address.get_backend_name() == "sqlite" else "postgresql"
+        self.url = address.render_as_string(hide_password=False)
+        self.safe_url = without_secrets(address)
         self.session_source = SessionSource(self)
-        self._engine = _sqlite(parsed) if self.dialect == "sqlite" else _postgresql(parsed, connections)
+        self._engine = (
+            _sqlite(address, self.safe_url) if self.dialect == "sqlite" else _postgresql(address, connections)
+        )
         self._current = _Current()
         self._on_rollback: list[Callable[[], object]] = []
         self._process = os.getpid()
@@ -218,38 +217,58 @@ class Database:
             raise
 
 
-def _parse(url: str) -> URL:
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError) as error:
-        raise UsageError(
-            "the storage URL cannot be read: write sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME"
-        ) from error
-    driver = DRIVERS.get(parsed.drivername)
-    if driver is None:
-        raise UsageError(f"the storage URL starts with {parsed.drivername!r}: write sqlite:///FILE or postgresql://...")
-    if driver == "sqlite" and parsed.database in (None, "", ":memory:"):
-        raise UsageError("the storage URL names no file, and memory cannot be shared: write sqlite:///FILE")
-    return parsed.set(drivername=driver)
-
-
-def _without_secrets(url: URL) -> str:
-    hidden = {name: "HIDDEN" for name in url.query if "password" in name}
-    shown = url.update_query_dict(hidden).render_as_string(hide_password=True)
-    return shown.replace("=HIDDEN", "=***")  # asterisks would be written as %2A
-
-
-def _sqlite(url: URL) -> Engine:
+def _sqlite(url: URL, safe_url: str) -> Engine:
     # the URL's own timeout wins
     engine = create_engine(url, connect_args={} if "timeout" in url.query else {"timeout": BUSY_SECONDS})
-    event.listen(engine, "do_connect", _make_folder)
+    file = _SameFile(safe_url)
+    event.listen(engine, "do_connect", file.before_connecting)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
+    event.listen(engine, "begin", file.check)
     return engine
 
 
-def _make_folder(_dialect: object, _record: object, arguments: Sequence[str], _options: object) -> None:
-    Path(arguments[0]).parent.mkdir(parents=True, exist_ok=True)
+class _SameFile:
+    """Sees to it that a process works on one file: where it is removed or replaced, SQLite would write into the void.
+
+    What is committed into a removed file is gone when the last process closes it, and nobody is told.
+    """
+
+    def __init__(self, safe_url: str) -> None:
+        self._safe_url = safe_url
+        self._path: Path | None = None
+        self._first: tuple[int, int] | None = None
+
+    def before_connecting(self, _dialect: object, _record: object, arguments: Sequence[str], _options: object) -> None:
+        """Make the folder of a file that is opened for the first time."""
+        self._path = Path(arguments[0])
+        if self._first is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        elif not self._path.exists():  # opening it would make an empty one
+            raise self._gone()
+
+    def check(self, _connection: Connection) -> None:
+        """Compare the file that has the name now with the one that had it first.
+
+        Raises:
+            DatabaseFaultError: it is another one, or there is none.
+        """
+        if self._path is None or str(self._path).startswith("file:"):
+            return
+        try:
+            found = self._path.stat()
+        except OSError as error:
+            raise self._gone() from error
+        present = (found.st_dev, found.st_ino)
+        self._first = self._first or present
+        if present != self._first:
+            raise self._gone()
+
+    def _gone(self) -> DatabaseFaultError:
+        return DatabaseFaultError(
+            f"the file of the database {self._safe_url} was removed or replaced while it was in use, so what is "
+            "written would be lost: put the old file back, or run the same command again to begin with the new one"
+        )
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias
 
 from pydantic import ValidationError
-from sqlalchemy import Row, Select, delete, select, update
+from sqlalchemy import Row, Select, delete, or_, select, update
 
 from hpo_service.domain.study.protocol import STAGES, StageRule
 from hpo_service.domain.study.search_space import SearchSpace
-from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.study.spec import STORED, StudySpec
+from hpo_service.domain.study.spelling import did_you_mean
 from hpo_service.domain.trial.model_facts import ModelFacts
-from hpo_service.domain.trial.states import StudyState
+from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.errors import ConflictError, NotFoundError, UnreadableStudyError
 from hpo_service.storage import schema
 from hpo_service.storage.clock import Now
 from hpo_service.storage.database import Database
-from hpo_service.storage.names import did_you_mean
 from hpo_service.storage.upsert import columns_of, insert_once
 from hpo_service.storage.values import plain
 
@@ -117,6 +118,7 @@ class StageRow:
 StudyRows: TypeAlias = list[StudyRow]
 StageRows: TypeAlias = list[StageRow]
 Pairs: TypeAlias = list[tuple[StudyRow, StageRow]]
+Named: TypeAlias = list[tuple[int, str]]
 
 
 class StudyStore:
@@ -286,6 +288,14 @@ class StudyStore:
         )
         return [(_study(row), _stage(row)) for row in self._database.connection.execute(statement)]
 
+    def with_expired_leases(self) -> Named:
+        """Return id and name of every study that has running trials whose lease is over or missing, oldest first."""
+        over = or_(schema.trial.c.lease_until < Now(), schema.trial.c.lease_until.is_(None))
+        silent = select(schema.trial.c.study_id).where(schema.trial.c.state == TrialState.RUNNING, over)
+        named = select(schema.study.c.id, schema.study.c.name).where(schema.study.c.id.in_(silent))
+        rows = self._database.connection.execute(named.order_by(schema.study.c.id))
+        return [(row.id, row.name) for row in rows]
+
     def _one(self, statement: Select[Any]) -> StudyRow | None:
         row = self._database.connection.execute(statement).one_or_none()
         return None if row is None else _study(row)
@@ -304,7 +314,7 @@ class StudyStore:
 @lru_cache(maxsize=PARSED_STUDIES)
 def _parsed(document: str) -> StudySpec:
     """The study file with this very text; it is frozen, so that all who ask may share it."""
-    return StudySpec.model_validate(json.loads(document))
+    return StudySpec.model_validate(json.loads(document), context=STORED)
 
 
 def _present(row: StudyRow | None, study_id: int) -> StudyRow:
@@ -320,13 +330,19 @@ def _no_stage(stage_id: int) -> NotFoundError:
 def _study(row: Row[Any]) -> StudyRow:
     values = columns_of(schema.study, row)
     values["state"] = StudyState(values["state"])
-    # what a later version knows of a model besides is passed over
-    known = ModelFacts.model_fields
-    values["facts"] = {
-        name: ModelFacts.model_validate({key: fact[key] for key in fact if key in known})
-        for name, fact in values["facts"].items()
-    }
+    values["facts"] = dict(_known_facts(values["facts"]))
     return StudyRow(**values)
+
+
+def _known_facts(facts: Mapping[str, Any]) -> Iterator[tuple[str, ModelFacts]]:
+    """Read what is known of models; what a later version knows besides, or otherwise, is passed over.
+
+    Studies are read many at a time: one must not keep the others from being read.
+    """
+    fields = ModelFacts.model_fields
+    for name, fact in facts.items():
+        with suppress(ValidationError):
+            yield name, ModelFacts.model_validate({key: fact[key] for key in fact if key in fields})
 
 
 def _stage(row: Row[Any]) -> StageRow:

@@ -107,18 +107,21 @@ class TrialStore:
         )
         return [RunFacts.of(facts) for facts in self._database.connection.scalars(statement)]
 
-    def expired(self, limit: int | None = None, but_not: Collection[int] = ()) -> TrialRows:
+    def expired(
+        self, limit: int | None = None, but_not: Collection[int] = (), study_id: int | None = None
+    ) -> TrialRows:
         """Return running trials whose lease is over or missing, locked, passing over those that are being settled.
 
         Args:
             limit: at most so many.
             but_not: ids of studies whose trials are left alone.
+            study_id: only of this study.
         """
         statement = (
             select(schema.trial)
             .where(_trial.state == TrialState.RUNNING)
             .where(or_(_trial.lease_until < Now(), _trial.lease_until.is_(None)))
-            .where(_trial.study_id.not_in(but_not))
+            .where(_trial.study_id.not_in(but_not) if study_id is None else _trial.study_id == study_id)
             .order_by(_trial.lease_until, _trial.id)
             .limit(limit)
             .with_for_update(skip_locked=True, key_share=True)

@@ -45,6 +45,21 @@ class AttemptFolder:
         return cls(trial / f"attempt-{attempt}")
 
     @property
+    def links(self) -> list[Path]:
+        """Symbolic links in the place of the folder or of what belongs in it; there should be none."""
+        if self.path.is_symlink():
+            return [self.path]
+        own = (
+            self.configuration,
+            self.checkpoint,
+            self.partial_checkpoint,
+            self.undelivered,
+            self.adapter,
+            self.answers,
+        )
+        return [path for path in own if path.is_symlink()]
+
+    @property
     def trial(self) -> Path:
         """The folder of the trial."""
         return self.path.parent

@@ -17,6 +17,7 @@ from typing import IO
 import psutil
 
 from hpo_service.errors import ChildError
+from hpo_service.settings import SECRETS
 from hpo_service.wire.exit_status import how_it_ended
 from hpo_service.wire.framing import BadLine, read_lines, write_line
 from hpo_service.wire.messages import FROM_CHILD, FromChild, Shutdown, ToChild
@@ -62,7 +63,7 @@ class Child:
         Args:
             command: program and arguments.
             log: file its standard error is appended to.
-            environment: variables set on top of this process's own.
+            environment: variables set on top of this process's own, of which the database's secrets are kept back.
             clock: seconds, monotonic.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -77,7 +78,7 @@ class Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                env={**os.environ, **environment},
+                env={name: value for name, value in {**os.environ, **environment}.items() if name not in SECRETS},
                 start_new_session=True,
             )
         self._reader = threading.Thread(target=self._read, args=(self._pipe(self._process.stdout),), daemon=True)

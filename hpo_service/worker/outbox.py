@@ -9,7 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from hpo_service.errors import DatabaseUnavailableError, HpoServiceError, NotFoundError, StaleLeaseError
+from hpo_service.errors import (
+    DatabaseFaultError,
+    DatabaseUnavailableError,
+    HpoServiceError,
+    NotFoundError,
+    SchemaError,
+    StaleLeaseError,
+)
 
 FIRST_RETRY_SECONDS = 0.5
 LAST_RETRY_SECONDS = 10.0
@@ -99,6 +106,8 @@ class Outbox:
             except DatabaseUnavailableError:
                 self.outage()
                 return False
+            except (DatabaseFaultError, SchemaError):
+                raise  # no trial's fault, and nothing can be delivered: another worker takes the trials up
             except (StaleLeaseError, NotFoundError) as error:
                 self.reached()
                 self.forget(delivery.trial)

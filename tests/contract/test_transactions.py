@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from hpo_service.domain.trial.states import StudyState
-from hpo_service.errors import ConflictError, DatabaseUnavailableError, SchemaError
+from hpo_service.errors import ConflictError, DatabaseFaultError, DatabaseUnavailableError, SchemaError
 from hpo_service.storage.database import Database
 
 postgres_only = pytest.mark.parametrize("dialect", ["postgresql"])
@@ -195,11 +195,11 @@ class TestSqlite:
         impatient.dispose()
 
     @sqlite_only
-    def test_a_file_that_is_no_database_is_unavailable(self, url, tmp_path):
+    def test_a_file_that_is_no_database_will_be_none_however_long_one_waits(self, url, tmp_path):
         file = tmp_path / "text.db"
         file.write_text("this is no database, and long enough to be looked at " * 10)
         with (
-            pytest.raises(DatabaseUnavailableError, match="not a database"),
+            pytest.raises(DatabaseFaultError, match="not a database"),
             Database(f"sqlite:///{file}").transaction(),
         ):
             pass

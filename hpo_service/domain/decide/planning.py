@@ -19,6 +19,7 @@ from hpo_service.domain.study.search_space import (
     SearchSpace,
     canonical_key,
 )
+from hpo_service.domain.study.sections.search import LARGEST_SEED
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.model_facts import ModelFacts
 from hpo_service.domain.trial.planned import PlannedTrial
@@ -115,7 +116,7 @@ def plan_comparison(rule: StageRule, spec: StudySpec, before: Results) -> Plan |
     default = default_parameters(spec, choice.chosen[0].parameters)
     if default is not None:
         sides.append(("default", default, None))
-    seeds = [spec.search.seed + CONFIRM_SEED_OFFSET + i for i in range(spec.confirm.seeds)]
+    seeds = [(spec.search.seed + CONFIRM_SEED_OFFSET + i) % (LARGEST_SEED + 1) for i in range(spec.confirm.seeds)]
     trials = [
         PlannedTrial(
             role=label.split()[0],
@@ -175,7 +176,8 @@ def enclosing_space(configurations: Sequence[Mapping[str, ParameterValue]]) -> S
 def _enclosing_parameter(values: list[ParameterValue]) -> Parameter:
     numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
     if len(numbers) < len(values):
-        return CategoricalParameter(choices=values)
+        # in choices 1 and 1.0 are one
+        return CategoricalParameter(choices=list({(isinstance(v, bool), v): v for v in values}.values()))
     if all(isinstance(v, int) for v in numbers):
         return IntParameter(low=int(min(numbers)), high=int(max(numbers)))
     return FloatParameter(low=float(min(numbers)), high=float(max(numbers)))

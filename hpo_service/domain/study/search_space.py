@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from hpo_service.domain.study.validation import Violations, refusal
 
 ParameterValue = bool | int | float | str
+
+MOST_VALUES = 2**53
+"""Values that a grid may have: beyond, a 64-bit float no longer tells neighbours apart."""
+LONGEST_KEY = 1000
+"""Bytes of a configuration's key that are kept as they are: PostgreSQL's unique index takes no more than 2,700."""
 
 
 class _Parameter(BaseModel):
@@ -82,11 +88,22 @@ Parameter = Annotated[FloatParameter | IntParameter | CategoricalParameter, Fiel
 
 def _check_bounds(low: float, high: float, log: bool, step: float | None) -> None:
     if low > high:
-        raise refusal("Parameter", f"low ({low:g}) must not exceed high ({high:g})", "low")
+        raise refusal("Parameter", f"low ({_short(low)}) must not exceed high ({_short(high)})", "low")
     if log and low <= 0:
-        raise refusal("Parameter", f"a log scale needs low above 0, not {low:g}", "low")
+        raise refusal("Parameter", f"a log scale needs low above 0, not {_short(low)}", "low")
     if log and step is not None:
         raise refusal("Parameter", "log and step exclude each other: drop one", "step")
+    if high - low == math.inf:
+        reason = f"the range from {low:g} to {high:g} is wider than a number can be: narrow it"
+        raise refusal("Parameter", reason, "low")
+    if step is not None and (high - low) // step > MOST_VALUES:
+        reason = f"every {_short(step)} from {_short(low)} to {_short(high)} is more than 2^53 values: widen step"
+        raise refusal("Parameter", reason, "step")
+
+
+def _short(number: float) -> str:
+    """Write a number for a message; a whole one may be too large for a float."""
+    return f"{number:g}" if abs(number) < MOST_VALUES else str(number)[:20]
 
 
 def _never_holds(
@@ -166,9 +183,11 @@ def value_count(parameter: FloatParameter | IntParameter | CategoricalParameter)
 def canonical_key(parameters: Mapping[str, ParameterValue]) -> str:
     """Write a configuration as one canonical JSON text, so that equal configurations have equal keys.
 
-    Floats are kept to 12 significant digits: below that, two values train the same run.
+    Floats are kept to 12 significant digits: below that, two values train the same run. Of a text that is too long for
+    a unique index its SHA-256 stands for it.
     """
-    return json.dumps({name: _canonical(value) for name, value in parameters.items()}, sort_keys=True)
+    text = json.dumps({name: _canonical(value) for name, value in parameters.items()}, sort_keys=True)
+    return text if len(text) <= LONGEST_KEY else f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def _canonical(value: ParameterValue) -> ParameterValue:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from pydantic import model_validator
+from pydantic import ValidationInfo, model_validator
 
 from hpo_service.domain.study.fields import StudyFields
 from hpo_service.domain.study.rules import rules_for
 from hpo_service.domain.study.validation import Violations
+
+STORED = {"stored": True}
+"""Context in which a study is validated that was created before: limits that came later do not make it unreadable."""
 
 
 class StudySpec(StudyFields):
@@ -24,9 +27,9 @@ class StudySpec(StudyFields):
         return data
 
     @model_validator(mode="after")
-    def _sections_fit_together(self) -> Self:
+    def _sections_fit_together(self, info: ValidationInfo) -> Self:
         wrong = Violations()
-        for rule in rules_for(self):
+        for rule in rules_for(self, stored=info.context == STORED):
             rule(self, wrong)
         wrong.settle("StudySpec")
         return self

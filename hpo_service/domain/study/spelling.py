@@ -91,6 +91,12 @@ def nearest(word: str, valid: Iterable[str]) -> str | None:
     return close[0] if close else None
 
 
+def did_you_mean(name: str, existing: Iterable[str]) -> str:
+    """Return " (did you mean a or b?)" with the nearest existing names, or "" where none is near."""
+    near = difflib.get_close_matches(name, list(existing), n=3, cutoff=0.5)
+    return f" (did you mean {' or '.join(near)}?)" if near else ""
+
+
 def unknown(what: str, name: str, valid: Iterable[str]) -> str:
     """Say that a name is none of those that there are; the nearest, or all of them where none is near."""
     known = list(valid)

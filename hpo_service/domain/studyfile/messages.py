@@ -229,6 +229,7 @@ _WORDS: dict[str, Callable[[ErrorDetails, KeyPath], str]] = {
     "float_type": _number("a number"),
     "bool_type": _said("must be true or false, not {given}"),
     "string_type": _said("must be text, not {given}; text that looks like something else needs quotes"),
+    "string_unicode": _said("must be text, and holds half a character (a lone surrogate): write the whole one"),
     "string_too_short": _said("must not be empty"),
     "string_too_long": _said("must be at most {max_length} characters long"),
     "string_pattern_mismatch": _pattern,

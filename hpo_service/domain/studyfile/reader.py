@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from hpo_service.domain.study.rules.limits import why_no_text
 from hpo_service.domain.study.sources import (
     BUILTIN,
     BUILTIN_DATA,
@@ -73,6 +74,8 @@ def _missing(name: str, builtin: tuple[str, ...], around: Surroundings) -> str |
         near = nearest(name, builtin)
         return f"there is no {name}; " + (f"the nearest is {near}" if near else f"there is {', '.join(builtin)}")
     path = around.absolute(name)
+    if is_local(name, around) and why_no_text(path):
+        return f"its absolute path cannot be stored ({why_no_text(path)}); rename the folder it lies in"
     if not looks_local(name) or around.exists(path):
         return None
     where = "" if name == path else f" ({path}; relative paths start at the study file's folder)"

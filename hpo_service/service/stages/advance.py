@@ -12,9 +12,9 @@ from hpo_service.domain.study.protocol import StageRule, protocol_of, stage_afte
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.failpoint import reach
+from hpo_service.service.containment import Containment, Work
 from hpo_service.service.trials.budget import admission
 from hpo_service.service.trials.ledger import TrialLedger
-from hpo_service.service.unreadable import Unreadable
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StageRow, StudyRow, StudyStore
 from hpo_service.storage.trials import TrialRow, TrialStore
@@ -31,7 +31,7 @@ class Stages:
     studies: StudyStore
     trials: TrialStore
     ledger: TrialLedger
-    unreadable: Unreadable = field(default_factory=Unreadable)
+    containment: Containment = field(default_factory=Containment)
 
     def open_first(self, study: StudyRow) -> None:
         """Open the first stage of a new study; call it in the transaction that creates the study."""
@@ -56,7 +56,9 @@ class Stages:
             rows = self.studies.list(StudyState.ACTIVE)
         moved = False
         for row in rows:
-            with self.unreadable.passed_over():
+            if self.containment.rests(Work.ADVANCE, row.name):
+                continue
+            with self.containment.of(Work.ADVANCE, row.name):
                 moved = self.advance(row.id) or moved
         return moved
 

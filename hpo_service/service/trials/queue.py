@@ -16,10 +16,10 @@ from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.errors import StaleLeaseError
 from hpo_service.failpoint import reach
 from hpo_service.search.policy import SearchPolicy, Suggestion
+from hpo_service.service.containment import Containment, Work
 from hpo_service.service.trials.assignment import assignment
 from hpo_service.service.trials.budget import admission
 from hpo_service.service.trials.ledger import TrialLedger
-from hpo_service.service.unreadable import Unreadable
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StageRow, StudyRow, StudyStore
 from hpo_service.storage.trials import FactRows, TrialRow, TrialStore
@@ -53,7 +53,7 @@ class TrialQueue:
     workers: WorkerStore
     ledger: TrialLedger
     policy: SearchPolicy
-    unreadable: Unreadable = field(default_factory=Unreadable)
+    containment: Containment = field(default_factory=Containment)
     gpus: int | None = None
     """GPUs of the worker that asks, which is given no trial that needs more; None where nothing limits it."""
 
@@ -74,9 +74,9 @@ class TrialQueue:
         with self.db.transaction(read_only=True):
             open_stages = [(s, g) for s, g in self.studies.claimable() if study is None or s.name == study]
         for row, stage in open_stages:
-            if study is not None:
-                return self._claim_from(row, stage, worker_id, together)
-            with self.unreadable.passed_over():
+            if self.containment.rests(Work.CLAIM, row.name):
+                continue
+            with self.containment.of(Work.CLAIM, row.name, alone=study is not None):
                 found = self._claim_from(row, stage, worker_id, together)
                 if found is not None:
                     return found
@@ -97,9 +97,10 @@ class TrialQueue:
             )
             if trial is None:
                 return None
-            measured, workers = self._measured(spec, stage, trial), self.workers.active()
+            # inside: a trial whose configuration cannot be made is not held
+            found = assignment(spec, stage, trial, self._measured(spec, stage, trial), self.workers.active())
         reach("claim.committed")
-        return assignment(spec, stage, trial, measured, workers)
+        return found
 
     def _claim_new(self, study: StudyRow, stage: StageRow, worker_id: str, together: int) -> Assignment | None:
         if not stage.rule.proposes:
@@ -128,9 +129,9 @@ class TrialQueue:
                 if trial is None:
                     collisions += 1
                     continue
-                measured, workers = self._measured(spec, stage, trial), self.workers.active()
+                found = assignment(spec, stage, trial, self._measured(spec, stage, trial), self.workers.active())
             reach("claim.committed")
-            return assignment(spec, stage, trial, measured, workers)
+            return found
         return None
 
     def _measured(self, spec: StudySpec, stage: StageRow, trial: TrialRow) -> FactRows:

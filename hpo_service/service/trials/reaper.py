@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from hpo_service.domain.trial.states import TrialEvent, TrialState
+from hpo_service.service.containment import Containment, Work
 from hpo_service.service.trials.ledger import TrialLedger
 from hpo_service.service.trials.queue import asked_from_outside
-from hpo_service.service.unreadable import Unreadable
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StudyStore
 from hpo_service.storage.trials import TrialRow, TrialStore
@@ -30,7 +30,7 @@ class Reaper:
     trials: TrialStore
     workers: WorkerStore
     ledger: TrialLedger
-    unreadable: Unreadable = field(default_factory=Unreadable)
+    containment: Containment = field(default_factory=Containment)
 
     def reap(self) -> list[TrialRow]:
         """Give every trial whose lease has ended back to the queue, or fail it where it was lost too often.
@@ -40,26 +40,34 @@ class Reaper:
         """
         self._mend_leases()
         taken: list[TrialRow] = []
-        # Trials of studies that this version cannot read are left to workers of the version that can.
-        left: set[int] = set()
-        while True:
-            with self.unreadable.passed_over(), self.db.transaction():
-                expired = self.trials.expired(limit=1, but_not=left)
-                if not expired:
-                    self.workers.mark_lost(WORKER_SILENCE_SECONDS)
-                    return taken
-                left.add(expired[0].study_id)
-                self._take_back(expired[0])
-                left.remove(expired[0].study_id)
-                taken.append(expired[0])
+        with self.db.transaction():
+            self.workers.mark_lost(WORKER_SILENCE_SECONDS)
+            silent = self.studies.with_expired_leases()
+        for study_id, name in silent:
+            if self.containment.rests(Work.REAP, name):
+                continue
+            with self.containment.of(Work.REAP, name):
+                while (trial := self._take_one(study_id)) is not None:
+                    taken.append(trial)
+        return taken
+
+    def _take_one(self, study_id: int) -> TrialRow | None:
+        """Settle one silent trial of a study, or return None where it has none left that nobody else is settling."""
+        with self.db.transaction():
+            for trial in self.trials.expired(limit=1, study_id=study_id):
+                self._take_back(trial)
+                return trial
+        return None
 
     def _mend_leases(self) -> None:
         """Shorten leases that end later than any renewal could have set: the database's clock was set back since."""
+        lengths: dict[int, float] = {}
         with self.db.transaction():
             for study, stage in self.studies.claimable():
-                with self.unreadable.passed_over():
-                    length = study.specification().execution.lease_seconds
-                    self.trials.shorten_leases(stage.id, length)
+                with self.containment.of(Work.READ, study.name):
+                    lengths[stage.id] = study.specification().execution.lease_seconds
+            for stage_id, length in lengths.items():
+                self.trials.shorten_leases(stage_id, length)
 
     def _take_back(self, trial: TrialRow) -> None:
         study, _ = self.studies.of_stage(trial.stage_id)

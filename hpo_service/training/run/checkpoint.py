@@ -128,7 +128,7 @@ class CheckpointStore:
         return None, refused
 
     def _steps(self) -> list[Path]:
-        return list(self._folder.glob("step-*"))
+        return [path for path in self._folder.glob("step-*") if not path.is_symlink()]
 
     def _read(self, folder: Path) -> tuple[Checkpoint | None, str]:
         try:

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hpo_service.errors import HpoServiceError
+from hpo_service.errors import DatabaseFaultError, HpoServiceError
 from hpo_service.launch import local
 from hpo_service.launch.devices import Gpu
 from hpo_service.launch.local import DONE, MAX_RESTARTS, LocalWorkers, Place, plan_places
@@ -221,6 +221,15 @@ def test_a_worker_that_is_done_is_not_started_again(crew: Crew, status: int) -> 
     workers.start()
     assert _eventually(lambda: not workers._processes())
     assert workers.watch() == []
+    assert workers.alive == 0
+
+
+def test_a_worker_whose_database_cannot_work_is_not_started_again_and_that_is_said(crew: Crew) -> None:
+    workers = crew(f"sys.exit({DatabaseFaultError.exit_code})")
+    workers.start()
+    assert _eventually(lambda: not workers._processes())
+    (line,) = workers.watch()
+    assert "ended for good" in line
     assert workers.alive == 0
 
 

@@ -317,3 +317,17 @@ def test_an_order_that_comes_as_the_command_ends_is_obeyed(link: Link, talk: Any
     talk.orders[1] = stop("prune", "because")
     line = script("print(json.dumps({'step': 1, 'value': 1.0}), flush=True)")
     assert run_command(line, link()).kind is OutcomeKind.PRUNED
+
+
+def test_dots_and_brackets_in_a_name_are_part_of_it() -> None:
+    assert fill("t {optim.lr} {layers[0]} '{a b}'", {"optim.lr": 0.5, "layers[0]": 3, "a b": "x y"}) == [
+        "t",
+        "0.5",
+        "3",
+        "x y",
+    ]
+
+
+def test_a_name_with_a_dot_is_a_part_of_a_value_only_where_no_parameter_has_it() -> None:
+    assert fill("t {lr.real}", {"lr": 0.5}) == ["t", "0.5"]
+    assert fill("t {lr.real}", {"lr": 0.5, "lr.real": 7}) == ["t", "7"]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote, quote_plus
+
 import pytest
-from sqlalchemy import QueuePool
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import QueuePool, make_url
 
 from hpo_service.errors import UsageError
 from hpo_service.storage.database import Database
@@ -50,6 +54,38 @@ def test_a_refused_url_does_not_give_its_password_away():
     with pytest.raises(UsageError) as caught:
         Database("mysql://user:secret@host/name")
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("password", ["p@ss", "p/ss", "@", "a@b/c", "p:a@s#s", "p%40ss", "pass word"])
+def test_a_password_works_and_is_hidden_with_characters_that_should_have_been_quoted(password):
+    database = Database(f"postgresql://user:{password}@host:5432/name?sslmode=require")
+    found = make_url(database.url)
+    assert (found.username, found.password, found.host, found.database) == (
+        "user",
+        password.replace("%40", "@"),
+        "host",
+        "name",
+    )
+    assert database.safe_url == "postgresql+psycopg://user:***@host:5432/name?sslmode=require"
+
+
+@given(
+    password=st.text(st.sampled_from("@/?:#%&=+;[]{}$ 'é") | st.characters(codec="ascii", categories=["L", "N"])),
+    name=st.sampled_from(["password", "sslpassword", "PASSWORD"]),
+)
+def test_no_part_of_any_password_is_shown(password, name):
+    secret = f"5ecret{password}5ecret"
+    for url in (
+        f"postgresql://user:{secret}@host/name",
+        f"postgresql://user:{secret}@host/name?sslmode=require",
+        f"postgresql://user@host/name?{name}={quote_plus(secret)}&sslmode=require",
+        f"postgresql://user:{quote(secret, safe='')}@host/name",
+    ):
+        try:
+            shown = Database(url).safe_url
+        except UsageError as error:
+            shown = str(error)
+        assert "5ecret" not in shown
 
 
 def test_nothing_is_opened_before_it_is_needed(tmp_path):

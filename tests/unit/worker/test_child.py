@@ -256,6 +256,17 @@ def test_a_trainer_for_several_gpus_is_started_by_torchs_launcher_on_this_machin
     assert command[-4:] == ("--nproc-per-node", "4", "-m", "hpo_service.training")
 
 
+@pytest.mark.parametrize("name", ["HPO_SERVICE_STORAGE", "PGPASSWORD"])
+def test_the_databases_password_is_kept_from_the_child_and_the_rest_is_not(
+    start: Start, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "postgresql://u:secret@host/db")
+    monkeypatch.setenv("HF_TOKEN", "of the trainer")
+    child = start("import os, sys; sys.stderr.write('secret' * ('secret' in str(os.environ)) + os.environ['HF_TOKEN'])")
+    _words_at_the_end(child)
+    assert child.log.read_text() == "of the trainer"
+
+
 def test_a_child_that_is_asked_to_leave_may_clean_up(start: Start, tmp_path: Path) -> None:
     child = start(LISTEN + f"    m['type'] == 'shutdown' and open({str(tmp_path / 'bye')!r}, 'w').close()\n")
     _next(child)

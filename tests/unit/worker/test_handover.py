@@ -82,7 +82,7 @@ def test_a_full_disk_leaves_the_checkpoint_out_and_nothing_half_written(
 ) -> None:
     attempt(1, checkpoint="state")
 
-    def full(_source: Path, target: Path) -> None:
+    def full(_source: Path, target: Path, **_: object) -> None:
         target.mkdir()
         (target / "half").write_text("h")
         raise OSError(28, "No space left on device")
@@ -99,7 +99,7 @@ def test_a_checkpoint_that_changes_while_it_is_copied_is_copied_again(
     attempt(1, checkpoint="state")
     copy, calls = shutil.copytree, []
 
-    def changing(source: Path, target: Path) -> None:
+    def changing(source: Path, target: Path, **_: object) -> None:
         calls.append(source)
         if len(calls) == 1:
             target.mkdir()
@@ -129,6 +129,64 @@ def test_the_checkpoints_of_a_trial_that_ended_go_and_the_rest_stays(attempt: At
     assert not (first.path / "checkpoint").exists()
     assert not (second.path / "checkpoint").exists()
     assert (second.path / "adapter").exists()
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A folder of somebody else's, beside the studies."""
+    folder = tmp_path / "elsewhere"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "state").write_text("secret")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "trial.json", "undelivered.jsonl", "checkpoint.partial", "adapter"])
+@pytest.mark.parametrize("planted", [1, 2])
+def test_a_link_in_the_place_of_an_attempts_own_file_is_removed_not_followed(
+    attempt: Attempt, outside: Path, name: str, planted: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, _ = attempt(1, checkpoint="state")
+    place = AttemptFolder.numbered(first.trial, planted).path / name
+    place.parent.mkdir(exist_ok=True)
+    if place.is_dir():
+        shutil.rmtree(place)
+    place.unlink(missing_ok=True)
+    place.symlink_to(outside)
+    folder, _ = attempt(2)
+    assert _state(folder) in (None, "state")
+    assert (outside / "deep" / "state").read_text() == "secret"
+    assert not place.is_symlink()
+    assert f"{place} is a symbolic link" in caplog.text
+
+
+def test_an_attempts_folder_that_is_a_link_is_made_anew(attempt: Attempt, outside: Path) -> None:
+    first, _ = attempt(1, checkpoint="state")
+    (first.trial / "attempt-2").symlink_to(outside)
+    folder, _ = attempt(2)
+    assert _state(folder) == "state"
+    assert sorted(path.name for path in outside.iterdir()) == ["deep"]
+
+
+def test_links_inside_a_checkpoint_are_followed_within_it_alone(attempt: Attempt, outside: Path) -> None:
+    first, _ = attempt(1, checkpoint="state")
+    top = first.checkpoint
+    (top / "latest").symlink_to("deep")
+    (top / "deep" / "file").symlink_to(outside / "deep" / "state")
+    (top / "folder").symlink_to(outside)
+    (top / "up").symlink_to("..")
+    (top / "deep" / "round").symlink_to(".")
+    folder, _ = attempt(2)
+    assert _state(folder) == "state"
+    assert (folder.checkpoint / "latest" / "state").read_text() == "state"
+    assert sorted(path.name for path in folder.checkpoint.iterdir()) == ["deep", "latest"]
+    assert [path.name for path in (folder.checkpoint / "deep").iterdir()] == ["state"]
+
+
+def test_ending_a_trial_leaves_what_a_link_leads_to(attempt: Attempt, outside: Path) -> None:
+    folder, _ = attempt(1)
+    folder.checkpoint.symlink_to(outside)
+    discard_checkpoints(folder)
+    assert (outside / "deep" / "state").exists()
 
 
 OLD_TEXTS = [

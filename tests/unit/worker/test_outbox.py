@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from hpo_service.errors import DatabaseUnavailableError, NotFoundError, StaleLeaseError
+from hpo_service.errors import (
+    DatabaseFaultError,
+    DatabaseUnavailableError,
+    NotFoundError,
+    SchemaError,
+    StaleLeaseError,
+)
 from hpo_service.worker.outbox import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, Delivery, Outbox
 
 
@@ -165,3 +172,17 @@ def test_what_nobody_expects_is_not_swallowed(outbox: Outbox, database: Database
     flush: Callable[[], Any] = outbox.flush
     with pytest.raises(ZeroDivisionError):
         flush()
+
+
+@pytest.mark.parametrize("error", [DatabaseFaultError("damaged"), SchemaError("no such table")])
+def test_a_database_that_cannot_work_ends_the_worker_and_costs_no_trial(
+    outbox: Outbox, database: Database, error: Exception
+) -> None:
+    broken: list[Exception] = []
+    outbox.put(replace(database.delivery("a", "one", error), broken=broken.append))
+    with pytest.raises(type(error)):
+        outbox.flush()
+    with pytest.raises(type(error)):
+        outbox.ask(database.delivery("a", "one", error).call, default=None)
+    assert not broken
+    assert not database.refusals

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hpo_service.domain.study.fields import StudyFields
-from hpo_service.domain.study.rules import default, devices, hyperparameters, methods, objective, sections
+from hpo_service.domain.study.rules import default, devices, hyperparameters, limits, methods, objective, sections
 from hpo_service.domain.study.validation import Violations
 
 Rule = Callable[[StudyFields, Violations], None]
@@ -34,8 +34,23 @@ EVERY_STUDY: tuple[Rule, ...] = (
     devices.trials_can_share_a_device,
     devices.a_base_can_be_sharded,
 )
+NEW_STUDY: tuple[Rule, ...] = (
+    limits.seeds_are_of_32_bits,
+    limits.values_can_be_stored,
+    limits.parameters_are_few_with_short_names,
+    limits.times_can_be_kept,
+    objective.parameters_are_named_apart,
+    objective.command_can_be_filled_in,
+)
+"""What a study must keep to be created; one that was created before a rule came to be goes on as it is."""
 
 
-def rules_for(study: StudyFields) -> tuple[Rule, ...]:
-    """Return the rules that a study must keep, in the order in which they are looked at."""
-    return (*(BUILTIN_TRAINER if study.objective is None else OWN_OBJECTIVE), *EVERY_STUDY)
+def rules_for(study: StudyFields, *, stored: bool = False) -> tuple[Rule, ...]:
+    """Return the rules that a study must keep, in the order in which they are looked at.
+
+    Args:
+        study: what the file says.
+        stored: it was created before, maybe by a version with fewer rules.
+    """
+    of_kind = BUILTIN_TRAINER if study.objective is None else OWN_OBJECTIVE
+    return (*of_kind, *EVERY_STUDY, *(() if stored else NEW_STUDY))

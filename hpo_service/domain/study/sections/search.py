@@ -10,6 +10,9 @@ from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.study.sections.section import Section
 from hpo_service.domain.study.validation import one_of
 
+LARGEST_SEED = 2**32 - 1
+"""NumPy's seeds have 32 bits."""
+
 
 class BudgetSpec(Section):
     """When the search stage stops admitting trials: whichever limit is met first."""
