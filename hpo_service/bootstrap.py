@@ -6,12 +6,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from hpo_service.domain.study.spec import StudySpec
+from hpo_service.launch.devices import list_gpus, processes_on
 from hpo_service.launch.launcher import LAUNCHERS
 from hpo_service.launch.readiness import Machine
 from hpo_service.launch.study_run import StudyRun
 from hpo_service.search.policy import SearchPolicy
 from hpo_service.search.studies import OptunaStudies
 from hpo_service.service.containment import Containment
+from hpo_service.service.machine import require_fit
 from hpo_service.service.stages.advance import Stages
 from hpo_service.service.studies.checks import StudyChecks
 from hpo_service.service.studies.lifecycle import Studies
@@ -148,4 +150,13 @@ class Service:
         """Register a worker and return its loop."""
         self.workers.register(options.id, options.gpus)
         queue = replace(self.queue, gpus=options.gpus)
-        return Supervisor(queue, self.stages, self.reaper, lambda: self.checks.finished(options.study), options)
+        gpus = list_gpus() if options.gpus else []
+        return Supervisor(
+            queue,
+            self.stages,
+            self.reaper,
+            lambda: self.checks.finished(options.study),
+            options,
+            look_at_machine=lambda: require_fit(self.db, options.output, trains=options.trainer is not None),
+            device_users=lambda: processes_on(gpus),
+        )

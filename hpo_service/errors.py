@@ -127,7 +127,21 @@ class AttemptError(TrialError):
 
 
 class ChildError(HpoServiceError):
-    """The trainer child ended, hung or wrote something that is not a message."""
+    """The trainer child ended, hung or wrote something that is not a message.
+
+    Attributes:
+        status: with which it ended, negative where a signal ended it; None where it has not.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class UnfitWorkerError(HpoServiceError):
+    """A worker cannot do its work here, or not in this study: it leaves, and others go on."""
+
+    exit_code = 9
 
 
 class StudyFailedError(HpoServiceError):

@@ -9,6 +9,7 @@ import typer
 
 from hpo_service.cli.examples import examples
 from hpo_service.cli.options import AsJson, OutputFolder, Reason, StorageUrl, open_service
+from hpo_service.errors import UnfitWorkerError
 
 app = typer.Typer(help="Work on studies; list and drain workers.", invoke_without_command=True, rich_markup_mode=None)
 
@@ -37,14 +38,16 @@ def worker(
 ) -> None:
     """Pull trials and run them until told to stop.
 
-    SIGTERM or Ctrl-C: save checkpoints, give the trials back, exit within --drain-seconds; a second one aborts.
-    A worker may be killed at any moment: its trials are taken up by others. Exit status: 0 done or told to leave, 7 the
-    study of --study --until-finished failed.
+    SIGTERM, SIGHUP or Ctrl-C: save checkpoints, give the trials back, exit within --drain-seconds; a second one
+    aborts. A worker may be killed at any moment: its trials are taken up by others. Before its first claim it makes
+    sure that trials can run on this machine, and it leaves a study of which several trials in a row failed on it. Exit
+    status: 0 done or told to leave, 7 the study of --study --until-finished failed, 8 it cannot work here.
     """
     if context.invoked_subcommand is not None:
         return
     from hpo_service.launch.devices import list_gpus
     from hpo_service.service.workers import new_worker_id
+    from hpo_service.worker.child import adopt_orphans
     from hpo_service.worker.options import WorkerOptions
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -62,8 +65,14 @@ def worker(
         max_trials=max_trials,
         drain_seconds=drain_seconds,
         gpus=gpus,
+        trainer=service.checks.trainer_processes(study, gpus),
     )
-    service.supervisor(options).run()
+    adopt_orphans()
+    try:
+        service.supervisor(options).run()
+    except UnfitWorkerError as error:
+        service.workers.retire(options.id, str(error))
+        raise
     service.workers.retire(options.id)
     if study is not None and until_finished:
         service.checks.require_success(study)

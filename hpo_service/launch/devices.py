@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import pynvml
 
@@ -18,6 +18,7 @@ DRIVER_SECONDS = 20.0
 """How long the driver may take to answer: GPUs that nobody uses take seconds to wake, a broken driver for ever."""
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,25 @@ def list_gpus() -> list[Gpu]:
 
     A GPU that was cut into slices counts as these. `CUDA_VISIBLE_DEVICES` is honoured.
     """
-    found: list[Gpu] = []
-    # a call into a driver that hangs cannot be ended, only left behind
-    asking = threading.Thread(target=lambda: found.extend(_ask_driver()), name="nvml", daemon=True)
-    asking.start()
-    asking.join(DRIVER_SECONDS)
-    if asking.is_alive():
+    found = _in_time(_ask_driver)
+    if found is None:
         log.warning("the NVIDIA driver has not answered for %g seconds: no GPU is used", DRIVER_SECONDS)
         return []
     return visible(found, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def processes_on(gpus: Sequence[Gpu]) -> list[int]:
+    """List the processes that hold memory of these GPUs, as far as the driver tells them; in a container it may not."""
+    return _in_time(lambda: _ask_for_processes([gpu.uuid for gpu in gpus if gpu.uuid])) or []
+
+
+def _in_time(ask: Callable[[], list[T]]) -> list[T] | None:
+    """Ask the driver; None where it does not answer: a call into one that hangs cannot be ended, only left behind."""
+    found: list[T] = []
+    asking = threading.Thread(target=lambda: found.extend(ask()), name="nvml", daemon=True)
+    asking.start()
+    asking.join(DRIVER_SECONDS)
+    return None if asking.is_alive() else found
 
 
 def gpu_sizes() -> tuple[float, ...]:
@@ -101,6 +112,19 @@ def _ask_driver() -> list[Gpu]:
     except pynvml.NVMLError as error:
         log.warning("the NVIDIA driver does not work (%s): no GPU is used", error)
         return []
+
+
+def _ask_for_processes(uuids: Sequence[str]) -> list[int]:
+    found: list[int] = []
+    with suppress(pynvml.NVMLError):
+        pynvml.nvmlInit()
+        try:
+            for uuid in uuids:
+                handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+                found += [process.pid for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)]
+        finally:
+            pynvml.nvmlShutdown()
+    return found
 
 
 def _gpus(number: int) -> Iterator[Gpu]:

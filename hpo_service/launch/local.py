@@ -16,7 +16,7 @@ from typing import Self
 from hpo_service.domain.decide.parallel import parallel
 from hpo_service.domain.study.protocol import stages_of
 from hpo_service.domain.study.spec import StudySpec
-from hpo_service.errors import DatabaseFaultError, ServedStudyFailedError
+from hpo_service.errors import DatabaseFaultError, DatabaseUnavailableError, ServedStudyFailedError, UnfitWorkerError
 from hpo_service.launch.devices import list_gpus
 from hpo_service.service.studies.checks import too_few_gpus
 from hpo_service.settings import Settings
@@ -27,10 +27,22 @@ MAX_RESTARTS = 5
 """A worker that dies is started again this often; a worker's death loses no trial."""
 RESTART_SECONDS = 1.0
 """Pause before the first restart, doubled with each further one: what killed a worker may take a while to pass."""
+LONGEST_PAUSE_SECONDS = 32.0
+HEALTHY_SECONDS = 600.0
+"""A worker that ran for so long before it died was healthy: its earlier deaths are forgotten."""
+COUNTS_AS = {
+    DatabaseUnavailableError.exit_code: 0,
+    UnfitWorkerError.exit_code: 4,
+    DatabaseFaultError.exit_code: MAX_RESTARTS + 1,
+}
+"""How many deaths an end with this status counts as; 1 for any other.
+
+An outage of the database is not the worker's; one that cannot work here gets one more chance, in case what it lacks
+comes back; where the database is damaged or gone, another would end in the same way."""
 DONE = (0, ServedStudyFailedError.exit_code)
 """Statuses of workers that have nothing left to do."""
-IN_VAIN = (DatabaseFaultError.exit_code,)
-"""Statuses of workers that would end in the same way if they were started again."""
+TAIL_BYTES = 8192
+"""How much of a worker's log is looked through for its last words."""
 POLL_SECONDS = 0.2
 """How often `wait` looks around."""
 CPU_WORKERS = 2
@@ -78,14 +90,28 @@ class _Running:
         restart_at: when a process that died is to be replaced; None while it runs or stays ended.
         ended: it is not started again.
         told: how many signals this process was sent.
+        deaths: how many deaths there were, since one was healthy; some count more, or not at all.
+        outages: how often in a row it ended because the database was away.
+        since: when this process was started.
     """
 
     place: Place
     process: subprocess.Popen[bytes]
-    restarts: int = 0
+    since: float
+    deaths: int = 0
+    outages: int = 0
     restart_at: float | None = None
     ended: bool = False
     told: int = 0
+
+
+def last_error(log: Path) -> str:
+    """The last error that a command wrote into its log; empty where there is none."""
+    with contextlib.suppress(OSError), log.open("rb") as stream:
+        stream.seek(max(0, log.stat().st_size - TAIL_BYTES))
+        lines = stream.read().decode("utf-8", "replace").splitlines()
+        return next((line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: ")), "")
+    return ""
 
 
 @dataclass
@@ -117,7 +143,7 @@ class LocalWorkers:
         """Start every worker."""
         for place in self.places:
             if not self._signals:
-                self._running.append(_Running(place, self._spawn(place)))
+                self._running.append(_Running(place, self._spawn(place), self.clock()))
                 self._pass_on()
 
     def _spawn(self, place: Place) -> subprocess.Popen[bytes]:
@@ -166,16 +192,38 @@ class LocalWorkers:
                 return None
             # one assignment, so that a signal handler finds either the old process or the new one
             self._running[self._running.index(worker)] = _Running(
-                worker.place, self._spawn(worker.place), restarts=worker.restarts
+                worker.place, self._spawn(worker.place), self.clock(), worker.deaths, worker.outages
             )
             return f"{name} was started again"
-        if code in (*DONE, *IN_VAIN) or worker.restarts >= MAX_RESTARTS:
+        if code in DONE:
             worker.ended = True
-            return f"{name} ended for good, see {self.log_of(worker.place)}" if code not in DONE else None
-        pause = RESTART_SECONDS * 2**worker.restarts
-        worker.restarts += 1
+            return None
+        why = self._why(worker.place, code)
+        pause = self._count(worker, code)
+        if pause is None:
+            worker.ended = True
+            return f"{name} ended for good: {why}"
         worker.restart_at = self.clock() + pause
-        return f"{name} {how_it_ended(code)}, see {self.log_of(worker.place)}: it is started again in {pause:g} s"
+        return f"{name} {why}: it is started again in {pause:g} s"
+
+    def _count(self, worker: _Running, code: int) -> float | None:
+        """Count the end of a worker; return the pause until it is started again, None where it has died too often."""
+        if self.clock() - worker.since >= HEALTHY_SECONDS:
+            worker.deaths = worker.outages = 0
+        weight = COUNTS_AS.get(code, 1)
+        before = worker.deaths if weight else worker.outages
+        if weight and before + weight > MAX_RESTARTS:
+            return None
+        worker.deaths += weight
+        worker.outages = 0 if weight else worker.outages + 1
+        return min(LONGEST_PAUSE_SECONDS, RESTART_SECONDS * 2.0 ** (before + max(0, weight - 1)))
+
+    def _why(self, place: Place, code: int) -> str:
+        """How a worker ended, in its own last words where it left for a reason that it gave."""
+        log = self.log_of(place)
+        if code == UnfitWorkerError.exit_code and (words := last_error(log)):
+            return f"left: {words}"
+        return f"{how_it_ended(code)}, see {log}"
 
     @property
     def alive(self) -> int:

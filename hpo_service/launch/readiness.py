@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import platform
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +12,7 @@ from typing import Literal
 from hpo_service.domain.study.sections.tracking import TRACKER_PACKAGES
 from hpo_service.errors import HpoServiceError
 from hpo_service.launch.devices import list_gpus
+from hpo_service.service.machine import TRAINER_PACKAGES, clock_difference, missing_for_training, try_folder
 from hpo_service.service.studies.study_file import is_installed
 from hpo_service.settings import Settings
 from hpo_service.storage.database import Database
@@ -22,7 +20,6 @@ from hpo_service.storage.migrations import check as check_schema
 from hpo_service.storage.migrations import current
 
 ENOUGH_DISK_GB = 5.0
-TRAINER_PACKAGES = ("torch", "transformers", "peft", "datasets", "accelerate", "bitsandbytes")
 MANAGER_PACKAGES = ("hpo-service", "optuna", "sqlalchemy", "alembic", "pydantic")
 
 
@@ -90,7 +87,7 @@ def _manager(check: Check, _: Machine) -> Iterator[Finding]:
 
 
 def _trainer(check: Check, _: Machine) -> Iterator[Finding]:
-    missing = _missing_for_training()
+    missing = missing_for_training()
     if missing:
         yield check.warning(f"{', '.join(missing)} not installed; this machine can manage but not train")
         return
@@ -98,7 +95,7 @@ def _trainer(check: Check, _: Machine) -> Iterator[Finding]:
 
 
 def _trackers(check: Check, _: Machine) -> Iterator[Finding]:
-    if _missing_for_training():  # only trials write to them
+    if missing_for_training():  # only trials write to them
         return
     trackers = [name for name, package in TRACKER_PACKAGES.items() if is_installed(package)]
     yield check.ok(", ".join(trackers) or f"none installed: {check.remedy}")
@@ -117,6 +114,8 @@ def _database(check: Check, machine: Machine) -> Iterator[Finding]:
     with db.transaction():
         now = db.clock()
     yield check.ok(f"{db.safe_url} answers (its clock: {now:.0f})")
+    if difference := clock_difference(db):
+        yield Finding("clock", "warning", difference)
     if current(db) is None:
         yield Finding("schema", "warning", f"empty database: {check.remedy}")
         return
@@ -133,16 +132,9 @@ def _cache(check: Check, machine: Machine) -> Iterator[Finding]:
 
 
 def _folder(check: Check, folder: Path) -> Finding:
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder) as probe:
-        probe.write(b"x")
-    free = shutil.disk_usage(folder).free / 1e9
+    free = try_folder(folder)
     level: Literal["ok", "warning"] = "ok" if free >= ENOUGH_DISK_GB else "warning"
     return Finding(check.name, level, f"{folder} is writable, {free:.0f} GB free")
-
-
-def _missing_for_training() -> list[str]:
-    return [name for name in TRAINER_PACKAGES if importlib.util.find_spec(name) is None]
 
 
 def _versions(packages: tuple[str, ...]) -> str:

@@ -53,6 +53,7 @@ class StudyRun:
     reaper: Reaper
     _interruptions: int = 0
     _told: set[str] = field(default_factory=set)
+    _last_words: str = ""
 
     def interrupt(self) -> None:
         """Have the workers save and leave; a second time, at once. Fit for a signal handler."""
@@ -72,6 +73,11 @@ class StudyRun:
         self.launcher.start()
         try:
             snapshot = self._watch(view)
+        except BaseException:
+            # nobody watches them any more (a closed pipe, a full disk): they save, give back what they have and leave
+            if not self._interruptions:
+                self.interrupt()
+            raise
         finally:
             if not self.launcher.wait(DRAIN_SECONDS if self._interruptions < 2 else ABORT_SECONDS):
                 view.note("workers that did not leave in time were ended; their trials are taken up again later")
@@ -90,6 +96,7 @@ class StudyRun:
         while not snapshot.state.final and self.launcher.alive:
             time.sleep(REFRESH_SECONDS)
             for line in self.launcher.watch() if not self._interruptions else []:
+                self._last_words = line
                 view.note(line)
             if self._interruptions > answered:
                 answered = self._interruptions
@@ -116,7 +123,8 @@ class StudyRun:
         """Refuse an end that is none."""
         require_not_held(snapshot.name, snapshot.state, snapshot.reason)
         if not snapshot.state.final:
+            last = f"the last said: {self._last_words}; " if self._last_words else ""
             raise HpoServiceError(
-                f"study {self.study} has not ended but no worker is left: see {self.launcher.logs}, mend the cause, "
-                "then run the same command again"
+                f"study {self.study} has not ended but no worker is left: {last}see {self.launcher.logs}, "
+                "mend the cause, then run the same command again"
             )

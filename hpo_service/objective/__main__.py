@@ -10,6 +10,7 @@ from hpo_service.errors import TrialError
 from hpo_service.objective.command import run_command
 from hpo_service.objective.function import run_function
 from hpo_service.wire.child import Channel, Dispatcher, TrialLink, in_turn
+from hpo_service.wire.orphans import adopt_orphans
 
 
 def run_objective(link: TrialLink) -> Outcome:
@@ -25,6 +26,7 @@ def run_objective(link: TrialLink) -> Outcome:
 def main() -> int:
     """Serve trials until the supervisor is gone."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    adopt_orphans()
     return Dispatcher(Channel.over_stdio(), in_turn(run_objective)).serve()
 
 

@@ -17,6 +17,7 @@ from hpo_service.domain.study.sections.objective import command_line
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.errors import AttemptError, TrialError
 from hpo_service.objective.context import TrialContext
+from hpo_service.objective.offspring import end_offspring, kill, offspring
 from hpo_service.wire.child import TrialLink
 from hpo_service.wire.exit_status import how_it_ended
 
@@ -39,6 +40,7 @@ def run_command(template: str, link: TrialLink) -> Outcome:
     """
     context = TrialContext(link)
     own = {"seed": context.seed, "checkpoint": str(context.checkpoint_folder)}
+    before = offspring()
     process = _start(fill(template, {**context.parameters, **own}))
     try:
         link.started()
@@ -46,6 +48,7 @@ def run_command(template: str, link: TrialLink) -> Outcome:
     finally:
         with link.busy("ending the command"):
             _end(process)
+            end_offspring(but_not=before)
 
 
 def fill(template: str, values: dict[str, object]) -> list[str]:
@@ -157,13 +160,15 @@ def _hear(line: str, context: TrialContext) -> float | None:
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """End the command and all of its process group: first it is asked to, then what is left is killed."""
+    """End the command and all that it started: first it is asked to, then what is left is killed."""
+    started = offspring(process.pid)
     if process.poll() is None:
         _signal(process, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(TERM_SECONDS)
     _signal(process, signal.SIGKILL)
     process.wait()
+    kill(started)
 
 
 def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:

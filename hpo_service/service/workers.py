@@ -36,10 +36,10 @@ class Workers:
         with self.db.transaction():
             self.rows.register(worker_id, platform.node(), os.getpid(), version("hpo-service"), devices)
 
-    def retire(self, worker_id: str) -> None:
-        """Note that a worker left of its own accord; a database that is away is told nothing."""
+    def retire(self, worker_id: str, reason: str = "left of its own accord") -> None:
+        """Note that a worker left, and why; a database that is away is told nothing."""
         with contextlib.suppress(DatabaseUnavailableError), self.db.transaction():
-            self.rows.stop(worker_id, "left of its own accord")
+            self.rows.stop(worker_id, reason)
 
     def drain(self, worker_id: str, reason: str) -> None:
         """Have a worker save its trials, give them back and exit; it obeys at its next renewal.

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from sqlalchemy import Select, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, Select, case, exists, func, insert, literal, or_, select, update
 
 from hpo_service.domain.trial.assignment import Lease
-from hpo_service.domain.trial.endings import Ending
+from hpo_service.domain.trial.endings import ENDINGS, FINAL, Ending
+from hpo_service.domain.trial.retry import PAUSES, SAME_WORKER
+from hpo_service.domain.trial.states import TrialEvent, TrialState
 from hpo_service.storage import schema
 from hpo_service.storage.clock import Now, earlier
 from hpo_service.storage.database import Database
@@ -37,6 +39,22 @@ class AttemptRow:
 
 
 AttemptRows: TypeAlias = list[AttemptRow]
+
+ERROR = ENDINGS[TrialEvent.ERROR].closed_as
+FAILURES = (ERROR, FINAL[TrialState.FAILED].closed_as)
+"""What attempts that ended in an error are stored as."""
+
+
+def pausing(worker_id: str) -> ColumnElement[bool]:
+    """Whether a trial still waits out the pause after an error, for this worker: a condition on rows of `hpo_trial`.
+
+    An error in the future, by a clock that was set back since, keeps nobody waiting.
+    """
+    pause = case(*((_trial.errors == count, pause) for count, pause in enumerate(PAUSES, 1)), else_=PAUSES[-1])
+    times = case((_attempt.worker_id == worker_id, SAME_WORKER), else_=1.0)
+    last = (_attempt.trial_id == _trial.id, _attempt.attempt == _trial.attempt, _attempt.outcome == ERROR)
+    recent = _attempt.ended_at.between(Now() - pause * times, Now())
+    return exists().where(*last, recent).correlate(schema.trial)
 
 
 class AttemptStore:
@@ -97,6 +115,23 @@ class AttemptStore:
         """Return the attempts of all trials of a study, by trial, first to last."""
         statement = select(schema.attempt).join(schema.trial, _trial.id == _attempt.trial_id)
         return self._all(statement.where(_trial.study_id == study_id).order_by(_attempt.trial_id, _attempt.attempt))
+
+    def spent_on(self, stage_id: int) -> AttemptRows:
+        """Return the last attempts of trials that are lost, or nearly, since the stage's last success; latest first.
+
+        Those that failed for good, and those that wait after their retry failed too.
+        """
+        ours = _trial.stage_id == stage_id
+        succeeded = ours & _trial.state.in_((TrialState.COMPLETE, TrialState.PRUNED)) & _trial.copied_from.is_(None)
+        since = select(func.coalesce(func.max(_trial.ended_at), 0.0)).where(succeeded).correlate(None)
+        nearly = (_trial.state == TrialState.WAITING) & (_trial.errors > 1)
+        statement = (
+            select(schema.attempt)
+            .join(schema.trial, (_trial.id == _attempt.trial_id) & (_trial.attempt == _attempt.attempt))
+            .where(ours, or_(_trial.state == TrialState.FAILED, nearly))
+            .where(_attempt.outcome.in_(FAILURES), _attempt.ended_at > since.scalar_subquery())
+        )
+        return self._all(statement.order_by(_attempt.ended_at.desc(), _attempt.id.desc()))
 
     def device_seconds(self, stage_id: int) -> float:
         """Return the device time that the stage's attempts have taken so far, running ones included."""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy import and_, func, not_, or_, select, update
 
 from hpo_service.domain.study.search_space import ParameterValue
 from hpo_service.domain.trial.assignment import Lease
@@ -16,7 +16,7 @@ from hpo_service.domain.trial.planned import PlannedTrial
 from hpo_service.domain.trial.states import TrialEvent, TrialState, next_state
 from hpo_service.errors import ConflictError, NotFoundError, StaleLeaseError
 from hpo_service.storage import schema
-from hpo_service.storage.attempts import AttemptStore
+from hpo_service.storage.attempts import AttemptStore, pausing
 from hpo_service.storage.clock import Now
 from hpo_service.storage.database import Database
 from hpo_service.storage.reports import ReportStore
@@ -177,6 +177,8 @@ class TrialStore:
     ) -> TrialRow | None:
         """Take the oldest waiting trial of a stage, passing over those that others are taking now.
 
+        So too those that wait out a pause after an error, which is longer for the worker that failed them.
+
         Args:
             stage_id: of the stage.
             worker_id: the new holder.
@@ -186,6 +188,7 @@ class TrialStore:
         oldest = (
             select(_trial.id)
             .where(_trial.stage_id == stage_id, _trial.state.in_(_sources(TrialEvent.CLAIM)))
+            .where(or_(_trial.errors == 0, not_(pausing(worker_id))))
             .order_by(_trial.ordinal)
             .limit(1)
             .with_for_update(skip_locked=True)
@@ -329,6 +332,10 @@ class TrialStore:
         if trial.state is TrialState.RUNNING:
             return self._rows.change(trial_id, cancel_reason=reason)
         return self.settle(trial_id, TrialState.CANCELLED, reason=reason)
+
+    def forgive(self, trial_id: int) -> TrialRow:
+        """Forget the errors of a trial that waits: their cause is mended, and its next attempt is the first again."""
+        return self._rows.change(trial_id, errors=0)
 
     def retry(self, trial_id: int) -> TrialRow:
         """Have a failed or cancelled trial run again from the start, as a new Optuna trial in the same place.

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from hpo_service.training.device.libraries import keep_quiet
 from hpo_service.training.distributed.follower import end_with_launcher, follow, leave_stdio_to_leader
-from hpo_service.wire.child import Channel, Dispatcher
+from hpo_service.wire.child import Channel, Dispatcher, reason_of
+from hpo_service.wire.messages import Ready, Unusable
 
 if TYPE_CHECKING:
     from hpo_service.training.engines.solo import SoloEngine
@@ -34,11 +35,20 @@ def main() -> int:
             engine = start(rank)
         return follow(engine.ranks, engine.run)
     channel = Channel.over_stdio()
-    with channel.busy("starting", IMPORT_SECONDS), without_collecting_garbage():
-        engine = start(rank)
-        from hpo_service.training.device.faults import is_fatal, will_recur
-        from hpo_service.training.engines.choose import Engines
-        from hpo_service.training.engines.packed.engine import PackedEngine
+    try:
+        with channel.busy("starting", IMPORT_SECONDS), without_collecting_garbage():
+            engine = start(rank)
+            from hpo_service.training.device.environment import try_device
+            from hpo_service.training.device.faults import is_fatal, will_recur
+            from hpo_service.training.engines.choose import Engines
+            from hpo_service.training.engines.packed.engine import PackedEngine
+
+            channel.send(Ready(device=try_device()))
+    except Exception as error:
+        logging.getLogger(__name__).exception("trials cannot run here")
+        channel.send(Unusable(reason=why_unusable(error)))
+        channel.close()
+        return 1
     engines = Engines(engine, PackedEngine(engine.loaded, engine.run))
     status = Dispatcher(channel, engines.work, is_fatal, will_recur).serve()
     if status == 0:
@@ -61,6 +71,13 @@ def start(rank: int) -> SoloEngine:
 
     set_threads()
     return SoloEngine(LoadedModels(cache_folder(), ProcessGroup.join()))
+
+
+def why_unusable(error: Exception) -> str:
+    """Say in one line why no trial can run in this process, and what to do."""
+    if isinstance(error, ImportError):
+        return f"the trainer's libraries cannot be loaded ({reason_of(error)}): pip install 'hpo-service[train]'"
+    return f"the trainer cannot use this machine ({reason_of(error)}): see nvidia-smi and the worker's log"
 
 
 @contextmanager

@@ -15,6 +15,9 @@ from hpo_service.domain.trial.reason import Reason
 from hpo_service.domain.trial.record import Record
 from hpo_service.domain.trial.report import Report
 
+LEAVING = Decision(action="release", reason="the worker is shutting down")
+"""Why a child that was told to leave gives its trials back, whoever told it."""
+
 
 class Admit(Record):
     """Supervisor to child: start (or resume, if a checkpoint lies in its folder) this trial."""
@@ -106,6 +109,20 @@ class Capacity(Record):
     reason: Reason
 
 
+class Ready(Record):
+    """Child to supervisor: its libraries are loaded and its device has computed something; said once."""
+
+    type: Literal["ready"] = "ready"
+    device: str = Field(description="The GPU's name, or cpu.")
+
+
+class Unusable(Record):
+    """Child to supervisor: it cannot train anything here; it ends, and another one would say the same."""
+
+    type: Literal["unusable"] = "unusable"
+    reason: Reason
+
+
 class Heartbeat(Record):
     """Child to supervisor: alive; `progress` is the share of the epoch done, per trial."""
 
@@ -117,7 +134,7 @@ class Heartbeat(Record):
 ToTrial: TypeAlias = Continue | Stop
 FromTrial: TypeAlias = Started | Reported | Finished | Failed
 ToChild: TypeAlias = Admit | ToTrial | Shutdown
-FromChild: TypeAlias = FromTrial | Capacity | Heartbeat
+FromChild: TypeAlias = FromTrial | Capacity | Ready | Unusable | Heartbeat
 
 TO_CHILD: TypeAdapter[ToChild] = TypeAdapter(Annotated[ToChild, Field(discriminator="type")])
 FROM_CHILD: TypeAdapter[FromChild] = TypeAdapter(Annotated[FromChild, Field(discriminator="type")])

@@ -18,6 +18,7 @@ import psutil
 
 from hpo_service.errors import ChildError
 from hpo_service.settings import SECRETS
+from hpo_service.wire import orphans
 from hpo_service.wire.exit_status import how_it_ended
 from hpo_service.wire.framing import BadLine, read_lines, write_line
 from hpo_service.wire.messages import FROM_CHILD, FromChild, Shutdown, ToChild
@@ -37,6 +38,11 @@ LAUNCHER = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--lo
 """Starts the processes of one trial on this machine, and ends all when one ends in an error; speaks to nobody else."""
 
 
+def adopt_orphans() -> None:
+    """Have this process, a worker's alone, find what its children started even where they are gone before it."""
+    orphans.adopt_orphans()
+
+
 def training_command(gpus: int) -> tuple[str, ...]:
     """The command of a trainer: one process, or with several GPUs one for each, of which the first one speaks."""
     if gpus == 1:
@@ -49,6 +55,9 @@ class Child:
 
     The child gets a session of its own: a Ctrl-C at the terminal reaches the supervisor alone, which decides; and
     whatever the child started is found by that session and ended with it, even after the child itself is gone.
+
+    Attributes:
+        swept: numbers of the processes that were ended with it.
     """
 
     def __init__(
@@ -71,6 +80,7 @@ class Child:
         self.log = log
         self.command = command
         self._last_heard = clock()
+        self.swept: set[int] = set()
         self._messages: queue.Queue[FromChild | ChildError] = queue.Queue()
         with log.open("ab") as stderr:
             self._process = subprocess.Popen(
@@ -81,6 +91,7 @@ class Child:
                 env={name: value for name, value in {**os.environ, **environment}.items() if name not in SECRETS},
                 start_new_session=True,
             )
+        self._born = _born(self._process.pid)
         self._reader = threading.Thread(target=self._read, args=(self._pipe(self._process.stdout),), daemon=True)
         self._reader.start()
 
@@ -102,7 +113,7 @@ class Child:
 
     def _end(self, code: int) -> ChildError:
         hint = " (out of host memory?)" if code == -signal.SIGKILL else ""
-        return ChildError(f"the child process {how_it_ended(code)}{hint}; its log is {self.log}")
+        return ChildError(f"the child process {how_it_ended(code)}{hint}; its log is {self.log}", status=code)
 
     @property
     def pid(self) -> int:
@@ -175,26 +186,41 @@ class Child:
     def _end_session(self) -> None:
         """Kill every process of the child's session; again, until none is left that was started meanwhile.
 
-        So too the sessions that its descendants opened: a launcher gives one to each process of a trial.
+        So too the sessions that its descendants opened: a launcher gives one to each process of a trial, and what a
+        trial has started may hide in one.
         """
         sessions = {self.pid}
         for _ in range(SWEEPS):
             sessions |= _sessions_under(self.pid)
+            if orphans.adopting():  # whoever lost its parent, and left the session before, is ours now
+                sessions |= _sessions_under(os.getpid(), since=self._born)
             members = [pid for pid in psutil.pids() if _session_of(pid) in sessions]
             for pid in members:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
+            self.swept.update(members)
+            orphans.reap(pid for pid in members if pid != self.pid)
             if not [pid for pid in members if pid != self.pid]:
                 return
 
 
-def _sessions_under(pid: int) -> set[int]:
+def _sessions_under(pid: int, since: float = 0.0) -> set[int]:
+    """The sessions of the descendants of a process that were started since then."""
     try:
-        found = {_session_of(child.pid) for child in psutil.Process(pid).children(recursive=True)}
+        children = psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:
         return set()
+    found = {_session_of(child.pid) for child in children if _born(child.pid) >= since}
     # never our own, whatever a process number that came back says
     return {session for session in found if session is not None} - {os.getsid(0)}
+
+
+def _born(pid: int) -> float:
+    """When a process was started; 0 for one that is gone."""
+    try:
+        return float(psutil.Process(pid).create_time())
+    except psutil.NoSuchProcess:
+        return 0.0
 
 
 def _session_of(pid: int) -> int | None:

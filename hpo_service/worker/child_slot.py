@@ -20,6 +20,8 @@ class ChildSlot:
         child: the one that runs, if any.
         activity: what it was busy with when it was last heard.
         slots: how many trials it says it serves at once; 1 until it says more.
+        ready: on which device it has proven that it can train; None until it has.
+        swept: numbers of the processes that ended with earlier children.
     """
 
     def __init__(
@@ -33,6 +35,8 @@ class ChildSlot:
         self.child: Child | None = None
         self.activity = ""
         self.slots = 1
+        self.ready: str | None = None
+        self.swept: set[int] = set()
         self._environment, self._clock, self._start_child = environment, clock, start_child
         self._suspect = False
 
@@ -70,9 +74,10 @@ class ChildSlot:
 
     def kill(self) -> None:
         """End the child and everything it started, at once."""
-        self._suspect, self.activity, self.slots = False, "", 1
+        self._suspect, self.activity, self.slots, self.ready = False, "", 1, None
         if self.child is not None:
             self.child.kill()
+            self.swept |= self.child.swept
             self.child = None
 
     def close(self) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Collection
 
 from hpo_service.domain.trial.outcome import OutcomeKind
-from hpo_service.errors import ChildError
+from hpo_service.errors import ChildError, UnfitWorkerError
 from hpo_service.service.trials.queue import TrialQueue
 from hpo_service.wire.messages import (
+    LEAVING,
     Capacity,
     Continue,
     Failed,
@@ -17,18 +19,27 @@ from hpo_service.wire.messages import (
     FromChild,
     FromTrial,
     Heartbeat,
+    Ready,
     Reported,
     Started,
+    Unusable,
 )
 from hpo_service.worker.child_slot import ChildSlot
 from hpo_service.worker.held_trial import HeldTrial
 from hpo_service.worker.held_trials import HeldTrials
 
+TO_LEAVE = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+"""Signals by which a process is asked to leave: one that dies of them did nothing wrong."""
+
 log = logging.getLogger(__name__)
 
 
 class ChildWatch:
-    """Listens to the child, and ends it when it hangs or has become unusable."""
+    """Listens to the child, and ends it when it hangs or has become unusable.
+
+    Attributes:
+        ended: how the last child that ended by itself did.
+    """
 
     def __init__(self, queue: TrialQueue, held: HeldTrials, slot: ChildSlot, clock: Callable[[], float]) -> None:
         """Watch the child of a slot.
@@ -41,9 +52,14 @@ class ChildWatch:
         """
         self._queue, self._held, self._slot, self._clock = queue, held, slot, clock
         self._capacity = ""
+        self.ended = ""
 
     def listen(self, seconds: float) -> None:
-        """Wait so long for the child to say something, and take all that it has said."""
+        """Wait so long for the child to say something, and take all that it has said.
+
+        Raises:
+            UnfitWorkerError: it cannot train anything on this machine.
+        """
         child = self._slot.child
         if child is None:
             return
@@ -53,7 +69,7 @@ class ChildWatch:
                 self._hear(message)
                 message = child.receive(0.0) if self._slot.child is child else None
         except ChildError as error:
-            self._end_child(str(error))
+            self._ended(error)
 
     def end_if_stuck(self) -> None:
         """Kill a child that is silent, or goes on with what it was told to stop, for too long."""
@@ -65,13 +81,18 @@ class ChildWatch:
         for held in self._held.live:
             if held.order is not None and self._clock() - held.ordered_at > held.assignment.hang_seconds:
                 late = f"{held.key} did not stop within {held.assignment.hang_seconds:g} s"
-                self._end_child(f"{late} and the child was killed; its log is {log_file}", at_fault=held)
+                self._end_child(f"{late} and the child was killed; its log is {log_file}", charged=[held])
                 return
 
     def _hear(self, message: FromChild) -> None:
         if isinstance(message, Heartbeat):
             self._slot.activity = message.activity
             self._held.progress(message.progress)
+        elif isinstance(message, Ready):
+            self._slot.ready = message.device
+        elif isinstance(message, Unusable):
+            self._end_child(message.reason, charged=())
+            raise UnfitWorkerError(message.reason)
         elif isinstance(message, Capacity):
             line = f"up to {message.slots} trial{'s' * (message.slots > 1)} at once: {message.reason}"
             if line != self._capacity:
@@ -84,10 +105,14 @@ class ChildWatch:
         held = self._held.get(message.trial)
         if held is None or held.over:
             return
+        held.started = True
         if isinstance(message, Finished):
+            held.unasked = held.order is None and message.outcome.reason.startswith(LEAVING.reason)
             self._held.finish(held, message.outcome)
             if message.outcome.restart:
-                self._end_child(f"the child had to be replaced after {held.key}", at_fault=held)
+                self._end_child(f"the child had to be replaced after {held.key}", charged=[held])
+            elif held.unasked and not self._held.live:
+                self._slot.kill()  # it is leaving: what it were given now would be lost with it
         elif isinstance(message, Failed):
             self._fail(held, message)
         elif held.lost:
@@ -114,12 +139,22 @@ class ChildWatch:
         log.warning("%s: %s", held.key, message.reason)
         self._held.finish(held, held.broken_off(OutcomeKind.ERROR, message.reason, retryable=message.retryable))
         if message.fatal:
-            self._end_child(f"the child had to be restarted after {held.key}: {message.reason}", at_fault=held)
+            self._end_child(f"the child had to be restarted after {held.key}: {message.reason}", charged=[held])
 
-    def _end_child(self, reason: str, at_fault: HeldTrial | None = None) -> None:
-        """End the child; what it held is tried again, and counts as an error unless the fault was another's."""
+    def _ended(self, error: ChildError) -> None:
+        """Take note of a child that is gone: one that was told to leave, by whoever it was, is no trial's fault."""
+        told = error.status is not None and -error.status in TO_LEAVE
+        left = error.status == 0
+        blameless = [held for held in self._held.live if told or (left and not held.started)]
+        for held in blameless:
+            held.unasked = True
+        self.ended = str(error)
+        self._end_child(str(error), charged=[held for held in self._held.live if held not in blameless])
+
+    def _end_child(self, reason: str, charged: Collection[HeldTrial] | None = None) -> None:
+        """End the child; what it held is tried again, as an error of those that are charged (None: of all)."""
         self._slot.kill()
         for held in self._held.live:
             log.warning("%s: %s", held.key, reason)
-            kind = OutcomeKind.ERROR if at_fault in (None, held) else OutcomeKind.RELEASED
+            kind = OutcomeKind.ERROR if charged is None or held in charged else OutcomeKind.RELEASED
             self._held.finish(held, held.broken_off(kind, reason))

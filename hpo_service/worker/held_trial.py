@@ -24,6 +24,8 @@ class HeldTrial:
         ordered_at: when that was.
         over: the child is done with it; what is left is to tell the database.
         lost: the lease is somebody else's or nobody's: nothing more is written, and the child is to stop.
+        started: the child has said something of it.
+        unasked: it was given back though nobody had asked for that: its child was ended from outside.
     """
 
     assignment: Assignment
@@ -35,6 +37,8 @@ class HeldTrial:
     ordered_at: float = 0.0
     over: bool = False
     lost: bool = False
+    started: bool = False
+    unasked: bool = False
 
     @property
     def key(self) -> str:

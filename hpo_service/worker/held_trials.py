@@ -33,7 +33,7 @@ class HeldTrials:
         outbox: Outbox,
         slot: ChildSlot,
         clock: Callable[[], float],
-        freed: Callable[[TrialState | None], object],
+        freed: Callable[[HeldTrial, TrialState | None, Outcome | None], object],
     ) -> None:
         """Hold nothing yet.
 
@@ -42,7 +42,8 @@ class HeldTrials:
             outbox: delivers them in order.
             slot: of the child that is told to stop.
             clock: monotonic seconds.
-            freed: called when a place is free, with the state its trial is in now (None: not ours to know).
+            freed: called when a place is free, with its trial, the state that is in now and how the attempt ended
+                (None: not ours to know).
         """
         self._queue, self._outbox, self._slot, self._clock, self._freed = queue, outbox, slot, clock, freed
         self._held: dict[str, HeldTrial] = {}
@@ -114,14 +115,14 @@ class HeldTrials:
         """Tell the database how an attempt ended; nothing where the trial is not ours any more."""
         held.over = True
         if held.lost:
-            self._drop(held, None)
+            self._drop(held)
             return
 
         def answered(state: TrialState) -> None:
             if state.final:
                 discard_checkpoints(held.folder)
             log.info("%s: %s: %s", held.key, state, outcome.reason)
-            self._drop(held, state)
+            self._drop(held, state, outcome)
 
         self.deliver(held, functools.partial(self._queue.finish, held.assignment.lease, outcome), answered)
 
@@ -131,10 +132,10 @@ class HeldTrials:
         held.lost = True
         self._outbox.forget(held.key)
         if held.over:
-            self._drop(held, None)
+            self._drop(held)
         else:
             self.pass_on(held, Decision(action="abandon", reason=reason))
 
-    def _drop(self, held: HeldTrial, state: TrialState | None) -> None:
+    def _drop(self, held: HeldTrial, state: TrialState | None = None, outcome: Outcome | None = None) -> None:
         self._held.pop(held.key, None)
-        self._freed(state)
+        self._freed(held, state, outcome)

@@ -22,3 +22,5 @@ class WorkerOptions:
     environment: dict[str, str] = field(default_factory=dict)
     gpus: int | None = None
     """GPUs this worker may use; None where it has none, and the CPU serves any number of processes."""
+    trainer: int | None = None
+    """Processes of a trial of the built-in trainer, which must start before a trial is claimed; None: none will."""

@@ -8,7 +8,8 @@ from types import FrameType
 
 from hpo_service.wire.exit_status import signal_name
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""A terminal that closes, or a scheduler that hangs up, asks for the same as SIGTERM."""
 
 
 class ShutdownSignals:
@@ -25,7 +26,9 @@ class ShutdownSignals:
         self._deadline: float | None = None
 
     def __enter__(self) -> ShutdownSignals:
-        self._previous = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+        # whoever started this under nohup meant it to stay
+        heard = [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
+        self._previous = {number: signal.signal(number, self._on_signal) for number in heard}
         return self
 
     def __exit__(self, *_: object) -> None:

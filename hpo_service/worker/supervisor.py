@@ -6,13 +6,13 @@ import functools
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from hpo_service.domain.trial.assignment import Assignment
 from hpo_service.domain.trial.decision import Decision
-from hpo_service.domain.trial.outcome import OutcomeKind
+from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.states import TrialState
-from hpo_service.errors import ChildError
+from hpo_service.errors import ChildError, UnfitWorkerError
 from hpo_service.failpoint import reach
 from hpo_service.service.stages.advance import Stages
 from hpo_service.service.trials.queue import TrialQueue
@@ -23,12 +23,15 @@ from hpo_service.wire.undelivered import read_undelivered
 from hpo_service.worker.child import OBJECTIVE, Child, training_command
 from hpo_service.worker.child_slot import ChildSlot, StartChild
 from hpo_service.worker.child_watch import ChildWatch
+from hpo_service.worker.device_hold import DeviceHold
 from hpo_service.worker.handover import prepare_folder
 from hpo_service.worker.held_trial import HeldTrial
 from hpo_service.worker.held_trials import HeldTrials
 from hpo_service.worker.options import WorkerOptions
 from hpo_service.worker.outbox import Outbox
+from hpo_service.worker.proof import Proof
 from hpo_service.worker.shutdown import ShutdownSignals
+from hpo_service.worker.streak import Streak
 
 TICK_SECONDS = 0.5
 """Longest wait for a message before signals, leases and hangs are looked at again."""
@@ -40,6 +43,8 @@ REAP_SECONDS = 10.0
 """Longest pause between two runs of the reaper, before jitter; a worker without work runs it as often as it asks."""
 BEAT_SECONDS = 20.0
 """Pause between two signs of life of a worker that holds nothing."""
+LEFT_SECONDS = 600.0
+"""How long a worker stays away from a study whose trials failed on it, while it serves others."""
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +62,8 @@ class Supervisor:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
         start_child: StartChild = Child,
+        look_at_machine: Callable[[], object] = lambda: None,
+        device_users: Callable[[], Collection[int]] = tuple,
     ) -> None:
         """Prepare a worker.
 
@@ -69,6 +76,8 @@ class Supervisor:
             clock: monotonic seconds.
             sleep: waits that many seconds while there is no child to listen to.
             start_child: starts the process that trains.
+            look_at_machine: raises UnfitWorkerError where no trial could run here.
+            device_users: numbers of the processes that hold memory of this worker's device.
         """
         self._queue = queue
         self._stages = stages
@@ -83,15 +92,26 @@ class Supervisor:
         self._held = HeldTrials(queue, self._outbox, self._slot, clock, self._freed)
         self._watch = ChildWatch(queue, self._held, self._slot, clock)
         self._shutdown = ShutdownSignals(clock, options.drain_seconds)
+        self._look_at_machine = look_at_machine
+        self._device = DeviceHold(device_users, clock)
+        self._proof = Proof(options, self._slot, self._watch, self._device, sleep)
+        self._streak = Streak()
+        self._left: dict[str, float] = {}
+        self._unfit = ""
         self._claimed = 0
         self._aborted = False
         self._idle = IDLE_SECONDS[0]
         self._claim_at = self._renew_at = self._reap_at = 0.0
 
     def run(self) -> None:
-        """Work until there is nothing left to do, or until told to stop."""
+        """Work until there is nothing left to do, or until told to stop.
+
+        Raises:
+            UnfitWorkerError: no trial can run here, or several in a row failed; none is held any more.
+        """
         with self._shutdown:
             try:
+                self._prove()
                 while not self._done():
                     self._obey_signals()
                     self._outbox.flush()
@@ -102,6 +122,21 @@ class Supervisor:
                     self._watch.end_if_stuck()
             finally:
                 self._slot.close()
+        if self._unfit and not self._nothing_left():
+            raise UnfitWorkerError(self._unfit)
+
+    def _prove(self) -> None:
+        """See that trials can run here before one is claimed."""
+        if self._done():
+            return
+        self._look_at_machine()
+        while not self._shutdown.reason and not self._proof.given():
+            self._renew()
+        if self._shutdown.reason:
+            self._slot.kill()
+
+    def _nothing_left(self) -> bool:
+        return self._options.until_finished and self._outbox.ask(self._finished, default=False)
 
     def _done(self) -> bool:
         if self._held or len(self._outbox):
@@ -110,7 +145,7 @@ class Supervisor:
             return True
         if self._options.max_trials is not None and self._claimed >= self._options.max_trials:
             return True
-        return self._options.until_finished and self._outbox.ask(self._finished, default=False)
+        return self._nothing_left()
 
     # --- signals -----------------------------------------------------------------------------------------------
 
@@ -138,7 +173,7 @@ class Supervisor:
         while self._may_claim():
             serving = next((h.assignment.study for h in self._held), self._options.study)
             together = self._room if self._held.live else 1
-            claim = functools.partial(self._queue.claim, self._options.id, serving, together)
+            claim = functools.partial(self._queue.claim, self._options.id, serving, together, self._studies_left())
             assignment = self._outbox.ask(claim, default=None)
             if assignment is None:
                 self._nothing_to_do()
@@ -158,13 +193,36 @@ class Supervisor:
             and self._clock() >= self._claim_at
             and not len(self._outbox)
             and (limit is None or self._claimed < limit)
+            and not (self._slot.child is None and self._device_held())
         )
 
-    def _freed(self, state: TrialState | None) -> None:
+    def _device_held(self) -> bool:
+        held = self._device.held(self._slot.swept)
+        if held:
+            self._claim_at = self._clock() + TICK_SECONDS
+        return held
+
+    def _freed(self, held: HeldTrial, state: TrialState | None, outcome: Outcome | None) -> None:
         self._claim_at = 0.0
-        if state is TrialState.FAILED:
-            # where every trial must fail, the study ends before its whole budget has
+        if state is None or outcome is None:
+            return
+        if outcome.kind is OutcomeKind.ERROR:
+            # where every trial must fail, the study ends, or pauses, before its whole budget has
             self._outbox.ask(self._stages.advance_all, default=False)
+        reason = self._streak.note(held, outcome)
+        if reason is not None:
+            self._leave(held.assignment.study, reason)
+
+    def _leave(self, study: str, reason: str) -> None:
+        """Take no more trials of a study: for good where there is no other to serve, else for a while."""
+        log.warning("%s: it takes no more of them", reason)
+        if self._options.study is not None:
+            self._unfit = reason
+            self._shutdown.ask(reason)
+        self._left[study] = self._clock() + LEFT_SECONDS
+
+    def _studies_left(self) -> frozenset[str]:
+        return frozenset(study for study, until in self._left.items() if self._clock() < until)
 
     def _nothing_to_do(self) -> None:
         if self._outbox.ask(self._stages.advance_all, default=False):

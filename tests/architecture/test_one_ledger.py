@@ -21,7 +21,7 @@ LEDGER = PACKAGE / "service" / "trials" / "ledger.py"
 
 READ: dict[type, set[str]] = {
     TrialStore: {"get", "by_number", "list", "find_key", "total", "count_by_state", "complete_facts", "expired"},
-    AttemptStore: {"of", "of_lease", "in_study", "device_seconds"},
+    AttemptStore: {"of", "of_lease", "in_study", "spent_on", "device_seconds"},
     ReportStore: {"of", "in_study", "values", "curves"},
     ScoreStore: {"load"},
     OptunaStudies: {"exists"},
@@ -33,7 +33,7 @@ OUR_BOOK_ALONE: dict[type, set[str]] = {
     OptunaStudies: {"create_tables"},
 }
 LEDGERS: dict[type, set[str]] = {
-    TrialStore: {"admit", "claim_waiting", "bind", "settle", "requeue", "cancel", "retry"},
+    TrialStore: {"admit", "claim_waiting", "bind", "settle", "requeue", "cancel", "forgive", "retry"},
     AttemptStore: {"open", "close"},
     ReportStore: {"add"},
     ScoreStore: {"save"},

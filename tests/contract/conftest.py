@@ -15,6 +15,7 @@ from hpo_service.storage import schema
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StageRow, StudyStore
 from hpo_service.storage.trials import TrialRow, TrialStore
+from tests.pauses import let_pass
 
 
 @pytest.fixture
@@ -86,6 +87,11 @@ class World:
             return list(self.trials.plan(self.stage, planned))
 
     def claim(self, worker: str = "w2", lease: float = LEASE) -> TrialRow | None:
+        """Claim a waiting trial, after the pauses that follow errors."""
+        let_pass(self.db)
+        return self.claim_now(worker, lease)
+
+    def claim_now(self, worker: str, lease: float = LEASE) -> TrialRow | None:
         with self.db.transaction():
             return self.trials.claim_waiting(self.stage.id, worker, lease)
 

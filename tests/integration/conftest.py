@@ -21,6 +21,7 @@ from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.settings import Settings
 from hpo_service.storage.studies import StudyRow
 from hpo_service.storage.trials import TrialRow
+from tests.pauses import let_pass
 
 
 @dataclass
@@ -47,6 +48,11 @@ class Bench:
         return worker
 
     def claim(self, worker: str | None = None) -> Assignment | None:
+        """Claim as a worker does that has waited out the pauses after errors."""
+        let_pass(self.service.db)
+        return self.claim_now(worker)
+
+    def claim_now(self, worker: str | None = None) -> Assignment | None:
         return self.service.queue.claim(worker or self.worker)
 
     def must_claim(self, worker: str | None = None) -> Assignment:

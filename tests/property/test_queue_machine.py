@@ -28,6 +28,7 @@ from hpo_service.storage.clock import Now
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StudyStore
 from hpo_service.storage.trials import TrialStore
+from tests.pauses import let_pass
 
 BUDGET = 12
 NAMES = itertools.count()
@@ -122,6 +123,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule()
     def claim(self):
+        let_pass(self.db)
         with self.db.transaction():
             row = self.trials.claim_waiting(self.stage.id, "w", 1e6)
         waiting = [t for t in self.model if t.state is TrialState.WAITING]

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 import sys
 from typing import Any
 
 from rich.console import Console
+
+BROKEN_PIPE = 128 + signal.SIGPIPE
+"""Exit status of a command whose reader has left, as shells tell the end by SIGPIPE."""
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """End the command quietly: whoever read what it prints has gone (`| head`)."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+        raise SystemExit(BROKEN_PIPE)
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -16,7 +29,7 @@ def console(*, stderr: bool = False) -> Console:
     if isinstance(stream, io.TextIOWrapper):
         # a terminal that has no code for a character must not end a study
         stream.reconfigure(errors="replace")
-    return Console(stderr=stderr, soft_wrap=True, highlight=False)
+    return _Console(stderr=stderr, soft_wrap=True, highlight=False)
 
 
 def print_json(document: Any) -> None:

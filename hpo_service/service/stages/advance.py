@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from hpo_service.domain.decide.planning import PLANNERS, Plan, Results
+from hpo_service.domain.decide.repeated import IN_A_ROW, Failure, Repeated, repeated
 from hpo_service.domain.decide.selection import Measured
 from hpo_service.domain.study.protocol import StageRule, protocol_of, stage_after, stages_of
 from hpo_service.domain.study.spec import StudySpec
@@ -78,7 +79,7 @@ class Stages:
             stages = self.studies.stages(study.id)
             current = stages[-1]
             rows = self.trials.list(study.id, current.id)
-            if self._hopeless(study, rows):
+            if self._hopeless(study, rows) or self._spending(study, current, rows):
                 return True
             closing = self._why_done(current, rows)
             if closing is None:
@@ -97,7 +98,11 @@ class Stages:
             if not stages:
                 return False  # deleted since
             count = self.trials.count_by_state(stages[-1].id)
-            if count[TrialState.FAILED] >= HOPELESS and not count[TrialState.COMPLETE] + count[TrialState.PRUNED]:
+            succeeded = count[TrialState.COMPLETE] + count[TrialState.PRUNED]
+            if count[TrialState.FAILED] >= HOPELESS and not succeeded:
+                return True
+            lost = count[TrialState.FAILED] + count[TrialState.WAITING]
+            if lost >= IN_A_ROW and succeeded and self.repeated(stages[-1]) is not None:
                 return True
             if any(count[state] for state in TrialState if not state.final):
                 return False
@@ -116,12 +121,33 @@ class Stages:
         failed = [row for row in rows if row.state is TrialState.FAILED]
         if len(failed) < HOPELESS or any(row.state in (TrialState.COMPLETE, TrialState.PRUNED) for row in rows):
             return False
-        broken = {attempt.worker_id for row in failed for attempt in self.trials.attempts.of(row.id)}
-        if any(row.state is TrialState.RUNNING and row.worker_id not in broken for row in rows):
-            # A worker that has not failed yet is at work: it may be the others whose machine is set up wrongly.
+        if _others_at_work(rows, {each.worker_id for row in failed for each in self.trials.attempts.of(row.id)}):
             return False
         reason = f"{len(failed)} trials failed and none succeeded, the last with: {failed[-1].reason}"
         self.studies.set_state(study.id, StudyState.FAILED, reason)
+        return True
+
+    def repeated(self, stage: StageRow) -> Repeated | None:
+        """Return the one cause that has cost trial after trial of a stage since its last success, if there is one.
+
+        A trial counts when waiting did not help it: it failed for good, or again after its first retry. Call it inside
+        a transaction.
+        """
+        spent = self.trials.attempts.spent_on(stage.id)
+        return repeated(Failure(attempt.trial_id, attempt.worker_id, attempt.reason) for attempt in spent)
+
+    def _spending(self, study: StudyRow, stage: StageRow, rows: Sequence[TrialRow]) -> bool:
+        """Pause a study that has had successes and whose trials now end one after the other for one cause."""
+        if not any(row.state in (TrialState.COMPLETE, TrialState.PRUNED) for row in rows):
+            return False  # it never worked: whether it is hopeless is asked elsewhere
+        found = self.repeated(stage)
+        if found is None or _others_at_work(rows, {failure.worker_id for failure in found.failures}):
+            return False
+        reason = (
+            f"{len(found.failures)} trials ended one after the other with the same error, the last with: "
+            f"{found.cause}; mend the cause: when the study is resumed they are tried again"
+        )
+        self.studies.set_state(study.id, StudyState.PAUSED, reason)
         return True
 
     def _unmeasured(self, study: StudyRow, spec: StudySpec, stage: StageRow, rows: Sequence[TrialRow]) -> bool:
@@ -167,6 +193,11 @@ class Stages:
         reach("stage.planned")
         if stage is not None:
             self.trials.plan(stage, plan.trials)
+
+
+def _others_at_work(rows: Sequence[TrialRow], broken: Collection[str]) -> bool:
+    """Whether a worker that has not failed yet is at work: it may be the others whose machine is set up wrongly."""
+    return any(row.state is TrialState.RUNNING and row.worker_id not in broken for row in rows)
 
 
 def _ended_how(rows: Sequence[TrialRow]) -> str:

@@ -13,6 +13,7 @@ from hpo_service.errors import (
     NotFoundError,
     ServedStudyFailedError,
     StudyFailedError,
+    UnreadableStudyError,
 )
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StudyStore
@@ -39,6 +40,22 @@ class StudyChecks:
             row = self.studies.get(study)
         if gpus is not None and (needed := row.specification().execution.gpus_per_trial) > gpus:
             raise too_few_gpus(needed, gpus)
+
+    def trainer_processes(self, study: str | None, gpus: int | None = None) -> int | None:
+        """How many processes a trial of the built-in trainer takes in this study; None where it needs no trainer.
+
+        Without a name, the oldest active study that needs it and fits a worker with this many GPUs decides. One that
+        another version made says nothing.
+        """
+        with self.db.transaction(read_only=True):
+            rows = self.studies.list(StudyState.ACTIVE) if study is None else [self.studies.get(study)]
+        for row in rows:
+            with contextlib.suppress(UnreadableStudyError):
+                spec = row.specification()
+                needed = spec.execution.gpus_per_trial
+                if spec.objective is None and (gpus is None or needed <= gpus):
+                    return needed
+        return None
 
     def require_success(self, study: str) -> None:
         """Make sure that a study did not fail; one that was deleted, or a database that is away, says nothing.

@@ -71,7 +71,8 @@ class Studies:
         """Pause, resume, drain or cancel a study; running trials obey at their next report or heartbeat.
 
         Resuming a study that failed queues the failed trials of its last stage again, and so does resuming one that
-        finished with such trials; resuming one that was cancelled queues those that its cancelling ended.
+        finished with such trials; resuming one that was cancelled queues those that its cancelling ended. What one
+        repeated cause has cost, or nearly, is tried again as if it had never failed.
 
         Raises:
             NotFoundError: there is no study of this name.
@@ -92,6 +93,8 @@ class Studies:
                 self._retry_failed(row)
             if row.state is StudyState.CANCELLED:
                 self._retry_cancelled(row)
+            if state is StudyState.ACTIVE:
+                self._forgive(row)
             return self.rows.get(name)
 
     def delete(self, name: str) -> None:
@@ -154,6 +157,12 @@ class Studies:
         self.rows.reopen_stage(self.rows.stages(study.id)[-1].id, "opened again: the study was resumed")
         for trial in self._failed(study):
             self.ledger.retry(trial)
+
+    def _forgive(self, study: StudyRow) -> None:
+        """Queue what a repeated cause has cost: the study paused itself for it, and would again at once."""
+        found = self.stages.repeated(self.rows.stages(study.id)[-1])
+        for failure in found.failures if found is not None else ():
+            self.ledger.forgive(self.trials.get(failure.trial_id))
 
     def _failed(self, study: StudyRow) -> list[TrialRow]:
         """The failed trials of the last stage: no later one was planned from its result."""

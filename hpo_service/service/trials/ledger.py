@@ -172,6 +172,13 @@ class TrialLedger:
         """
         self.trials.retry(trial.id)
 
+    def forgive(self, trial: TrialRow) -> None:
+        """Have a trial that was lost to errors, or nearly, tried as if there had been none: their cause is mended."""
+        if trial.state is TrialState.FAILED:
+            self.trials.retry(trial.id)
+        else:
+            self.trials.forgive(trial.id)
+
 
 def _bound(trial: TrialRow) -> int:
     if trial.optuna_id is None:

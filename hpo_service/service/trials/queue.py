@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from hpo_service.domain.study.spec import StudySpec
@@ -12,6 +12,7 @@ from hpo_service.domain.trial.endings import SAID, STORED, ends_so
 from hpo_service.domain.trial.model_facts import ModelFacts
 from hpo_service.domain.trial.outcome import Outcome
 from hpo_service.domain.trial.report import Report
+from hpo_service.domain.trial.retry import given_up, tried_again
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.errors import StaleLeaseError
 from hpo_service.failpoint import reach
@@ -57,13 +58,16 @@ class TrialQueue:
     gpus: int | None = None
     """GPUs of the worker that asks, which is given no trial that needs more; None where nothing limits it."""
 
-    def claim(self, worker_id: str, study: str | None = None, together: int = 1) -> Assignment | None:
+    def claim(
+        self, worker_id: str, study: str | None = None, together: int = 1, left: Collection[str] = ()
+    ) -> Assignment | None:
         """Take one trial for this worker: a waiting one first, else a new one while the budget lasts.
 
         Args:
             worker_id: a registered worker.
             study: only this study; by default any active one, oldest first.
             together: trials that its device is divided among, for the account of device time.
+            left: names of studies that it does not serve at present.
 
         Returns:
             The assignment, or None where there is nothing to do at present.
@@ -72,14 +76,15 @@ class TrialQueue:
             UnreadableStudyError: the one study that was asked for is of another version; of many, such are passed over.
         """
         with self.db.transaction(read_only=True):
-            open_stages = [(s, g) for s, g in self.studies.claimable() if study is None or s.name == study]
+            found = [(s, g) for s, g in self.studies.claimable() if s.name not in left]
+            open_stages = [(s, g) for s, g in found if study is None or s.name == study]
         for row, stage in open_stages:
             if self.containment.rests(Work.CLAIM, row.name):
                 continue
             with self.containment.of(Work.CLAIM, row.name, alone=study is not None):
-                found = self._claim_from(row, stage, worker_id, together)
-                if found is not None:
-                    return found
+                taken = self._claim_from(row, stage, worker_id, together)
+                if taken is not None:
+                    return taken
         return None
 
     def _claim_from(self, study: StudyRow, stage: StageRow, worker_id: str, together: int) -> Assignment | None:
@@ -288,10 +293,10 @@ class TrialQueue:
             return self.ledger.give_back(trial, ending.event, outcome.reason)
         limit, errors = study.specification().execution.max_attempts, trial.errors + 1
         if outcome.retryable and errors < limit:
-            reason = f"attempt {trial.attempt} failed ({errors} of {limit}): {outcome.reason}"
+            reason = tried_again(outcome.reason, trial.attempt, errors, limit)
             return self.ledger.give_back(trial, ending.event, reason)
-        last = f"{errors} attempts failed, the last with: " if outcome.retryable else ""
-        return self.ledger.end(trial, TrialState.FAILED, f"{last}{outcome.reason}", facts=outcome.facts)
+        reason = given_up(outcome.reason, errors) if outcome.retryable else outcome.reason
+        return self.ledger.end(trial, TrialState.FAILED, reason, facts=outcome.facts)
 
 
 def asked_from_outside(study: StudyRow, trial: TrialRow) -> Decision | None:

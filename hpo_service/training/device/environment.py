@@ -17,6 +17,15 @@ def device_name() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
+def try_device() -> str:
+    """Allocate and compute something on the device, and return its name; a broken one raises what it has to say."""
+    if torch.cuda.is_available():
+        numbers = torch.arange(64.0, device="cuda")
+        if float(numbers @ numbers) != float(sum(n * n for n in range(64))):
+            raise RuntimeError("the GPU multiplies wrongly")
+    return device_name()
+
+
 def versions() -> str:
     """List Python, the libraries that are installed, and CUDA where torch was built for it, on one line."""
     found = [f"python {platform.python_version()}"]

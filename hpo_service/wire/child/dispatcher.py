@@ -7,15 +7,12 @@ from collections import deque
 from collections.abc import Callable
 
 from hpo_service.domain.trial.assignment import Assignment
-from hpo_service.domain.trial.decision import Decision
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.errors import TrialError, UnfitError
 from hpo_service.wire.child.failure import is_retryable, reason_of
 from hpo_service.wire.child.link import Stopped, TrialLink
 from hpo_service.wire.child.pipe import Channel
-from hpo_service.wire.messages import Admit, Capacity, Failed, Finished, Shutdown, Stop, ToTrial
-
-LEAVING = Decision(action="release", reason="the worker is shutting down")
+from hpo_service.wire.messages import LEAVING, Admit, Capacity, Failed, Finished, Shutdown, Stop, ToTrial
 
 NOT_AGAIN = "it would end any attempt so; the worker's log says where, and another model, method or version may help"
 

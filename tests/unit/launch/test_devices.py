@@ -194,3 +194,23 @@ def test_a_driver_that_hangs_is_no_gpu_and_says_so(
     assert list_gpus() == []
     assert "has not answered for 0.01 seconds" in caplog.text
     end.set()
+
+
+def test_the_processes_on_a_device_are_listed_by_its_uuid(monkeypatch: pytest.MonkeyPatch) -> None:
+    on = {"GPU-aaaa": [11, 12], "MIG-dddd4444": [13]}
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", lambda uuid: uuid)
+    monkeypatch.setattr(
+        pynvml, "nvmlDeviceGetComputeRunningProcesses", lambda uuid: [SimpleNamespace(pid=pid) for pid in on[uuid]]
+    )
+    gpus = [Gpu("0", H100, 81559, "GPU-aaaa"), SLICES[0], Gpu("MIG-old", "slice of a GPU", 0)]
+    assert devices.processes_on(gpus) == [11, 12, 13]
+
+
+def test_a_driver_that_tells_no_processes_tells_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_UNKNOWN)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", broken)
+    assert devices.processes_on(GPUS) == []

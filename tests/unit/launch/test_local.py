@@ -16,7 +16,7 @@ import pytest
 from hpo_service.errors import DatabaseFaultError, HpoServiceError
 from hpo_service.launch import local
 from hpo_service.launch.devices import Gpu
-from hpo_service.launch.local import DONE, MAX_RESTARTS, LocalWorkers, Place, plan_places
+from hpo_service.launch.local import DONE, HEALTHY_SECONDS, MAX_RESTARTS, LocalWorkers, Place, plan_places
 
 PATIENCE = 20.0
 """Seconds until a test gives up."""
@@ -213,6 +213,51 @@ def test_a_worker_that_dies_is_started_again_after_growing_pauses_and_then_left_
     (line,) = workers.watch()
     assert "ended for good" in line
     assert (workers.alive, workers.watch()) == (0, [])
+
+
+def _pause(workers: LocalWorkers, now: Now) -> float | None:
+    """The pause after the next death until the worker is started again; None where it is not."""
+    assert _eventually(lambda: not workers._processes())
+    (line,) = workers.watch()
+    if "for good" in line:
+        return None
+    began = now.seconds
+    while not workers.watch():
+        now.seconds += 0.25
+    return now.seconds - began
+
+
+def test_deaths_before_a_stretch_of_health_are_forgotten(crew: Crew) -> None:
+    now = Now()
+    workers = crew("sys.exit(3)", clock=now)
+    workers.start()
+    for _ in range(3 * MAX_RESTARTS):
+        assert _eventually(lambda: not workers._processes())
+        now.seconds += HEALTHY_SECONDS
+        assert _pause(workers, now) == 1.0
+
+
+def test_outages_of_the_database_do_not_count(crew: Crew) -> None:
+    now = Now()
+    workers = crew("sys.exit(5)", clock=now)
+    workers.start()
+    pauses = [_pause(workers, now) for _ in range(2 * MAX_RESTARTS)]
+    assert pauses[:6] == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
+    assert set(pauses[6:]) == {32.0}
+
+
+def test_a_worker_that_cannot_work_gets_one_more_chance_and_its_reason_is_told(crew: Crew) -> None:
+    now = Now()
+    workers = crew("print('INFO started'); print('error: peft not installed'); sys.exit(8)", clock=now)
+    workers.start()
+    assert _eventually(lambda: not workers._processes())
+    (line,) = workers.watch()
+    assert line == "worker cpu0 left: peft not installed: it is started again in 8 s"
+    now.seconds += 8
+    assert workers.watch() == ["worker cpu0 was started again"]
+    assert _eventually(lambda: not workers._processes())
+    assert workers.watch() == ["worker cpu0 ended for good: left: peft not installed"]
+    assert workers.alive == 0
 
 
 @pytest.mark.parametrize("status", DONE)

@@ -108,3 +108,28 @@ def test_where_no_worker_is_left_the_error_names_their_logs() -> None:
     world: Any = World(looks=9, alive=0)
     with pytest.raises(HpoServiceError, match="no worker is left: see the logs"):
         run_in(world).work(world)
+
+
+def test_the_last_words_of_a_worker_stand_in_the_error() -> None:
+    world: Any = World(looks=9, alive=1, lines=["worker gpu0 ended for good: left: peft not installed"])
+    real = world.watch
+
+    def watch() -> list[str]:
+        world.alive = 0
+        return list(real())
+
+    world.watch = watch
+    with pytest.raises(HpoServiceError, match=r"no worker is left: the last said: worker gpu0 .* peft not installed"):
+        run_in(world).work(world)
+
+
+def test_when_nobody_reads_what_is_shown_the_workers_are_told_to_leave_and_waited_for() -> None:
+    world: Any = World(looks=9)
+
+    def update(_: Any) -> None:
+        raise SystemExit(141)
+
+    world.update = update
+    with pytest.raises(SystemExit):
+        run_in(world).work(world)
+    assert world.happened == ["started", signal.SIGTERM, study_run.DRAIN_SECONDS]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,19 @@ from hpo_service.domain.trial.report import Report
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import ChildError, DatabaseUnavailableError, NotFoundError, StaleLeaseError
 from hpo_service.service.trials.queue import Renewal
-from hpo_service.wire.messages import Admit, Capacity, Continue, Failed, Finished, Heartbeat, Reported, Started, Stop
+from hpo_service.wire.messages import (
+    Admit,
+    Capacity,
+    Continue,
+    Failed,
+    Finished,
+    Heartbeat,
+    Ready,
+    Reported,
+    Started,
+    Stop,
+    Unusable,
+)
 from hpo_service.worker.options import WorkerOptions
 from hpo_service.worker.supervisor import Supervisor
 
@@ -106,10 +118,15 @@ class FakeQueue:
     on_claim: Callable[[], object] = lambda: None
     on_renew: Callable[[], object] = lambda: None
 
-    def claim(self, worker_id: str, study: str | None, together: int = 1) -> Assignment | None:
+    def claim(
+        self, worker_id: str, study: str | None, together: int = 1, left: Collection[str] = ()
+    ) -> Assignment | None:
         self._reach("claim", study)
         self.on_claim()
-        return self.waiting.popleft() if self.waiting else None
+        found = next((each for each in self.waiting if each.study not in left), None)
+        if found is not None:
+            self.waiting.remove(found)
+        return found
 
     def describe(self, study: str, facts: Mapping[str, ModelFacts]) -> None:
         self._reach("describe", facts)
@@ -189,6 +206,7 @@ class Script:
         obeys_in: seconds from an order to stop to the end; None never.
         breaks: per trial, what happens instead of that step: an exception or a message to send, or None: silence.
         beats: whether heartbeats are sent every second.
+        first_word: what is said, or happens, 20 seconds after the start.
     """
 
     steps: int = 3
@@ -197,6 +215,7 @@ class Script:
     obeys_in: float | None = 1.0
     breaks: dict[tuple[int, int], Exception | Failed | Finished | None] = field(default_factory=dict)
     beats: bool = True
+    first_word: Ready | Unusable | Exception | None = None
 
 
 class FakeChild:
@@ -212,10 +231,13 @@ class FakeChild:
         self.reported: dict[str, float] = {}
         self.stopping: set[str] = set()
         self.ended = self.killed = self.closed = False
+        self.swept: set[int] = set()
         self._due: list[tuple[float, int, Any]] = []
         self._order = itertools.count()
         self._last_heard = clock()
         self._plan(0.5, Heartbeat())
+        if script.first_word is not None:
+            self._plan(20.0, script.first_word)
 
     @property
     def silence(self) -> float:
@@ -345,6 +367,8 @@ class World:
         self.children: list[FakeChild] = []
         self.output = output
         self.start_failure: OSError | None = None
+        self.look_at_machine: Callable[[], object] = lambda: None
+        self.device_users: Callable[[], list[int]] = list
 
     @property
     def child(self) -> FakeChild:
@@ -358,7 +382,18 @@ class World:
         janitor: Any = self.janitor
         starter: Any = self._start
         given = WorkerOptions(id="w", output=self.output, **options)
-        return Supervisor(queue, janitor, janitor, self._finished, given, self.clock, self.clock.wait, starter)
+        return Supervisor(
+            queue,
+            janitor,
+            janitor,
+            self._finished,
+            given,
+            self.clock,
+            self.clock.wait,
+            starter,
+            look_at_machine=lambda: self.look_at_machine(),
+            device_users=lambda: self.device_users(),
+        )
 
     def run(self, *assignments: Assignment, **options: Any) -> None:
         """Have a worker work through these trials."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -247,6 +248,27 @@ def test_processes_that_a_launcher_gave_sessions_of_their_own_end_with_the_child
     child.kill()
     assert _gone(rank)
     assert _gone(grandchild)
+
+
+def test_what_left_the_session_and_lost_its_parent_is_found_by_a_worker_that_adopts(tmp_path: Path) -> None:
+    leaves = f"import subprocess, sys; print(subprocess.Popen({SLEEPER}, start_new_session=True, stdout=-3).pid)"
+    text = (
+        SAY + f"say(type='failed', trial='', reason=subprocess.check_output([sys.executable, '-S', '-c', {leaves!r}])"
+    )
+    text += ".decode().strip())\ntime.sleep(600)"
+    worker = (
+        "import sys, pathlib\n"
+        "from hpo_service.worker.child import Child, adopt_orphans\n"
+        "adopt_orphans()\n"
+        f"child = Child((sys.executable, '-S', '-c', {text!r}), pathlib.Path({str(tmp_path / 'log')!r}), {{}})\n"
+        f"print(child.receive({PATIENCE}).reason, flush=True)\n"
+        "child.kill()\n"
+        "print(len(child.swept), flush=True)\n"
+    )
+    out = subprocess.run([sys.executable, "-c", worker], capture_output=True, text=True, timeout=60, check=True).stdout
+    escaped, swept = map(int, out.split())
+    assert _gone(escaped)
+    assert swept == 2
 
 
 def test_a_trainer_for_several_gpus_is_started_by_torchs_launcher_on_this_machine_alone() -> None:
