@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.launch.launcher import LAUNCHERS
@@ -15,6 +15,7 @@ from hpo_service.service.stages.advance import Stages
 from hpo_service.service.studies.checks import StudyChecks
 from hpo_service.service.studies.lifecycle import Studies
 from hpo_service.service.studies.reader import StudyReader
+from hpo_service.service.trials.identity import EndedTrials
 from hpo_service.service.trials.ledger import TrialLedger
 from hpo_service.service.trials.queue import TrialQueue
 from hpo_service.service.trials.reaper import Reaper
@@ -114,6 +115,11 @@ class Service:
         """Takes trials back from silent workers."""
         return Reaper(self.db, self.study_rows, self.trial_rows, self.worker_rows, self.ledger, self.unreadable)
 
+    @cached_property
+    def ended(self) -> EndedTrials:
+        """Tells which trials have ended."""
+        return EndedTrials(self.db, self.trial_rows)
+
     @property
     def machine(self) -> Machine:
         """This machine, to be examined."""
@@ -148,4 +154,5 @@ class Service:
         """Register a worker and return its loop."""
         self.workers.register(options.id, options.gpus)
         queue = replace(self.queue, gpus=options.gpus)
-        return Supervisor(queue, self.stages, self.reaper, lambda: self.checks.finished(options.study), options)
+        finished = partial(self.checks.finished, options.study)
+        return Supervisor(queue, self.stages, self.reaper, finished, options, ended=self.ended.among)

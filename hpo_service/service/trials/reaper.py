@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from hpo_service.domain.trial.states import TrialEvent, TrialState
+from hpo_service.service.trials.clock_watch import ClockWatch
 from hpo_service.service.trials.ledger import TrialLedger
 from hpo_service.service.trials.queue import asked_from_outside
 from hpo_service.service.unreadable import Unreadable
@@ -31,20 +33,28 @@ class Reaper:
     workers: WorkerStore
     ledger: TrialLedger
     unreadable: Unreadable = field(default_factory=Unreadable)
+    clock: ClockWatch = field(default_factory=ClockWatch)
 
-    def reap(self) -> list[TrialRow]:
+    def reap(self, held: Collection[int] = ()) -> list[TrialRow]:
         """Give every trial whose lease has ended back to the queue, or fail it where it was lost too often.
+
+        After the database's clock jumped forward, or this machine slept, live workers are given time to renew first.
+
+        Args:
+            held: ids of trials that the caller holds itself: they are not lost, whatever the time.
 
         Returns:
             The trials that were taken back.
         """
-        self._mend_leases()
+        longest = self._mend_leases()
+        if self.clock.has_jumped(self._now(), longest):
+            return []
         taken: list[TrialRow] = []
         # Trials of studies that this version cannot read are left to workers of the version that can.
         left: set[int] = set()
         while True:
             with self.unreadable.passed_over(), self.db.transaction():
-                expired = self.trials.expired(limit=1, but_not=left)
+                expired = self.trials.expired(limit=1, but_not=left, held=held)
                 if not expired:
                     self.workers.mark_lost(WORKER_SILENCE_SECONDS)
                     return taken
@@ -53,13 +63,24 @@ class Reaper:
                 left.remove(expired[0].study_id)
                 taken.append(expired[0])
 
-    def _mend_leases(self) -> None:
-        """Shorten leases that end later than any renewal could have set: the database's clock was set back since."""
+    def _now(self) -> float:
+        with self.db.transaction(read_only=True):
+            return self.db.clock()
+
+    def _mend_leases(self) -> float:
+        """Shorten leases that end later than any renewal could have set: the database's clock was set back since.
+
+        Returns:
+            The longest lease that a study gives.
+        """
+        longest = 0.0
         with self.db.transaction():
             for study, stage in self.studies.claimable():
                 with self.unreadable.passed_over():
                     length = study.specification().execution.lease_seconds
                     self.trials.shorten_leases(stage.id, length)
+                    longest = max(longest, length)
+        return longest
 
     def _take_back(self, trial: TrialRow) -> None:
         study, _ = self.studies.of_stage(trial.stage_id)

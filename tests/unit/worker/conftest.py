@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -318,6 +318,7 @@ class FakeJanitor:
         self._queue = queue
         self.advanced: list[float] = []
         self.reaped: list[float] = []
+        self.spared: list[Collection[int]] = []
         self.moves: deque[Callable[[], object]] = deque()
 
     def advance_all(self) -> bool:
@@ -328,8 +329,9 @@ class FakeJanitor:
             return True
         return False
 
-    def reap(self) -> list[Any]:
+    def reap(self, held: Collection[int] = ()) -> list[Any]:
         self._queue._answerable("reap")
+        self.spared.append(held)
         self.reaped.append(self._queue.clock.passed)
         return []
 
@@ -344,6 +346,7 @@ class World:
         self.script = Script()
         self.children: list[FakeChild] = []
         self.output = output
+        self.ended: set[str] = set()
         self.start_failure: OSError | None = None
 
     @property
@@ -358,7 +361,10 @@ class World:
         janitor: Any = self.janitor
         starter: Any = self._start
         given = WorkerOptions(id="w", output=self.output, **options)
-        return Supervisor(queue, janitor, janitor, self._finished, given, self.clock, self.clock.wait, starter)
+        clock = self.clock
+        return Supervisor(
+            queue, janitor, janitor, self._finished, given, clock, clock.wait, starter, self.ended.intersection
+        )
 
     def run(self, *assignments: Assignment, **options: Any) -> None:
         """Have a worker work through these trials."""
