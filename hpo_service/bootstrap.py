@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.launch.devices import list_gpus, processes_on
@@ -18,6 +18,7 @@ from hpo_service.service.stages.advance import Stages
 from hpo_service.service.studies.checks import StudyChecks
 from hpo_service.service.studies.lifecycle import Studies
 from hpo_service.service.studies.reader import StudyReader
+from hpo_service.service.trials.identity import EndedTrials
 from hpo_service.service.trials.ledger import TrialLedger
 from hpo_service.service.trials.queue import TrialQueue
 from hpo_service.service.trials.reaper import Reaper
@@ -116,6 +117,11 @@ class Service:
         """Takes trials back from silent workers."""
         return Reaper(self.db, self.study_rows, self.trial_rows, self.worker_rows, self.ledger, self.containment)
 
+    @cached_property
+    def ended(self) -> EndedTrials:
+        """Tells which trials have ended."""
+        return EndedTrials(self.db, self.trial_rows)
+
     @property
     def machine(self) -> Machine:
         """This machine, to be examined."""
@@ -155,8 +161,9 @@ class Service:
             queue,
             self.stages,
             self.reaper,
-            lambda: self.checks.finished(options.study),
+            partial(self.checks.finished, options.study),
             options,
             look_at_machine=lambda: require_fit(self.db, options.output, trains=options.trainer is not None),
             device_users=lambda: processes_on(gpus),
+            ended=self.ended.among,
         )

@@ -126,6 +126,10 @@ class AttemptError(TrialError):
     retryable = True
 
 
+class ForkedProcessError(TrialError):
+    """A copy that was forked from a trial's process tried to speak for the trial: a DataLoader worker, a pool."""
+
+
 class ChildError(HpoServiceError):
     """The trainer child ended, hung or wrote something that is not a message.
 

@@ -80,7 +80,7 @@ def worker(
 
 @app.command("list", epilog=examples("hpo-service worker list", "hpo-service worker list --json"))
 def list_workers(storage: StorageUrl = None, as_json: AsJson = False) -> None:
-    """List the workers that ever registered, the latest first."""
+    """List the workers that registered, the latest first; those that left long ago are left out."""
     from hpo_service.cli.rendering.console import console, print_json
     from hpo_service.cli.rendering.tables import worker_table
     from hpo_service.presentation.documents.workers import workers_document

@@ -22,6 +22,7 @@ from hpo_service.service.studies.checks import too_few_gpus
 from hpo_service.settings import Settings
 from hpo_service.wire.attempt_folder import log_folder
 from hpo_service.wire.exit_status import how_it_ended
+from hpo_service.wire.log_file import cut
 
 MAX_RESTARTS = 5
 """A worker that dies is started again this often; a worker's death loses no trial."""
@@ -183,6 +184,7 @@ class LocalWorkers:
         return lines
 
     def _look_after(self, worker: _Running) -> str | None:
+        cut(self.log_of(worker.place))
         code = worker.process.poll()
         if code is None or worker.ended:
             return None

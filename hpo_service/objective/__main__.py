@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import sys
 
-from hpo_service.domain.trial.outcome import Outcome
+from hpo_service.domain.study.sections.objective import ObjectiveSpec
+from hpo_service.domain.trial.facts import RunFacts, WarningFacts
+from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.errors import TrialError
+from hpo_service.objective.checkpoint import break_seal, seal
 from hpo_service.objective.command import run_command
 from hpo_service.objective.function import run_function
 from hpo_service.wire.child import Channel, Dispatcher, TrialLink, in_turn
@@ -14,10 +17,25 @@ from hpo_service.wire.orphans import adopt_orphans
 
 
 def run_objective(link: TrialLink) -> Outcome:
-    """Run one trial of the kind its study names."""
+    """Run one trial of the kind its study names; what it saved is sealed where another attempt may take it up."""
     objective = link.config.objective
     if objective is None:
         raise TrialError(f"trial {link.trial} has no objective of its own: it belongs to the built-in trainer")
+    refused = break_seal(link)
+    try:
+        outcome = _run(objective, link)
+    except BaseException:
+        seal(link)
+        raise
+    if outcome.kind is OutcomeKind.RELEASED:
+        seal(link)
+    if not refused:
+        return outcome
+    facts = outcome.facts | RunFacts(warnings=WarningFacts(checkpoint_refused=refused))
+    return outcome.model_copy(update={"facts": facts})
+
+
+def _run(objective: ObjectiveSpec, link: TrialLink) -> Outcome:
     if objective.python is not None:
         return run_function(objective.python, link)
     return run_command(objective.command or "", link)

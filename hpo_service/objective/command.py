@@ -23,6 +23,10 @@ from hpo_service.wire.exit_status import how_it_ended
 
 POLL_SECONDS = 0.2
 """How often orders to stop are looked at while the command is silent."""
+LINES_AHEAD = 1000
+"""Lines that are read before they are looked at; a command that prints faster has to wait."""
+LINE_CHARS = 1 << 20
+"""A longer line is no message: it goes to the log in pieces."""
 TERM_SECONDS = 30.0
 """From SIGTERM to SIGKILL when a command is told to stop, so that it can save a checkpoint."""
 
@@ -107,9 +111,17 @@ def _follow(process: subprocess.Popen[str], context: TrialContext, link: TrialLi
 
 def _lines(process: subprocess.Popen[str]) -> Iterator[str | None]:
     """Yield each line the command prints, and None at each moment of silence, until it has ended."""
-    lines: queue.Queue[str | None] = queue.Queue()
+    lines: queue.Queue[str | None] = queue.Queue(LINES_AHEAD)
+    unheard = threading.Event()
     if process.stdout is not None:
-        threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
+        threading.Thread(target=_read, args=(process.stdout, lines, unheard), daemon=True).start()
+    try:
+        yield from _until_ended(process, lines)
+    finally:
+        unheard.set()
+
+
+def _until_ended(process: subprocess.Popen[str], lines: queue.Queue[str | None]) -> Iterator[str | None]:
     printing = True
     while printing:
         ended = process.poll() is not None
@@ -129,11 +141,26 @@ def _lines(process: subprocess.Popen[str]) -> Iterator[str | None]:
             process.wait(POLL_SECONDS)
 
 
-def _read(stream: IO[str], lines: queue.Queue[str | None]) -> None:
+def _read(stream: IO[str], lines: queue.Queue[str | None], unheard: threading.Event) -> None:
+    """Read what the command prints, no faster than it is heard; once nobody listens it goes to the log.
+
+    So a command that was told to stop is not held up by what it prints while it saves.
+    """
+    whole = True
     with stream:
-        for line in stream:
-            lines.put(line)
-    lines.put(None)
+        while piece := stream.readline(LINE_CHARS):
+            began, whole = whole, piece.endswith("\n") or len(piece) < LINE_CHARS
+            if not (began and whole and _put(lines, piece, unheard)):
+                sys.stderr.write(piece)
+    _put(lines, None, unheard)
+
+
+def _put(lines: queue.Queue[str | None], line: str | None, unheard: threading.Event) -> bool:
+    while not unheard.is_set():
+        with contextlib.suppress(queue.Full):
+            lines.put(line, timeout=POLL_SECONDS)
+            return True
+    return False
 
 
 def _hear(line: str, context: TrialContext) -> float | None:

@@ -13,10 +13,18 @@ from hpo_service.errors import DatabaseUnavailableError
 from hpo_service.storage.database import Database
 from hpo_service.storage.workers import WorkerRow, WorkerState, WorkerStore
 
+KEPT_WORKERS = 1000
+"""Workers that left of their own accord are listed while they are among so many that were seen last."""
+KEPT_SECONDS = 7 * 86400.0
+"""Workers that are gone are listed for so long."""
+
 
 @dataclass(frozen=True)
 class WorkerList:
-    """The workers that ever registered, in the order they started, at the time `now` of the database's clock."""
+    """The workers that registered, in the order they started, at the time `now` of the database's clock.
+
+    Those that left long ago are left out.
+    """
 
     workers: list[WorkerRow]
     now: float
@@ -34,6 +42,7 @@ class Workers:
         given = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(str(number) for number in range(gpus or 0))
         devices = given if gpus else "cpu"
         with self.db.transaction():
+            self.rows.prune(KEPT_SECONDS, KEPT_WORKERS)
             self.rows.register(worker_id, platform.node(), os.getpid(), version("hpo-service"), devices)
 
     def retire(self, worker_id: str, reason: str = "left of its own accord") -> None:

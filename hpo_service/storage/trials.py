@@ -75,6 +75,10 @@ class TrialStore:
             raise NotFoundError(f"there is no trial number {number} in this stage: see `hpo-service study show`")
         return row
 
+    def among(self, ids: Collection[int]) -> TrialRows:
+        """Return those of these trials that there are."""
+        return self._rows.all(select(schema.trial).where(_trial.id.in_(ids)))
+
     def list(self, study_id: int, stage_id: int | None = None) -> TrialRows:
         """Return the trials of a study, or of one of its stages, in the order they came to be."""
         statement = select(schema.trial).where(_trial.study_id == study_id)
@@ -108,7 +112,11 @@ class TrialStore:
         return [RunFacts.of(facts) for facts in self._database.connection.scalars(statement)]
 
     def expired(
-        self, limit: int | None = None, but_not: Collection[int] = (), study_id: int | None = None
+        self,
+        limit: int | None = None,
+        but_not: Collection[int] = (),
+        study_id: int | None = None,
+        held: Collection[int] = (),
     ) -> TrialRows:
         """Return running trials whose lease is over or missing, locked, passing over those that are being settled.
 
@@ -116,12 +124,14 @@ class TrialStore:
             limit: at most so many.
             but_not: ids of studies whose trials are left alone.
             study_id: only of this study.
+            held: ids of trials that are left alone.
         """
         statement = (
             select(schema.trial)
             .where(_trial.state == TrialState.RUNNING)
             .where(or_(_trial.lease_until < Now(), _trial.lease_until.is_(None)))
             .where(_trial.study_id.not_in(but_not) if study_id is None else _trial.study_id == study_id)
+            .where(_trial.id.not_in(held))
             .order_by(_trial.lease_until, _trial.id)
             .limit(limit)
             .with_for_update(skip_locked=True, key_share=True)

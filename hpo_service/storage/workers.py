@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeAlias
 
-from sqlalchemy import Row, case, func, select, update
+from sqlalchemy import Row, and_, case, delete, func, or_, select, update
 
 from hpo_service.domain.study.spelling import did_you_mean
+from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import NotFoundError
 from hpo_service.storage import schema
 from hpo_service.storage.clock import Now
@@ -65,6 +66,23 @@ class WorkerStore:
         }
         statement = insert_or_replace(self._database, schema.worker, values, unique=["id"])
         return _worker(self._database.connection.execute(statement.returning(schema.worker)).one())
+
+    def prune(self, older_than_seconds: float, keep: int) -> int:
+        """Remove workers that left or fell silent longer ago, and of those that left all but the latest; count them.
+
+        Those that hold a trial stay, and so do those that others are removing at this moment.
+        """
+        worker, trial = schema.worker.c, schema.trial.c
+        gone = worker.state.in_([WorkerState.STOPPED, WorkerState.LOST])
+        latest = select(worker.id).order_by(worker.seen_at.desc()).limit(keep)
+        needless = or_(
+            worker.seen_at < Now() - older_than_seconds,
+            and_(worker.state == WorkerState.STOPPED, worker.id.not_in(latest)),
+        )
+        holders = select(trial.worker_id).where(trial.state == TrialState.RUNNING, trial.worker_id.is_not(None))
+        chosen = select(worker.id).where(gone, needless, worker.id.not_in(holders))
+        statement = delete(schema.worker).where(worker.id.in_(chosen.with_for_update(skip_locked=True)))
+        return self._database.connection.execute(statement).rowcount
 
     def beat(self, id: str, activity: str = "") -> WorkerState:
         """Note that the worker is alive and return its state, so that it learns that it was asked to drain.

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from hpo_service.domain.trial.assignment import Assignment
 
+UNFINISHED = ".unfinished"
+"""Folder beside those of the trials, with a file for each trial that may have checkpoints."""
+
 
 def log_folder(output: Path) -> Path:
     """The folder of the logs that workers and their children write."""
@@ -56,8 +59,17 @@ class AttemptFolder:
             self.undelivered,
             self.adapter,
             self.answers,
+            self.seal,
+            self.refused_checkpoint,
+            self.refused_undelivered,
         )
         return [path for path in own if path.is_symlink()]
+
+    @property
+    def earlier(self) -> list[AttemptFolder]:
+        """The folders of the attempts before this one, the latest first, whether or not they exist."""
+        number = self.path.name.rpartition("-")[2]
+        return self.first(self.trial, int(number) - 1 if number.isdecimal() else 0)[::-1]
 
     @property
     def trial(self) -> Path:
@@ -78,6 +90,26 @@ class AttemptFolder:
     def partial_checkpoint(self) -> Path:
         """Folder of a checkpoint that is being copied from an earlier attempt."""
         return self.path / "checkpoint.partial"
+
+    @property
+    def refused_checkpoint(self) -> Path:
+        """Folder of a checkpoint that was set aside: it is damaged, or belongs to another trial."""
+        return self.path / "checkpoint.refused"
+
+    @property
+    def seal(self) -> Path:
+        """Digests of the files of a checkpoint that an objective left, from its orderly end until it is taken up."""
+        return self.path / "checkpoint.json"
+
+    @property
+    def unfinished(self) -> Path:
+        """A file that is there while the trial may have checkpoints; it holds the trial's identity."""
+        return self.trial.parent / UNFINISHED / self.trial.name
+
+    @property
+    def refused_undelivered(self) -> Path:
+        """Reports that lay in this attempt's place, of a trial that was deleted."""
+        return self.path / "undelivered.refused.jsonl"
 
     @property
     def undelivered(self) -> Path:

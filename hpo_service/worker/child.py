@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import queue
 import signal
@@ -21,10 +22,15 @@ from hpo_service.settings import SECRETS
 from hpo_service.wire import orphans
 from hpo_service.wire.exit_status import how_it_ended
 from hpo_service.wire.framing import BadLine, read_lines, write_line
+from hpo_service.wire.log_file import cut
 from hpo_service.wire.messages import FROM_CHILD, FromChild, Shutdown, ToChild
 
 SHUTDOWN_SECONDS = 10.0
 """How long a child may take to exit after `shutdown` before it is killed."""
+LOG_SECONDS = 1.0
+"""Pause between two looks at how long the child's log has become."""
+TOUCHED_EVERY = 3600
+"""Looks after which the log is touched: one that is not touched for hours is that of no living worker."""
 DRAIN_SECONDS = 1.0
 """How long the last lines of a child that is gone may take to arrive."""
 
@@ -94,6 +100,9 @@ class Child:
         self._born = _born(self._process.pid)
         self._reader = threading.Thread(target=self._read, args=(self._pipe(self._process.stdout),), daemon=True)
         self._reader.start()
+        self._gone = threading.Event()
+        self._log_keeper = threading.Thread(target=self._keep_log_short, name="log", daemon=True)
+        self._log_keeper.start()
 
     @staticmethod
     def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
@@ -110,6 +119,16 @@ class Child:
                 else:
                     self._messages.put(message)
         self._messages.put(self._end(self._process.wait()))
+
+    def _keep_log_short(self) -> None:
+        """Cut the log while the child lives, whoever writes to it: it, a command, or a print in a user's code."""
+        for look in itertools.count(1):
+            if self._gone.wait(LOG_SECONDS):
+                break
+            cut(self.log)
+            if look % TOUCHED_EVERY == 0:
+                self.log.touch()
+        cut(self.log)
 
     def _end(self, code: int) -> ChildError:
         hint = " (out of host memory?)" if code == -signal.SIGKILL else ""
@@ -169,6 +188,8 @@ class Child:
         """End the child and everything it started, at once."""
         self._end_session()
         self._process.wait()
+        self._gone.set()
+        self._log_keeper.join(DRAIN_SECONDS)
         self._close_input()
 
     def close(self, patience: float = SHUTDOWN_SECONDS) -> None:

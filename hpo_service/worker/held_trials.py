@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +17,7 @@ from hpo_service.service.trials.queue import TrialQueue
 from hpo_service.wire.messages import Stop
 from hpo_service.wire.undelivered import keep_undelivered
 from hpo_service.worker.child_slot import ChildSlot
-from hpo_service.worker.handover import discard_checkpoints
+from hpo_service.worker.handover import discard_checkpoints, enlist
 from hpo_service.worker.held_trial import HeldTrial
 from hpo_service.worker.outbox import Delivery, Outbox
 
@@ -84,7 +85,7 @@ class HeldTrials:
 
         self.deliver(held, call, answered)
         if len(self._outbox):
-            keep_undelivered(held.folder, report)
+            keep_undelivered(held.folder, report, held.assignment.identity)
 
     def pass_on(self, held: HeldTrial, decision: Decision) -> None:
         """Pass a decision to stop on to the child, once: the first one stands."""
@@ -131,6 +132,9 @@ class HeldTrials:
         log.warning("%s: %s", held.key, reason)
         held.lost = True
         self._outbox.forget(held.key)
+        # its child may still save a checkpoint, after whoever ended the trial has removed the others
+        with contextlib.suppress(OSError):
+            enlist(held.folder, held.assignment)
         if held.over:
             self._drop(held)
         else:

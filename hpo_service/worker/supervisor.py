@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import random
@@ -18,6 +19,7 @@ from hpo_service.service.stages.advance import Stages
 from hpo_service.service.trials.queue import TrialQueue
 from hpo_service.service.trials.reaper import Reaper
 from hpo_service.wire.attempt_folder import AttemptFolder, log_folder
+from hpo_service.wire.log_file import prune
 from hpo_service.wire.messages import Admit
 from hpo_service.wire.undelivered import read_undelivered
 from hpo_service.worker.child import OBJECTIVE, Child, training_command
@@ -32,6 +34,7 @@ from hpo_service.worker.outbox import Outbox
 from hpo_service.worker.proof import Proof
 from hpo_service.worker.shutdown import ShutdownSignals
 from hpo_service.worker.streak import Streak
+from hpo_service.worker.sweep import Ended, sweep
 
 TICK_SECONDS = 0.5
 """Longest wait for a message before signals, leases and hangs are looked at again."""
@@ -45,6 +48,8 @@ BEAT_SECONDS = 20.0
 """Pause between two signs of life of a worker that holds nothing."""
 LEFT_SECONDS = 600.0
 """How long a worker stays away from a study whose trials failed on it, while it serves others."""
+SWEEP_SECONDS = 60.0
+"""Pause between two looks for checkpoints of trials that have ended, of a worker without work."""
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +69,7 @@ class Supervisor:
         start_child: StartChild = Child,
         look_at_machine: Callable[[], object] = lambda: None,
         device_users: Callable[[], Collection[int]] = tuple,
+        ended: Ended = lambda _: (),
     ) -> None:
         """Prepare a worker.
 
@@ -78,16 +84,20 @@ class Supervisor:
             start_child: starts the process that trains.
             look_at_machine: raises UnfitWorkerError where no trial could run here.
             device_users: numbers of the processes that hold memory of this worker's device.
+            ended: tells which trials have ended, so that their checkpoints are removed.
         """
         self._queue = queue
         self._stages = stages
         self._reaper = reaper
         self._finished = finished
+        self._ended = ended
         self._options = options
         self._clock, self._sleep = clock, sleep
         self._jitter = random.Random(options.id)
         self._outbox = Outbox(clock, self._jitter)
-        log_file = log_folder(options.output) / f"worker-{options.id}.log"
+        logs = log_folder(options.output)
+        prune(logs, "worker-*.log")
+        log_file = logs / f"worker-{options.id}.log"
         self._slot = ChildSlot(log_file, options.environment, clock, start_child)
         self._held = HeldTrials(queue, self._outbox, self._slot, clock, self._freed)
         self._watch = ChildWatch(queue, self._held, self._slot, clock)
@@ -101,7 +111,7 @@ class Supervisor:
         self._claimed = 0
         self._aborted = False
         self._idle = IDLE_SECONDS[0]
-        self._claim_at = self._renew_at = self._reap_at = 0.0
+        self._claim_at = self._renew_at = self._reap_at = self._sweep_at = 0.0
 
     def run(self) -> None:
         """Work until there is nothing left to do, or until told to stop.
@@ -115,11 +125,13 @@ class Supervisor:
                 while not self._done():
                     self._obey_signals()
                     self._outbox.flush()
+                    # before others' leases are looked at: this process may have slept with its machine
+                    self._renew()
                     self._reap()
                     self._claim()
                     self._listen()
-                    self._renew()
                     self._watch.end_if_stuck()
+                self._sweep()
             finally:
                 self._slot.close()
         if self._unfit and not self._nothing_left():
@@ -227,6 +239,8 @@ class Supervisor:
     def _nothing_to_do(self) -> None:
         if self._outbox.ask(self._stages.advance_all, default=False):
             return
+        if self._clock() >= self._sweep_at:
+            self._sweep()
         self._claim_at = self._clock() + self._idle * self._jitter.uniform(0.5, 1.0)
         self._idle = min(IDLE_SECONDS[1], 1.5 * self._idle)
         # whoever has nothing to do looks for what dead workers left whenever it looks for work
@@ -244,8 +258,9 @@ class Supervisor:
         self._renew_at = min(self._renew_at, self._clock() + assignment.lease_seconds / RENEWALS_PER_LEASE)
         resumes = prepare_folder(held.folder, assignment)
         self._child_for(held).send(Admit(assignment=assignment, folder=held.folder.path))
-        for report in read_undelivered(held.folder, assignment.attempt) if resumes else []:
-            self._held.report(held, report)
+        if resumes:
+            for report in read_undelivered(held.folder, assignment.attempt, assignment.identity):
+                self._held.report(held, report)
         log.info("%s #%d, attempt %d", assignment.stage, assignment.number, assignment.attempt)
         reach("child.admitted")
 
@@ -308,6 +323,15 @@ class Supervisor:
             self._held.pass_on(held, Decision(action="abandon", reason=reason))
 
     def _reap(self) -> None:
-        if self._clock() >= self._reap_at:
-            self._outbox.ask(self._reaper.reap, default=[])
-            self._reap_at = self._clock() + REAP_SECONDS * self._jitter.uniform(0.5, 1.0)
+        """Take trials back from silent workers. Its own are named: after a jump of the clock every lease looks over."""
+        if self._clock() < self._reap_at:
+            return
+        ours = frozenset(held.assignment.lease.trial_id for held in self._held if not held.lost)
+        self._outbox.ask(functools.partial(self._reaper.reap, ours), default=[])
+        self._reap_at = self._clock() + REAP_SECONDS * self._jitter.uniform(0.5, 1.0)
+
+    def _sweep(self) -> None:
+        """Remove checkpoints that trials left which ended without their holder."""
+        self._sweep_at = self._clock() + SWEEP_SECONDS
+        with contextlib.suppress(OSError):
+            sweep(self._options.output, lambda found: self._outbox.ask(lambda: self._ended(found), default=()))

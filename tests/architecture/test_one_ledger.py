@@ -20,7 +20,17 @@ PACKAGE = Path(__file__).parents[2] / "hpo_service"
 LEDGER = PACKAGE / "service" / "trials" / "ledger.py"
 
 READ: dict[type, set[str]] = {
-    TrialStore: {"get", "by_number", "list", "find_key", "total", "count_by_state", "complete_facts", "expired"},
+    TrialStore: {
+        "get",
+        "among",
+        "by_number",
+        "list",
+        "find_key",
+        "total",
+        "count_by_state",
+        "complete_facts",
+        "expired",
+    },
     AttemptStore: {"of", "of_lease", "in_study", "spent_on", "device_seconds"},
     ReportStore: {"of", "in_study", "values", "curves"},
     ScoreStore: {"load"},

@@ -229,6 +229,42 @@ class TestWorkers:
         with pytest.raises(NotFoundError, match=r"'w2'.*w1.*worker list"), world.db.transaction():
             workers.drain("w2", "?")
 
+    def pruned(self, world, workers, keep):
+        with world.db.transaction():
+            count = workers.prune(1000.0, keep)
+            return count, {row.id for row in workers.list()}
+
+    def gone(self, world, workers, id, ago, lost=False):
+        with world.db.transaction():
+            workers.register(id, "host", 1, "0.1.0", "cpu")
+            if not lost:
+                workers.stop(id, "left")
+            changed = {"seen_at": Now() - ago, **({"state": WorkerState.LOST} if lost else {})}
+            world.db.connection.execute(schema.worker.update().where(schema.worker.c.id == id).values(**changed))
+
+    def test_workers_that_left_long_ago_are_removed_and_those_that_are_here_stay(self, world, workers):
+        self.gone(world, workers, "left lately", 10)
+        self.gone(world, workers, "left long ago", 2000)
+        self.gone(world, workers, "lost long ago", 2000, lost=True)
+        self.silence_only(world, "w1", 5000)
+        assert self.pruned(world, workers, 100) == (2, {"w1", "left lately"})
+
+    def silence_only(self, world, id, seconds):
+        with world.db.transaction():
+            silenced = schema.worker.update().where(schema.worker.c.id == id).values(seen_at=Now() - seconds)
+            world.db.connection.execute(silenced)
+
+    def test_of_very_many_that_left_the_latest_stay_and_a_silent_one_may_come_back(self, world, workers):
+        for age in range(1, 6):
+            self.gone(world, workers, f"left {age}", 10 * age)
+        self.gone(world, workers, "lost", 900, lost=True)
+        assert self.pruned(world, workers, 3) == (3, {"w1", "left 1", "left 2", "lost"})
+
+    def test_a_worker_that_a_running_trial_names_stays(self, world, workers):
+        self.gone(world, workers, "holder", 2000, lost=True)
+        world.admit(worker="holder")
+        assert self.pruned(world, workers, 0) == (0, {"w1", "holder"})
+
 
 class TestScores:
     def test_scores_come_back_rounded_to_float32(self, world):

@@ -12,6 +12,8 @@ from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.scores import Scores
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.errors import ConflictError, HpoServiceError, StaleLeaseError
+from hpo_service.service.trials.clock_watch import ClockWatch
+from hpo_service.storage.database import Database
 from hpo_service.worker.options import WorkerOptions
 
 
@@ -454,3 +456,80 @@ def test_a_trial_that_shared_a_device_is_charged_what_it_had_of_it(bench, facts,
     assignment = bench.must_claim()
     bench.complete(assignment, facts=facts)
     assert (bench.trial(assignment).device_seconds == 1234.5) is measured
+
+
+def test_a_claim_tells_which_trial_it_is_and_how_it_fared(bench):
+    bench.create(execution={"max_attempts": 3, "max_losses": 9})
+    first = bench.must_claim()
+    assert (first.failures, first.last) == (0, False)
+    bench.end(first, OutcomeKind.ERROR)
+    second = bench.must_claim()
+    assert (second.identity, second.failures, second.last) == (first.identity, 1, False)
+    bench.end(second, OutcomeKind.RELEASED)
+    third = bench.must_claim()
+    assert (third.failures, third.last) == (1, False)
+    bench.end(third, OutcomeKind.ERROR)
+    fourth = bench.must_claim()
+    assert (fourth.identity, fourth.failures, fourth.last) == (first.identity, 2, True)
+    bench.complete(fourth)
+    assert bench.must_claim().identity != first.identity
+
+
+def test_the_last_loss_of_a_trial_is_its_last_attempt_too(bench):
+    bench.create(execution={"max_losses": 2})
+    lost = bench.must_claim()
+    bench.run_out(lost)
+    bench.service.reaper.reap()
+    again = bench.must_claim()
+    assert (again.number, again.failures, again.last) == (lost.number, 1, True)
+
+
+def test_a_study_that_is_made_again_has_other_trials(bench):
+    bench.create()
+    before = bench.must_claim()
+    bench.complete(before)
+    bench.service.studies.delete("s")
+    bench.create()
+    now = bench.must_claim()
+    assert (now.name, now.config) == (before.name, before.config)
+    assert now.identity != before.identity
+    assert bench.service.ended.among({before.identity, now.identity}) == frozenset()
+
+
+def test_which_trials_have_ended_is_told_by_their_identity(bench):
+    bench.create()
+    complete, waiting, running = (bench.must_claim() for _ in range(3))
+    bench.complete(complete)
+    bench.end(waiting, OutcomeKind.RELEASED)
+    known = {each.identity for each in (complete, waiting, running)}
+    strange = {"", "study 1, trial 1 of 5.5", "study 1, trial x", "study 1, trial 99999999999999999999 of 1.0"}
+    assert bench.service.ended.among(known | strange) == {complete.identity}
+    bench.service.studies.steer("s", StudyState.CANCELLED, "enough")
+    assert bench.service.ended.among(known) == {complete.identity, waiting.identity}
+
+
+def test_a_reaper_leaves_what_its_caller_holds(bench):
+    bench.create()
+    ours, theirs = bench.must_claim("w1"), bench.must_claim("w2")
+    bench.run_out(ours)
+    bench.run_out(theirs)
+    assert [row.id for row in bench.service.reaper.reap({ours.lease.trial_id})] == [theirs.lease.trial_id]
+    assert bench.trial(ours).state is TrialState.RUNNING
+    assert [row.id for row in bench.service.reaper.reap()] == [ours.lease.trial_id]
+
+
+def test_after_a_jump_of_the_clock_live_workers_renew_before_anybody_takes_their_trials(bench, monkeypatch):
+    bench.create(execution={"lease_seconds": 30.0})
+    alive, dead = bench.must_claim("w1"), bench.must_claim("w2")
+    here = [100.0]
+    reaper = replace(bench.service.reaper, clock=ClockWatch(lambda: here[0]))
+    clock = Database.clock
+    assert reaper.reap() == []
+    monkeypatch.setattr(Database, "clock", lambda self: clock(self) + 3600.0)
+    for assignment in (alive, dead):
+        bench.run_out(assignment)
+    assert reaper.reap() == []
+    bench.service.queue.renew("w1", {alive.lease: 0.5})
+    here[0] += 15.0
+    monkeypatch.setattr(Database, "clock", lambda self: clock(self) + 3615.0)
+    assert [row.id for row in reaper.reap()] == [dead.lease.trial_id]

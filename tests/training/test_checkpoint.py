@@ -11,6 +11,7 @@ from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.training.engines.solo import SoloEngine
 from hpo_service.training.run import checkpoint as module
 from hpo_service.training.run.checkpoint import CheckpointStore, Identity, replace_folder
+from hpo_service.training.run.history import History
 from hpo_service.training.run.loaded_models import LoadedModels
 from hpo_service.training.run.monitor import Monitor
 from tests.trials import stop
@@ -157,6 +158,86 @@ def test_a_damaged_checkpoint_costs_only_itself(trainee, damage):
     assert outcome.kind is OutcomeKind.COMPLETE
     assert trainee.started.resumed_at == 0.0
     assert outcome.facts.warnings.checkpoint_refused.startswith("the checkpoint ")
+
+
+@pytest.mark.parametrize(
+    "name", ["optimizer.pt", "adapter_model.safetensors", "rng_state.pth", "scheduler.pt", "trainer_state.json"]
+)
+def test_flipped_bits_are_found_in_every_file_and_the_trial_starts_afresh(trainee, name, caplog):
+    config = trainee.config()
+    trainee.run(config, "trial", at_progress=(0.5, RELEASE))
+    (step,) = (trainee.folder / "trial" / "checkpoint").glob("step-*")
+    flip(step / name)
+    outcome = trainee.run(config, "trial")
+    assert outcome.kind is OutcomeKind.COMPLETE
+    assert trainee.started.resumed_at == 0.0
+    assert outcome.facts.warnings.checkpoint_refused == f"the checkpoint is damaged: {name} is not as it was written"
+    assert [path.name for path in (trainee.folder / "trial" / "checkpoint.refused").iterdir()] == [step.name]
+    assert caplog.text.count("is not resumed from") == 1
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+BASE = Identity("a", "b", "c")
+
+
+def saved(folder, step, trial="", identity=BASE):
+    CheckpointStore(folder, identity, trial).save(step, History(), lambda to: (to / "state").write_text(f"at {step}"))
+    return next(folder.glob(f"step-{step:08d}-*"))
+
+
+def test_a_marker_whose_numbers_changed_on_the_disk_is_refused(tmp_path):
+    marker = saved(tmp_path / "checkpoint", 3) / module.MARKER
+    marker.write_text(marker.read_text().replace('"without_improvement": 0', '"without_improvement": 2'))
+    found, refused = CheckpointStore(tmp_path / "checkpoint", BASE).newest()
+    assert (found, refused) == (None, "the checkpoint is damaged: complete.json is not as it was written")
+
+
+def test_where_the_copy_is_damaged_the_trial_goes_on_from_the_checkpoint_of_the_attempt_before(tmp_path):
+    first, second, third = (tmp_path / f"attempt-{number}" / "checkpoint" for number in (1, 2, 3))
+    saved(first, 3)
+    saved(second, 5)
+    shutil.copytree(second, third)
+    for folder in (second, third):
+        flip(next(folder.glob("step-*")) / "state")
+    found, refused = CheckpointStore(third, BASE, earlier=[second, first]).newest()
+    assert (found.step, found.folder.parent) == (3, first)
+    assert "state is not as it was written" in refused
+    assert list(second.glob("step-*"))
+    assert CheckpointStore(third, BASE, earlier=[second, first]).newest() == (None, "")
+
+
+def test_an_attempt_that_was_given_no_checkpoint_takes_none_by_itself(tmp_path):
+    saved(tmp_path / "first", 3)
+    assert CheckpointStore(tmp_path / "second", BASE, earlier=[tmp_path / "first"]).newest() == (None, "")
+
+
+def test_a_checkpoint_of_a_trial_that_was_deleted_is_refused(tmp_path):
+    saved(tmp_path, 3, "study 1, trial 3 of 10.5")
+    assert CheckpointStore(tmp_path, BASE, "study 1, trial 3 of 10.5").newest()[0].step == 3
+    found, refused = CheckpointStore(tmp_path, BASE, "study 2, trial 9 of 99.5").newest()
+    assert (found, refused) == (None, "the checkpoint belongs to a trial of the same name that was deleted")
+
+
+def test_one_refused_checkpoint_is_kept(tmp_path):
+    folder = tmp_path / "checkpoint"
+    for step in (1, 2, 3):
+        flip(saved(folder, step) / "state")
+        assert CheckpointStore(folder, BASE).newest()[0] is None
+    assert len(list((tmp_path / "checkpoint.refused").iterdir())) == 1
+
+
+def test_a_checkpoint_that_an_earlier_version_wrote_is_accepted_by_its_sizes(tmp_path):
+    step = saved(tmp_path, 3)
+    marker = json.loads((step / module.MARKER).read_text())
+    for name in ("digests", "digest", "trial"):
+        del marker[name]
+    (step / module.MARKER).write_text(json.dumps(marker))
+    assert CheckpointStore(tmp_path, BASE, "study 1, trial 3 of 10.5").newest()[0].step == 3
 
 
 def test_what_a_killed_writer_left_unfinished_is_not_taken_for_a_checkpoint(trainee):

@@ -29,6 +29,11 @@ class Assignment(Record):
     slots: int = Field(default=1, ge=1, description="Trials that one child may serve at once in this stage.")
     measure: bool = Field(default=False, description="The child finds out how many of them are worth it.")
     gpus: int = Field(default=1, description="GPUs, or processes on a CPU, that share each trial.")
+    identity: str = Field(
+        default="", description="Tells it from trials of the same name in studies that were deleted; empty if unknown."
+    )
+    failures: int = Field(default=0, description="Attempts before this one that ended in an error or were lost.")
+    last: bool = Field(default=False, description="Another error, or another loss, of this trial ends it.")
 
     @property
     def key(self) -> str:

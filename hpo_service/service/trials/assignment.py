@@ -13,6 +13,7 @@ from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.assignment import Assignment, Lease
 from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.domain.trial.facts import RunFacts
+from hpo_service.service.trials.identity import identity_of
 from hpo_service.storage.studies import StageRow
 from hpo_service.storage.trials import TrialRow
 
@@ -48,6 +49,9 @@ def assignment(
         slots=together.slots,
         measure=together.measured,
         gpus=spec.execution.gpus_per_trial,
+        identity=identity_of(trial),
+        failures=trial.errors + trial.losses,
+        last=trial.errors + 1 >= spec.execution.max_attempts or trial.losses + 1 >= spec.execution.max_losses,
     )
 
 

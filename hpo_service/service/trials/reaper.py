@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from hpo_service.domain.trial.states import TrialEvent, TrialState
 from hpo_service.service.containment import Containment, Work
+from hpo_service.service.trials.clock_watch import ClockWatch
 from hpo_service.service.trials.ledger import TrialLedger
 from hpo_service.service.trials.queue import asked_from_outside
 from hpo_service.storage.database import Database
@@ -31,14 +33,22 @@ class Reaper:
     workers: WorkerStore
     ledger: TrialLedger
     containment: Containment = field(default_factory=Containment)
+    clock: ClockWatch = field(default_factory=ClockWatch)
 
-    def reap(self) -> list[TrialRow]:
+    def reap(self, held: Collection[int] = ()) -> list[TrialRow]:
         """Give every trial whose lease has ended back to the queue, or fail it where it was lost too often.
+
+        After the database's clock jumped forward, or this machine slept, live workers are given time to renew first.
+
+        Args:
+            held: ids of trials that the caller holds itself: they are not lost, whatever the time.
 
         Returns:
             The trials that were taken back.
         """
-        self._mend_leases()
+        longest = self._mend_leases()
+        if self.clock.has_jumped(self._now(), longest):
+            return []
         taken: list[TrialRow] = []
         with self.db.transaction():
             self.workers.mark_lost(WORKER_SILENCE_SECONDS)
@@ -47,20 +57,28 @@ class Reaper:
             if self.containment.rests(Work.REAP, name):
                 continue
             with self.containment.of(Work.REAP, name):
-                while (trial := self._take_one(study_id)) is not None:
+                while (trial := self._take_one(study_id, held)) is not None:
                     taken.append(trial)
         return taken
 
-    def _take_one(self, study_id: int) -> TrialRow | None:
+    def _take_one(self, study_id: int, held: Collection[int]) -> TrialRow | None:
         """Settle one silent trial of a study, or return None where it has none left that nobody else is settling."""
         with self.db.transaction():
-            for trial in self.trials.expired(limit=1, study_id=study_id):
+            for trial in self.trials.expired(limit=1, study_id=study_id, held=held):
                 self._take_back(trial)
                 return trial
         return None
 
-    def _mend_leases(self) -> None:
-        """Shorten leases that end later than any renewal could have set: the database's clock was set back since."""
+    def _now(self) -> float:
+        with self.db.transaction(read_only=True):
+            return self.db.clock()
+
+    def _mend_leases(self) -> float:
+        """Shorten leases that end later than any renewal could have set: the database's clock was set back since.
+
+        Returns:
+            The longest lease that a study gives.
+        """
         lengths: dict[int, float] = {}
         with self.db.transaction():
             for study, stage in self.studies.claimable():
@@ -68,6 +86,7 @@ class Reaper:
                     lengths[stage.id] = study.specification().execution.lease_seconds
             for stage_id, length in lengths.items():
                 self.trials.shorten_leases(stage_id, length)
+        return max(lengths.values(), default=0.0)
 
     def _take_back(self, trial: TrialRow) -> None:
         study, _ = self.studies.of_stage(trial.stage_id)

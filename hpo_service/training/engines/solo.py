@@ -117,7 +117,8 @@ class SoloEngine:
 
     def _train(self, job: Job, model: PreTrainedModel | PeftModel, save: SaveWeights) -> Outcome:
         link, plan, pressure = job.link, job.plan, job.pressure
-        checkpoint, refused = job.store.newest()
+        with link.busy("looking at the checkpoint"):
+            checkpoint, refused = job.store.newest()
         self._agree(job, checkpoint)
         score = self._scoring(job, model)
         monitor = Monitor(

@@ -1,12 +1,14 @@
-"""Checkpoints that are whole or not there: written beside, synced, renamed; refused for another base or config."""
+"""Checkpoints that are whole or not there: written beside, synced, renamed; refused where damaged or of another run."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import random
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from transformers.trainer import OPTIMIZER_NAME, SCALER_NAME, SCHEDULER_NAME, TR
 from hpo_service.failpoint import reach
 from hpo_service.training.files.atomic_folder import replace_folder, sync, sync_folder
 from hpo_service.training.run.history import History
+from hpo_service.wire.digests import damaged_file, digest_of_text, digests_of
 
 __all__ = ["Checkpoint", "CheckpointStore", "Identity", "Running", "replace_folder", "save_weights"]
 
@@ -30,6 +33,8 @@ MARKER = "complete.json"
 RNG_NAME = "rng_state.pth"
 # What people call the parts of an identity, where that is another word.
 MEANINGS = {"base": "base model", "config": "configuration"}
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -73,10 +78,22 @@ class Running:
 
 
 class CheckpointStore:
-    """The checkpoints of one trial under one folder: `step-<number>-<random>`, the newest complete one counts."""
+    """The checkpoints of one trial under one folder: `step-<number>-<random>`, the newest complete one counts.
 
-    def __init__(self, folder: Path, identity: Identity) -> None:
-        self._folder, self._identity = folder, identity
+    Each carries the trial's identity, and a digest of every file and of what it says itself. One that is damaged or of
+    another trial is set aside, and the one before it counts, which may be an earlier attempt's.
+    """
+
+    def __init__(self, folder: Path, identity: Identity, trial: str = "", earlier: Sequence[Path] = ()) -> None:
+        """Keep checkpoints in a folder.
+
+        Args:
+            folder: of this attempt's checkpoints.
+            identity: what they may be resumed on.
+            trial: the identity of the trial; empty where it is unknown.
+            earlier: folders of checkpoints of earlier attempts, the latest first; they are only read.
+        """
+        self._folder, self._identity, self._trial, self._earlier = folder, identity, trial, earlier
 
     def save(self, step: int, history: History, write: Callable[[Path], object]) -> None:
         """Write the state after an optimizer step, then remove older ones.
@@ -98,10 +115,12 @@ class CheckpointStore:
                 "format": FORMAT,
                 "step": step,
                 "files": sizes,
+                "digests": digests_of(unfinished),
                 "course": asdict(history),
+                "trial": self._trial,
                 **asdict(self._identity),
             }
-            (unfinished / MARKER).write_text(json.dumps(marker))
+            (unfinished / MARKER).write_text(json.dumps({**marker, "digest": _digest(marker)}))
             sync(unfinished)
             unfinished.rename(self._folder / f"step-{step:08d}-{uuid.uuid4().hex[:8]}")
         except OSError:
@@ -118,31 +137,73 @@ class CheckpointStore:
                 shutil.rmtree(older, ignore_errors=True)
 
     def newest(self) -> tuple[Checkpoint | None, str]:
-        """The newest checkpoint that fits, or None; with it why one that is there was refused, or nothing."""
+        """The newest checkpoint that fits, or None; with it why a newer one was refused, or nothing."""
         refused = ""
-        for folder in sorted(self._steps(), key=_step_of, reverse=True):
-            found, reason = self._read(folder)
-            if found is not None:
-                return found, ""
+        for folder in self._candidates():
+            try:
+                return self._read(folder), refused
+            except _OtherRunError as error:
+                reason = str(error)
+            except _DamagedError as error:
+                reason = str(error)
+                if folder.parent == self._folder:
+                    self._set_aside(folder)
+            log.warning("%s is not resumed from: %s", folder, reason)
             refused = refused or reason
         return None, refused
+
+    def _candidates(self) -> Iterator[Path]:
+        """This attempt's, the newest first; where it was given some and none is good, those of attempts before it."""
+        own = sorted(self._steps(), key=_step_of, reverse=True)
+        yield from own
+        for folder in self._earlier if own else ():
+            yield from sorted(folder.glob("step-*"), key=_step_of, reverse=True)
+
+    def _set_aside(self, folder: Path) -> None:
+        """Move a checkpoint out of the way of resuming; one is kept."""
+        aside = self._folder.with_name(f"{self._folder.name}.refused")
+        with contextlib.suppress(OSError):
+            aside.mkdir(exist_ok=True)
+            # another process of this trial may have been first
+            folder.rename(aside / folder.name)
+            for older in set(aside.iterdir()) - {aside / folder.name}:
+                shutil.rmtree(older, ignore_errors=True)
 
     def _steps(self) -> list[Path]:
         return [path for path in self._folder.glob("step-*") if not path.is_symlink()]
 
-    def _read(self, folder: Path) -> tuple[Checkpoint | None, str]:
+    def _read(self, folder: Path) -> Checkpoint:
         try:
             marker = json.loads((folder / MARKER).read_text())
             if marker["format"] != FORMAT:
-                return None, "the checkpoint was written by another version"
-            for name, value in asdict(self._identity).items():
-                if marker[name] != value:
-                    return None, f"the checkpoint belongs to another {MEANINGS.get(name, name)}"
+                raise _OtherRunError("the checkpoint was written by another version")
+            # earlier versions wrote neither digests nor the trial
+            if marker.pop("digest", None) not in (None, _digest(marker)):
+                raise _DamagedError(f"the checkpoint is damaged: {MARKER} is not as it was written")
+            if self._trial and marker.get("trial", self._trial) != self._trial:
+                raise _DamagedError("the checkpoint belongs to a trial of the same name that was deleted")
+            self._check_run(marker)
             if any((folder / name).stat().st_size != size for name, size in marker["files"].items()):
-                return None, "the checkpoint is damaged: a file has another size than was written"
-            return Checkpoint(folder, marker["step"], History.read(marker["course"])), ""
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            return None, f"the checkpoint cannot be read: {' '.join(str(error).split())}"
+                raise _DamagedError("the checkpoint is damaged: a file has another size than was written")
+            damaged = damaged_file(folder, marker.get("digests", {}))
+            if damaged:
+                raise _DamagedError(f"the checkpoint is damaged: {damaged} is not as it was written")
+            return Checkpoint(folder, marker["step"], History.read(marker["course"]))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise _DamagedError(f"the checkpoint cannot be read: {' '.join(str(error).split())}") from error
+
+    def _check_run(self, marker: Mapping[str, Any]) -> None:
+        for name, value in asdict(self._identity).items():
+            if marker[name] != value:
+                raise _OtherRunError(f"the checkpoint belongs to another {MEANINGS.get(name, name)}")
+
+
+class _OtherRunError(Exception):
+    """A checkpoint does not fit this run; another engine may take it up."""
+
+
+class _DamagedError(Exception):
+    """A checkpoint is good for nobody."""
 
 
 def _write_weights(model: PreTrainedModel | PeftModel, folder: Path) -> None:
@@ -173,6 +234,11 @@ def _random_states() -> dict[str, Any]:
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state()
     return states
+
+
+def _digest(marker: Mapping[str, Any]) -> str:
+    """Digest of what a marker says, whatever the order and the spaces; NaN and all, as JSON gives it back."""
+    return digest_of_text(json.dumps(json.loads(json.dumps(marker)), sort_keys=True))
 
 
 def _step_of(folder: Path) -> int:

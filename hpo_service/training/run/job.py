@@ -80,7 +80,8 @@ class Job:
             check_rows_stay_apart(base)
         link.check()
         identity = Identity(base.facts.fingerprint, _digest(config), rows.fingerprint, engine)
-        store = CheckpointStore(link.folder.checkpoint, identity)
+        earlier = [each.checkpoint for each in link.folder.earlier]
+        store = CheckpointStore(link.folder.checkpoint, identity, link.assignment.identity, earlier)
         pressure = pressure or MemoryPressure()
         need = Need.of(config, base, rows.longest, ranks, pressure.capacity_gb, pressure.limit)
         plan = StepPlan.of(config.training, len(rows.train), ranks, need.limit)

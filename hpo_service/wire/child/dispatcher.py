@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import deque
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.errors import TrialError, UnfitError
 from hpo_service.wire.child.failure import is_retryable, reason_of
 from hpo_service.wire.child.link import Stopped, TrialLink
+from hpo_service.wire.child.own_process import OwnProcess
 from hpo_service.wire.child.pipe import Channel
 from hpo_service.wire.messages import LEAVING, Admit, Capacity, Failed, Finished, Shutdown, Stop, ToTrial
 
@@ -47,6 +49,7 @@ class Dispatcher:
         self._links: dict[str, TrialLink] = {}
         self._leaving = False
         self._usable = True
+        self._process = OwnProcess()
 
     def serve(self) -> int:
         """Serve until the supervisor shuts down or is gone; return the exit status of the process.
@@ -77,15 +80,28 @@ class Dispatcher:
         return link
 
     def run(self, link: TrialLink, run: RunTrial) -> None:
-        """Run one trial to its end, whatever that is."""
+        """Run one trial to its end, whatever that is; a copy that the trial forked ends here, and says nothing."""
         try:
             outcome = run(link)
         except Stopped:
+            self._end_copy(1)
             outcome = link.stopped()
         except (Exception, SystemExit) as error:
+            self._end_copy(1, error)
             self.fail(link, error)
             return
+        self._end_copy(0)
         self.finish(link, outcome)
+
+    def _end_copy(self, status: int, error: BaseException | None = None) -> None:
+        """End this process where it is a copy: code that forked and did not leave comes out where its parent does."""
+        if self._process.is_this:
+            return
+        if isinstance(error, SystemExit):
+            status = error.code if isinstance(error.code, int) else int(error.code is not None)
+        elif error is not None:
+            log.error("a process that the trial had forked failed", exc_info=error)
+        os._exit(status)
 
     def finish(self, link: TrialLink, outcome: Outcome) -> None:
         """Tell how a trial ended."""
@@ -123,6 +139,9 @@ class Dispatcher:
         self._channel.send(Capacity(slots=slots, reason=reason))
 
     def _end(self, message: Finished | Failed) -> None:
+        link = self._links.get(message.trial)
+        if link is not None:
+            link.close()
         self._links.pop(message.trial, None)
         self._channel.forget(message.trial)
         self._channel.send(message)

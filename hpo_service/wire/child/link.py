@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -12,6 +13,7 @@ from hpo_service.domain.trial.outcome import Outcome
 from hpo_service.domain.trial.report import Report
 from hpo_service.errors import TrialError
 from hpo_service.wire.attempt_folder import AttemptFolder
+from hpo_service.wire.child.own_process import OwnProcess
 from hpo_service.wire.child.pipe import Channel
 from hpo_service.wire.messages import Admit, Reported, Started, Stop, ToTrial
 from hpo_service.wire.undelivered import keep_undelivered
@@ -37,8 +39,16 @@ class TrialLink:
         self.config, self.folder = admit.assignment.config, AttemptFolder(admit.folder)
         self._channel, self._hear = channel, hear
         self._stop: Stop | None = None
-        self._answered = False
+        self._answered = self._closed = False
         self._last_value: float | None = None
+        # held by who waits for an answer, which then hears everything; again by the same thread
+        self._hearing = threading.RLock()
+        self._process = OwnProcess()
+
+    @property
+    def speaks(self) -> bool:
+        """Whether this process may speak for the trial: not in a copy that was forked from it."""
+        return self._process.is_this
 
     def started(self, resumed_at: float = 0.0, models: Mapping[str, ModelFacts] | None = None) -> None:
         """Say that the trial is set up and training begins at this share of it."""
@@ -50,24 +60,44 @@ class TrialLink:
 
         Measures beside the value that are not finite are left out: databases cannot hold them. A report that was
         not answered before the order to save and leave is kept in a file, for the checkpoint will lie ahead of it
-        and the supervisor may be dead.
+        and the supervisor may be dead. Several threads may report: each waits for its own answer, in turn.
+
+        Raises:
+            ForkedProcessError: this process is a copy that was forked from the trial's.
+            TrialError: the trial has ended; a thread of it has not.
         """
         finite = {name: value for name, value in report.metrics.items() if math.isfinite(value)}
+        report = report.model_copy(update={"metrics": finite})
+        self._process.require()
+        with self._hearing:
+            return self._report(report)
+
+    def _report(self, report: Report) -> Stop | None:
+        if self._closed:
+            raise TrialError(f"trial {self.trial} has ended, and a thread that it left behind still reports")
         self.stop()
         self._answered = False
-        report = report.model_copy(update={"metrics": finite})
         self._last_value = report.value
         self._channel.send(Reported(trial=self.trial, report=report))
         while not self._answered and self._stop is None:
             self._hear(None)
         if self._stop is not None and self._stop.saves and not self._answered:
-            keep_undelivered(self.folder, report)
+            keep_undelivered(self.folder, report, self.assignment.identity)
         return self._stop
 
+    def close(self) -> None:
+        """Let a thread that waits for an answer have it, and refuse what is reported from here on."""
+        with self._hearing:
+            self._closed = True
+
     def stop(self) -> Stop | None:
-        """The order to stop this trial, if one has come; never waits."""
-        while self._hear(0):
-            pass
+        """The order to stop this trial, if one has come; never waits, not for another thread's report either."""
+        if self._hearing.acquire(blocking=False):
+            try:
+                while self._hear(0):
+                    pass
+            finally:
+                self._hearing.release()
         return self._stop
 
     def check(self) -> None:

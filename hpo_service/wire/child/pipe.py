@@ -14,11 +14,14 @@ from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import BinaryIO
 
+from hpo_service.wire.child.own_process import OwnProcess
 from hpo_service.wire.framing import BadLine, read_lines, write_line
 from hpo_service.wire.messages import TO_CHILD, FromChild, Heartbeat, Shutdown, ToChild
 
 # Seconds between two looks at whether there was progress, and so between heartbeats of a busy child.
 BEAT_SECONDS = 1.0
+# Seconds that waiting for the supervisor counts as life: it answers at once, even while its database is away.
+ANSWER_SECONDS = 60.0
 # Seconds a child may need to save and leave once its supervisor is gone; then it ends itself.
 ORPHAN_SECONDS = 60.0
 
@@ -45,6 +48,7 @@ class Channel:
         self._abandon, self._orphan_seconds = abandon, orphan_seconds
         self._inbox: SimpleQueue[ToChild] = SimpleQueue()
         self._writing = threading.Lock()
+        self._process = OwnProcess()
         self._closed = threading.Event()
         self._touched = True
         self._busy: list[tuple[str, float]] = []
@@ -74,7 +78,12 @@ class Channel:
         return channel
 
     def send(self, message: FromChild) -> None:
-        """Write one message; when the supervisor is gone it is dropped (reading finds the end of the pipe)."""
+        """Write one message; when the supervisor is gone it is dropped (reading finds the end of the pipe).
+
+        Raises:
+            ForkedProcessError: this process is a copy of the one that opened the channel; nothing was written.
+        """
+        self._process.require()
         with self._writing:
             try:
                 write_line(self._writer, message)
@@ -82,10 +91,14 @@ class Channel:
                 log.warning("the supervisor is gone: %s was not delivered", message.type)
 
     def receive(self, timeout: float | None = None) -> ToChild | None:
-        """Wait for the next message; None after `timeout` seconds, `Shutdown` once the supervisor is gone."""
+        """Wait for the next message; None after `timeout` seconds, `Shutdown` once the supervisor is gone.
+
+        A child without a trial may wait for ever; one that waits for an answer about its trial falls silent after a
+        while, so that its supervisor can tell.
+        """
         if timeout == 0:
             return self._next(block=False, timeout=None)
-        with self.busy("waiting for the supervisor"):
+        with self.busy("waiting for the supervisor", ANSWER_SECONDS if self._progress else math.inf):
             return self._next(block=True, timeout=timeout)
 
     def touch(self, progress: Mapping[str, float] | None = None, activity: str = "") -> None:
@@ -106,14 +119,16 @@ class Channel:
 
         What a touch within the call says is shown instead of `activity`: it is nearer to the work.
         """
+        call = (activity, self._clock() + limit)
         with self._busy_lock:
-            self._busy.append((activity, self._clock() + limit))
+            self._busy.append(call)
             before, self._activity = self._activity, ""
         try:
             yield
         finally:
             with self._busy_lock:
-                self._busy.pop()
+                # not the last one: another thread may have begun a call of its own
+                self._busy.remove(call)
                 self._activity = before
             self._touched = True
 

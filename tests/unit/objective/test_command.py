@@ -231,6 +231,41 @@ def test_a_command_that_closes_its_output_is_waited_for(link: Link, script: Scri
         run_command(line, link())
 
 
+def test_a_command_that_prints_faster_than_it_is_heard_waits_and_nothing_is_lost(
+    link: Link, talk: Any, script: Script, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(under_test, "LINES_AHEAD", 3)
+    line = script(
+        "for i in range(1, 500):\n    print('x' * 100)\n    print(json.dumps({'step': i, 'value': i}))\n"
+        "print(json.dumps({'result': 1}))"
+    )
+    assert run_command(line, link()).value == 1.0
+    assert [report.step for report in talk.reports] == list(range(1, 500))
+    assert capsys.readouterr().err == ("x" * 100 + "\n") * 499
+
+
+def test_a_line_without_an_end_is_passed_on_in_pieces_and_no_piece_is_a_message(
+    link: Link, talk: Any, script: Script, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(under_test, "LINE_CHARS", 64)
+    message = json.dumps({"step": 1, "value": 1.0})
+    line = script(f"print('y' * 64 + {message!r}); print('z' * 6400); print(json.dumps({{'result': 1}}))")
+    assert run_command(line, link()).value == 1.0
+    assert talk.reports == []
+    assert capsys.readouterr().err == "y" * 64 + message + "\n" + "z" * 6400 + "\n"
+
+
+def test_a_command_that_was_told_to_stop_may_print_while_it_saves(
+    link: Link, talk: Any, script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(under_test, "LINES_AHEAD", 3)
+    talk.orders[1] = stop("release", "because")
+    prints = "def save(*_):\n    print('saving ' * 100000, flush=True)\n    open(sys.argv[1], 'w').close()\n"
+    line = script(prints + "    os._exit(0)\nsignal.signal(signal.SIGTERM, save)\n" + WAITS)
+    assert run_command(f"{line} {tmp_path / 'saved'}", link()).kind is OutcomeKind.RELEASED
+    assert (tmp_path / "saved").exists()
+
+
 # its end
 
 

@@ -340,6 +340,7 @@ class FakeJanitor:
         self._queue = queue
         self.advanced: list[float] = []
         self.reaped: list[float] = []
+        self.spared: list[Collection[int]] = []
         self.moves: deque[Callable[[], object]] = deque()
 
     def advance_all(self) -> bool:
@@ -350,8 +351,9 @@ class FakeJanitor:
             return True
         return False
 
-    def reap(self) -> list[Any]:
+    def reap(self, held: Collection[int] = ()) -> list[Any]:
         self._queue._answerable("reap")
+        self.spared.append(held)
         self.reaped.append(self._queue.clock.passed)
         return []
 
@@ -366,6 +368,7 @@ class World:
         self.script = Script()
         self.children: list[FakeChild] = []
         self.output = output
+        self.ended: set[str] = set()
         self.start_failure: OSError | None = None
         self.look_at_machine: Callable[[], object] = lambda: None
         self.device_users: Callable[[], list[int]] = list
@@ -382,17 +385,19 @@ class World:
         janitor: Any = self.janitor
         starter: Any = self._start
         given = WorkerOptions(id="w", output=self.output, **options)
+        clock = self.clock
         return Supervisor(
             queue,
             janitor,
             janitor,
             self._finished,
             given,
-            self.clock,
-            self.clock.wait,
+            clock,
+            clock.wait,
             starter,
             look_at_machine=lambda: self.look_at_machine(),
             device_users=lambda: self.device_users(),
+            ended=self.ended.intersection,
         )
 
     def run(self, *assignments: Assignment, **options: Any) -> None:

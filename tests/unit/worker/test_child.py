@@ -16,7 +16,9 @@ import pytest
 
 from hpo_service.domain.trial.decision import Decision
 from hpo_service.errors import ChildError
+from hpo_service.wire import log_file
 from hpo_service.wire.messages import Continue, Failed, Heartbeat, Reported, Shutdown, Stop
+from hpo_service.worker import child as under_test
 from hpo_service.worker.child import TRAINER, Child, training_command
 
 PATIENCE = 20.0
@@ -320,3 +322,20 @@ def test_what_a_child_leaves_behind_ends_with_it(start: Start) -> None:
 def test_a_program_that_does_not_exist_is_an_error_of_the_machine(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="no-such-program"):
         Child(("no-such-program",), tmp_path / "log", {})
+
+
+def test_the_log_of_a_child_that_floods_it_is_cut_while_it_lives(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_file, "LIMIT_BYTES", 20_000_000)
+    monkeypatch.setattr(under_test, "LOG_SECONDS", 0.01)
+    child = start(
+        SAY + "sys.stderr.write('the first line\\n')\n"
+        "for i in range(60):\n    sys.stderr.write(('x' * 99 + '\\n') * 10000)\n    time.sleep(0.01)\n"
+        "sys.stderr.write('the last line\\n')\nsys.stderr.flush()\nsay(type='heartbeat')\nsys.stdin.read()\n"
+    )
+    assert isinstance(_next(child), Heartbeat)
+    child.kill()
+    log = child.log.read_text()
+    assert len(log) < 40_000_000
+    assert log.startswith("the first line")
+    assert log.endswith("the last line\n")
+    assert "bytes are missing here" in log

@@ -214,3 +214,116 @@ def test_a_checkpoint_that_an_earlier_version_left_is_handed_over(tmp_path: Path
     assert prepare_folder(folder, given)
     assert _state(folder) == "old"
     assert (folder.path / "trial.json").read_text() == text
+
+
+LIFE = "study 1, trial 7 of 10.5"
+
+
+def _claimed(output: Path, trial: Trial, number: int, **changes: object) -> tuple[AttemptFolder, bool]:
+    """The folder of a claimed attempt, and whether it resumes."""
+    given = trial(7, attempt=number, **{"identity": LIFE, **changes})
+    folder = AttemptFolder.of(output, given)
+    return folder, prepare_folder(folder, given)
+
+
+def _save(folder: AttemptFolder, text: str) -> None:
+    (folder.checkpoint / "deep").mkdir(parents=True, exist_ok=True)
+    (folder.checkpoint / "deep" / "state").write_text(text)
+
+
+def test_a_checkpoint_passes_on_whatever_was_measured_of_memory_meanwhile(tmp_path: Path, trial: Trial) -> None:
+    first, second = trial(7), trial(7, attempt=2)
+    prepare_folder(AttemptFolder.of(tmp_path, first), first)
+    _save(AttemptFolder.of(tmp_path, first), "state")
+    corrected = second.model_copy(update={"config": second.config.model_copy(update={"memory_correction": 1.07})})
+    assert prepare_folder(AttemptFolder.of(tmp_path, corrected), corrected)
+
+
+def test_a_checkpoint_of_a_trial_that_was_deleted_is_set_aside_and_that_is_said(
+    tmp_path: Path, trial: Trial, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, _ = _claimed(tmp_path, trial, 1, identity="study 1, trial 3 of 5.5")
+    _save(first, "of a study that was deleted")
+    second, resumes = _claimed(tmp_path, trial, 2)
+    assert not resumes
+    assert _state(second) is None
+    assert not first.checkpoint.exists()
+    assert (first.refused_checkpoint / "deep" / "state").exists()
+    assert "that was deleted" in caplog.text
+
+
+def test_reports_that_a_deleted_trial_left_in_this_attempts_place_are_set_aside(tmp_path: Path, trial: Trial) -> None:
+    folder, _ = _claimed(tmp_path, trial, 1)
+    folder.undelivered.write_text("of a study that was deleted, by an earlier version")
+    _claimed(tmp_path, trial, 1)
+    assert not folder.undelivered.exists()
+    assert folder.refused_undelivered.exists()
+
+
+def test_of_earlier_attempts_only_the_checkpoint_that_was_taken_stays(tmp_path: Path, trial: Trial) -> None:
+    folders = []
+    for number in range(1, 6):
+        folder, _ = _claimed(tmp_path, trial, number)
+        _save(folder, f"after {number}")
+        folders.append(folder)
+    assert [folder.checkpoint.exists() for folder in folders] == [False, False, False, True, True]
+
+
+def test_an_empty_folder_is_no_checkpoint_and_the_one_before_it_is_taken(tmp_path: Path, trial: Trial) -> None:
+    first, _ = _claimed(tmp_path, trial, 1)
+    _save(first, "state")
+    second, _ = _claimed(tmp_path, trial, 2)
+    shutil.rmtree(second.checkpoint)
+    second.checkpoint.mkdir()
+    third, resumes = _claimed(tmp_path, trial, 3)
+    assert resumes
+    assert _state(third) == "state"
+
+
+@pytest.mark.parametrize(
+    "failures, last, fresh",
+    [((0, 1, 2), True, True), ((0, 1, 2), False, False), ((0, 0, 1), True, False), ((4, 5, 6), True, True)],
+    ids=["died twice", "another attempt may follow", "released once", "failures before it"],
+)
+def test_the_last_attempt_starts_afresh_where_two_died_on_the_same_checkpoint(
+    tmp_path: Path, trial: Trial, caplog: pytest.LogCaptureFixture, failures: tuple[int, ...], last: bool, fresh: bool
+) -> None:
+    first, _ = _claimed(tmp_path, trial, 1, failures=failures[0])
+    _save(first, "it dies on this")
+    assert _claimed(tmp_path, trial, 2, failures=failures[1])[1]
+    third, resumes = _claimed(tmp_path, trial, 3, failures=failures[2], last=last)
+    assert resumes == (not fresh)
+    assert (_state(third) is None) == fresh
+    assert ("starts afresh" in caplog.text) == fresh
+
+
+def test_the_last_attempt_resumes_where_the_one_before_it_got_further(tmp_path: Path, trial: Trial) -> None:
+    first, _ = _claimed(tmp_path, trial, 1)
+    _save(first, "state")
+    second, _ = _claimed(tmp_path, trial, 2, failures=1)
+    _save(second, "further")
+    third, resumes = _claimed(tmp_path, trial, 3, failures=2, last=True)
+    assert resumes
+    assert _state(third) == "further"
+
+
+def test_one_checkpoint_of_a_trial_is_kept_aside_and_goes_with_the_others(tmp_path: Path, trial: Trial) -> None:
+    folders = []
+    for number in (1, 2, 3):
+        folder, _ = _claimed(tmp_path, trial, number, identity=f"study {number}, trial {number} of 5.5")
+        _save(folder, "state")
+        folders.append(folder)
+    _claimed(tmp_path, trial, 4)
+    assert sum(folder.refused_checkpoint.exists() for folder in folders) == 1
+    discard_checkpoints(folders[0])
+    assert not any(folder.refused_checkpoint.exists() for folder in folders)
+    assert not folders[0].unfinished.exists()
+
+
+def test_the_seal_of_a_checkpoint_passes_on_with_it(tmp_path: Path, trial: Trial) -> None:
+    first, _ = _claimed(tmp_path, trial, 1)
+    _save(first, "state")
+    first.seal.write_text("digests")
+    second, _ = _claimed(tmp_path, trial, 2)
+    assert second.seal.read_text() == "digests"
+    assert _claimed(tmp_path, trial, 3)[0].seal.exists()

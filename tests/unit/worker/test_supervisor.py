@@ -478,3 +478,35 @@ def test_infeasible_is_final_and_keeps_its_reason(world: Any, trial: Trial) -> N
     world.clock.at(5, lambda: world.child.say(Finished(trial="s/search-0000/1", outcome=outcome)))
     world.run(trial(0))
     assert world.queue.outcomes == [(0, outcome)]
+
+
+# the reaper
+
+
+def test_a_worker_never_takes_back_what_it_holds(world: Any, trial: Trial) -> None:
+    world.script.seconds = 30.0
+    world.run(trial(4, slots=2), trial(5, slots=2))
+    assert {4, 5} in [set(held) for held in world.janitor.spared]
+    assert all(set(held) <= {4, 5} for held in world.janitor.spared)
+
+
+def test_a_trial_that_is_somebody_elses_is_not_spared(world: Any, trial: Trial) -> None:
+    world.script.seconds, world.script.obeys_in = 1000.0, 100.0
+    world.clock.at(30, lambda: world.queue.stale.add(4))
+    world.run(trial(4), max_trials=1)
+    spared = [set(held) for held in world.janitor.spared]
+    assert {4} in spared
+    assert spared[-1] == set()
+
+
+def test_a_worker_that_was_frozen_renews_before_it_looks_for_silent_ones(world: Any, trial: Trial) -> None:
+    world.script.seconds = 100.0
+    frozen_until = 1000.0
+    world.clock.at(30, lambda: setattr(world.clock, "now", world.clock.now + frozen_until))
+    world.run(trial(0, lease_seconds=60.0))
+    assert min(t for t in world.queue.times("renew") if t > frozen_until) <= min(
+        t for t in world.janitor.reaped if t > frozen_until
+    )
+    calls = [name for _, name in world.queue.tries if name in ("renew", "reap")]
+    times = [time for time, name in world.queue.tries if name in ("renew", "reap")]
+    assert next(name for time, name in zip(times, calls, strict=True) if time > frozen_until) == "renew"

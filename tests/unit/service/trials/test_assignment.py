@@ -41,6 +41,8 @@ def row(**changes: Any) -> TrialRow:
         "number": 3,
         "token": 4,
         "attempt": 2,
+        "errors": 1,
+        "losses": 0,
         "seed": 42,
         "state": TrialState.RUNNING,
         "parameters": {"learning_rate": 3e-4, "lora_rank": 32},

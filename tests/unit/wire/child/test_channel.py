@@ -12,7 +12,7 @@ from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.report import Report
-from hpo_service.errors import DataError, TrialError, UnfitError
+from hpo_service.errors import DataError, ForkedProcessError, TrialError, UnfitError
 from hpo_service.wire.child import Channel, Dispatcher, Stopped, TrialLink, in_turn, is_retryable, reason_of
 from hpo_service.wire.messages import FROM_CHILD, Admit, Continue, Finished, Heartbeat, Shutdown
 from tests import trials
@@ -153,6 +153,149 @@ def test_waiting_for_the_supervisor_is_a_sign_of_life(supervisor):
     supervisor.send(Shutdown())
     waiting.join()
     assert beats == 3
+
+
+def test_waiting_for_an_answer_about_a_trial_is_a_sign_of_life_only_for_a_while(supervisor):
+    channel = supervisor.channel
+    channel.touch({"a": 0.5})
+    waiting = threading.Thread(target=channel.receive)
+    with channel.busy("setting up", limit=1.0):
+        waiting.start()
+        while len(channel._busy) < 2:
+            pass
+    channel.beat()
+    assert channel.beat()
+    supervisor.now = 61.0
+    assert not channel.beat()
+    supervisor.send(Shutdown())
+    waiting.join()
+
+
+def test_a_long_call_that_ends_in_one_thread_does_not_end_that_of_another(supervisor):
+    channel = supervisor.channel
+    first, second = channel.busy("first"), channel.busy("second", limit=5)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    channel.beat()
+    assert channel.beat()
+    supervisor.now = 10.0
+    assert not channel.beat()
+    second.__exit__(None, None, None)
+
+
+def in_a_copy(work):
+    """Run something in a process that is forked from this one; return its exit status."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        except BaseException as error:
+            os._exit(17 if isinstance(error, ForkedProcessError) else 99)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_a_forked_copy_cannot_speak_for_the_trial(supervisor):
+    report = Report(step=1, fraction=0.5, value=1.0)
+    link = TrialLink(admit("a"), supervisor.channel, lambda timeout: False)
+    assert in_a_copy(lambda: supervisor.channel.send(Finished(trial="a", outcome=DONE))) == 17
+    assert in_a_copy(lambda: link.report(report)) == 17
+    assert in_a_copy(lambda: link.started()) == 17
+    assert in_a_copy(lambda: link.stop()) == 0
+    supervisor.channel.close()
+    assert supervisor.heard() == []
+
+
+@pytest.mark.parametrize(
+    "end, status",
+    [(lambda: DONE, 0), (lambda: sys.exit(0), 0), (lambda: sys.exit(3), 3), (lambda: 1 / 0, 1)],
+    ids=["returns", "exits", "exits with a status", "fails"],
+)
+def test_a_copy_that_comes_out_of_the_trials_code_ends_and_the_trial_goes_on(supervisor, end, status):
+    statuses = []
+
+    def run(link):
+        pid = os.fork()
+        if pid == 0:
+            return end()
+        statuses.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        return DONE
+
+    _, heard = serve(supervisor, run, admit("a"))
+    assert statuses == [status]
+    assert [message.type for message in heard] == ["finished"]
+    assert heard[0].outcome == DONE
+
+
+def test_reports_from_several_threads_are_answered_each_in_its_turn(supervisor):
+    def run(link):
+        def work(first):
+            for step in range(first, first + 20):
+                link.report(Report(step=step, fraction=0.5, value=1.0))
+                link.stop()
+
+        threads = [threading.Thread(target=work, args=(100 * i,)) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            link.stop()
+        return DONE
+
+    def reply(message):
+        return [Continue(trial="a")] if message.type == "report" else []
+
+    messages = converse(supervisor, run, ["a"], reply)
+    assert [message.type for message in messages].count("report") == 80
+    assert messages[-1].outcome == DONE
+
+
+def test_a_thread_that_asks_whether_to_stop_does_not_wait_for_anothers_report(supervisor):
+    def run(link):
+        reporting = threading.Thread(target=link.report, args=(Report(step=1, fraction=0.5, value=1.0),))
+        reporting.start()
+        while supervisor.channel._busy == []:
+            pass
+        asked = link.stop()
+        supervisor.send(Continue(trial="a"))
+        reporting.join()
+        return DONE.model_copy(update={"reason": f"asked: {asked}"})
+
+    messages = converse(supervisor, run, ["a"])
+    assert messages[-1].outcome.reason == "asked: None"
+
+
+def test_a_trial_ends_when_its_threads_have_their_answers_and_what_they_report_later_is_refused(supervisor):
+    may_answer = {trial: threading.Event() for trial in ("a", "b")}
+    ended, threads, refused = threading.Event(), [], []
+
+    def run(link):
+        def work():
+            link.report(Report(step=1, fraction=0.5, value=1.0))
+            ended.wait()
+            with pytest.raises(TrialError, match="has ended"):
+                link.report(Report(step=2, fraction=0.5, value=1.0))
+            refused.append(link.trial)
+
+        threads.append(threading.Thread(target=work))
+        threads[-1].start()
+        while supervisor.channel._busy == []:
+            pass
+        may_answer[link.assignment.study].set()
+        return DONE
+
+    def reply(message):
+        if message.type != "report":
+            return []
+        assert may_answer[message.trial].wait(30)
+        return [Continue(trial=message.trial)]
+
+    messages = converse(supervisor, run, ["a", "b"], reply)
+    ended.set()
+    for thread in threads:
+        thread.join()
+    assert [message.type for message in messages] == ["report", "finished"] * 2
+    assert len(refused) == 2
 
 
 def test_a_child_that_ignores_the_loss_of_its_supervisor_is_ended(supervisor):

@@ -1,0 +1,66 @@
+"""Logs are cut to head and tail, and the oldest of many go."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hpo_service.wire import log_file
+from hpo_service.wire.log_file import cut, prune
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_file, "LIMIT_BYTES", 2000)
+    monkeypatch.setattr(log_file, "HEAD_BYTES", 100)
+    monkeypatch.setattr(log_file, "TAIL_BYTES", 500)
+
+
+def test_a_short_log_and_one_that_is_not_there_stay_as_they_are(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    assert not cut(log)
+    log.write_bytes(b"x" * 2000)
+    assert not cut(log)
+    assert log.stat().st_size == 2000
+
+
+def test_a_long_log_keeps_its_head_and_its_tail_and_says_what_is_missing_however_often_it_is_cut(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "log"
+    with log.open("ab") as writer:
+        written = 0
+        for round_ in range(5):
+            while log.stat().st_size <= 2000:
+                line = f"line {written:06d}\n".encode()
+                writer.write(line)
+                writer.flush()
+                written += 1
+            assert cut(log), round_
+            assert log.stat().st_size < 700
+    text = log.read_text()
+    assert text.startswith("line 000000\n")
+    assert text.endswith(f"line {written - 1:06d}\n")
+    missing = int(text.partition("\n[")[2].partition(" bytes are missing")[0])
+    assert text.count("bytes are missing here") == 1
+    assert missing == pytest.approx(written * len("line 000000\n") - log.stat().st_size, abs=150)
+
+
+def test_logs_that_nobody_touched_for_a_week_go_and_of_many_the_latest_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_file, "KEPT_LOGS", 2)
+    hours = {"now": 0, "hour": 1, "living": 1.5, "surplus": 3, "old": 200}
+    for name, age in hours.items():
+        path = tmp_path / f"worker-{name}.log"
+        path.touch()
+        os.utime(path, (1e9 - 3600 * age,) * 2)
+    (tmp_path / "study.log").touch()
+    os.utime(tmp_path / "study.log", (0, 0))
+    assert prune(tmp_path, "worker-*.log", clock=lambda: 1e9) == 2
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "worker-now.log", "worker-hour.log", "worker-living.log", "study.log",
+    }  # fmt: skip
+    assert prune(tmp_path / "nowhere", "worker-*.log") == 0
