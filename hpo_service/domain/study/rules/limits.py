@@ -19,7 +19,7 @@ LONGEST_TEXT = 100_000
 LONGEST_NAME = 512
 """Characters that Optuna's column takes of a parameter's name."""
 MOST_PARAMETERS = 500
-"""A claim with that many takes half a second; samplers go through branches by recursion, which ends at 1,000."""
+"""A claim with that many takes one to two seconds; samplers go through branches by recursion, which ends at 1,000."""
 SHORTEST_LEASE = 2.0
 """Seconds: leases are renewed four times within their length, and workers look around every half second."""
 SHORTEST_SILENCE = 5.0
