@@ -7,7 +7,7 @@ import logging
 import signal
 from collections.abc import Callable, Collection
 
-from hpo_service.domain.trial.outcome import OutcomeKind
+from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.errors import ChildError, UnfitWorkerError
 from hpo_service.service.trials.queue import TrialQueue
 from hpo_service.wire.messages import (
@@ -53,6 +53,7 @@ class ChildWatch:
         self._queue, self._held, self._slot, self._clock = queue, held, slot, clock
         self._capacity = ""
         self.ended = ""
+        self._ended_from_outside: set[str] = set()
 
     def listen(self, seconds: float) -> None:
         """Wait so long for the child to say something, and take all that it has said.
@@ -107,11 +108,11 @@ class ChildWatch:
             return
         held.started = True
         if isinstance(message, Finished):
-            held.unasked = held.order is None and message.outcome.reason.startswith(LEAVING.reason)
-            self._held.finish(held, message.outcome)
+            unasked = held.order is None and message.outcome.reason.startswith(LEAVING.reason)
+            self._held.finish(held, self._forgiven(held, message.outcome) if unasked else message.outcome)
             if message.outcome.restart:
                 self._end_child(f"the child had to be replaced after {held.key}", charged=[held])
-            elif held.unasked and not self._held.live:
+            elif unasked and not self._held.live:
                 self._slot.kill()  # it is leaving: what it were given now would be lost with it
         elif isinstance(message, Failed):
             self._fail(held, message)
@@ -141,13 +142,26 @@ class ChildWatch:
         if message.fatal:
             self._end_child(f"the child had to be restarted after {held.key}: {message.reason}", charged=[held])
 
+    def _forgiven(self, held: HeldTrial, outcome: Outcome) -> Outcome:
+        """The end of a trial whose child leaves though nobody here asked for it."""
+        if self._first_time(held):
+            return outcome
+        again = "the trial's process was told to leave, not for the first time"
+        return Outcome(kind=OutcomeKind.ERROR, reason=again)
+
+    def _first_time(self, held: HeldTrial) -> bool:
+        """Whether a child was told to leave for the first time in this trial: later it may be the trial's own doing."""
+        trial = f"{held.assignment.study}/{held.assignment.key}"
+        held.unasked = trial not in self._ended_from_outside
+        self._ended_from_outside.add(trial)
+        return held.unasked
+
     def _ended(self, error: ChildError) -> None:
         """Take note of a child that is gone: one that was told to leave, by whoever it was, is no trial's fault."""
         told = error.status is not None and -error.status in TO_LEAVE
         left = error.status == 0
-        blameless = [held for held in self._held.live if told or (left and not held.started)]
-        for held in blameless:
-            held.unasked = True
+        spared = [held for held in self._held.live if told or (left and not held.started)]
+        blameless = [held for held in spared if self._first_time(held)]
         self.ended = str(error)
         self._end_child(str(error), charged=[held for held in self._held.live if held not in blameless])
 

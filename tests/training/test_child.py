@@ -10,7 +10,7 @@ import torch
 
 from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.errors import DataError
-from hpo_service.training.__main__ import cache_folder, use_one_device
+from hpo_service.training.__main__ import cache_folder, use_one_device, why_unusable
 from hpo_service.training.device.faults import is_fatal, set_threads, will_recur
 from hpo_service.wire.messages import FROM_CHILD, Continue, Shutdown
 from tests.training.tiny import pairs, write_rows
@@ -31,13 +31,13 @@ class Child:
         self.process.stdin.write(message.model_dump_json().encode() + b"\n")
         self.process.stdin.flush()
 
-    def hear(self, *, answer=True):
-        """The next message that is no heartbeat; reports are answered with continue."""
+    def hear(self, *, answer=True, but_not=("ready",)):
+        """The next message about a trial; reports are answered with continue."""
         for line in self.process.stdout:
             message = FROM_CHILD.validate_json(line)
             if message.type == "report" and answer:
                 self.send(Continue(trial=message.trial))
-            if message.type != "heartbeat":
+            if message.type not in ("heartbeat", *but_not):
                 return message
         raise AssertionError("the child is gone")
 
@@ -159,3 +159,24 @@ def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
     monkeypatch.delenv("HPO_SERVICE_CACHE")
     assert cache_folder().name == "hpo-service"
     assert os.environ.get("HPO_SERVICE_CACHE") is None
+
+
+def test_the_first_word_of_a_child_is_that_its_device_works():
+    child = Child()
+    try:
+        assert child.hear(but_not=()).type == "ready"
+    finally:
+        child.process.kill()
+        child.process.communicate()
+
+
+def test_a_library_that_is_missing_is_said_in_one_line_with_the_remedy():
+    reason = why_unusable(ModuleNotFoundError("No module named 'peft'"))
+    assert "No module named 'peft'" in reason
+    assert "pip install 'hpo-service[train]'" in reason
+
+
+def test_a_device_that_does_not_work_is_said_to_be_the_machine_s_fault():
+    assert "cannot use this machine (RuntimeError: CUDA error: device lost)" in why_unusable(
+        RuntimeError("CUDA error: device lost")
+    )

@@ -47,7 +47,7 @@ class Trainer:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             message = self.child.receive(0.1)
-            if message is not None and message.type != "heartbeat":
+            if message is not None and message.type not in ("heartbeat", "ready"):
                 return message
         raise AssertionError("nothing was heard")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -216,6 +217,23 @@ def test_a_trial_that_ends_its_child_with_status_0_is_at_fault(world: Any, trial
     world.script.breaks[0, 2] = ChildError("the child process ended with status 0", status=0)
     world.run(trial(0))
     assert world.queue.kinds() == [OutcomeKind.ERROR]
+
+
+def test_a_trial_whose_child_is_told_to_leave_each_time_is_charged_from_the_second_time_on(
+    world: Any, trial: Trial
+) -> None:
+    given_back = Outcome(kind=OutcomeKind.RELEASED, reason=LEAVING.reason)
+    world.script.breaks[0, 1] = Finished(trial="", outcome=given_back)
+    world.run(trial(0), max_trials=1)
+    worker = world.worker(max_trials=3, study="s")
+    for attempt, kind in enumerate(["left", "killed", "left"], 2):
+        end = ChildError("the child process was killed by SIGTERM", status=-signal.SIGTERM)
+        world.queue.waiting.append(trial(0, attempt=attempt))
+        world.queue.stale.clear()
+        world.script.breaks[0, 1] = end if kind == "killed" else Finished(trial="", outcome=given_back)
+        worker._options = replace(worker._options, max_trials=attempt - 1)
+        worker.run()
+    assert world.queue.kinds() == [OutcomeKind.RELEASED] * 2 + [OutcomeKind.ERROR] * 2
 
 
 def test_a_worker_whose_children_are_told_to_leave_again_and_again_leaves_too(world: Any, trial: Trial) -> None:
