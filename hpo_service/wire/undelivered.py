@@ -12,7 +12,6 @@ import logging
 
 from pydantic import TypeAdapter
 
-from hpo_service.domain.trial.record import Record
 from hpo_service.domain.trial.report import Report
 from hpo_service.wire.attempt_folder import AttemptFolder
 from hpo_service.wire.digests import digest_of_text
@@ -21,17 +20,21 @@ from hpo_service.wire.framing import BadLine, read_lines, write_line
 log = logging.getLogger(__name__)
 
 
-class KeptReport(Record):
+class KeptReport(Report):
     """A report with the identity of its trial, and a digest of both: names of trials come back, and disks forget."""
 
     trial: str
-    report: Report
     digest: str
 
     @classmethod
     def of(cls, report: Report, trial: str) -> KeptReport:
         """Seal a report of this trial."""
-        return cls(trial=trial, report=report, digest=_digest(report, trial))
+        return cls(**report.model_dump(), trial=trial, digest=_digest(report, trial))
+
+    @property
+    def report(self) -> Report:
+        """The report alone."""
+        return Report(step=self.step, fraction=self.fraction, value=self.value, metrics=self.metrics)
 
     def belongs_to(self, trial: str) -> bool:
         """Whether it is that trial's, and as it was written."""
