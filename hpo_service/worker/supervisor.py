@@ -15,7 +15,7 @@ from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import ChildError
 from hpo_service.failpoint import reach
 from hpo_service.service.stages.advance import Stages
-from hpo_service.service.trials.queue import TrialQueue
+from hpo_service.service.trials.queue import Copied, TrialQueue
 from hpo_service.service.trials.reaper import Reaper
 from hpo_service.wire.attempt_folder import AttemptFolder, log_folder
 from hpo_service.wire.messages import Admit
@@ -139,11 +139,13 @@ class Supervisor:
             serving = next((h.assignment.study for h in self._held), self._options.study)
             together = self._room if self._held.live else 1
             claim = functools.partial(self._queue.claim, self._options.id, serving, together)
-            assignment = self._outbox.ask(claim, default=None)
-            if assignment is None:
+            claimed = self._outbox.ask(claim, default=None)
+            if isinstance(claimed, Copied):
+                return  # the next round claims again, after a look at signals and leases
+            if claimed is None:
                 self._nothing_to_do()
                 return
-            self._admit(assignment)
+            self._admit(claimed)
 
     @property
     def _room(self) -> int:
@@ -209,7 +211,7 @@ class Supervisor:
     # --- waiting -------------------------------------------------------------------------------------------
 
     def _listen(self) -> None:
-        wait = TICK_SECONDS
+        wait = 0.0 if self._may_claim() else TICK_SECONDS
         if not self._held:
             wait = min(wait, max(0.0, self._claim_at - self._clock()))
         if self._slot.child is None:

@@ -94,13 +94,13 @@ class Stages:
             stages = self.studies.stages(study_id)
             if not stages:
                 return False  # deleted since
-            count = self.trials.count_by_state(stages[-1].id)
-            if count[TrialState.FAILED] >= HOPELESS and not count[TrialState.COMPLETE] + count[TrialState.PRUNED]:
+            stage, tallies = stages[-1], self.trials.tallies
+            many_failed = tallies.has(stage.id, TrialState.FAILED, at_least=HOPELESS)
+            if many_failed and not tallies.has(stage.id, TrialState.COMPLETE, TrialState.PRUNED):
                 return True
-            if any(count[state] for state in TrialState if not state.final):
+            if tallies.has(stage.id, TrialState.WAITING, TrialState.RUNNING):
                 return False
-            stage = stages[-1]
-            return not stage.rule.proposes or not admission(stage, count.total(), self.trials).open
+            return not stage.rule.proposes or not admission(stage, self.trials.total(stage.id), self.trials).open
 
     def _why_done(self, stage: StageRow, rows: Sequence[TrialRow]) -> str | None:
         if any(not row.state.final for row in rows):

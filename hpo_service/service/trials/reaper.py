@@ -10,7 +10,7 @@ from hpo_service.service.trials.queue import asked_from_outside
 from hpo_service.service.unreadable import Unreadable
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StudyStore
-from hpo_service.storage.trials import TrialRow, TrialStore
+from hpo_service.storage.trials import TOO_FAR, TrialRow, TrialStore
 from hpo_service.storage.workers import WorkerStore
 
 WORKER_SILENCE_SECONDS = 300.0
@@ -38,6 +38,8 @@ class Reaper:
         Returns:
             The trials that were taken back.
         """
+        if self._all_is_well():
+            return []
         self._mend_leases()
         taken: list[TrialRow] = []
         # Trials of studies that this version cannot read are left to workers of the version that can.
@@ -52,6 +54,21 @@ class Reaper:
                 self._take_back(expired[0])
                 left.remove(expired[0].study_id)
                 taken.append(expired[0])
+
+    def _all_is_well(self) -> bool:
+        """Look without the lock whether there is anything to do: idle workers ask often, and hold no writer up."""
+        with self.db.transaction(read_only=True):
+            if self.workers.any_silent(WORKER_SILENCE_SECONDS):
+                return False
+            leases = self.trials.tallies.leases()
+            if any(reach.shortest < 0 for reach in leases.values()):
+                return False
+            for study, stage in self.studies.claimable() if leases else []:
+                with self.unreadable.passed_over():
+                    length = study.specification().execution.lease_seconds
+                    if stage.id in leases and leases[stage.id].longest > TOO_FAR * length:
+                        return False
+        return True
 
     def _mend_leases(self) -> None:
         """Shorten leases that end later than any renewal could have set: the database's clock was set back since."""

@@ -22,7 +22,7 @@ from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.report import Report
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import ChildError, DatabaseUnavailableError, NotFoundError, StaleLeaseError
-from hpo_service.service.trials.queue import Renewal
+from hpo_service.service.trials.queue import Copied, Renewal
 from hpo_service.wire.messages import Admit, Capacity, Continue, Failed, Finished, Heartbeat, Reported, Started, Stop
 from hpo_service.worker.options import WorkerOptions
 from hpo_service.worker.supervisor import Supervisor
@@ -103,12 +103,16 @@ class FakeQueue:
     reports: dict[int, list[int]] = field(default_factory=dict)
     outcomes: list[tuple[int, Outcome]] = field(default_factory=list)
     retries: int = 0
+    copies: int = 0
     on_claim: Callable[[], object] = lambda: None
     on_renew: Callable[[], object] = lambda: None
 
-    def claim(self, worker_id: str, study: str | None, together: int = 1) -> Assignment | None:
+    def claim(self, worker_id: str, study: str | None, together: int = 1) -> Assignment | Copied | None:
         self._reach("claim", study)
         self.on_claim()
+        if self.copies:
+            self.copies -= 1
+            return Copied()
         return self.waiting.popleft() if self.waiting else None
 
     def describe(self, study: str, facts: Mapping[str, ModelFacts]) -> None:
