@@ -16,11 +16,10 @@ from hpo_service.domain.study.search_space import SearchSpace
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.model_facts import ModelFacts
 from hpo_service.domain.trial.states import StudyState
-from hpo_service.errors import ConflictError, NotFoundError, UnreadableStudyError
+from hpo_service.errors import ConflictError, NotFoundError, UnreadableStudyError, did_you_mean
 from hpo_service.storage import schema
 from hpo_service.storage.clock import Now
 from hpo_service.storage.database import Database
-from hpo_service.storage.names import did_you_mean
 from hpo_service.storage.upsert import columns_of, insert_once
 from hpo_service.storage.values import plain
 

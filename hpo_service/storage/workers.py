@@ -8,11 +8,10 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import Row, case, func, select, update
 
-from hpo_service.errors import NotFoundError
+from hpo_service.errors import NotFoundError, did_you_mean
 from hpo_service.storage import schema
 from hpo_service.storage.clock import Now
 from hpo_service.storage.database import Database
-from hpo_service.storage.names import did_you_mean
 from hpo_service.storage.upsert import columns_of, insert_or_replace
 
 

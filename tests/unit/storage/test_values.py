@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpo_service.storage.names import did_you_mean
+from hpo_service.errors import did_you_mean
 from hpo_service.storage.values import finite, lost, packed, plain, restored, unpacked, with_lost
 
 ANYTHING = st.recursive(
