@@ -26,6 +26,7 @@ import optuna
 
 from hpo_service.bootstrap import Service
 from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.assignment import Assignment
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.report import Report
 from hpo_service.settings import Settings
@@ -59,7 +60,7 @@ def curve(parameters: dict[str, float]) -> list[float]:
 def our_trial(service: Service, name: str, worker: str) -> None:
     """One trial through our queue."""
     assignment = service.queue.claim(worker, name)
-    if assignment is None:
+    if not isinstance(assignment, Assignment):
         raise SystemExit(f"study {name} gave no trial")
     values = curve({k: float(v) for k, v in assignment.config.parameters.items()})
     for step, value in enumerate(values, start=1):

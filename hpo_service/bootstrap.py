@@ -18,6 +18,7 @@ from hpo_service.service.stages.advance import Stages
 from hpo_service.service.studies.checks import StudyChecks
 from hpo_service.service.studies.lifecycle import Studies
 from hpo_service.service.studies.reader import StudyReader
+from hpo_service.service.studies.watch import StudyWatch
 from hpo_service.service.trials.identity import EndedTrials
 from hpo_service.service.trials.ledger import TrialLedger
 from hpo_service.service.trials.queue import TrialQueue
@@ -95,6 +96,11 @@ class Service:
         """Reads studies, trials and what was measured."""
         return StudyReader(self.db, self.study_rows, self.trial_rows, self.score_rows)
 
+    @property
+    def watch(self) -> StudyWatch:
+        """Reads one study again and again."""
+        return StudyWatch(self.db, self.study_rows, self.trial_rows)
+
     @cached_property
     def checks(self) -> StudyChecks:
         """Tells whether a study is there, open to work, ended or failed."""
@@ -150,7 +156,7 @@ class Service:
             HpoServiceError: its trials do not fit where the workers would run.
         """
         planned = LAUNCHERS[launcher].plan(spec, self.settings, workers)
-        return StudyRun(spec.name, planned, self.reader, self.workers, self.reaper)
+        return StudyRun(spec.name, planned, self.watch, self.workers, self.reaper)
 
     def supervisor(self, options: WorkerOptions) -> Supervisor:
         """Register a worker and return its loop."""

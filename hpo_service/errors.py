@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class HpoServiceError(Exception):
     """Base of all expected errors; the command line prints `str(error)` as one line.
@@ -156,3 +159,9 @@ class ServedStudyFailedError(StudyFailedError):
     """The study that a worker was to serve until its end has failed: nothing is left to do for the worker."""
 
     exit_code = 7
+
+
+def did_you_mean(name: str, existing: Iterable[str]) -> str:
+    """Return " (did you mean a or b?)" with the nearest existing names, for a message, or "" where none is near."""
+    near = get_close_matches(name, list(existing), n=3, cutoff=0.5)
+    return f" (did you mean {' or '.join(near)}?)" if near else ""

@@ -11,8 +11,8 @@ from typing import Protocol
 from hpo_service.errors import DatabaseUnavailableError, HpoServiceError
 from hpo_service.launch.launcher import Launcher
 from hpo_service.service.studies.checks import require_not_held
-from hpo_service.service.studies.reader import StudyReader
 from hpo_service.service.studies.snapshot import StudySnapshot
+from hpo_service.service.studies.watch import StudyWatch
 from hpo_service.service.trials.reaper import Reaper
 from hpo_service.service.workers import Workers
 
@@ -41,14 +41,14 @@ class StudyRun:
     Attributes:
         study: its name.
         launcher: of its workers.
-        reader: reads the study.
+        watch: reads the study, often.
         workers: tells what workers are busy with.
         reaper: takes trials back from workers that are gone.
     """
 
     study: str
     launcher: Launcher
-    reader: StudyReader
+    watch: StudyWatch
     workers: Workers
     reaper: Reaper
     _interruptions: int = 0
@@ -84,14 +84,14 @@ class StudyRun:
         # those that left last may have changed it after the last look
         with contextlib.suppress(DatabaseUnavailableError):
             self.reaper.reap()
-            snapshot = self.reader.snapshot(self.study)
+            snapshot = self.watch.snapshot(self.study)
             view.update(snapshot)
         if not (self._interruptions and not snapshot.state.final):
             self._check(snapshot)
         return snapshot
 
     def _watch(self, view: RunView) -> StudySnapshot:
-        snapshot = self.reader.snapshot(self.study)
+        snapshot = self.watch.snapshot(self.study)
         answered = 0
         while not snapshot.state.final and self.launcher.alive:
             time.sleep(REFRESH_SECONDS)
@@ -106,7 +106,7 @@ class StudyRun:
                     else "stopping at once"
                 )
             try:
-                snapshot = self.reader.snapshot(self.study)
+                snapshot = self.watch.snapshot(self.study)
             except DatabaseUnavailableError as error:
                 view.note(f"{error}; the workers go on")
                 continue

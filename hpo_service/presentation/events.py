@@ -29,7 +29,7 @@ def events(before: StudySnapshot | None, now: StudySnapshot) -> list[Event]:
         states = {trial.id: trial for trial in earlier.trials} if earlier else {}
         best = view.best(now.spec.search.direction)
         for trial in view.trials:
-            found += _trial_events(view, trial, states.get(trial.id), is_best=trial is best)
+            found += _trial_events(view, trial, states.get(trial.id), is_best=best is not None and trial.id == best.id)
         if not view.open and (earlier is None or earlier.open):
             found.append(Event(f"{view.stage} has ended: {view.reason}"))
     if now.state is not before.state:
@@ -38,13 +38,14 @@ def events(before: StudySnapshot | None, now: StudySnapshot) -> list[Event]:
 
 
 def _standing(now: StudySnapshot) -> str:
-    if not any(view.trials for view in now.stages):
+    if not any(view.tally.total for view in now.stages):
         return f"{now.current.stage} begins with {now.current.budget} trials"
     return f"going on in {now.current.stage}: {now.current.ended} of {now.current.budget} trials have ended"
 
 
 def _trial_events(view: StageView, trial: TrialView, before: TrialView | None, *, is_best: bool) -> list[Event]:
-    old = before.state if before else TrialState.WAITING
+    # one that was not listed before is new, or was revived
+    old = before.state if before else None if trial.attempt else TrialState.WAITING
     name = trial_name(view, trial)
     if trial.state is TrialState.RUNNING and (before is None or trial.attempt > before.attempt):
         again = f", attempt {trial.attempt}" if trial.attempt > 1 else ""

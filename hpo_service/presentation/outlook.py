@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hpo_service.domain.study.protocol import stages_of
 from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.endings import FINAL
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.presentation.formatting import duration
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot
@@ -21,14 +22,12 @@ def seconds_left(snapshot: StudySnapshot) -> float | None:
     complete ones. None until a trial has ended, and while no worker is busy.
     """
     view = snapshot.current
-    ended = [t.device_seconds for t in view.trials if t.state.final and t.device_seconds > 0]
+    mean = view.tally.mean_seconds(*FINAL)
     running = [t for t in view.trials if t.state is TrialState.RUNNING]
-    if not ended or not running:
+    if mean is None or not running:
         return None
-    complete = [t.device_seconds for t in view.trials if t.state is TrialState.COMPLETE and t.device_seconds > 0]
-    mean = sum(ended) / len(ended)
-    whole = sum(complete) / len(complete) if complete else mean
-    to_come = max(0, view.budget - len(view.trials)) + view.count(TrialState.WAITING)
+    whole = view.tally.mean_seconds(TrialState.COMPLETE) or mean
+    to_come = max(0, view.budget - view.tally.total) + view.count(TrialState.WAITING)
     seconds = to_come * mean + sum((1.0 - trial.progress) * whole for trial in running)
     return min(seconds, _hours_left(snapshot, view)) / len(running)
 
@@ -38,7 +37,7 @@ def _hours_left(snapshot: StudySnapshot, view: StageView) -> float:
     limit = snapshot.spec.search.budget.gpu_hours
     if limit is None or not view.rule.proposes:
         return float("inf")
-    return max(0.0, 3600 * limit - sum(trial.device_seconds for trial in view.trials))
+    return max(0.0, 3600 * limit - view.tally.device_seconds)
 
 
 def outlook(snapshot: StudySnapshot) -> str:

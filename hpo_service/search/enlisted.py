@@ -14,7 +14,8 @@ from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.storages._rdb.storage import _create_scoped_session
-from optuna.trial import FrozenTrial
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
 
 from hpo_service.errors import NotFoundError
 from hpo_service.search.distributions import internal_value
@@ -24,6 +25,9 @@ leave_logging_to_the_application()
 
 READ_FROM = "5.0"
 """The release of Optuna whose private parts were read for this file; a test fails under any other."""
+
+TEACHING = (TrialState.COMPLETE, TrialState.PRUNED)
+"""States of finished trials that samplers learn from."""
 
 
 class SessionSource(Protocol):
@@ -96,6 +100,31 @@ class EnlistedStorage(RDBStorage):
         found = self._get_trials(study_id, states=None, included_trial_ids=again, trial_id_greater_than=after)
         return {trial._trial_id: trial for trial in found}
 
+    def window(self, study_id: int, *, latest: int, best: int) -> tuple[int, set[int]]:
+        """Return from which row on a study is read whole, and which rows up to it are read too.
+
+        Returns:
+            The row before the `latest` last trials that teach (-1 where there are no more than those), and of the rows
+            up to it the `best` complete trials with the best values and all that have not finished.
+        """
+        trial, value = models.TrialModel, models.TrialValueModel
+        order = value.value.desc() if self.maximizes(study_id) else value.value.asc()
+        with _create_scoped_session(self.scoped_session) as session:
+            rows = session.query(trial.trial_id).filter(trial.study_id == study_id)
+            teaching = rows.filter(trial.state.in_(TEACHING)).order_by(trial.trial_id.desc())
+            before = teaching.offset(latest).limit(1).scalar()
+            if before is None:
+                return -1, set()
+            older = rows.filter(trial.trial_id <= before)
+            valued = older.filter(trial.state == TrialState.COMPLETE).join(value, value.trial_id == trial.trial_id)
+            chosen = valued.order_by(order, trial.trial_id).limit(best)
+            going = older.filter(trial.state.in_([TrialState.RUNNING, TrialState.WAITING]))
+            return int(before), {row for (row,) in [*chosen, *going]}
+
+    def maximizes(self, study_id: int) -> bool:
+        """Whether more is better in a study."""
+        return self.get_study_directions(study_id)[0] is StudyDirection.MAXIMIZE
+
     def add(self, name: str, parameters: Mapping[str, tuple[Any, BaseDistribution]]) -> tuple[int, int]:
         """Insert a running trial with all its parameters and return its row and number.
 
@@ -112,6 +141,18 @@ class EnlistedStorage(RDBStorage):
             trial_id, number = int(trial.trial_id), int(trial.number)
             session.add_all(_parameter_rows(trial_id, parameters))
         return trial_id, number
+
+    def add_intermediate_values(self, trial_id: int, curve: Mapping[int, float]) -> None:
+        """Insert intermediate values by step in one statement; Optuna's own call takes four for each of them."""
+        table = models.TrialIntermediateValueModel
+        stored = {step: table.intermediate_value_to_stored_repr(value) for step, value in curve.items()}
+        rows = [
+            {"trial_id": trial_id, "step": step, "intermediate_value": value, "intermediate_value_type": kind}
+            for step, (value, kind) in stored.items()
+        ]
+        if rows:
+            with _create_scoped_session(self.scoped_session) as session:
+                session.execute(table.__table__.insert(), rows)
 
     def constrain(self, trial_id: int, name: str, amount: float) -> None:
         """Set a constraint of a trial, violated where it is above 0; `Trial.set_constraint` needs a live trial.

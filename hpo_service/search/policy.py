@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, islice
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hpo_service.domain.decide.pruning import Measure, Verdict, longest_warmup
 from hpo_service.domain.study.search_space import ParameterValue, SearchSpace, canonical_key
 from hpo_service.domain.study.sections.search import SearchSpec
-from hpo_service.domain.trial.curve import Curve
+from hpo_service.domain.trial.curve import Peers
 from hpo_service.search.grid import shuffled
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class SearchPolicy:
         from hpo_service.search.samplers import SAMPLERS, Question
 
         sampler = SAMPLERS[search.sampler]
-        trials = self.trials(name) if sampler.learns else []
+        trials = self.trials(name, search.startup_trials) if sampler.learns else []
         question = Question(search, space, draw, trials)
         if sampler.complete:
             return _first_free(sampler.candidates(question), taken)
@@ -86,14 +86,17 @@ class SearchPolicy:
         favourite = _suggestion(next(candidates))
         if not taken(favourite.key):
             return favourite
-        rest = shuffled(space, seed=search.seed, start=draw) if space.size() is not None else iter(())
+        size = space.size()
+        if size is not None and draw >= size and _first_free(shuffled(space, seed=search.seed), taken) is None:
+            return replace(favourite, duplicate=True)  # used up: the sampler need not be asked again to find that out
+        rest = shuffled(space, seed=search.seed, start=draw) if size is not None else iter(())
         free = _first_free(chain(candidates, rest), taken)
         return free or replace(favourite, duplicate=True)
 
     def judge(
         self,
         curve: Mapping[int, float],
-        peers: Callable[[], Sequence[Curve]],
+        peers: Callable[[], Peers],
         search: SearchSpec,
         space: SearchSpace,
         *,
@@ -105,7 +108,7 @@ class SearchPolicy:
         """Decide on a trial that has just reported whether it goes on.
 
         Args:
-            curve: what the trial has reported by evaluation, the latest included.
+            curve: what the trial has reported by evaluation; its two latest reports and its best are enough.
             peers: loads the curves of the other trials of its stage; only called where they are compared.
             search: which pruner, its rungs, and which direction is better.
             space: what is sampled; nobody is compared before the longest warm-up in it has ended.
@@ -129,10 +132,17 @@ class SearchPolicy:
         )
         return PRUNERS[search.pruner].judge(case)
 
-    def trials(self, name: str) -> list[FrozenTrial]:
-        """Return the trials that samplers learn from, as Optuna's study has them."""
+    def trials(self, name: str, at_least: int = 0) -> list[FrozenTrial]:
+        """Return the trials that samplers learn from, as Optuna's study has them.
+
+        Args:
+            name: the study.
+            at_least: so many of the latest finished ones, where there are as many; more may be returned.
+        """
+        from hpo_service.search.reader import LATEST
+
         with self._session_source.translated_errors():
-            return self._reader.read(self._storage.study_id(name))
+            return self._reader.read(self._storage.study_id(name), max(LATEST, at_least))
 
 
 def _suggestion(parameters: dict[str, ParameterValue]) -> Suggestion:

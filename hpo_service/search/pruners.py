@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from optuna.pruners import PercentilePruner
-from optuna.trial import FrozenTrial, create_trial
-from optuna.trial import TrialState as OptunaState
+import numpy as np
 
 from hpo_service.domain.decide.pruning import (
     Measure,
@@ -19,9 +17,9 @@ from hpo_service.domain.decide.pruning import (
     usable_rungs,
     values_at_rung,
 )
-from hpo_service.domain.trial.curve import Curve
+from hpo_service.domain.study.direction import Direction
+from hpo_service.domain.trial.curve import Curve, Peers
 from hpo_service.domain.trial.states import TrialState
-from hpo_service.search.view import view_of
 
 STARTUP_TRIALS = 5
 """Percentile and median stop nobody before this many trials ran to the end."""
@@ -32,7 +30,7 @@ class Case:
     """A trial that has just reported, and what it is judged by.
 
     Attributes:
-        curve: what it has reported by evaluation (from 1), the latest included.
+        curve: what it has reported by evaluation (from 1); its two latest reports and its best are enough.
         peers: loads the curves of the other trials of the stage; only called where they are compared.
         rungs: fractions of the epoch at which halving compares.
         evaluations: how many reports a full run makes.
@@ -42,7 +40,7 @@ class Case:
     """
 
     curve: Mapping[int, float]
-    peers: Callable[[], Sequence[Curve]]
+    peers: Callable[[], Peers]
     rungs: Sequence[float]
     evaluations: int
     warmup: float
@@ -86,8 +84,12 @@ def _halving(case: Case) -> Verdict:
         ahead = [r for r in rungs if r > case.step]
         more = f"the next is at {ahead[0] / case.evaluations:.0%}" if ahead else "none is ahead"
         return Verdict(False, f"{case.place}: goes on between rungs, {more}")
-    peers = [(peer.values, peer.state is TrialState.PRUNED) for peer in case.peers() if peer.compares]
-    known = values_at_rung(peers, rungs, rung)
+
+    def there(curves: Iterable[Curve]) -> list[float]:
+        compared = [(curve.values, curve.state is TrialState.PRUNED) for curve in curves if curve.compares]
+        return values_at_rung(compared, rungs, rung)
+
+    known = case.peers().find(("rung", *rungs, rung), there)
     return halve(case.value, known, share=rung / case.evaluations, measure=case.measure)
 
 
@@ -97,27 +99,36 @@ def _percentile(percentile: float) -> Callable[[Case], Verdict]:
             return Verdict(False, f"{case.place}: goes on, nothing is left to save at the last evaluation")
         if case.step < case.first_step:
             return Verdict(False, f"{case.place}: goes on, nobody is stopped before the longest warm-up has ended")
-        complete = [peer.values for peer in case.peers() if peer.state is TrialState.COMPLETE]
-        if len(complete) < STARTUP_TRIALS:
-            return Verdict(False, f"{case.place}: goes on, {len(complete)} of {STARTUP_TRIALS} trials have completed")
-        pruner = PercentilePruner(percentile, n_startup_trials=STARTUP_TRIALS)
-        judged = create_trial(state=OptunaState.RUNNING, intermediate_values=dict(case.curve))
-        prune = pruner.prune(view_of(list(map(_ran_to_the_end, complete)), case.measure.direction), judged)
-        there = sum(case.step in values for values in complete)
+        peers = case.peers()
+        complete = len(peers.find("complete", lambda curves: [c.state for c in curves if _complete(c)]))
+        if complete < STARTUP_TRIALS:
+            return Verdict(False, f"{case.place}: goes on, {complete} of {STARTUP_TRIALS} trials have completed")
+        step = case.step
+        there = peers.find(("step", step), lambda curves: [c.values[step] for c in curves if _complete(c, step)])
         best = min(case.curve.values(), key=case.measure.badness)
+        prune = _outside(best, there, percentile, case.measure.direction)
         side, ending = ("outside", "stops") if prune else ("within", "goes on")
         return Verdict(
             prune,
             f"{case.place}: its best, {best:.4g}, is {side} the better {percentile:.0f}%"
-            f" of {there} complete trials there; {ending}",
+            f" of {len(there)} complete trials there; {ending}",
         )
 
     return judge
 
 
-def _ran_to_the_end(values: Mapping[int, float]) -> FrozenTrial:
-    # percentiles look at curves alone, but Optuna has no complete trial without a value
-    return create_trial(state=OptunaState.COMPLETE, value=0.0, intermediate_values=dict(values))
+def _complete(curve: Curve, step: int | None = None) -> bool:
+    """Whether a trial ran to its end, and, where a step is given, reported there."""
+    return curve.state is TrialState.COMPLETE and (step is None or step in curve.values)
+
+
+def _outside(best: float, there: Sequence[float], percentile: float, direction: Direction) -> bool:
+    """Whether a trial's best value is worse than a percentile of others' values: `optuna.pruners.PercentilePruner`."""
+    numbers = [value for value in there if not math.isnan(value)]
+    if not numbers:
+        return False
+    limit = float(np.percentile(numbers, 100.0 - percentile if direction.maximize else percentile))
+    return direction.badness(best) > direction.badness(limit)
 
 
 def _none(case: Case) -> Verdict:

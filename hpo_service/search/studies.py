@@ -111,6 +111,10 @@ class OptunaStudies:
             message = f"trial {optuna_id} has ended: no more evaluations can be reported for it"
             raise ConflictError(message) from error
 
+    def add_reports(self, optuna_id: int, curve: Mapping[int, float]) -> None:
+        """Store the values of many evaluations at once, by step, of a trial that has none yet."""
+        self._storage.add_intermediate_values(optuna_id, curve)
+
     def finish(self, optuna_id: int, state: TrialState, value: float | None, violation: float | None) -> None:
         """End a trial, so that the sampler learns from it; one that has ended already is left alone.
 

@@ -135,13 +135,15 @@ class AttemptStore:
 
     def device_seconds(self, stage_id: int) -> float:
         """Return the device time that the stage's attempts have taken so far, running ones included."""
+        ended = select(func.sum(_trial.device_seconds)).where(_trial.stage_id == stage_id)
         so_far = (earlier(_trial.lease_until, Now()) - _attempt.started_at) * _attempt.devices
-        statement = (
-            select(func.sum(func.coalesce(_attempt.device_seconds, so_far)))
+        running = (
+            select(func.sum(so_far))
             .join(schema.trial, _trial.id == _attempt.trial_id)
-            .where(_trial.stage_id == stage_id)
+            .where(_trial.stage_id == stage_id, _trial.state == TrialState.RUNNING, _attempt.ended_at.is_(None))
         )
-        return float(self._database.connection.scalar(statement) or 0.0)
+        both = (self._database.connection.scalar(statement) for statement in (ended, running))
+        return sum(float(seconds or 0.0) for seconds in both)
 
     def _all(self, statement: Select[Any]) -> AttemptRows:
         return [AttemptRow(**columns_of(schema.attempt, row)) for row in self._database.connection.execute(statement)]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, TypeAlias
 
 from sqlalchemy import Select, select
 
-from hpo_service.domain.trial.curve import Curve
+from hpo_service.domain.study.direction import Direction
+from hpo_service.domain.trial.curve import Curve, Peers
 from hpo_service.domain.trial.report import Report
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.storage import schema
@@ -43,7 +44,15 @@ class ReportRow:
 
 
 ReportRows: TypeAlias = list[ReportRow]
-Curves: TypeAlias = list[Curve]
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What was read of a stage: the curves of settled trials, ids of the others, and how many trials there were."""
+
+    peers: Peers = field(default_factory=lambda: Peers([]))
+    unsettled: Sequence[int] = ()
+    total: int = 0
 
 
 class ReportStore:
@@ -51,7 +60,7 @@ class ReportStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._settled: dict[int, Curve] = {}
+        self._read: dict[int, _Read] = {}
 
     def add(self, trial: TrialRow, report: Report) -> bool:
         """Write a report of a trial that the caller holds.
@@ -83,32 +92,67 @@ class ReportStore:
         statement = select(schema.report).join(schema.trial, _trial.id == _report.trial_id)
         return self._all(statement.where(_trial.study_id == study_id).order_by(_report.trial_id, _report.step))
 
-    def values(self, trial_id: int) -> Mapping[int, float]:
-        """Return what the trial has reported by step, not-a-number included."""
-        statement = select(_report.step, _report.value, _report.note).where(_report.trial_id == trial_id)
-        rows = self._database.connection.execute(statement.order_by(_report.step))
-        return {step: restored(value, note) for step, value, note in rows}
+    def last_value(self, trial_id: int) -> float | None:
+        """Return the latest finite value that the trial has reported; None where there is none."""
+        finite_ones = select(_report.value).where(_report.trial_id == trial_id, _report.value.is_not(None))
+        return self._database.connection.scalar(finite_ones.order_by(_report.step.desc()).limit(1))
 
-    def curves(self, stage_id: int, but_not: int | None = None) -> Curves:
-        """Return what the trials of a stage have reported.
+    def latest(self, trial_ids: Collection[int]) -> dict[int, ReportRow]:
+        """Return the latest report with a finite value of each of these trials that has one."""
+        other = schema.report.alias()
+        last = (
+            select(other.c.step)
+            .where(other.c.trial_id == _trial.id, other.c.value.is_not(None))
+            .order_by(other.c.step.desc())
+            .limit(1)
+            .scalar_subquery()
+        )
+        statement = select(schema.report).join(schema.trial, _trial.id == _report.trial_id)
+        rows = self._all(statement.where(_trial.id.in_(trial_ids), _report.step == last))
+        return {row.trial_id: row for row in rows}
 
-        A trial that repeats another's value has the other's curve, as far as it is finite. Curves of trials that have
-        ended for good are read once in a process, so that a comparison costs no more the more trials have ended.
+    def marks(self, trial_id: int, direction: Direction) -> Mapping[int, float]:
+        """Return what a verdict on a trial looks at: its two latest reports and its best, by step.
+
+        Not-a-number is included. However much the trial has reported, these are three rows at most.
+        """
+        columns = (_report.step, _report.value, _report.note)
+        own = select(*columns).where(_report.trial_id == trial_id)
+        value = _report.value.desc() if direction.maximize else _report.value.asc()
+        latest = self._database.connection.execute(own.order_by(_report.step.desc()).limit(2)).all()
+        best = self._database.connection.execute(
+            own.where(_report.value.is_not(None)).order_by(value, _report.step).limit(1)
+        )
+        return {step: restored(value, note) for step, value, note in [*best, *latest[::-1]]}
+
+    def curves(self, stage_id: int, but_not: int | None = None) -> Peers:
+        """Return what the trials of a stage have reported, as far as it says something of their configurations.
+
+        A trial that repeats another's value has the other's curve, as far as it is finite. Trials that have ended for
+        good are read once in a process, so that a comparison costs no more the more trials have ended.
 
         Args:
             stage_id: of the stage.
-            but_not: a trial that is left out.
+            but_not: a trial that is left out and goes on.
         """
-        statement = select(_trial.id, _trial.state, _trial.copied_from).where(
-            _trial.stage_id == stage_id, _trial.id != (-1 if but_not is None else but_not)
-        )
-        rows = self._database.connection.execute(statement.order_by(_trial.id)).all()
-        states = {trial_id: TrialState(state) for trial_id, state, _ in rows}
-        missing = {trial_id: copied for trial_id, _, copied in rows if trial_id not in self._settled}
-        read = self._curves({trial_id: states[trial_id] for trial_id in missing}, missing)
-        curves = {**{trial_id: self._settled[trial_id] for trial_id in states if trial_id in self._settled}, **read}
-        self._settled |= {trial_id: curve for trial_id, curve in read.items() if curve.state in SETTLED}
-        return [curves[trial_id] for trial_id in states]
+        read = self._read.get(stage_id, _Read())
+        rows = self._unsettled(stage_id, read)
+        states = {trial_id: TrialState(state) for trial_id, _, state, _ in rows}
+        tell = {i: copied for i, _, _, copied in rows if i != but_not and Curve(states[i], {}).compares}
+        curves = self._curves({trial_id: states[trial_id] for trial_id in tell}, tell)
+        settled = {trial_id for trial_id in curves if states[trial_id] in SETTLED}
+        read.peers.settled.extend(curves[trial_id] for trial_id in curves if trial_id in settled)
+        total = max([read.total, *(ordinal + 1 for _, ordinal, _, _ in rows)])
+        self._read[stage_id] = replace(read, total=total, unsettled=sorted(states.keys() - settled))
+        return read.peers.beside([curve for trial_id, curve in curves.items() if trial_id not in settled])
+
+    def _unsettled(self, stage_id: int, read: _Read) -> list[tuple[int, int, str, int | None]]:
+        """Read id, ordinal, state and twin of the trials that were not settled the last time or came since, by id."""
+        columns = select(_trial.id, _trial.ordinal, _trial.state, _trial.copied_from)
+        new = columns.where(_trial.stage_id == stage_id, _trial.ordinal >= read.total)
+        known = [columns.where(_trial.id.in_(some)) for some in batched(read.unsettled, IDS_AT_ONCE)]
+        found = [tuple(row) for statement in [*known, new] for row in self._database.connection.execute(statement)]
+        return sorted(set(found))
 
     def _curves(self, states: Mapping[int, TrialState], twins: Mapping[int, int | None]) -> dict[int, Curve]:
         """Read the curves of trials by id; one that repeats another's value has its twin's."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -22,6 +21,7 @@ from hpo_service.storage.database import Database
 from hpo_service.storage.reports import ReportStore
 from hpo_service.storage.scores import ScoreStore
 from hpo_service.storage.studies import StageRow
+from hpo_service.storage.tallies import TallyStore
 from hpo_service.storage.trial_rows import TrialRow, TrialRows, TrialTable, missing
 from hpo_service.storage.values import finite, plain, with_lost
 
@@ -31,6 +31,8 @@ FactRows: TypeAlias = list[RunFacts]
 
 LATEST = 20
 """Trials that `complete_facts` returns: enough for a median."""
+TOO_FAR = 1.5
+"""A lease that reaches so many lease lengths from now was not set by this clock."""
 
 _trial = schema.trial.c
 
@@ -50,6 +52,7 @@ class TrialStore:
         self.attempts = AttemptStore(database)
         self.reports = ReportStore(database)
         self.scores = ScoreStore(database)
+        self.tallies = TallyStore(database)
 
     # what people, the budget and the reaper ask
 
@@ -92,24 +95,24 @@ class TrialStore:
 
     def total(self, stage_id: int) -> int:
         """Return how many trials the stage has, whatever became of them."""
-        statement = select(func.count()).select_from(schema.trial).where(_trial.stage_id == stage_id)
-        return self._database.connection.scalar(statement) or 0
+        return self.tallies.total(stage_id)
 
-    def count_by_state(self, stage_id: int) -> Counter[TrialState]:
-        """Return how many trials of the stage are in each state."""
-        statement = select(_trial.state, func.count()).where(_trial.stage_id == stage_id).group_by(_trial.state)
-        return Counter({TrialState(state): n for state, n in self._database.connection.execute(statement)})
+    def keys(self, stage_id: int) -> set[str]:
+        """Return the configurations that the stage's trials have, by their canonical keys."""
+        statement = select(_trial.dedupe_key).where(_trial.stage_id == stage_id, _trial.dedupe_key.is_not(None))
+        return set(self._database.connection.scalars(statement))
 
     def complete_facts(self, study_id: int, stage_id: int | None = None) -> FactRows:
         """Return the facts of the latest complete trials of a study, or of one of its stages, latest first."""
-        wanted = _trial.study_id == study_id if stage_id is None else _trial.stage_id == stage_id
-        statement = (
-            select(_trial.facts)
-            .where(wanted, _trial.state == TrialState.COMPLETE)
-            .order_by(_trial.stage_id.desc(), _trial.ordinal.desc())
-            .limit(LATEST)
-        )
-        return [RunFacts.of(facts) for facts in self._database.connection.scalars(statement)]
+        stage = schema.stage.c
+        latest_first = select(stage.id).where(stage.study_id == study_id).order_by(stage.id.desc())
+        stages = [stage_id] if stage_id is not None else self._database.connection.scalars(latest_first).all()
+        found: FactRows = []
+        for each in stages:  # one by one, for then the index gives them in order
+            complete = select(_trial.facts).where(_trial.stage_id == each, _trial.state == TrialState.COMPLETE)
+            latest = complete.order_by(_trial.ordinal.desc()).limit(LATEST - len(found))
+            found += [RunFacts.of(facts) for facts in self._database.connection.scalars(latest)]
+        return found
 
     def expired(
         self,
@@ -261,7 +264,7 @@ class TrialStore:
         too_far = and_(
             _trial.stage_id == stage_id,
             _trial.state == TrialState.RUNNING,
-            _trial.lease_until > Now() + 1.5 * lease_seconds,
+            _trial.lease_until > Now() + TOO_FAR * lease_seconds,
         )
         statement = update(schema.trial).where(too_far).values(lease_until=Now() + lease_seconds)
         return self._database.connection.execute(statement).rowcount

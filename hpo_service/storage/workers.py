@@ -139,6 +139,13 @@ class WorkerStore:
         of_them = select(func.count()).select_from(schema.worker).where(schema.worker.c.state == WorkerState.ACTIVE)
         return int(self._database.connection.scalar(of_them) or 0)
 
+    def any_silent(self, older_than_seconds: float) -> bool:
+        """Tell whether `mark_lost` would find a worker."""
+        here = schema.worker.c.state.in_([WorkerState.ACTIVE, WorkerState.DRAINING])
+        silent = schema.worker.c.seen_at < Now() - older_than_seconds
+        found = select(schema.worker.c.id).where(here, silent).limit(1)
+        return self._database.connection.scalar(found) is not None
+
     def mark_lost(self, older_than_seconds: float) -> Names:
         """Give up workers that have been silent for longer than that; return their ids.
 

@@ -16,7 +16,7 @@ from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import ChildError, UnfitWorkerError
 from hpo_service.failpoint import reach
 from hpo_service.service.stages.advance import Stages
-from hpo_service.service.trials.queue import TrialQueue
+from hpo_service.service.trials.queue import Copied, TrialQueue
 from hpo_service.service.trials.reaper import Reaper
 from hpo_service.wire.attempt_folder import AttemptFolder, log_folder
 from hpo_service.wire.log_file import prune
@@ -186,11 +186,13 @@ class Supervisor:
             serving = next((h.assignment.study for h in self._held), self._options.study)
             together = self._room if self._held.live else 1
             claim = functools.partial(self._queue.claim, self._options.id, serving, together, self._studies_left())
-            assignment = self._outbox.ask(claim, default=None)
-            if assignment is None:
+            claimed = self._outbox.ask(claim, default=None)
+            if isinstance(claimed, Copied):
+                return  # the next round claims again, after a look at signals and leases
+            if claimed is None:
                 self._nothing_to_do()
                 return
-            self._admit(assignment)
+            self._admit(claimed)
 
     @property
     def _room(self) -> int:
@@ -282,7 +284,7 @@ class Supervisor:
     # --- waiting -------------------------------------------------------------------------------------------
 
     def _listen(self) -> None:
-        wait = TICK_SECONDS
+        wait = 0.0 if self._may_claim() else TICK_SECONDS
         if not self._held:
             wait = min(wait, max(0.0, self._claim_at - self._clock()))
         if self._slot.child is None:

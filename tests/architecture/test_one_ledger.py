@@ -14,25 +14,17 @@ from hpo_service.service.trials.ledger import TrialLedger
 from hpo_service.storage.attempts import AttemptStore
 from hpo_service.storage.reports import ReportStore
 from hpo_service.storage.scores import ScoreStore
+from hpo_service.storage.tallies import TallyStore
 from hpo_service.storage.trials import TrialStore
 
 PACKAGE = Path(__file__).parents[2] / "hpo_service"
 LEDGER = PACKAGE / "service" / "trials" / "ledger.py"
 
 READ: dict[type, set[str]] = {
-    TrialStore: {
-        "get",
-        "among",
-        "by_number",
-        "list",
-        "find_key",
-        "total",
-        "count_by_state",
-        "complete_facts",
-        "expired",
-    },
+    TrialStore: {"get", "among", "by_number", "list", "find_key", "keys", "total", "complete_facts", "expired"},
+    TallyStore: {"total", "has", "revivable", "of_ended", "best", "open_or_new", "run_seconds", "to_run", "leases"},
     AttemptStore: {"of", "of_lease", "in_study", "spent_on", "device_seconds"},
-    ReportStore: {"of", "in_study", "values", "curves"},
+    ReportStore: {"of", "in_study", "last_value", "latest", "marks", "curves"},
     ScoreStore: {"load"},
     OptunaStudies: {"exists"},
 }
@@ -47,7 +39,7 @@ LEDGERS: dict[type, set[str]] = {
     AttemptStore: {"open", "close"},
     ReportStore: {"add"},
     ScoreStore: {"save"},
-    OptunaStudies: {"create", "delete", "add_running", "report", "finish"},
+    OptunaStudies: {"create", "delete", "add_running", "report", "add_reports", "finish"},
 }
 NAMES = {"trials", "trial_rows", "attempts", "reports", "scores", "score_rows", "optuna"}
 """What stores are called wherever they are held."""

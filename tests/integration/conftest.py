@@ -18,6 +18,7 @@ from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.report import Report
 from hpo_service.domain.trial.scores import Scores
 from hpo_service.domain.trial.states import StudyState, TrialState
+from hpo_service.service.trials.queue import Copied
 from hpo_service.settings import Settings
 from hpo_service.storage.studies import StudyRow
 from hpo_service.storage.trials import TrialRow
@@ -48,12 +49,14 @@ class Bench:
         return worker
 
     def claim(self, worker: str | None = None) -> Assignment | None:
-        """Claim as a worker does that has waited out the pauses after errors."""
+        """Claim as a worker does that has waited out the pauses after errors, going on after copies."""
         let_pass(self.service.db)
         return self.claim_now(worker)
 
     def claim_now(self, worker: str | None = None) -> Assignment | None:
-        return self.service.queue.claim(worker or self.worker)
+        while isinstance(claimed := self.service.queue.claim(worker or self.worker), Copied):
+            pass
+        return claimed
 
     def must_claim(self, worker: str | None = None) -> Assignment:
         assignment = self.claim(worker)

@@ -13,8 +13,10 @@ from hpo_service.domain.trial.scores import Scores
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.errors import ConflictError, HpoServiceError, StaleLeaseError
 from hpo_service.service.trials.clock_watch import ClockWatch
+from hpo_service.service.trials.queue import Copied
 from hpo_service.storage.database import Database
 from hpo_service.worker.options import WorkerOptions
+from tests.counting import statements
 
 
 def optuna_trials(bench, name="s/search"):
@@ -187,6 +189,59 @@ def test_a_space_that_is_used_up_reuses_measured_values(bench):
     values = {t.parameters["x"]: t.value for t in trials[:2]}
     assert all(t.value == values[t.parameters["x"]] for t in trials)
     assert [t.number for t in optuna_trials(bench)] == [0, 1, 2, 3, 4]
+
+
+def test_a_claim_repeats_at_most_one_value_and_says_so(bench):
+    space = {"parameters": {"x": {"choices": [1, 2]}}}
+    bench.create(space=space, search={"budget": {"trials": 6}, "pruner": "none"})
+    bench.complete(bench.must_claim(), 1.0)
+    bench.complete(bench.must_claim(), 2.0)
+    for count in range(3, 7):
+        assert bench.service.queue.claim("w1") == Copied()
+        assert len(bench.trials()) == count
+    assert bench.service.queue.claim("w1") is None
+
+
+def test_a_value_is_repeated_in_a_few_statements_however_much_its_twin_reported(bench):
+    space = {"parameters": {"x": {"choices": [1]}}}
+    bench.create(space=space, search={"budget": {"trials": 3}, "pruner": "none"})
+    twin = bench.must_claim()
+    for step in range(1, 301):
+        bench.report(twin, step, 1.0 / step)
+    bench.complete(twin, 1.0)
+    with statements(bench.service.db) as sent:
+        assert bench.service.queue.claim("w1") == Copied()
+    assert len(sent) < 60
+    first, copy = optuna_trials(bench)
+    assert copy.intermediate_values == first.intermediate_values
+
+
+@pytest.mark.parametrize("pruner", ["halving", "percentile"])
+def test_a_report_sends_no_more_the_more_a_trial_has_reported(bench, pruner):
+    bench.create(search={"budget": {"trials": 9}, "pruner": pruner}, training={"evaluations_per_epoch": 400})
+    for _ in range(5):
+        ended = bench.must_claim()
+        bench.report(ended, 1, 1.0)
+        bench.complete(ended, 1.0)
+    assignment, costs = bench.must_claim(), []
+    for step in range(1, 91):
+        with statements(bench.service.db) as sent:
+            bench.report(assignment, step, 1.0 / step)
+        costs.append(len(sent))
+    assert costs[9] == costs[88]
+
+
+def test_keys_that_are_taken_are_asked_for_in_two_statements_a_proposal(bench):
+    choices = list(range(12))
+    bench.create(
+        space={"parameters": {"x": {"choices": choices}}}, search={"budget": {"trials": 50}, "sampler": "random"}
+    )
+    for number in choices[:-1]:
+        bench.complete(bench.must_claim(), float(number))
+    with statements(bench.service.db) as sent:
+        bench.must_claim()
+    asked = [statement for statement in sent if "dedupe_key" in statement.partition("WHERE")[2]]
+    assert len([statement for statement in asked if statement.startswith("SELECT")]) <= 3
 
 
 def test_a_grid_ends_when_every_point_was_tried(bench):

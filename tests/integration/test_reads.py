@@ -24,6 +24,8 @@ LOOKS = {
     "require": lambda service: service.checks.require("s"),
     "workers": lambda service: service.workers.list_all(),
     "activities": lambda service: service.workers.activities(),
+    "watch": lambda service: service.watch.snapshot("s"),
+    "reap with nothing to do": lambda service: service.reaper.reap(),
     "advance with nothing to do": lambda service: service.stages.advance_all(),
 }
 
@@ -47,3 +49,14 @@ def test_a_look_passes_a_writer_that_holds_the_lock(services, look):
     with writer.db.transaction():
         writer.worker_rows.register("w1", "host", 1, "0", "cpu")
         look(reader)
+
+
+def test_a_claim_that_finds_nothing_passes_a_writer_too(services):
+    writer, idle = services
+    with writer.db.transaction():
+        writer.worker_rows.register("w1", "host", 1, "0", "cpu")
+        stage = writer.study_rows.stages(writer.study_rows.get("s").id)[0]
+        writer.study_rows.limit_stage(stage.id, 0)
+    with writer.db.transaction():
+        writer.worker_rows.register("w2", "host", 1, "0", "cpu")
+        assert idle.queue.claim("w1") is None

@@ -146,7 +146,7 @@ def _bar(completed: float, total: float, width: int) -> ProgressBar:
 def _count(view: StageView, state: TrialState) -> Text:
     count = view.count(state)
     if state is TrialState.WAITING and view.open:
-        count += max(0, view.budget - len(view.trials))
+        count += max(0, view.budget - view.tally.total)
     return Text(str(count), style=STYLES[state] if count else "dim")
 
 

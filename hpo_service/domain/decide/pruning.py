@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.study.search_space import CategoricalParameter, SearchSpace
 
@@ -129,11 +131,12 @@ def halve(value: float, others: Sequence[float], *, share: float, measure: Measu
     count = len(others) + 1
     if count < MIN_RUNG_VALUES:
         return Verdict(False, f"{place}: goes on, {count} of the {MIN_RUNG_VALUES} values a comparison needs")
-    ranked = sorted(measure.badness(v) for v in [value, *others])
-    cutoff = ranked[math.ceil(count / 2) - 1]
-    rank = ranked.index(measure.badness(value)) + 1
+    signed = np.asarray([value, *others]) * measure.direction.signed(1.0)
+    ranked = np.sort(np.where(np.isnan(signed), np.inf, signed))
+    badness, cutoff = measure.badness(value), float(ranked[math.ceil(count / 2) - 1])
+    rank = int(np.searchsorted(ranked, badness)) + 1
     limit, bound = measure.direction.signed(cutoff), "from" if measure.direction.maximize else "up to"
-    prune = measure.badness(value) > cutoff
+    prune = badness > cutoff
     verb = "only the better half" if prune else "the better half"
     return Verdict(prune, f"{place} is {_ordinal(rank)} of {count}; {verb} ({bound} {limit:.4g}) goes on")
 

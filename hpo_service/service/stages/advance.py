@@ -97,17 +97,16 @@ class Stages:
             stages = self.studies.stages(study_id)
             if not stages:
                 return False  # deleted since
-            count = self.trials.count_by_state(stages[-1].id)
-            succeeded = count[TrialState.COMPLETE] + count[TrialState.PRUNED]
-            if count[TrialState.FAILED] >= HOPELESS and not succeeded:
+            stage, tallies = stages[-1], self.trials.tallies
+            succeeded = tallies.has(stage.id, TrialState.COMPLETE, TrialState.PRUNED)
+            if not succeeded and tallies.has(stage.id, TrialState.FAILED, at_least=HOPELESS):
                 return True
-            lost = count[TrialState.FAILED] + count[TrialState.WAITING]
-            if lost >= IN_A_ROW and succeeded and self.repeated(stages[-1]) is not None:
+            lost = succeeded and tallies.has(stage.id, TrialState.FAILED, TrialState.WAITING, at_least=IN_A_ROW)
+            if lost and self.repeated(stage) is not None:
                 return True
-            if any(count[state] for state in TrialState if not state.final):
+            if tallies.has(stage.id, TrialState.WAITING, TrialState.RUNNING):
                 return False
-            stage = stages[-1]
-            return not stage.rule.proposes or not admission(stage, count.total(), self.trials).open
+            return not stage.rule.proposes or not admission(stage, self.trials.total(stage.id), self.trials).open
 
     def _why_done(self, stage: StageRow, rows: Sequence[TrialRow]) -> str | None:
         if any(not row.state.final for row in rows):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from hpo_service.domain.study.direction import Direction
@@ -12,8 +13,9 @@ from hpo_service.domain.study.search_space import ParameterValue
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.states import StudyState, TrialState
+from hpo_service.domain.trial.tally import Tally
 from hpo_service.storage.reports import ReportRow
-from hpo_service.storage.studies import StageRow, StudyStore
+from hpo_service.storage.studies import StageRow, StudyRow, StudyStore
 from hpo_service.storage.trials import TrialRow, TrialStore
 
 
@@ -50,8 +52,19 @@ class TrialView:
 
 
 @dataclass(frozen=True)
+class Rest:
+    """Ended trials of a stage that are counted instead of listed, and the best of them."""
+
+    tally: Tally = field(default_factory=Tally)
+    best: TrialView | None = None
+
+
+@dataclass(frozen=True)
 class StageView:
     """One stage with its trials in the order of their numbers.
+
+    Who looks again and again gets a view that lists only the trials that are open or have ended since the last look;
+    the others are its `rest`. What is counted here is counted of all.
 
     `plan` keeps why the stage was opened (`why`), the numbers it carries on (`chosen`) and, by label, the reason
     of every planned trial (`trials`); it is empty for the search stage. `reason` is why it was closed, once it is.
@@ -65,24 +78,31 @@ class StageView:
     closed_at: float | None
     trials: list[TrialView]
     plan: dict[str, Any] = field(default_factory=dict)
+    rest: Rest = field(default_factory=Rest)
 
     @property
     def rule(self) -> StageRule:
         """How the stage works."""
         return STAGES[self.stage]
 
+    @cached_property
+    def tally(self) -> Tally:
+        """All its trials, counted."""
+        return Tally.of((trial.state, trial.device_seconds) for trial in self.trials) + self.rest.tally
+
     def count(self, *states: TrialState) -> int:
         """Count the trials in these states."""
-        return sum(trial.state in states for trial in self.trials)
+        return self.tally.count(*states)
 
     @property
     def ended(self) -> int:
         """Trials that have ended, whatever became of them."""
-        return sum(trial.state.final for trial in self.trials)
+        return self.count(*(state for state in TrialState if state.final))
 
     def best(self, direction: Direction = Direction.MINIMIZE) -> TrialView | None:
         """The complete trial with the best value so far."""
-        complete = [t for t in self.trials if t.state is TrialState.COMPLETE and t.value is not None]
+        listed = [t for t in self.trials if t.state is TrialState.COMPLETE and t.value is not None]
+        complete = [*([self.rest.best] if self.rest.best else []), *listed]
         return min(complete, key=lambda t: direction.badness(t.value or 0.0), default=None)
 
 
@@ -123,20 +143,27 @@ def take_snapshot(now: float, studies: StudyStore, trials: TrialStore, name: str
     curves: dict[int, list[ReportRow]] = {}
     for report in trials.reports.in_study(study.id):
         curves.setdefault(report.trial_id, []).append(report)
-    rows = trials.list(study.id)
+    listed: dict[int, list[TrialView]] = {}
+    for row in trials.list(study.id):
+        listed.setdefault(row.stage_id, []).append(trial_view(row, curves.get(row.id, [])))
+    return study_view(now, study, [stage_view(stage, listed.get(stage.id, [])) for stage in studies.stages(study.id)])
+
+
+def study_view(now: float, study: StudyRow, stages: list[StageView]) -> StudySnapshot:
+    """Return a study with views of its stages."""
     return StudySnapshot(
         name=study.name,
         state=study.state,
         reason=study.reason or "",
         spec=study.specification(),
-        stages=[_stage_view(stage, rows, curves) for stage in studies.stages(study.id)],
+        stages=stages,
         now=now,
         created_at=study.created_at,
     )
 
 
-def _stage_view(stage: StageRow, rows: Sequence[TrialRow], curves: dict[int, list[ReportRow]]) -> StageView:
-    mine = sorted((row for row in rows if row.stage_id == stage.id), key=lambda row: row.ordinal)
+def stage_view(stage: StageRow, trials: list[TrialView], rest: Rest | None = None) -> StageView:
+    """Return a stage with the trials that are listed, in the order they came to be, and the rest of them."""
     return StageView(
         stage=stage.rule.name,
         open=stage.open,
@@ -144,8 +171,9 @@ def _stage_view(stage: StageRow, rows: Sequence[TrialRow], curves: dict[int, lis
         reason=stage.reason or "",
         opened_at=stage.opened_at,
         closed_at=stage.closed_at,
-        trials=[trial_view(row, curves.get(row.id, [])) for row in mine],
+        trials=trials,
         plan=stage.plan,
+        rest=rest or Rest(),
     )
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from hpo_service.domain.trial.states import TrialState
 from hpo_service.storage.studies import StageRow
-from hpo_service.storage.trials import TrialRow, TrialStore
+from hpo_service.storage.tallies import TallyStore
+from hpo_service.storage.trials import TrialStore
 
 
 @dataclass(frozen=True)
@@ -24,13 +23,13 @@ def admission(stage: StageRow, total: int, trials: TrialStore) -> Admission:
 
     Every trial that was ever admitted counts, whatever became of it, retried ones once. A device-hour budget counts
     what finished attempts took, what running ones took so far, and what the unfinished trials and the new one are
-    expected to take still: the median of the complete trials that were run.
+    expected to take still: the median of the latest complete trials that were run.
     """
     if total >= stage.trials:
         return Admission(False, f"all {stage.trials} trials of the budget have been admitted")
     if stage.gpu_hours is not None:
         used = trials.attempts.device_seconds(stage.id) / 3600
-        expected = _expected_hours(trials.list(stage.study_id, stage.id))
+        expected = _expected_hours(trials.tallies, stage.id)
         if used + expected >= stage.gpu_hours:
             return Admission(
                 False,
@@ -39,12 +38,8 @@ def admission(stage: StageRow, total: int, trials: TrialStore) -> Admission:
     return Admission(True, f"trial {total + 1} of {stage.trials}")
 
 
-def _expected_hours(rows: Iterable[TrialRow]) -> float:
-    everyone = list(rows)
-    ran = [row for row in everyone if row.state is TrialState.COMPLETE and row.copied_from is None]
-    durations = [row.device_seconds for row in ran]
+def _expected_hours(tallies: TallyStore, stage_id: int) -> float:
+    durations = tallies.run_seconds(stage_id)
     if not durations:
         return 0.0
-    typical = statistics.median(durations)
-    remaining = sum(1.0 - (row.progress or 0.0) for row in everyone if not row.state.final)
-    return typical * (remaining + 1.0) / 3600
+    return statistics.median(durations) * (tallies.to_run(stage_id) + 1.0) / 3600

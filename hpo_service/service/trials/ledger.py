@@ -91,9 +91,8 @@ class TrialLedger:
         if copy is None:
             return
         copy = self._bind(stage, copy)
-        for row in self.trials.reports.of(twin.id):
-            if row.value is not None:
-                self.optuna.report(_bound(copy), row.step, row.value)
+        curve = {row.step: row.value for row in self.trials.reports.of(twin.id) if row.value is not None}
+        self.optuna.add_reports(_bound(copy), curve)
         self.optuna.finish(_bound(copy), twin.state, twin.value, None)
         reason = f"the same configuration as trial #{twin.number}: its measured value is reused"
         self.trials.settle(copy.id, twin.state, reason=reason, value=twin.value, copied_from=twin.id)
@@ -121,8 +120,8 @@ class TrialLedger:
         if outcome.counts_as is not outcome.kind:
             reason = f"the final value is not a finite number ({outcome.value}): {reason}"
         elif ending.state is TrialState.PRUNED:
-            recorded = [row.value for row in self.trials.reports.of(trial.id) if row.value is not None]
-            value = recorded[-1] if recorded else value
+            recorded = self.trials.reports.last_value(trial.id)
+            value = value if recorded is None else recorded
         violation = vram_over_gb(outcome.facts.memory, infeasible=ending.state is TrialState.INFEASIBLE)
         self.optuna.finish(_bound(trial), ending.state, value, violation)
         reach("finish.told")

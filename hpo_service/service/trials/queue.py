@@ -21,6 +21,7 @@ from hpo_service.service.containment import Containment, Work
 from hpo_service.service.trials.assignment import assignment
 from hpo_service.service.trials.budget import admission
 from hpo_service.service.trials.ledger import TrialLedger
+from hpo_service.service.trials.taken import TakenKeys
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StageRow, StudyRow, StudyStore
 from hpo_service.storage.trials import FactRows, TrialRow, TrialStore
@@ -29,6 +30,14 @@ from hpo_service.storage.workers import WorkerStore
 CONTINUE = Decision(action="continue", reason="the lease is held and nobody asked for its end")
 COLLISIONS = 20
 """How often a claim may lose its proposed configuration to another worker before it gives way."""
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What a claim did instead of giving a trial out: in a space that is used up, one repeats a measured value.
+
+    There may be more to claim at once.
+    """
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,7 @@ class TrialQueue:
 
     def claim(
         self, worker_id: str, study: str | None = None, together: int = 1, left: Collection[str] = ()
-    ) -> Assignment | None:
+    ) -> Assignment | Copied | None:
         """Take one trial for this worker: a waiting one first, else a new one while the budget lasts.
 
         Args:
@@ -70,7 +79,8 @@ class TrialQueue:
             left: names of studies that it does not serve at present.
 
         Returns:
-            The assignment, or None where there is nothing to do at present.
+            The assignment; `Copied` where a trial came to be that needs no running; None where there is nothing to do
+            at present.
 
         Raises:
             UnreadableStudyError: the one study that was asked for is of another version; of many, such are passed over.
@@ -87,12 +97,19 @@ class TrialQueue:
                     return taken
         return None
 
-    def _claim_from(self, study: StudyRow, stage: StageRow, worker_id: str, together: int) -> Assignment | None:
+    def _claim_from(
+        self, study: StudyRow, stage: StageRow, worker_id: str, together: int
+    ) -> Assignment | Copied | None:
         spec, _ = study.specification(), stage.rule  # before anything is claimed: either may be of another version
         if self.gpus is not None and spec.execution.gpus_per_trial > self.gpus:
             return None
-        waiting = self._claim_waiting(study, stage, worker_id, together)
+        waiting = self._claim_waiting(study, stage, worker_id, together) if self._waits(stage) else None
         return waiting or self._claim_new(study, stage, worker_id, together)
+
+    def _waits(self, stage: StageRow) -> bool:
+        """Whether a trial waits: those who find none must not take the lock for it."""
+        with self.db.transaction(read_only=True):
+            return self.trials.tallies.has(stage.id, TrialState.WAITING)
 
     def _claim_waiting(self, study: StudyRow, stage: StageRow, worker_id: str, together: int) -> Assignment | None:
         spec = study.specification()
@@ -107,13 +124,12 @@ class TrialQueue:
         reach("claim.committed")
         return found
 
-    def _claim_new(self, study: StudyRow, stage: StageRow, worker_id: str, together: int) -> Assignment | None:
+    def _claim_new(self, study: StudyRow, stage: StageRow, worker_id: str, together: int) -> Assignment | Copied | None:
         if not stage.rule.proposes:
             return None
         spec = study.specification()
-        collisions = 0
-        while collisions < COLLISIONS:
-            with self.db.transaction():
+        for collisions in range(COLLISIONS):
+            with self.db.transaction(read_only=True):
                 total = self.trials.total(stage.id)
                 if not admission(stage, total, self.trials).open:
                     return None
@@ -129,10 +145,9 @@ class TrialQueue:
                     return None
                 if twin is not None and twin.value is not None:
                     self.ledger.copy(stage, suggestion.parameters, twin)
-                    continue
+                    return Copied()
                 trial = self._admit(spec, stage, suggestion, worker_id, together, distinct=twin is None)
                 if trial is None:
-                    collisions += 1
                     continue
                 found = assignment(spec, stage, trial, self._measured(spec, stage, trial), self.workers.active())
             reach("claim.committed")
@@ -146,17 +161,12 @@ class TrialQueue:
         return self.trials.complete_facts(trial.study_id, stage.id if stage.rule.proposes else None)
 
     def _suggest(self, spec: StudySpec, stage: StageRow, draw: int) -> Suggestion | None:
-        suggestion = self.policy.suggest(
-            stage.optuna_name, spec.search, stage.space, lambda key: self._taken(stage.id, key), draw
-        )
+        taken = TakenKeys(self.db, self.trials, stage.id)
+        suggestion = self.policy.suggest(stage.optuna_name, spec.search, stage.space, taken.__contains__, draw)
         if suggestion is None:
             with self.db.transaction():
                 self.studies.limit_stage(stage.id, self.trials.total(stage.id))
         return suggestion
-
-    def _taken(self, stage_id: int, key: str) -> bool:
-        with self.db.transaction(read_only=True):
-            return self.trials.find_key(stage_id, key) is not None
 
     def _still_admits(self, study: StudyRow, stage: StageRow) -> bool:
         """Check the budget once more, now with the study locked: from here on nobody else admits."""
@@ -210,7 +220,7 @@ class TrialQueue:
             return Decision(action="continue", reason=f"{stage.rule.runs} are never pruned")
         with self.db.transaction(read_only=True):
             verdict = self.policy.judge(
-                self.trials.reports.values(trial.id),
+                self.trials.reports.marks(trial.id, spec.search.direction),
                 lambda: self.trials.reports.curves(stage.id, but_not=trial.id),
                 spec.search,
                 stage.space,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from hpo_service.domain.trial.states import TrialEvent, TrialState
@@ -12,11 +12,26 @@ from hpo_service.service.trials.ledger import TrialLedger
 from hpo_service.service.trials.queue import asked_from_outside
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StudyStore
-from hpo_service.storage.trials import TrialRow, TrialStore
+from hpo_service.storage.trials import TOO_FAR, TrialRow, TrialStore
 from hpo_service.storage.workers import WorkerStore
 
 WORKER_SILENCE_SECONDS = 300.0
 """A worker unheard for this long is listed as lost; its trials were taken back when their leases ended."""
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What a look at the leases found.
+
+    Attributes:
+        now: the database's time, in seconds.
+        longest: the longest lease that one who runs a trial now may have, in seconds.
+        all_is_well: nothing is to be taken back, shortened or marked.
+    """
+
+    now: float
+    longest: float
+    all_is_well: bool
 
 
 @dataclass(frozen=True)
@@ -46,8 +61,12 @@ class Reaper:
         Returns:
             The trials that were taken back.
         """
-        longest = self._mend_leases()
-        if self.clock.has_jumped(self._now(), longest):
+        look = self._look()
+        jumped = self.clock.has_jumped(look.now, look.longest)
+        if look.all_is_well:
+            return []
+        self._mend_leases()
+        if jumped:
             return []
         taken: list[TrialRow] = []
         with self.db.transaction():
@@ -69,24 +88,27 @@ class Reaper:
                 return trial
         return None
 
-    def _now(self) -> float:
+    def _look(self) -> _Look:
+        """Look without the lock whether there is anything to do: idle workers ask often, and hold no writer up."""
         with self.db.transaction(read_only=True):
-            return self.db.clock()
+            leases = self.trials.tallies.leases()
+            lengths = {stage: length for stage, length in self._lengths() if stage in leases} if leases else {}
+            too_far = any(leases[stage].longest > TOO_FAR * length for stage, length in lengths.items())
+            over = any(reach.shortest < 0 for reach in leases.values())
+            silent = self.workers.any_silent(WORKER_SILENCE_SECONDS)
+            return _Look(self.db.clock(), max(lengths.values(), default=0.0), not (too_far or over or silent))
 
-    def _mend_leases(self) -> float:
-        """Shorten leases that end later than any renewal could have set: the database's clock was set back since.
+    def _lengths(self) -> Iterator[tuple[int, float]]:
+        """Yield the stages that are worked on, by id, with the seconds that a lease of each lasts."""
+        for study, stage in self.studies.claimable():
+            with self.containment.of(Work.READ, study.name):
+                yield stage.id, study.specification().execution.lease_seconds
 
-        Returns:
-            The longest lease that a study gives.
-        """
-        lengths: dict[int, float] = {}
+    def _mend_leases(self) -> None:
+        """Shorten leases that end later than any renewal could have set: the database's clock was set back since."""
         with self.db.transaction():
-            for study, stage in self.studies.claimable():
-                with self.containment.of(Work.READ, study.name):
-                    lengths[stage.id] = study.specification().execution.lease_seconds
-            for stage_id, length in lengths.items():
+            for stage_id, length in list(self._lengths()):
                 self.trials.shorten_leases(stage_id, length)
-        return max(lengths.values(), default=0.0)
 
     def _take_back(self, trial: TrialRow) -> None:
         study, _ = self.studies.of_stage(trial.stage_id)

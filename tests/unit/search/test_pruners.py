@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
+import optuna
 import pytest
+from optuna.pruners import PercentilePruner
+from optuna.trial import TrialState as OptunaState
+from optuna.trial import create_trial
 
 from hpo_service.domain.decide.pruning import Verdict
 from hpo_service.domain.study.search_space import CategoricalParameter, FloatParameter, SearchSpace
 from hpo_service.domain.study.sections.search import SearchSpec
-from hpo_service.domain.trial.curve import Curve
+from hpo_service.domain.trial.curve import Curve, Peers
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.search.policy import SearchPolicy
 from hpo_service.search.pruners import PRUNERS
 
+COMPLETE = TrialState.COMPLETE
 SPACE = SearchSpace(parameters={"x": FloatParameter(low=0, high=1)})
 
 
@@ -35,9 +41,9 @@ class Field:
         self.curves.append(Curve(end or TrialState.RUNNING, values))
         return len(self.curves) - 1
 
-    def peers(self, trial: int) -> list[Curve]:
+    def peers(self, trial: int) -> Peers:
         self.loaded += 1
-        return self.curves[:trial] + self.curves[trial + 1 :]
+        return Peers(self.curves[:trial] + self.curves[trial + 1 :])
 
     def judge(self, trial: int, pruner: str = "halving", **options: object) -> Verdict:
         return self.ask(trial, SearchSpec.model_validate({"pruner": pruner, **options}))
@@ -235,3 +241,38 @@ def test_peers_are_loaded_only_where_trials_are_compared(field: Field) -> None:
     assert field.loaded == 0
     field.judge(at_a_rung)
     assert field.loaded == 1
+
+
+@pytest.mark.parametrize("pruner, percentile", [("percentile", 75.0), ("median", 50.0)])
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_percentiles_stop_whom_optunas_own_pruner_stops(
+    field: Field, pruner: str, percentile: float, direction: str
+) -> None:
+    draw = random.Random(3)
+    for _ in range(12):
+        field.trial(*[draw.choice([draw.random(), math.nan]) for _ in range(3)], draw.random(), end=COMPLETE)
+    study = optuna.create_study(direction=direction)
+    study.add_trials([create_trial(value=0.0, intermediate_values=dict(c.values)) for c in field.curves])
+    theirs = PercentilePruner(percentile, n_startup_trials=5)
+    for _ in range(30):
+        values = [draw.random() for _ in range(draw.randint(1, 4))]
+        judged = create_trial(state=OptunaState.RUNNING, intermediate_values=dict(enumerate(values, start=1)))
+        ours = field.judge(field.trial(*values), pruner, direction=direction)
+        field.curves.pop()
+        assert ours.prune == theirs.prune(study, judged)
+
+
+def test_the_two_latest_reports_and_the_best_are_enough_to_judge_a_trial(field: Field) -> None:
+    draw = random.Random(4)
+    for _ in range(9):
+        field.trial(*[draw.random() for _ in range(8)], end=COMPLETE)
+    for pruner in PRUNERS:
+        for steps in range(1, 8):
+            whole = dict(enumerate([draw.random() for _ in range(steps)], start=1))
+            best = min(whole, key=lambda step: whole[step])
+            marks = {step: whole[step] for step in sorted({best, max(1, steps - 1), steps})}
+            found = []
+            for values in (whole, marks):
+                found.append(field.judge(field.reporting(values), pruner))
+                field.curves.pop()
+            assert found[0] == found[1]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+import random
+from collections.abc import Callable, Container, Iterable
 from contextlib import AbstractContextManager
 
 import pytest
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
+from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.study.search_space import FloatParameter, SearchSpace
 from hpo_service.domain.trial.states import TrialState
+from hpo_service.search import reader as reader_module
 from hpo_service.search.enlisted import EnlistedStorage
 from hpo_service.search.reader import TrialReader
 from hpo_service.search.studies import OptunaStudies
@@ -118,3 +121,50 @@ def test_a_study_deleted_and_made_anew_elsewhere_is_noticed(
             add(studies, 0.2, x=0.9)
     assert storage.study_id(NAME) == study, "SQLite gives a freed row number out again"
     assert {trial.params["x"] for trial in reader.read(study)} == {0.9}
+
+
+def many(studies: OptunaStudies, values: Iterable[float]) -> None:
+    for value in values:
+        add(studies, value)
+
+
+def test_of_many_trials_the_latest_and_the_best_of_the_earlier_ones_are_remembered(
+    database: Database, studies: OptunaStudies, storage: CountingStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader_module, "BEST", 2)
+    with database.transaction():
+        many(studies, [5.0, 1.0, 4.0, 2.0, 3.0])
+        add(studies)
+        many(studies, [7.0, 8.0, 6.0])
+        studies.finish(add(studies), TrialState.FAILED, None, None)
+    found = TrialReader(storage).read(storage.study_id(NAME), latest=3)
+    assert [trial.number for trial in found if trial.state is not OptunaState.FAIL] == [1, 3, 5, 6, 7, 8]
+    assert storage.fetched == [7]
+
+
+@pytest.mark.parametrize("direction", [Direction.MINIMIZE, Direction.MAXIMIZE])
+def test_what_is_remembered_does_not_depend_on_when_it_was_read(
+    database: Database, storage: CountingStorage, direction: Direction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader_module, "BEST", 4)
+    studies = OptunaStudies(database.url, database.session_source)
+    with database.transaction():
+        studies.create(NAME, direction)
+    study, draw, running = storage.study_id(NAME), random.Random(2), []
+    often = TrialReader(storage)
+    for _ in range(80):
+        with database.transaction():
+            if running and draw.random() < 0.5:
+                state = draw.choice([TrialState.COMPLETE, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED])
+                studies.finish(
+                    running.pop(draw.randrange(len(running))), state, draw.choice([0.1, draw.random()]), None
+                )
+            else:
+                running.append(add(studies))
+        if draw.random() < 0.6:
+            kept = often.read(study, latest=10)
+            anew = TrialReader(storage).read(study, latest=10)
+            assert [t.number for t in kept if t.state is not OptunaState.FAIL] == [
+                t.number for t in anew if t.state is not OptunaState.FAIL
+            ]
+    assert len(kept) <= 10 + 4 + len(running) + 15

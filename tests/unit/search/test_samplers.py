@@ -364,3 +364,26 @@ def test_a_stream_of_candidates_does_not_repeat_itself() -> None:
     for name in ENDLESS:
         stream = SAMPLERS[name].candidates(question)
         assert len({canonical_key(next(stream)) for _ in range(10)}) == 10
+
+
+def test_in_a_space_that_is_used_up_the_sampler_is_asked_once(
+    database: Database, studies: OptunaStudies, policy: SearchPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(Question, "seed", lambda self, attempt: asked.append(attempt) or attempt)
+    suggestion = policy.suggest(NAME, SearchSpec(), SIXTY, lambda key: True, SIXTY.size() or 0)
+    assert suggestion is not None
+    assert suggestion.duplicate
+    assert asked == [0]
+
+
+def test_random_trials_before_the_model_may_be_more_than_it_looks_at(
+    database: Database, studies: OptunaStudies, policy: SearchPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hpo_service.search.reader.LATEST", 5)
+    run = Run(database, studies, LORA, SearchSpec(startup_trials=12))
+    for _ in range(14):
+        run.step(bowl)
+    random_ones = [policy.suggest(NAME, SearchSpec(sampler="random"), LORA, lambda key: False, n) for n in range(14)]
+    same = [ours == each.key for ours, each in zip(run.keys, random_ones, strict=True) if each is not None]
+    assert same == [True] * 12 + [False] * 2

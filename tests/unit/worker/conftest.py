@@ -22,7 +22,7 @@ from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.report import Report
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import ChildError, DatabaseUnavailableError, NotFoundError, StaleLeaseError
-from hpo_service.service.trials.queue import Renewal
+from hpo_service.service.trials.queue import Copied, Renewal
 from hpo_service.wire.messages import (
     Admit,
     Capacity,
@@ -115,14 +115,18 @@ class FakeQueue:
     reports: dict[int, list[int]] = field(default_factory=dict)
     outcomes: list[tuple[int, Outcome]] = field(default_factory=list)
     retries: int = 0
+    copies: int = 0
     on_claim: Callable[[], object] = lambda: None
     on_renew: Callable[[], object] = lambda: None
 
     def claim(
         self, worker_id: str, study: str | None, together: int = 1, left: Collection[str] = ()
-    ) -> Assignment | None:
+    ) -> Assignment | Copied | None:
         self._reach("claim", study)
         self.on_claim()
+        if self.copies:
+            self.copies -= 1
+            return Copied()
         found = next((each for each in self.waiting if each.study not in left), None)
         if found is not None:
             self.waiting.remove(found)

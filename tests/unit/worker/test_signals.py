@@ -157,3 +157,11 @@ def test_the_first_reason_to_leave_stands() -> None:
     assert leaving.reason == "told to drain"
     assert not leaving.begin()
     assert not leaving.at_once
+
+
+def test_a_signal_is_obeyed_between_two_trials_that_only_repeat_values(world: Any) -> None:
+    world.queue.copies = 5000
+    world.queue.on_claim = lambda: signal.raise_signal(signal.SIGTERM) if world.queue.copies == 4990 else None
+    world.run(until_finished=False)
+    assert world.queue.copies >= 4989
+    assert world.clock.passed < 1

@@ -113,6 +113,21 @@ def test_the_childs_variables_and_log_are_the_workers(world: Any, trial: Trial) 
     assert world.child.log == world.output / "logs" / "worker-w.log"
 
 
+def test_trials_that_only_repeat_values_are_gone_through_without_a_pause(world: Any, trial: Trial) -> None:
+    world.queue.copies = 50
+    world.run(trial(0))
+    assert world.queue.times("claim")[50] < 1
+    assert world.queue.kinds() == [OutcomeKind.COMPLETE]
+
+
+def test_a_worker_that_holds_a_trial_hears_of_it_while_others_repeat_values(world: Any, trial: Trial) -> None:
+    world.script.seconds = 0.01
+    world.queue.waiting.append(trial(0, slots=2))
+    world.clock.at(1.0, lambda: setattr(world.queue, "copies", 500))
+    world.run(trial(1, slots=2))
+    assert world.queue.kinds() == [OutcomeKind.COMPLETE] * 2
+
+
 # decisions
 
 

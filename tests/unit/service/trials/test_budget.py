@@ -19,13 +19,17 @@ class Trials:
 
     def __init__(self, used_hours: float, *rows: TrialRow) -> None:
         self._used, self._rows = used_hours, rows
-        self.attempts = self
+        self.attempts = self.tallies = self
 
     def device_seconds(self, stage_id: int) -> float:
         return self._used * HOUR
 
-    def list(self, study_id: int, stage_id: int) -> tuple[TrialRow, ...]:
-        return self._rows
+    def run_seconds(self, stage_id: int) -> list[float]:
+        ran = [row for row in self._rows if row.state is TrialState.COMPLETE and row.copied_from is None]
+        return [row.device_seconds for row in ran]
+
+    def to_run(self, stage_id: int) -> float:
+        return sum(1.0 - row.progress for row in self._rows if not row.state.final)
 
 
 def stage(trials: int = 10, hours: float | None = None) -> StageRow:

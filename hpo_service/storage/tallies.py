@@ -1,0 +1,127 @@
+"""What is counted of a stage's trials without loading them; an answer's cost does not grow with what has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from sqlalchemy import ColumnElement, case, func, literal, select, union_all
+
+from hpo_service.domain.study.direction import Direction
+from hpo_service.domain.trial.states import TrialEvent, TrialState, next_state
+from hpo_service.domain.trial.tally import Tally
+from hpo_service.storage import schema
+from hpo_service.storage.clock import Now
+from hpo_service.storage.database import Database
+from hpo_service.storage.trial_rows import TrialRow, TrialRows, TrialTable
+
+OPEN = [state for state in TrialState if not state.final]
+FINAL = [state for state in TrialState if state.final]
+REVIVABLE = [state for state in FINAL if next_state(state, TrialEvent.RETRY) is not None]
+"""States that a trial has ended in and may leave again."""
+TYPICAL = 100
+"""Of so many of the latest complete trials the typical duration is taken."""
+
+_trial = schema.trial.c
+
+Seconds: TypeAlias = list[float]
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far the leases of a stage's running trials reach, in seconds from now; a missing one reaches nowhere."""
+
+    shortest: float
+    longest: float
+
+
+class TallyStore:
+    """Counts rows of `hpo_trial`. Every method belongs inside `database.transaction()`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._rows = TrialTable(database)
+
+    def total(self, stage_id: int) -> int:
+        """Return how many trials the stage has, whatever became of them: ordinals have no gaps."""
+        statement = select(func.max(_trial.ordinal)).where(_trial.stage_id == stage_id)
+        highest = self._database.connection.scalar(statement)
+        return 0 if highest is None else int(highest) + 1
+
+    def has(self, stage_id: int, *states: TrialState, at_least: int = 1) -> bool:
+        """Tell whether so many of the stage's trials are in one of these states."""
+        some = select(_trial.id).where(_trial.stage_id == stage_id, _trial.state.in_(states)).limit(at_least)
+        counted = select(func.count()).select_from(some.subquery())
+        return (self._database.connection.scalar(counted) or 0) >= at_least
+
+    def revivable(self, stage_id: int) -> int:
+        """Count the trials that have ended and may still be tried again."""
+        statement = select(func.count()).where(_trial.stage_id == stage_id, _trial.state.in_(REVIVABLE))
+        return self._database.connection.scalar(statement) or 0
+
+    def of_ended(self, stage_id: int, but_not: Collection[int] = ()) -> Tally:
+        """Count the stage's trials that have ended, but not those of certain ids; this reads all of them."""
+        spent = _trial.device_seconds
+        statement = (
+            select(_trial.state, func.count(), func.sum(case((spent > 0, 1), else_=0)), func.sum(spent))
+            .where(_trial.stage_id == stage_id, _trial.state.in_(FINAL), _trial.id.not_in(but_not))
+            .group_by(_trial.state)
+        )
+        rows = [(TrialState(state), *numbers) for state, *numbers in self._database.connection.execute(statement)]
+        return Tally(
+            {state: trials for state, trials, _, _ in rows},
+            {state: timed for state, _, timed, _ in rows},
+            {state: seconds for state, _, _, seconds in rows},
+        )
+
+    def best(self, stage_id: int, direction: Direction) -> TrialRow | None:
+        """Return the complete trial with the best value, the first of equals; this looks at all of them."""
+        value = _trial.value.desc() if direction.maximize else _trial.value.asc()
+        statement = (
+            select(schema.trial)
+            .where(_trial.stage_id == stage_id, _trial.state == TrialState.COMPLETE, _trial.value.is_not(None))
+            .order_by(value, _trial.ordinal)
+            .limit(1)
+        )
+        return self._rows.find(statement)
+
+    def open_or_new(self, stage_id: int, ids: Collection[int], since: int) -> TrialRows:
+        """Return the stage's trials that have not ended, those of certain ids, and all from an ordinal on.
+
+        One statement, so that all are seen at the same moment.
+        """
+        wanted = union_all(
+            select(_trial.id).where(_trial.stage_id == stage_id, _trial.state.in_(OPEN)),
+            select(_trial.id).where(_trial.id.in_(ids)),
+            select(_trial.id).where(_trial.stage_id == stage_id, _trial.ordinal >= since),
+        )
+        return self._rows.all(select(schema.trial).where(_trial.id.in_(wanted)).order_by(_trial.ordinal))
+
+    def run_seconds(self, stage_id: int) -> Seconds:
+        """Return the device seconds of the latest complete trials, as far as they were run and not copied."""
+        latest = (
+            select(_trial.device_seconds, _trial.copied_from)
+            .where(_trial.stage_id == stage_id, _trial.state == TrialState.COMPLETE)
+            .order_by(_trial.ordinal.desc())
+            .limit(TYPICAL)
+        )
+        return [seconds for seconds, copied in self._database.connection.execute(latest) if copied is None]
+
+    def to_run(self, stage_id: int) -> float:
+        """Return how many whole runs the trials that have not ended still are."""
+        left = func.sum(literal(1.0) - _trial.progress)
+        statement = select(left).where(_trial.stage_id == stage_id, _trial.state.in_(OPEN))
+        return float(self._database.connection.scalar(statement) or 0.0)
+
+    def leases(self) -> dict[int, Reach]:
+        """Return how far the leases of running trials reach, by stage."""
+        until: ColumnElement[float] = func.coalesce(_trial.lease_until, 0.0) - Now()
+        statement = (
+            select(_trial.stage_id, func.min(until), func.max(until))
+            .where(_trial.state == TrialState.RUNNING)
+            .group_by(_trial.stage_id)
+        )
+        return {
+            stage: Reach(shortest, longest) for stage, shortest, longest in self._database.connection.execute(statement)
+        }
