@@ -17,15 +17,15 @@ def planned_stages(spec: StudySpec) -> dict[str, int]:
 def seconds_left(snapshot: StudySnapshot) -> float | None:
     """Estimate the seconds until the current stage ends, with as many workers as are busy now.
 
-    A trial to come takes the mean device time of those that ended, a running one the rest of the mean of the
-    complete ones. None until a trial has ended, and while no worker is busy.
+    A trial to come takes the mean device time of those that ended, without what was loaded or made for all, a running
+    one the rest of the mean of the complete ones. None until a trial has ended, and while no worker is busy.
     """
     view = snapshot.current
-    ended = [t.device_seconds for t in view.trials if t.state.final and t.device_seconds > 0]
+    ended = [t.own_seconds for t in view.trials if t.state.final and t.own_seconds > 0]
     running = [t for t in view.trials if t.state is TrialState.RUNNING]
     if not ended or not running:
         return None
-    complete = [t.device_seconds for t in view.trials if t.state is TrialState.COMPLETE and t.device_seconds > 0]
+    complete = [t.own_seconds for t in view.trials if t.state is TrialState.COMPLETE and t.own_seconds > 0]
     mean = sum(ended) / len(ended)
     whole = sum(complete) / len(complete) if complete else mean
     to_come = max(0, view.budget - len(view.trials)) + view.count(TrialState.WAITING)

@@ -48,6 +48,25 @@ class TrialView:
         """Task metrics of the study file that were measured, by name."""
         return self.facts.metrics
 
+    @property
+    def preparing_seconds(self) -> float:
+        """Device seconds that went into what other trials use too: the process, the loaded or made model, the rows.
+
+        Of attempts before the last one it is not known.
+        """
+        timing, ranks = self.facts.timing, self.facts.training.ranks or 1
+        if timing.device is None:
+            return 0.0
+        setup = (timing.setup or 0.0) * ranks
+        # what its process did before it had the trial in hand
+        before = self.device_seconds - timing.device if self.attempt == 1 else 0.0
+        return min(self.device_seconds, setup + max(0.0, before))
+
+    @property
+    def own_seconds(self) -> float:
+        """Device seconds that it took itself."""
+        return self.device_seconds - self.preparing_seconds
+
 
 @dataclass(frozen=True)
 class StageView:
