@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 
 class HpoServiceError(Exception):
     """Base of all expected errors; the command line prints `str(error)` as one line.
@@ -27,6 +29,21 @@ class StudyFileError(HpoServiceError):
     def __init__(self, message: str, *, file: str = "", line: int = 0, key: str = "") -> None:
         super().__init__(message)
         self.file, self.line, self.key = file, line, key
+
+
+class UnusableInputsError(HpoServiceError):
+    """Every trial of a study would fail with the rows or models that it names, as a look at them has found.
+
+    Attributes:
+        lines: what is wrong, each with its remedy.
+        findings: all that was found, warnings included, as plain data.
+    """
+
+    exit_code = 2
+
+    def __init__(self, lines: Sequence[str], findings: Sequence[Mapping[str, object]]) -> None:
+        super().__init__("; ".join(lines))
+        self.lines, self.findings = lines, findings
 
 
 class UsageError(HpoServiceError):

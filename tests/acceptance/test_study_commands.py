@@ -122,7 +122,7 @@ def test_local_paths_start_at_the_study_files_folder(tmp_path, capsys, monkeypat
     file = tmp_path / "mine.yaml"
     file.write_text("name: x\nmodel: {base: ./small, target: Qwen/Qwen2.5-7B}\ndata: {source: rows.jsonl}\n")
     monkeypatch.chdir("/")
-    assert run("study", "validate", str(file), "--json") == 0
+    assert run("study", "validate", str(file), "--json", "--quick") == 0
     document = json.loads(capsys.readouterr().out)
     assert document["study"]["data"]["source"] == str(tmp_path / "rows.jsonl")
     assert document["study"]["model"]["base"] == str(tmp_path / "small")
@@ -136,7 +136,7 @@ def test_a_local_model_of_unknown_architecture_is_not_warned_about(config, tmp_p
         (tmp_path / "small" / "config.json").write_text(config)
     file = tmp_path / "mine.yaml"
     file.write_text("name: x\nmodel: {base: ./small, target: Qwen/Qwen2.5-7B}\ndata: {source: a/b}\n")
-    assert run("study", "validate", str(file), "--json") == 0
+    assert run("study", "validate", str(file), "--json", "--quick") == 0
     assert json.loads(capsys.readouterr().out)["warnings"] == []
 
 
