@@ -48,8 +48,8 @@ def validate(file: StudyPath, quick: Quick = False, as_json: AsJson = False) -> 
     for line in doubts:
         typer.echo(line)
     refuse_unusable(found)
-    warnings = sum(line.startswith("warning") for line in doubts)
-    typer.echo(f"{file} is valid" + (f", warnings: {warnings}" if warnings else ""))
+    count = sum(line.startswith("warning") for line in doubts)
+    typer.echo(f"{file} is valid" + (f", warnings: {count}" if count else ""))
 
 
 @app.command(

@@ -36,7 +36,7 @@ def test_every_study_that_comes_with_the_project_is_valid_offline(path, capsys):
 def test_only_the_mixed_families_are_warned_about(capsys):
     warned = {}
     for path in STUDIES:
-        run("study", "validate", str(path), "--json")
+        run("study", "validate", str(path), "--json", "--quick")
         warned[path.stem] = json.loads(capsys.readouterr().out)["warnings"]
     assert [name for name, warnings in warned.items() if warnings] == ["mixed-families"]
     (warning,) = warned["mixed-families"]
@@ -70,7 +70,7 @@ def test_an_objectives_study_is_summed_up_too(tmp_path, capsys):
 
 def test_json_carries_the_whole_resolved_study(capsys):
     path = next(path for path in STUDIES if path.stem == "quickstart")
-    run("study", "validate", str(path), "--json")
+    run("study", "validate", str(path), "--json", "--quick")
     document = json.loads(capsys.readouterr().out)
     assert document["study"]["name"] == "quickstart"
     assert document["study"]["confirm"]["seeds"] == 3

@@ -112,7 +112,7 @@ def _unfit_machine(study: StudySpec, model: ModelSpec) -> Iterator[Finding]:
 
 def _unreadable_weights(name: str, model: ModelSpec) -> str:
     """Why weights that were saved in a few bits cannot be read here: their library is missing, or a device."""
-    from transformers.quantizers import AutoHfQuantizer
+    from transformers.quantizers.auto import AutoHfQuantizer
 
     from hpo_service.training.models.base import causal_config, reason_of
 
