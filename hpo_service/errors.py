@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from difflib import get_close_matches
+from collections.abc import Mapping, Sequence
 
 
 class HpoServiceError(Exception):
@@ -30,6 +29,21 @@ class StudyFileError(HpoServiceError):
     def __init__(self, message: str, *, file: str = "", line: int = 0, key: str = "") -> None:
         super().__init__(message)
         self.file, self.line, self.key = file, line, key
+
+
+class UnusableInputsError(HpoServiceError):
+    """Every trial of a study would fail with the rows or models that it names, as a look at them has found.
+
+    Attributes:
+        lines: what is wrong, each with its remedy.
+        findings: all that was found, warnings included, as plain data.
+    """
+
+    exit_code = 2
+
+    def __init__(self, lines: Sequence[str], findings: Sequence[Mapping[str, object]]) -> None:
+        super().__init__("; ".join(lines))
+        self.lines, self.findings = lines, findings
 
 
 class UsageError(HpoServiceError):
@@ -159,9 +173,3 @@ class ServedStudyFailedError(StudyFailedError):
     """The study that a worker was to serve until its end has failed: nothing is left to do for the worker."""
 
     exit_code = 7
-
-
-def did_you_mean(name: str, existing: Iterable[str]) -> str:
-    """Return " (did you mean a or b?)" with the nearest existing names, for a message, or "" where none is near."""
-    near = get_close_matches(name, list(existing), n=3, cutoff=0.5)
-    return f" (did you mean {' or '.join(near)}?)" if near else ""

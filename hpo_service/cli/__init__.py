@@ -16,7 +16,7 @@ from hpo_service.cli.examples import examples
 from hpo_service.cli.memory import memory
 from hpo_service.cli.report import report
 from hpo_service.cli.run import run
-from hpo_service.errors import HpoServiceError, StudyFileError
+from hpo_service.errors import HpoServiceError, StudyFileError, UnusableInputsError
 
 app = typer.Typer(
     name="hpo-service",
@@ -65,18 +65,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and end the process.
 
     Exit status: 0 done, 2 wrong usage or study file, 130 interrupted, else the error's own. An expected error is
-    one line on standard error, `error: ...`; with --json it is a JSON object instead.
+    one line on standard error, `error: ...`, or a line for each thing that is wrong with a study's rows and models;
+    with --json it is a JSON object instead.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         app(args=given, prog_name="hpo-service")
     except HpoServiceError as error:
-        sys.stderr.write((_as_json(error) if "--json" in given else f"error: {_one_line(error)}") + "\n")
+        sys.stderr.write(_as_json(error) + "\n" if "--json" in given else _as_text(error))
         raise SystemExit(error.exit_code) from None
     except OSError as error:
         broken = HpoServiceError(f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
-        sys.stderr.write((_as_json(broken) if "--json" in given else f"error: {_one_line(broken)}") + "\n")
+        sys.stderr.write(_as_json(broken) + "\n" if "--json" in given else _as_text(broken))
         raise SystemExit(1) from None
+
+
+def _as_text(error: HpoServiceError) -> str:
+    lines = error.lines if isinstance(error, UnusableInputsError) else [_one_line(error)]
+    return "".join(f"error: {line}\n" for line in lines)
 
 
 def _one_line(error: HpoServiceError) -> str:
@@ -87,4 +93,6 @@ def _as_json(error: HpoServiceError) -> str:
     facts: dict[str, object] = {"type": type(error).__name__, "message": _one_line(error), "exit_code": error.exit_code}
     if isinstance(error, StudyFileError):
         facts |= {"file": error.file, "line": error.line, "key": error.key}
+    if isinstance(error, UnusableInputsError):
+        facts |= {"findings": error.findings}
     return json.dumps({"error": facts})

@@ -14,7 +14,7 @@ import typer
 
 from hpo_service.cli.options import AsJson, OutputFolder, StorageUrl, open_service
 from hpo_service.cli.report import print_conclusion
-from hpo_service.cli.study_file import load_study
+from hpo_service.cli.study_file import Quick, load_study, require_usable
 from hpo_service.errors import DatabaseUnavailableError
 
 if TYPE_CHECKING:
@@ -29,16 +29,21 @@ def run(
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Workers; by default one per GPU; on the CPU one or two.")
     ] = None,
+    quick: Quick = False,
     storage: StorageUrl = None,
     output: OutputFolder = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a whole study on this machine: search, verify, confirm, report.
 
+    A new study is looked at first, as by `study validate`: where its rows or models would fail every trial, none is
+    started.
+
     Ctrl-C saves the running trials and stops; the same command goes on where it stopped. A second Ctrl-C stops
-    at once. Exit status: 0 finished, 130 interrupted, 1 the study failed, 2 the study file is wrong.
+    at once. Exit status: 0 finished, 130 interrupted, 1 the study failed, 2 the study file, or its rows or models,
+    are wrong.
     """
-    raise typer.Exit(run_study(open_service(storage, output), file, workers, as_json=as_json))
+    raise typer.Exit(run_study(open_service(storage, output), file, workers, quick=quick, as_json=as_json))
 
 
 @dataclass
@@ -62,13 +67,14 @@ class Interrupts:
         self.told()
 
 
-def run_study(service: Service, file: Path, workers: int | None, *, as_json: bool) -> int:
+def run_study(service: Service, file: Path, workers: int | None, *, quick: bool, as_json: bool) -> int:
     """Create or continue the study of a file, work on it with local workers and write its report.
 
     Returns:
         The exit status: 0 when the study finished, 130 when it was interrupted (run the same command again).
 
     Raises:
+        UnusableInputsError: every trial of the new study would fail with its rows or models.
         StudyFailedError: the study ended without a result.
         ConflictError: somebody paused, drained or cancelled the study.
         HpoServiceError: all workers ended for good before it did.
@@ -78,6 +84,8 @@ def run_study(service: Service, file: Path, workers: int | None, *, as_json: boo
 
     spec = load_study(file, warn=not as_json)
     service.upgrade()
+    if not quick and service.studies.is_new(spec.name):
+        require_usable(spec, warn=not as_json, tell=not as_json)
     if not service.studies.take_up(spec).state.final:
         run = service.run(spec, workers)
         with Interrupts(run.interrupt), LiveView(console(stderr=as_json), quiet=as_json) as view:

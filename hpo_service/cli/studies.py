@@ -11,7 +11,7 @@ import typer
 from hpo_service.cli.examples import examples
 from hpo_service.cli.options import AsJson, Reason, StorageUrl, StudyName, open_service
 from hpo_service.cli.study import app
-from hpo_service.cli.study_file import StudyPath, load_study
+from hpo_service.cli.study_file import Quick, StudyPath, load_study, require_usable
 from hpo_service.domain.trial.states import StudyState
 from hpo_service.presentation.exports.exporters import Written, exporters
 from hpo_service.presentation.exports.exporters import export as write_export
@@ -25,16 +25,18 @@ TABLES = Format("parquet")
 
 
 @app.command(epilog=examples("hpo-service study create mine.yaml --storage postgresql://hpo@db/hpo"))
-def create(file: StudyPath, storage: StorageUrl = None, as_json: AsJson = False) -> None:
+def create(file: StudyPath, quick: Quick = False, storage: StorageUrl = None, as_json: AsJson = False) -> None:
     """Create the study of a file without working on it: workers anywhere may then pull its trials.
 
-    Creating the very same study again changes nothing.
+    A new study is looked at first, as by `study validate`. Creating the very same study again changes nothing.
     """
     from hpo_service.cli.rendering.console import print_json
 
     spec = load_study(file, warn=not as_json)
     service = open_service(storage)
     service.upgrade()
+    if not quick and service.studies.is_new(spec.name):
+        require_usable(spec, warn=not as_json)
     row = service.studies.create(spec)
     if as_json:
         print_json({"name": row.name, "state": row.state, "storage": service.db.safe_url})

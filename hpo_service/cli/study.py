@@ -6,7 +6,7 @@ import typer
 
 from hpo_service.cli.examples import examples
 from hpo_service.cli.options import AsJson
-from hpo_service.cli.study_file import StudyPath
+from hpo_service.cli.study_file import MARKS, Quick, StudyPath, looked_at
 
 app = typer.Typer(
     help="Check study files; create, list, show and steer studies.", no_args_is_help=True, rich_markup_mode=None
@@ -17,27 +17,39 @@ app = typer.Typer(
     epilog=examples(
         "hpo-service study validate studies/quickstart.yaml",
         "hpo-service study validate mine.yaml --json",
+        "hpo-service study validate mine.yaml --quick",
     )
 )
-def validate(file: StudyPath, as_json: AsJson = False) -> None:
+def validate(file: StudyPath, quick: Quick = False, as_json: AsJson = False) -> None:
     """Check a study file without training: print what it will do, with warnings.
 
-    What is wrong is one line that names file, line and key, and the exit status is 2.
+    What is wrong with the file is one line that names file, line and key. Then the first rows, the tokenizer and the
+    models are looked at, as far as they are on this machine, and all that is wrong with them is told, a line each.
+    Where anything is wrong the exit status is 2.
     """
     from hpo_service.cli.rendering.console import console, print_json
+    from hpo_service.service.studies.first_look import refuse_unusable
     from hpo_service.service.studies.study_file import read_study_file
 
     study = read_study_file(file)
+    found = [] if quick else looked_at(study.spec)
     if as_json:
         warnings = [{"line": w.line, "key": w.key, "message": w.message} for w in study.warnings]
-        print_json({"file": str(file), "warnings": warnings, "study": study.spec.model_dump(mode="json")})
+        findings = [each.model_dump() for each in found]
+        said = study.spec.model_dump(mode="json")
+        print_json({"file": str(file), "warnings": warnings, "findings": findings, "study": said})
+        refuse_unusable(found)
         return
     from hpo_service.cli.rendering.pages import summary_page
 
     console().print(summary_page(study.spec))
-    for warning in study.warnings:
-        typer.echo(f"warning: {file}:{warning}")
-    typer.echo(f"{file} is valid" + (f", warnings: {len(study.warnings)}" if study.warnings else ""))
+    doubts = [f"warning: {file}:{warning}" for warning in study.warnings]
+    doubts += [f"{MARKS[each.level]}: {each}" for each in found if each.level != "error"]
+    for line in doubts:
+        typer.echo(line)
+    refuse_unusable(found)
+    count = sum(line.startswith("warning") for line in doubts)
+    typer.echo(f"{file} is valid" + (f", warnings: {count}" if count else ""))
 
 
 @app.command(

@@ -8,9 +8,16 @@ from typing import Annotated
 
 import typer
 
+from hpo_service.domain.study.finding import Finding
 from hpo_service.domain.study.spec import StudySpec
+from hpo_service.service.studies.first_look import first_look, refuse_unusable
 from hpo_service.service.studies.study_file import read_study_file
 
+LOOKING = "looking at rows and models"
+MARKS = {"error": "error", "warning": "warning", "unchecked": "note"}
+"""What a line about a finding begins with, by its level."""
+
+Quick = Annotated[bool, typer.Option("--quick", help="Do not look at the rows, the tokenizer and the models.")]
 StudyPath = Annotated[Path, typer.Argument(metavar="FILE", help="The study file (YAML).")]
 
 
@@ -24,3 +31,29 @@ def load_study(path: Path, *, warn: bool = True) -> StudySpec:
     for warning in study.warnings if warn else ():
         sys.stderr.write(f"warning: {path}:{warning}\n")
     return study.spec
+
+
+def looked_at(spec: StudySpec) -> list[Finding]:
+    """Take a first look at the rows, tokenizer and models of a study; a terminal is told that it takes a while."""
+    from hpo_service.cli.rendering.console import console
+
+    with console(stderr=True).status(LOOKING):
+        return first_look(spec)
+
+
+def require_usable(spec: StudySpec, *, warn: bool = True, tell: bool = False) -> None:
+    """Take a first look at a study before work on it.
+
+    With `warn`, what need not stop it goes to standard error; with `tell`, a line that it is being looked at to
+    standard output, also where that is no terminal.
+
+    Raises:
+        UnusableInputsError: every trial would fail with these rows or models.
+    """
+    if tell and not sys.stdout.isatty():
+        typer.echo(LOOKING)
+    found = looked_at(spec)
+    for finding in found if warn else ():
+        if finding.level != "error":
+            sys.stderr.write(f"{MARKS[finding.level]}: {finding}\n")
+    refuse_unusable(found)

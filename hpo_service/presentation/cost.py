@@ -11,13 +11,28 @@ from hpo_service.service.studies.snapshot import StageView, StudySnapshot
 
 @dataclass(frozen=True)
 class StageCost:
-    """Device seconds of one stage; `saved` is an estimate."""
+    """Device seconds of one stage.
+
+    Attributes:
+        stage: its name.
+        trials: how many it has.
+        pruned: how many of them were stopped early.
+        own: what trials took themselves.
+        preparing: what went into processes, models and rows that trials share.
+        saved: what pruning saved, an estimate.
+    """
 
     stage: str
     trials: int
     pruned: int
-    seconds: float
+    own: float
+    preparing: float
     saved: float
+
+    @property
+    def seconds(self) -> float:
+        """All of them."""
+        return self.own + self.preparing
 
 
 @dataclass(frozen=True)
@@ -32,6 +47,11 @@ class StudyCost:
         return sum(stage.seconds for stage in self.stages)
 
     @property
+    def preparing(self) -> float:
+        """Those of them that went into what trials share."""
+        return sum(stage.preparing for stage in self.stages)
+
+    @property
     def saved(self) -> float:
         """Device seconds that pruning saved, estimated."""
         return sum(stage.saved for stage in self.stages)
@@ -40,20 +60,21 @@ class StudyCost:
 def study_cost(snapshot: StudySnapshot) -> StudyCost:
     """Add up what was spent.
 
-    What a pruned trial saved is estimated as the median of the stage's complete trials less what it took itself: the
-    first trial of a process may have loaded a model, and says nothing of the others.
+    What a pruned trial saved is estimated as the median of the stage's complete trials less what it took itself, both
+    without what was prepared: the first trial of a process may have loaded a model, and says nothing of the others.
     """
     return StudyCost([_stage_cost(view) for view in snapshot.stages])
 
 
 def _stage_cost(view: StageView) -> StageCost:
-    complete = [t.device_seconds for t in view.trials if t.state is TrialState.COMPLETE and t.device_seconds > 0]
-    pruned = [t.device_seconds for t in view.trials if t.state is TrialState.PRUNED]
+    complete = [t.own_seconds for t in view.trials if t.state is TrialState.COMPLETE and t.own_seconds > 0]
+    pruned = [t.own_seconds for t in view.trials if t.state is TrialState.PRUNED]
     whole = statistics.median(complete) if complete else 0.0
     return StageCost(
         stage=view.stage,
         trials=len(view.trials),
         pruned=len(pruned),
-        seconds=sum(t.device_seconds for t in view.trials),
+        own=sum(t.own_seconds for t in view.trials),
+        preparing=sum(t.preparing_seconds for t in view.trials),
         saved=sum(max(0.0, whole - seconds) for seconds in pruned),
     )

@@ -18,8 +18,8 @@ def planned_stages(spec: StudySpec) -> dict[str, int]:
 def seconds_left(snapshot: StudySnapshot) -> float | None:
     """Estimate the seconds until the current stage ends, with as many workers as are busy now.
 
-    A trial to come takes the mean device time of those that ended, a running one the rest of the mean of the
-    complete ones. None until a trial has ended, and while no worker is busy.
+    A trial to come takes the mean device time of those that ended, without what was loaded or made for all, a running
+    one the rest of the mean of the complete ones. None until a trial has ended, and while no worker is busy.
     """
     view = snapshot.current
     mean = view.tally.mean_seconds(*FINAL)

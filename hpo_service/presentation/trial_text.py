@@ -45,7 +45,8 @@ def about_trial(record: TrialRecord) -> list[tuple[str, str]]:
         ("seed", str(trial.seed)),
         ("carried on from", record.origin),
         ("worker", trial.worker or ""),
-        ("device time", f"{duration(trial.device_seconds)} in {trial.attempt} attempt{'s' * (trial.attempt != 1)}"),
+        ("device time", f"{duration(trial.own_seconds)} in {trial.attempt} attempt{'s' * (trial.attempt != 1)}"),
+        ("prepared for all", duration(trial.preparing_seconds) if trial.preparing_seconds else ""),
         ("started", moment(trial.started_at) if trial.started_at else ""),
         ("ended", moment(trial.ended_at) if trial.ended_at else ""),
     ]

@@ -104,6 +104,7 @@ class SearchPolicy:
         fraction: float | None = None,
         warmup: float = 0.0,
         measure: str = "validation loss",
+        span: str = "epoch",
     ) -> Verdict:
         """Decide on a trial that has just reported whether it goes on.
 
@@ -113,9 +114,10 @@ class SearchPolicy:
             search: which pruner, its rungs, and which direction is better.
             space: what is sampled; nobody is compared before the longest warm-up in it has ended.
             evaluations: how many evaluations a full run reports, numbered from 1.
-            fraction: share of the epoch at the latest report; by default its number over `evaluations`.
-            warmup: share of the epoch spent warming up where the space does not search it.
+            fraction: share of the run at the latest report; by default its number over `evaluations`.
+            warmup: share of the run spent warming up where the space does not search it.
             measure: what is reported, for the sentence.
+            span: what shares are of, likewise.
         """
         from hpo_service.search.pruners import PRUNERS, Case
 
@@ -128,7 +130,7 @@ class SearchPolicy:
             evaluations=evaluations,
             fraction=fraction,
             warmup=longest_warmup(space, default=warmup),
-            measure=Measure(measure, search.direction),
+            measure=Measure(measure, search.direction, span),
         )
         return PRUNERS[search.pruner].judge(case)
 

@@ -32,11 +32,11 @@ class Case:
     Attributes:
         curve: what it has reported by evaluation (from 1); its two latest reports and its best are enough.
         peers: loads the curves of the other trials of the stage; only called where they are compared.
-        rungs: fractions of the epoch at which halving compares.
+        rungs: fractions of the run at which halving compares.
         evaluations: how many reports a full run makes.
-        warmup: share of the epoch before which no losses are compared.
+        warmup: share of the run before which no losses are compared.
         measure: what is reported.
-        fraction: share of the epoch at the latest report, where it is not simply its number over `evaluations`.
+        fraction: share of the run at the latest report, where it is not simply its number over `evaluations`.
     """
 
     curve: Mapping[int, float]
@@ -61,7 +61,7 @@ class Case:
     def place(self) -> str:
         """The latest report in words."""
         share = min(1.0, self.step / self.evaluations) if self.fraction is None else self.fraction
-        return f"{self.measure.name} {self.value:.4g} at {share:.0%} of the epoch"
+        return self.measure.place(self.value, share)
 
     @property
     def first_step(self) -> int:

@@ -12,10 +12,10 @@ from hpo_service.domain.trial.endings import ENDINGS, FINAL, Ending
 from hpo_service.domain.trial.retry import PAUSES, SAME_WORKER
 from hpo_service.domain.trial.states import TrialEvent, TrialState
 from hpo_service.storage import schema
-from hpo_service.storage.clock import Now, earlier
 from hpo_service.storage.database import Database
+from hpo_service.storage.dialects.clock import Now, earlier
+from hpo_service.storage.dialects.upsert import columns_of
 from hpo_service.storage.trial_rows import TrialRow
-from hpo_service.storage.upsert import columns_of
 
 _trial = schema.trial.c
 _attempt = schema.attempt.c

@@ -18,9 +18,9 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from hpo_service.errors import DatabaseFaultError
-from hpo_service.storage.clock import Now
-from hpo_service.storage.outage import translated
-from hpo_service.storage.urls import parsed, without_secrets
+from hpo_service.storage.dialects.clock import Now
+from hpo_service.storage.dialects.outage import translated
+from hpo_service.storage.dialects.urls import parsed, without_secrets
 
 Dialect = Literal["sqlite", "postgresql"]
 

@@ -20,9 +20,9 @@ from hpo_service.domain.trial.model_facts import ModelFacts
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.errors import ConflictError, NotFoundError, UnreadableStudyError
 from hpo_service.storage import schema
-from hpo_service.storage.clock import Now
 from hpo_service.storage.database import Database
-from hpo_service.storage.upsert import columns_of, insert_once
+from hpo_service.storage.dialects.clock import Now
+from hpo_service.storage.dialects.upsert import columns_of, insert_once
 from hpo_service.storage.values import plain
 
 OPEN = "open"

@@ -6,14 +6,14 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from sqlalchemy import ColumnElement, case, func, literal, select, union_all
+from sqlalchemy import ColumnElement, and_, case, func, literal, select, union_all
 
 from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.trial.states import TrialEvent, TrialState, next_state
 from hpo_service.domain.trial.tally import Tally
 from hpo_service.storage import schema
-from hpo_service.storage.clock import Now
 from hpo_service.storage.database import Database
+from hpo_service.storage.dialects.clock import Now
 from hpo_service.storage.trial_rows import TrialRow, TrialRows, TrialTable
 
 OPEN = [state for state in TrialState if not state.final]
@@ -62,17 +62,18 @@ class TallyStore:
 
     def of_ended(self, stage_id: int, but_not: Collection[int] = ()) -> Tally:
         """Count the stage's trials that have ended, but not those of certain ids; this reads all of them."""
-        spent = _trial.device_seconds
+        spent, own = _trial.device_seconds, _own_seconds()
         statement = (
-            select(_trial.state, func.count(), func.sum(case((spent > 0, 1), else_=0)), func.sum(spent))
+            select(_trial.state, func.count(), func.sum(case((own > 0, 1), else_=0)), func.sum(spent), func.sum(own))
             .where(_trial.stage_id == stage_id, _trial.state.in_(FINAL), _trial.id.not_in(but_not))
             .group_by(_trial.state)
         )
         rows = [(TrialState(state), *numbers) for state, *numbers in self._database.connection.execute(statement)]
         return Tally(
-            {state: trials for state, trials, _, _ in rows},
-            {state: timed for state, _, timed, _ in rows},
-            {state: seconds for state, _, _, seconds in rows},
+            {state: trials for state, trials, *_ in rows},
+            {state: timed for state, _, timed, *_ in rows},
+            {state: seconds for state, _, _, seconds, _ in rows},
+            {state: own for state, *_, own in rows},
         )
 
     def best(self, stage_id: int, direction: Direction) -> TrialRow | None:
@@ -125,3 +126,13 @@ class TallyStore:
         return {
             stage: Reach(shortest, longest) for stage, shortest, longest in self._database.connection.execute(statement)
         }
+
+
+def _own_seconds() -> ColumnElement[float]:
+    """Device seconds without what other trials use too, as `TrialView.own_seconds` has them."""
+    timed = _trial.facts["device_seconds"].as_float()
+    setup = func.coalesce(_trial.facts["seconds_setup"].as_float(), 0.0)
+    ranks = func.coalesce(_trial.facts["ranks"].as_float(), 1.0)
+    before = case((and_(_trial.attempt == 1, _trial.device_seconds > timed), _trial.device_seconds - timed), else_=0.0)
+    own = _trial.device_seconds - setup * ranks - before
+    return case((timed.is_(None), _trial.device_seconds), (own < 0, 0.0), else_=own)

@@ -16,8 +16,8 @@ from hpo_service.domain.trial.states import TrialEvent, TrialState, next_state
 from hpo_service.errors import ConflictError, NotFoundError, StaleLeaseError
 from hpo_service.storage import schema
 from hpo_service.storage.attempts import AttemptStore, pausing
-from hpo_service.storage.clock import Now
 from hpo_service.storage.database import Database
+from hpo_service.storage.dialects.clock import Now
 from hpo_service.storage.reports import ReportStore
 from hpo_service.storage.scores import ScoreStore
 from hpo_service.storage.studies import StageRow

@@ -12,9 +12,9 @@ from hpo_service.domain.study.spelling import did_you_mean
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import NotFoundError
 from hpo_service.storage import schema
-from hpo_service.storage.clock import Now
 from hpo_service.storage.database import Database
-from hpo_service.storage.upsert import columns_of, insert_or_replace
+from hpo_service.storage.dialects.clock import Now
+from hpo_service.storage.dialects.upsert import columns_of, insert_or_replace
 
 
 class WorkerState(StrEnum):

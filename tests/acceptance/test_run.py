@@ -275,7 +275,7 @@ def test_a_model_or_data_that_cannot_be_used_is_one_line_and_mended_by_resume(lo
     rows.write_text(right_rows + '{"prompt": "say", "completion": \n')
 
     for wrong, right in ((config, right_config), (rows, right_rows)):
-        done = home.run("run", "mine.yaml", "--workers", "1")
+        done = home.run("run", "mine.yaml", "--workers", "1", "--quick")
         assert done.returncode == 1
         error = done.stderr.splitlines()[-1]
         assert error.startswith("error: study wrong failed: 3 trials failed and none succeeded, the last with: ")
@@ -292,3 +292,23 @@ def test_a_model_or_data_that_cannot_be_used_is_one_line_and_mended_by_resume(lo
     assert (done.returncode, done.stderr) == (0, "")
     assert counts(home, "wrong") == {"search": 4, "verify": 3, "confirm": 4}
     assert not any(t.state is TrialState.FAILED for view in home.snapshot("wrong").stages for t in view.trials)
+
+
+def test_all_that_is_wrong_is_told_before_the_first_trial_and_the_mended_study_runs(lora_home):
+    home = lora_home("looked", trials=2, top=1)
+    config, rows = home.folder / "large" / "config.json", home.folder / "rows.jsonl"
+    right_config, right_rows = config.read_text(), rows.read_text()
+    config.write_text(right_config.replace("LlamaForCausalLM", "BertModel").replace('"llama"', '"bert"'))
+    rows.write_text(right_rows + '{"prompt": "say", "completion": \n{"prompt": 1, "completion": "x"}\n')
+    for command in (("study", "validate"), ("study", "create"), ("run",)):
+        refused = home.run(*command, "mine.yaml")
+        assert refused.returncode == 2
+        told = [line for line in refused.stderr.splitlines() if line.startswith("error: ")]
+        assert len(told) == 3
+        for place in (f"{rows}, line 161", f"{rows}, line 162", str(config.parent)):
+            assert sum(place in line for line in told) == 1
+    assert json.loads(home.run("study", "list", "--json").stdout) == []
+    config.write_text(right_config)
+    rows.write_text(right_rows)
+    assert home.run("study", "validate", "mine.yaml").stderr == ""
+    assert (home.run("study", "create", "mine.yaml").stderr, home.snapshot("looked").current.budget) == ("", 2)

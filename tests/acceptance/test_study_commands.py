@@ -36,7 +36,7 @@ def test_every_study_that_comes_with_the_project_is_valid_offline(path, capsys):
 def test_only_the_mixed_families_are_warned_about(capsys):
     warned = {}
     for path in STUDIES:
-        run("study", "validate", str(path), "--json")
+        run("study", "validate", str(path), "--json", "--quick")
         warned[path.stem] = json.loads(capsys.readouterr().out)["warnings"]
     assert [name for name, warnings in warned.items() if warnings] == ["mixed-families"]
     (warning,) = warned["mixed-families"]
@@ -70,7 +70,7 @@ def test_an_objectives_study_is_summed_up_too(tmp_path, capsys):
 
 def test_json_carries_the_whole_resolved_study(capsys):
     path = next(path for path in STUDIES if path.stem == "quickstart")
-    run("study", "validate", str(path), "--json")
+    run("study", "validate", str(path), "--json", "--quick")
     document = json.loads(capsys.readouterr().out)
     assert document["study"]["name"] == "quickstart"
     assert document["study"]["confirm"]["seeds"] == 3
@@ -122,7 +122,7 @@ def test_local_paths_start_at_the_study_files_folder(tmp_path, capsys, monkeypat
     file = tmp_path / "mine.yaml"
     file.write_text("name: x\nmodel: {base: ./small, target: Qwen/Qwen2.5-7B}\ndata: {source: rows.jsonl}\n")
     monkeypatch.chdir("/")
-    assert run("study", "validate", str(file), "--json") == 0
+    assert run("study", "validate", str(file), "--json", "--quick") == 0
     document = json.loads(capsys.readouterr().out)
     assert document["study"]["data"]["source"] == str(tmp_path / "rows.jsonl")
     assert document["study"]["model"]["base"] == str(tmp_path / "small")
@@ -136,7 +136,7 @@ def test_a_local_model_of_unknown_architecture_is_not_warned_about(config, tmp_p
         (tmp_path / "small" / "config.json").write_text(config)
     file = tmp_path / "mine.yaml"
     file.write_text("name: x\nmodel: {base: ./small, target: Qwen/Qwen2.5-7B}\ndata: {source: a/b}\n")
-    assert run("study", "validate", str(file), "--json") == 0
+    assert run("study", "validate", str(file), "--json", "--quick") == 0
     assert json.loads(capsys.readouterr().out)["warnings"] == []
 
 

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from hpo_service.domain.study.direction import Direction
+from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.report import Report
 from hpo_service.domain.trial.states import TrialEvent, TrialState
 from hpo_service.domain.trial.tally import Tally
+from hpo_service.service.studies.snapshot import trial_view
 from tests.counting import statements
 
 
@@ -27,9 +29,27 @@ def test_ended_trials_are_counted_by_state_with_their_time(world):
     with world.db.transaction():
         tally = world.trials.tallies.of_ended(world.stage.id, but_not=[failed.id])
         assert world.trials.tallies.revivable(world.stage.id) == 1
-    expected = Tally.of((row.state, row.device_seconds) for row in rows)
+    expected = Tally.of((row.state, row.device_seconds, row.device_seconds) for row in rows)
     assert {s: tally.count(s) for s in TrialState} == {s: expected.count(s) for s in TrialState}
     assert tally.device_seconds == pytest.approx(expected.device_seconds)
+
+
+def test_what_was_loaded_for_all_is_no_trials_own_time(world):
+    rows = [
+        settle(world, device_seconds=spent, facts=RunFacts.of(facts))
+        for spent, facts in (
+            (10.0, {"seconds_setup": 2.0, "device_seconds": 7.0}),
+            (10.0, {"seconds_setup": 2.0, "device_seconds": 10.0, "ranks": 2}),
+            (3.0, {"seconds_setup": 5.0, "device_seconds": 3.0}),
+            (4.0, {"seconds_setup": 1.0}),
+        )
+    ]
+    views = [trial_view(row, []) for row in rows]
+    with world.db.transaction():
+        tally = world.trials.tallies.of_ended(world.stage.id)
+    assert [view.own_seconds for view in views] == [5.0, 6.0, 0.0, 4.0]
+    assert sum(tally.own.values()) == pytest.approx(15.0)
+    assert tally.mean_seconds(TrialState.COMPLETE) == pytest.approx(5.0)
 
 
 def test_an_empty_stage_has_nothing_to_count(world):

@@ -164,6 +164,21 @@ def test_halving_prunes_with_a_reason(bench):
     assert "25%" in decisions[-1].reason
 
 
+def test_the_place_of_a_trial_is_a_share_of_the_epoch_where_there_is_one_and_else_of_the_run(bench):
+    training = {"evaluations_per_epoch": 4}
+    trainer = {"objective": None, "space": {"preset": "lora"}, "model": {"base": "a/b"}, "data": {"source": "c/d"}}
+    for name, sections, span in (
+        ("one", {**trainer, "training": training}, "epoch"),
+        ("three", {**trainer, "training": {**training, "epochs": 3}}, "run"),
+        ("own", {"training": training}, "run"),
+    ):
+        bench.create(name=name, **sections)
+        assignment = bench.service.queue.claim(bench.worker, name)
+        assert bench.report(assignment, 1, 1.0, 0.25).reason.startswith(
+            f"{'value' if name == 'own' else 'validation loss'} 1 at 25% of the {span}: "
+        )
+
+
 def test_scores_are_stored_beside_the_value(bench):
     bench.create()
     assignment = bench.must_claim()

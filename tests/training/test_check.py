@@ -1,9 +1,5 @@
 """What is said of a study's models before its first trial."""
 
-import json
-import subprocess
-import sys
-
 import pytest
 import torch
 from torch import nn
@@ -143,15 +139,6 @@ def test_a_step_that_fails_on_shapes_is_found(llama, monkeypatch):
     monkeypatch.setattr(LlamaForCausalLM, "forward", odd)
     ((level, what),) = told(llama)
     assert (level, what) == ("error", f"model {llama}: a step with these adapters fails (KeyError: 'lora')")
-
-
-def test_a_process_answers_one_request(llama):
-    request = {"model": {"base": llama}, "training": {"init_lora_weights": "olora", "lora_rank": 64}, "space": NONE}
-    command = [sys.executable, "-m", "hpo_service.training.models.check"]
-    done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, check=False)
-    assert done.returncode == 1, done.stderr
-    (finding,) = json.loads(done.stdout)["findings"]
-    assert (finding["level"], finding["subject"]) == ("error", "model")
 
 
 def test_a_padding_id_that_the_model_does_not_have_is_not_used(tmp_path):

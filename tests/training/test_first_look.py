@@ -134,3 +134,21 @@ def test_a_source_without_rows_is_told(tmp_path, llama):
     assert looked(tmp_path / "rows.jsonl", llama) == [("error", "data", f"{tmp_path}/rows.jsonl holds no rows")]
     ((_, _, text),) = looked(tmp_path / "missing.jsonl", llama)
     assert text.startswith(f"{tmp_path}/missing.jsonl does not exist")
+
+
+def test_files_for_training_and_for_tests_in_one_folder_are_warned_of(llama, tmp_path):
+    write_rows(tmp_path / "train-00000.jsonl", pairs(40))
+    write_rows(tmp_path / "train-00001.jsonl", pairs(40))
+    assert looked(tmp_path, llama) == []
+    write_rows(tmp_path / "test.jsonl", pairs(20))
+    ((level, subject, what),) = looked(tmp_path, llama)
+    assert (level, subject) == ("warning", "data")
+    assert "holds files for training and for tests (train-00000.jsonl, test.jsonl), and all are read" in what
+
+
+def test_files_that_no_reader_knows_are_counted_where_others_are_read(llama, tmp_path):
+    write_rows(tmp_path / "rows.jsonl", pairs(40))
+    for name in ("more.jsonl.gz", "README.md", ".hidden.gz", "old.tsv"):
+        (tmp_path / name).write_bytes(b"x")
+    ((level, _, what),) = looked(tmp_path, llama)
+    assert (level, f"{tmp_path} also holds 2 files that are not read (more.jsonl.gz)" in what) == ("warning", True)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from hpo_service.domain.study.data_report import DataReport, PartReport, TurnsReport, Understanding
-from hpo_service.domain.study.finding import Finding
 from hpo_service.domain.study.sections.data import DataSpec
 from hpo_service.errors import DataError
 from hpo_service.training.data.report import answer_to
@@ -182,20 +181,3 @@ def test_data_that_are_mostly_cut_away_are_refused(llama, tmp_path):
     rows = [{"prompt": f"{i} " * 40, "completion": "x"} for i in range(60)]
     with pytest.raises(DataError, match=r"60 of 60 rows have nothing to learn"):
         answer_to(request(llama, write_rows(tmp_path / "rows.jsonl", rows), tmp_path, max_length=16))
-
-
-def test_a_request_for_a_first_look_is_answered_with_every_finding(llama, tmp_path):
-    rows = write_rows(tmp_path / "rows.jsonl", [{"prompt": 1, "completion": "x"}, {"prompt": "a"}])
-    child = subprocess.run(
-        [sys.executable, "-m", "hpo_service.training.data.report"],
-        input=json.dumps({**request(llama, rows, tmp_path), "first": 10}),
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert child.returncode == 1
-    found = [Finding.model_validate(each) for each in json.loads(child.stdout)["findings"]]
-    assert list(map(str, found)) == [
-        f"{rows}, line 1: column 'prompt' must be text, not a int",
-        f"{rows}, line 2: column 'completion' is missing",
-    ]

@@ -81,9 +81,10 @@ def studies_table(studies: StudyList) -> Table:
 def study_tables(snapshot: StudySnapshot) -> list[RenderableType]:
     """Return a study with its stages, their trials and the reasons of every decision, part by part."""
     spent = study_cost(snapshot)
+    prepared = f"; {device_time(spent.preparing)} of it to load and prepare" if spent.preparing else ""
     head = [
         Text.assemble((snapshot.name, "bold"), f"  {snapshot.state}: {snapshot.reason}"),
-        Text(f"device time {device_time(spent.seconds)}, about {device_time(spent.saved)} saved by pruning"),
+        Text(f"device time {device_time(spent.seconds)}, about {device_time(spent.saved)} saved by pruning{prepared}"),
     ]
     return [lines(head), *(part for view in snapshot.stages for part in _stage(snapshot, view))]
 
@@ -122,7 +123,7 @@ def _trials(view: StageView, *, is_loss: bool) -> Table:
             Text(trial.state, style=STYLES[trial.state]),
             measured(trial.value),
             *([perplexed(trial.value)] if is_loss else []),
-            f"{trial.device_seconds:.1f}",
+            f"{trial.own_seconds:.1f}",
             Text(f"{trial.label}: {configuration(trial.parameters)}".removeprefix(": ")),
         )
     return table

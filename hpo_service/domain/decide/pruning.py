@@ -27,10 +27,21 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Measure:
-    """What is compared: its name in sentences and whether less or more of it is better."""
+    """What is compared.
+
+    Attributes:
+        name: what it is called in sentences.
+        direction: whether less or more of it is better.
+        span: what shares are of: the epoch, or the run where it is not just one epoch.
+    """
 
     name: str = "validation loss"
     direction: Direction = Direction.MINIMIZE
+    span: str = "epoch"
+
+    def place(self, value: float, share: float) -> str:
+        """Say what was measured, and where."""
+        return f"{self.name} {value:.4g} at {share:.0%} of the {self.span}"
 
     def badness(self, value: float) -> float:
         """Return the value so that smaller is better; what is not a number is the worst there is."""
@@ -38,7 +49,7 @@ class Measure:
 
 
 def longest_warmup(space: SearchSpace, *, default: float) -> float:
-    """Return the largest share of the epoch that any configuration of the space may spend warming up.
+    """Return the largest share of the run that any configuration of the space may spend warming up.
 
     Args:
         space: what is searched.
@@ -124,10 +135,10 @@ def halve(value: float, others: Sequence[float], *, share: float, measure: Measu
     Args:
         value: the judged trial's value at the rung.
         others: the other trials' values there.
-        share: the rung as a fraction of the epoch, for the sentence.
+        share: the rung as a fraction of the run, for the sentence.
         measure: what the values are.
     """
-    place = f"{measure.name} {value:.4g} at {share:.0%} of the epoch"
+    place = measure.place(value, share)
     count = len(others) + 1
     if count < MIN_RUNG_VALUES:
         return Verdict(False, f"{place}: goes on, {count} of the {MIN_RUNG_VALUES} values a comparison needs")

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Level = Literal["error", "warning", "unchecked"]
-Subject = Literal["data", "tokenizer", "model"]
+Subject = Literal["data", "tokenizer", "model", "machine"]
 
 
 class Finding(BaseModel):
@@ -28,3 +28,9 @@ class Finding(BaseModel):
         place = f"{self.where}: " if self.where else ""
         more = f" (and {self.rows - 1} more rows)" if self.rows > 1 else ""
         return f"{place}{self.what}{more}"
+
+
+def not_here(subject: Subject, name: str) -> Finding:
+    """What a hub name comes to that is not in this machine's cache: nothing is downloaded for a look."""
+    said = f"the {subject} of {name}" if subject == "tokenizer" else f"model {name}" if subject == "model" else name
+    return Finding(level="unchecked", subject=subject, what=f"{said} is not on this machine, so only a trial will tell")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -11,20 +11,30 @@ from hpo_service.domain.trial.states import TrialState
 
 @dataclass(frozen=True)
 class Tally:
-    """Numbers of trials by state; `timed` counts those that took device time, `seconds` is its sum."""
+    """Numbers of trials by state.
+
+    Attributes:
+        trials: how many there are.
+        timed: how many took device time of their own.
+        seconds: their device time.
+        own: of that what they took themselves, without what was loaded or made for others too.
+    """
 
     trials: Mapping[TrialState, int] = field(default_factory=dict)
     timed: Mapping[TrialState, int] = field(default_factory=dict)
     seconds: Mapping[TrialState, float] = field(default_factory=dict)
+    own: Mapping[TrialState, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, trials: Iterable[tuple[TrialState, float]]) -> Tally:
-        """Count trials, each given by its state and its device seconds."""
+    def of(cls, trials: Iterable[tuple[TrialState, float, float]]) -> Tally:
+        """Count trials, each given by its state, its device seconds and those that it took itself."""
         each = list(trials)
-        seconds: dict[TrialState, float] = {}
-        for state, spent in each:
-            seconds[state] = seconds.get(state, 0.0) + spent
-        return cls(Counter(s for s, _ in each), Counter(s for s, spent in each if spent > 0), seconds)
+        seconds: dict[TrialState, float] = defaultdict(float)
+        own: dict[TrialState, float] = defaultdict(float)
+        for state, spent, itself in each:
+            seconds[state] += spent
+            own[state] += itself
+        return cls(Counter(s for s, *_ in each), Counter(s for s, _, itself in each if itself > 0), seconds, own)
 
     def __add__(self, other: Tally) -> Tally:
         """Return the tally of both together."""
@@ -32,6 +42,7 @@ class Tally:
             {state: self.trials.get(state, 0) + other.trials.get(state, 0) for state in TrialState},
             {state: self.timed.get(state, 0) + other.timed.get(state, 0) for state in TrialState},
             {state: self.seconds.get(state, 0.0) + other.seconds.get(state, 0.0) for state in TrialState},
+            {state: self.own.get(state, 0.0) + other.own.get(state, 0.0) for state in TrialState},
         )
 
     @property
@@ -49,6 +60,6 @@ class Tally:
         return sum(self.trials.get(state, 0) for state in states)
 
     def mean_seconds(self, *states: TrialState) -> float | None:
-        """Mean device time of those in these states that took any; None where none did."""
+        """Mean of the device time that those in these states took themselves; None where none took any."""
         timed = sum(self.timed.get(state, 0) for state in states)
-        return sum(self.seconds.get(state, 0.0) for state in states) / timed if timed else None
+        return sum(self.own.get(state, 0.0) for state in states) / timed if timed else None

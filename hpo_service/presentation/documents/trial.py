@@ -23,6 +23,7 @@ def trial_document(record: TrialRecord, folders: Sequence[Path]) -> dict[str, An
             "stage": record.stage,
             "model": STAGES[record.stage].model_of(record.spec),
             **fields,
+            "preparing_seconds": trial.preparing_seconds,
             "perplexity": perplexity(trial.value) if is_loss else None,
             "facts": trial.facts.flat(),
             "metrics": trial.metrics,

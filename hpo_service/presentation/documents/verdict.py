@@ -34,6 +34,7 @@ def verdict_document(snapshot: StudySnapshot, evidence: Evidence) -> dict[str, A
             "remarks": evidence.remarks,
             "trials": {view.stage: counts(view) for view in snapshot.stages},
             "device_seconds": spent.seconds,
+            "device_seconds_preparing": spent.preparing,
             "device_seconds_saved_estimate": spent.saved,
         }
     )

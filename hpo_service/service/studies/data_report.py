@@ -37,7 +37,7 @@ def report_data(spec: StudySpec, cache: Path, tell: Callable[[str], object] = la
         "model": spec.model.model_dump(mode="json"),
         "cache": str(cache),
     }
-    status, said, last = _ask(json.dumps(request), tell)
+    status, said, last = ask(MODULE, json.dumps(request), tell)
     try:
         answer = json.loads(said)
     except ValueError:
@@ -47,10 +47,10 @@ def report_data(spec: StudySpec, cache: Path, tell: Callable[[str], object] = la
     return DataReport.model_validate(answer["report"])
 
 
-def _ask(request: str, tell: Callable[[str], object]) -> tuple[int, str, str]:
-    """Run the child; return its status, its answer, and the last line that it wrote beside it."""
+def ask(module: str, request: str, tell: Callable[[str], object] = lambda _: None) -> tuple[int, str, str]:
+    """Run a child that answers one request; return its status, its answer, and the last line it wrote beside it."""
     last = "it wrote nothing"
-    command = [sys.executable, "-m", MODULE]
+    command = [sys.executable, "-m", module]
     with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True) as child:
         assert child.stdin is not None
         assert child.stdout is not None

@@ -41,6 +41,11 @@ class Studies:
     ledger: TrialLedger
     stages: Stages
 
+    def is_new(self, name: str) -> bool:
+        """Whether there is no study of this name yet."""
+        with self.db.transaction(read_only=True):
+            return self.rows.find(name) is None
+
     def create(self, spec: StudySpec) -> StudyRow:
         """Create a study and open its search stage, or return it if the very same one exists.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -50,6 +50,30 @@ class TrialView:
         """Task metrics of the study file that were measured, by name."""
         return self.facts.metrics
 
+    @property
+    def preparing_seconds(self) -> float:
+        """Device seconds that went into what other trials use too: the process, the loaded or made model, the rows.
+
+        Of attempts before the last one it is not known.
+        """
+        timing, ranks = self.facts.timing, self.facts.training.ranks or 1
+        if timing.device is None:
+            return 0.0
+        setup = (timing.setup or 0.0) * ranks
+        # what its process did before it had the trial in hand
+        before = self.device_seconds - timing.device if self.attempt == 1 else 0.0
+        return min(self.device_seconds, setup + max(0.0, before))
+
+    @property
+    def own_seconds(self) -> float:
+        """Device seconds that it took itself."""
+        return self.device_seconds - self.preparing_seconds
+
+
+def tally_of(trials: Iterable[TrialView]) -> Tally:
+    """Count trials by state, with the device time that they took."""
+    return Tally.of((trial.state, trial.device_seconds, trial.own_seconds) for trial in trials)
+
 
 @dataclass(frozen=True)
 class Rest:
@@ -88,7 +112,7 @@ class StageView:
     @cached_property
     def tally(self) -> Tally:
         """All its trials, counted."""
-        return Tally.of((trial.state, trial.device_seconds) for trial in self.trials) + self.rest.tally
+        return tally_of(self.trials) + self.rest.tally
 
     def count(self, *states: TrialState) -> int:
         """Count the trials in these states."""

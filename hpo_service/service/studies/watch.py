@@ -14,6 +14,7 @@ from hpo_service.service.studies.snapshot import (
     TrialView,
     stage_view,
     study_view,
+    tally_of,
     trial_view,
 )
 from hpo_service.storage.database import Database
@@ -81,7 +82,7 @@ class StudyWatch:
 
     def _adds_up(self, stage: StageRow, before: _Seen, listed: Iterable[TrialView]) -> bool:
         """Whether nothing happened but that open trials ended and new ones came: a person may revive ended ones."""
-        counted = before.ended.tally + Tally.of((trial.state, trial.device_seconds) for trial in listed)
+        counted = before.ended.tally + tally_of(listed)
         tallies = self.trials.tallies
         return counted.total == tallies.total(stage.id) and counted.count(*REVIVABLE) == tallies.revivable(stage.id)
 
@@ -92,4 +93,4 @@ class StudyWatch:
 
 
 def _ended(trials: Iterable[TrialView]) -> Tally:
-    return Tally.of((trial.state, trial.device_seconds) for trial in trials if trial.state.final)
+    return tally_of(trial for trial in trials if trial.state.final)

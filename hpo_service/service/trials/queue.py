@@ -228,6 +228,7 @@ class TrialQueue:
                 evaluations=spec.training.evaluations_per_epoch * spec.training.epochs,
                 warmup=0.0 if spec.objective else spec.training.warmup_ratio,
                 measure="value" if spec.objective else "validation loss",
+                span="run" if spec.objective or spec.training.epochs > 1 else "epoch",
             )
         return Decision(action="prune" if verdict.prune else "continue", reason=verdict.reason)
 
@@ -236,7 +237,7 @@ class TrialQueue:
 
         Args:
             worker_id: the holder.
-            progress: per lease the share of the epoch done, in [0, 1]; may be empty.
+            progress: per lease the share of the run done, in [0, 1]; may be empty.
             activity: what the worker is busy with, for people.
         """
         decisions: dict[Lease, Decision] = {}

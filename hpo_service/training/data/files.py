@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,10 @@ SAVED, SAVED_SPLITS = "state.json", "dataset_dict.json"
 METADATA = {SAVED, SAVED_SPLITS, "dataset_info.json", "dataset_infos.json"}
 # What names of hidden files and folders begin with: `.ipynb_checkpoints`, `__MACOSX`.
 HIDDEN = (".", "__")
+# Endings of files that people keep rows in and that no reader knows.
+UNREAD = {".gz", ".bz2", ".xz", ".zst", ".zip", ".ndjson", ".jsonlines", ".tsv", ".xlsx", ".pkl", ".feather"}
+# Words in names of files or folders that say what their rows are for.
+TRAINING, HELD_OUT = {"train", "training"}, {"test", "testing", "valid", "validation", "val", "dev", "eval"}
 # Copies that `datasets` keeps of its own results beside a saved data set.
 CACHED = "cache-*.arrow"
 
@@ -28,6 +33,20 @@ def data_files(folder: Path, endings: Collection[str]) -> list[Path]:
     """
     saved = _saved(folder)
     return saved or sorted(each for each in folder.rglob("*") if each.suffix in endings and _holds_rows(each, folder))
+
+
+def doubts(folder: Path, files: Sequence[Path]) -> Iterator[str]:
+    """What of a folder is probably not meant, where these of its files are read."""
+    words = [set(re.split(r"[^a-z]+", str(each.relative_to(folder)).lower())) for each in files]
+    training = next((each.name for each, said in zip(files, words, strict=True) if said & TRAINING), None)
+    held_out = next((each.name for each, said in zip(files, words, strict=True) if said & HELD_OUT - TRAINING), None)
+    if training and held_out and training != held_out:
+        remedy = "name the file to train on as data.source; data.split sets rows of it aside"
+        yield f"{folder} holds files for training and for tests ({training}, {held_out}), and all are read: {remedy}"
+    unread = sorted(each for each in folder.rglob("*") if each.suffix in UNREAD and _holds_rows(each, folder))
+    if unread:
+        more = f"{len(unread)} files that are" if len(unread) > 1 else "a file that is"
+        yield f"{folder} also holds {more} not read ({unread[0].name}): unpack or convert what is to be trained on"
 
 
 def _holds_rows(path: Path, folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,11 +12,12 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
-from hpo_service.domain.study.finding import Finding, Level, Subject
+from hpo_service.domain.study.finding import Finding, Level, Subject, not_here
 from hpo_service.domain.study.sections.data import DataSpec
 from hpo_service.domain.study.sections.model import ModelSpec
 from hpo_service.domain.study.sources import BUILTIN, BUILTIN_MODELS, BUILTIN_TOKENIZERS, looks_local
 from hpo_service.errors import DataError, ModelError
+from hpo_service.training.data.files import doubts
 from hpo_service.training.data.formats import Example, counts, detect_format, read_examples, unused_columns
 from hpo_service.training.data.rows import understanding
 from hpo_service.training.data.source import RawRow, found_rows, local_files
@@ -26,7 +28,15 @@ ROWS = 200
 REASON_CHARS = 300
 
 
-def first_look(data: DataSpec, model: ModelSpec, rows: int = ROWS, from_scratch: bool = False) -> list[Finding]:
+def first_look(
+    data: DataSpec,
+    model: ModelSpec,
+    rows: int = ROWS,
+    from_scratch: bool = False,
+    *,
+    before: int = 0,
+    tells_of_configurations: bool = True,
+) -> list[Finding]:
     """Look at the first rows of each file, the tokenizer and the models' configurations, and tell all that is wrong.
 
     Args:
@@ -34,15 +44,18 @@ def first_look(data: DataSpec, model: ModelSpec, rows: int = ROWS, from_scratch:
         model: what they are for.
         rows: how many are looked at, over all files.
         from_scratch: whether a trial builds its own model, so that `model.base` is only a tokenizer.
+        before: tokens that every trial's method puts before each row.
+        tells_of_configurations: whether it tells of configurations that cannot be used.
     """
     found = Findings()
-    config = None if from_scratch else _config(model.base, model, found)
-    if model.target and not from_scratch:
+    of_configurations = found if tells_of_configurations else Findings()
+    config = None if from_scratch else _config(model.base, model, of_configurations)
+    if model.target and not from_scratch and tells_of_configurations:
         _config(model.target, model, found)
     tokenizer = _tokenizer(model, found)
     raw = _first_rows(data, rows, found)
     if raw:
-        _look_at_rows(raw, data, model, tokenizer, config, found)
+        _look_at_rows(raw, data, model, tokenizer, config, before, found)
     elif not any(each.subject == "data" for each in found.listed):
         found.note("error", "data", f"{data.source} holds no rows")
     return found.listed
@@ -62,8 +75,14 @@ class Findings:
     def note(self, level: Level, subject: Subject, what: str, where: str = "") -> None:
         """Add a finding, or count a row more of one that is known."""
         what = " ".join(what.removeprefix(where).lstrip(":, ").split())
-        known = self._found.get((level, what), Finding(level=level, subject=subject, what=what, where=where, rows=0))
-        self._found[level, what] = known.model_copy(update={"rows": known.rows + 1})
+        # of rows the same fault differs in its numbers: of lines, turns and fields
+        key = re.sub(r"\d+", "0", what) if where else what
+        known = self._found.get((level, key), Finding(level=level, subject=subject, what=what, where=where, rows=0))
+        self._found[level, key] = known.model_copy(update={"rows": known.rows + 1})
+
+    def add(self, finding: Finding) -> None:
+        """Add a finding as it is."""
+        self._found.setdefault((finding.level, finding.what), finding)
 
     @contextmanager
     def noted(self, where: str = "") -> Iterator[None]:
@@ -83,6 +102,9 @@ def _first_rows(data: DataSpec, limit: int, found: Findings) -> list[RawRow]:
         files = local_files(data.source)
         is_remote = files is None and not data.source.startswith(BUILTIN)
         sources = [data.source] if files is None else list(map(str, files))
+        folder = Path(data.source).expanduser()
+        for doubt in doubts(folder, files) if files and folder.is_dir() else ():
+            found.note("warning", "data", doubt)
     for source in sources:
         try:
             reading = found_rows(source, data.subset, data.hub_split)
@@ -93,7 +115,7 @@ def _first_rows(data: DataSpec, limit: int, found: Findings) -> list[RawRow]:
                     rows.append(row)
         except DataError as error:
             if is_remote:
-                found.note("unchecked", "data", f"{source} is not on this machine, so only a trial will tell")
+                found.add(not_here("data", source))
             else:
                 found.note("error", "data", str(error))
     return rows
@@ -105,6 +127,7 @@ def _look_at_rows(
     model: ModelSpec,
     tokenizer: PreTrainedTokenizerBase | None,
     config: Any,
+    before: int,
     found: Findings,
 ) -> None:
     shape = _format(raw[0], data, found)
@@ -119,7 +142,7 @@ def _look_at_rows(
         found.note("warning", "data", warning)
     # a builtin model's tokenizer is not made yet: lengths and ids are those of bytes
     if tokenised and not model.base.startswith(BUILTIN):
-        _check_fit(tokenised, data, model.base, config, found)
+        _check_fit(tokenised, data, model.base, config, before, found)
 
 
 def _format(row: RawRow, data: DataSpec, found: Findings) -> str | None:
@@ -141,7 +164,9 @@ def _tokenised(
     return rows
 
 
-def _check_fit(tokenised: Sequence[Tokenised], data: DataSpec, name: str, config: Any, found: Findings) -> None:
+def _check_fit(
+    tokenised: Sequence[Tokenised], data: DataSpec, name: str, config: Any, before: int, found: Findings
+) -> None:
     """Refuse ids and lengths that the model has no place for, and warn where the cut leaves nothing to learn."""
     lost = sum(each.unsupervised for each in tokenised)
     if lost * 2 > len(tokenised):
@@ -154,9 +179,10 @@ def _check_fit(tokenised: Sequence[Tokenised], data: DataSpec, name: str, config
     if largest >= config.vocab_size:
         found.note("error", "model", f"model {name} knows no token {largest}: its tokenizer belongs to another")
     positions = getattr(config, "max_position_embeddings", None)
-    if positions and longest > positions:
-        what = f"rows of up to {longest} tokens do not fit the {positions} positions of model {name}"
-        found.note("error", "model", f"{what}: set data.max_length to {positions} or less")
+    if positions and longest + before > positions:
+        behind = f" behind a prefix of {before}" if before else ""
+        what = f"rows of up to {longest} tokens{behind} do not fit the {positions} positions of model {name}"
+        found.note("error", "model", f"{what}: set data.max_length to {max(1, positions - before)} or less")
 
 
 def _config(name: str, model: ModelSpec, found: Findings) -> Any:
@@ -197,4 +223,4 @@ def _note_unusable(found: Findings, subject: Subject, name: str, reason: str) ->
     elif looks_local(name):
         found.note("error", "model", f"model {name} does not exist (looked in {Path.cwd()})")
     else:
-        found.note("unchecked", subject, f"the {subject} of {name} is not on this machine, so only a trial will tell")
+        found.add(not_here(subject, name))

@@ -1,8 +1,7 @@
 """The report on a study's data before the study: `python -m hpo_service.training.data.report` answers one request.
 
 It reads `{"data": ..., "model": ..., "cache": ...}` on standard input and writes `{"report": ...}` or
-`{"error": ...}` on standard output; what libraries print goes to standard error. A request with `"first": 200` asks
-for a first look at so many rows instead, without the network: it is answered with `{"findings": [...]}`.
+`{"error": ...}` on standard output; what libraries print goes to standard error.
 """
 
 from __future__ import annotations
@@ -32,28 +31,13 @@ def main() -> int:
     keep_quiet()
     request = json.load(sys.stdin)
     answer: dict[str, Any]
-    if "first" in request:
-        # read when the libraries are imported: what is not on this machine is not fetched for a look that takes seconds
-        os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
     try:
-        answer = {"findings": findings_of(request)} if "first" in request else {"report": answer_to(request)}
+        answer = {"report": answer_to(request)}
     except HpoServiceError as error:
         answer = {"error": " ".join(str(error).split())}
     with answers:
         json.dump(answer, answers)
-    return int("error" in answer or any(each["level"] == "error" for each in answer.get("findings", ())))
-
-
-def findings_of(request: dict[str, Any]) -> list[dict[str, Any]]:
-    """What a first look at the first rows of a request finds, as plain data.
-
-    Its `from_scratch` says that a trial builds its own model, so that the base needs no configuration.
-    """
-    from hpo_service.training.data.first_look import first_look
-
-    data, model = DataSpec.model_validate(request["data"]), ModelSpec.model_validate(request["model"])
-    found = first_look(data, model, request["first"], request.get("from_scratch", False))
-    return [each.model_dump() for each in found]
+    return int("error" in answer)
 
 
 def answer_to(request: dict[str, Any], told: TextIO = sys.stderr) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -143,7 +143,7 @@ def understanding(parts: Collection[Tokenised], unused: dict[str, int]) -> Under
     return Understanding(
         rows=sum(len(part.lengths) for part in parts),
         columns_unused=unused,
-        turns=TurnsReport(**asdict(counts)) if counts.turns else None,
+        turns=TurnsReport(**vars(counts)) if counts.turns else None,
         rows_unended=sum(part.unended for part in parts),
         padding_tokens=sum(part.padding for part in parts),
     )

@@ -1,31 +1,28 @@
-"""A look at a study's models before its first trial: `python -m hpo_service.training.models.check` answers one request.
-
-It reads `{"model": ..., "training": ..., "space": ...}`, sections of a study file, on standard input and writes
-`{"findings": [...]}` on standard output, what would fail every trial first. It reads configurations from this machine
-alone, and no weights; what libraries print goes to standard error.
-"""
+"""A look at a study's models before its first trial, from their configurations: no weights are read."""
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from hpo_service.domain.decide.planning import default_parameters
+from hpo_service.domain.decide.scaling import scaled_rank
 from hpo_service.domain.study.combinations import combinations
-from hpo_service.domain.study.finding import Finding, Level
+from hpo_service.domain.study.finding import Finding, Level, not_here
 from hpo_service.domain.study.hyperparameters import Hyperparameters
 from hpo_service.domain.study.methods import METHODS, held_in
+from hpo_service.domain.study.protocol import stages_of
 from hpo_service.domain.study.sections.model import ModelSpec
 from hpo_service.domain.study.sections.space import SpaceSpec
 from hpo_service.domain.study.sections.training import TrainingSpec
-from hpo_service.domain.study.sources import BUILTIN_TOKENIZERS, looks_local
+from hpo_service.domain.study.sections.transfer import TransferSpec
+from hpo_service.domain.study.sources import BUILTIN, BUILTIN_TOKENIZERS, looks_local
+from hpo_service.domain.study.spec import StudySpec
 from hpo_service.errors import ModelError, UnfitError
-from hpo_service.training.device.libraries import keep_quiet
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -40,36 +37,109 @@ LOOKED_AT, STEPPED = 2_000, 24
 ALL = ("all-linear", "full")
 
 
-def main() -> int:
-    """Answer the request on standard input; return the exit status, 1 where every trial would fail."""
-    # only the answer goes there: no library's print may spoil it
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    keep_quiet()
-    # read when the libraries are imported: what is not on this machine is not fetched for a look that takes seconds
-    os.environ.update(HF_HUB_OFFLINE="1")
-    request: dict[str, Any] = json.load(sys.stdin)
-    found = check_models(
-        ModelSpec.model_validate(request["model"]),
-        TrainingSpec.model_validate(request.get("training", {})),
-        SpaceSpec.model_validate(request.get("space", {})),
-    )
-    with answers:
-        json.dump({"findings": [each.model_dump() for each in found]}, answers)
-    return int(any(each.level == "error" for each in found))
+def check_study(study: StudySpec) -> list[Finding]:
+    """All that is wrong with a study's models and their files, and with the default that its winner has to beat."""
+    if study.model is None:
+        return []
+    found = check_models(study.model, study.training, study.space, study.transfer)
+    if all(each.level == "warning" for each in found):
+        found += [*_unfit_default(study, study.model), *_unfit_machine(study, study.model)]
+    return [*found, *_unusable_weights(study, study.model)]
 
 
-def check_models(model: ModelSpec, training: TrainingSpec, space: SpaceSpec) -> list[Finding]:
+def check_models(
+    model: ModelSpec, training: TrainingSpec, space: SpaceSpec, transfer: TransferSpec | None = None
+) -> list[Finding]:
     """All that is wrong with a study's models as far as their configurations tell, errors first.
 
-    An error stops every trial on a model, a warning some of them, or says what is left out.
+    An error stops every trial on a model, a warning some of them, or says what is left out. The target is looked at
+    with ranks as they are carried over.
     """
-    configurations = _configurations(training, space)
-    names = [name for name in (model.base, model.target) if name is not None and name not in BUILTIN_TOKENIZERS]
-    if all(METHODS[each.method].base == "new" for each in configurations):
-        names = []
-    found = [each for name in dict.fromkeys(names) for each in _check(name, model, configurations)]
+    proposed = _configurations(training, space)
+    carried = [_carried(each, transfer or TransferSpec()) for each in proposed]
+    asked = {model.base: proposed, **({model.target: carried} if model.target not in (None, model.base) else {})}
+    if all(METHODS[each.method].base == "new" for each in proposed):
+        asked = {}
+    found = [
+        each
+        for name, configurations in asked.items()
+        if name not in BUILTIN_TOKENIZERS
+        for each in _check(name, model, configurations)
+    ]
     return sorted(dict.fromkeys(found), key=lambda each: each.level != "error")
+
+
+def _carried(hyper: Hyperparameters, transfer: TransferSpec) -> Hyperparameters:
+    if not METHODS[hyper.method].low_rank:
+        return hyper
+    return hyper.model_copy(update={"lora_rank": scaled_rank(hyper.lora_rank, transfer)})
+
+
+def _unfit_default(study: StudySpec, model: ModelSpec) -> Iterator[Finding]:
+    """Why no run of the default would have a result: the winner would be compared with nothing."""
+    from hpo_service.training.models.blank import blank_model
+
+    like = next(combinations(study.space.resolve(), set(DECISIVE)), {})
+    parameters = default_parameters(study, like)
+    name = next((rule.model_of(study) for rule in stages_of(study) if rule.compares), None)
+    if parameters is None or name is None or name in BUILTIN_TOKENIZERS:
+        return
+    hyper = study.training.hyperparameters().with_values(parameters)
+    if METHODS[hyper.method].base == "new":
+        return
+    reason = _Tried(blank_model(name, model), model).reason(hyper)
+    if reason:
+        remedy = "confirm.default gives another"
+        yield _finding(
+            "warning", f"model {name}: no run of the default to beat would have a result: {reason}; {remedy}"
+        )
+
+
+def _unfit_machine(study: StudySpec, model: ModelSpec) -> Iterator[Finding]:
+    """What the study asks of devices that this machine does not have; its workers may run elsewhere."""
+    from hpo_service.training.models.base import BaseKey
+
+    for method in study.values_of("method"):
+        try:
+            BaseKey.of(model.base, model, str(method))
+        except ModelError as error:
+            yield _finding("warning", f"on this machine every trial would fail: {error}")
+    for name in dict.fromkeys(filter(None, (model.base, model.target))):
+        reason = _unreadable_weights(name, model)
+        if reason:
+            yield _finding("warning", f"on this machine every trial of model {name} would fail: {reason}")
+
+
+def _unreadable_weights(name: str, model: ModelSpec) -> str:
+    """Why weights that were saved in a few bits cannot be read here: their library is missing, or a device."""
+    from transformers.quantizers.auto import AutoHfQuantizer
+
+    from hpo_service.training.models.base import causal_config, reason_of
+
+    if name.startswith(BUILTIN):
+        return ""
+    config = causal_config(name, name, model.trust_remote_code, model.revision_of(name))
+    saved = getattr(config, "quantization_config", None)
+    if saved is None:
+        return ""
+    try:
+        AutoHfQuantizer.from_config(saved, pre_quantized=True).validate_environment(device_map={"": "cpu"})
+    # each library's check raises what it likes
+    except Exception as error:
+        return reason_of(error)
+    return ""
+
+
+def _unusable_weights(study: StudySpec, model: ModelSpec) -> Iterator[Finding]:
+    from hpo_service.training.models.weights import weights_fault
+
+    if all(METHODS[str(method)].base == "new" for method in study.values_of("method")):
+        return
+    for name in dict.fromkeys(filter(None, (model.base, model.target))):
+        folder = Path(name).expanduser()
+        fault = weights_fault(folder) if folder.is_dir() else ""
+        if fault:
+            yield _finding("error", f"model {name} {fault}")
 
 
 def _configurations(training: TrainingSpec, space: SpaceSpec) -> list[Hyperparameters]:
@@ -93,7 +163,7 @@ def _check(name: str, model: ModelSpec, configurations: Sequence[Hyperparameters
         if looks_local(name) or not isinstance(error.__cause__, OSError):
             yield _finding("error", str(error))
         else:
-            yield _finding("unchecked", f"model {name} is not on this machine, so only a trial will tell")
+            yield not_here("model", name)
         return
     adapted = [each for each in configurations if METHODS[each.method].base != "new"]
     yield from _unfit(name, blank, model, adapted)
@@ -198,7 +268,3 @@ def _is_quantised(blank: PreTrainedModel, model: ModelSpec, hyper: Hyperparamete
 
 def _finding(level: Level, what: str) -> Finding:
     return Finding(level=level, subject="model", what=" ".join(what.split()))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

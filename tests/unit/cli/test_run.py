@@ -11,6 +11,8 @@ import pytest
 
 from hpo_service import cli
 from hpo_service.bootstrap import Service
+from hpo_service.cli import study_file
+from hpo_service.domain.study.finding import Finding
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.states import StudyState
 from hpo_service.errors import DatabaseUnavailableError
@@ -211,3 +213,32 @@ def test_with_json_nothing_but_errors_is_said_on_the_way(crew, ran):
     status, out, err = ran("--json")
     assert (status, out) == (1, "")
     assert err.startswith('{"error": {"type": "HpoServiceError"')
+
+
+@pytest.fixture
+def errors_found(monkeypatch):
+    """A look that finds two errors; returns how often it was asked."""
+    looks = []
+    found = [
+        Finding(level="error", subject="data", what="no text", where="rows.jsonl, line 4"),
+        Finding(level="error", subject="model", what="no end"),
+        Finding(level="warning", subject="model", what="slow"),
+    ]
+    monkeypatch.setattr(study_file, "first_look", lambda spec: looks.append(spec.name) or found)
+    return looks
+
+
+def test_a_study_whose_every_trial_would_fail_is_not_begun(crew, ran, errors_found):
+    status, out, err = ran()
+    assert (status, out) == (2, "looking at rows and models\n")
+    assert err == "warning: slow\nerror: rows.jsonl, line 4: no text\nerror: no end\n"
+    status, out, err = ran("--json")
+    assert (status, out) == (2, "")
+    assert len(json.loads(err)["error"]["findings"]) == 3
+    assert crew.looks == 3, "no worker was started"
+    assert errors_found == ["mine", "mine"], "there is no study yet, so that a mended file may have the same name"
+
+
+def test_a_study_that_has_begun_is_not_looked_at_again(crew, ran, errors_found):
+    assert ran("--quick")[0] == ran()[0] == 1
+    assert errors_found == []

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.presentation.cost import study_cost
+from hpo_service.service.studies.snapshot import TrialView
 from tests.unit.presentation import story
 
 
@@ -43,3 +45,34 @@ def test_a_first_trial_that_loaded_a_model_does_not_make_pruning_look_better() -
 def test_nothing_is_claimed_to_be_saved_before_a_trial_is_complete() -> None:
     trials = [story.trial(1, 0, TrialState.PRUNED, {"learning_rate": 1e-4})]
     assert study_cost(story.snapshot(story.with_trials(story.search_stage(), trials))).saved == 0.0
+
+
+def prepared(seconds: float, setup: float, engine: float, ranks: int = 1, attempt: int = 1) -> TrialView:
+    """A complete trial that its worker held for `seconds`, its engine for `engine`, `setup` of them to set up."""
+    facts = RunFacts.of({"seconds_setup": setup, "device_seconds": engine, "ranks": ranks})
+    parameters = {"learning_rate": 1e-4}
+    return story.trial(
+        1, 0, TrialState.COMPLETE, parameters, device_seconds=seconds, facts=facts, attempt=attempt, value=1.0
+    )
+
+
+@pytest.mark.parametrize(
+    "trial, own, preparing",
+    [
+        (prepared(900.0, 800.0, 880.0), 80.0, 820.0),  # 20 s until the process had imported its libraries
+        (prepared(40.0, 3.0, 40.0), 37.0, 3.0),
+        (prepared(900.0, 100.0, 880.0, ranks=2), 680.0, 220.0),  # setup is wall time, the others are of both devices
+        (prepared(900.0, 100.0, 500.0, attempt=2), 800.0, 100.0),  # of the first attempt nothing is known
+        (prepared(5.0, 9.0, 5.0), 0.0, 5.0),
+    ],
+    ids=["first of a process", "loaded already", "two devices", "second attempt", "odd clock"],
+)
+def test_what_is_prepared_for_all_is_not_the_trials_own(trial: TrialView, own: float, preparing: float) -> None:
+    assert (trial.own_seconds, trial.preparing_seconds) == (own, preparing)
+    (stage,) = study_cost(story.snapshot(story.with_trials(story.search_stage(), [trial]))).stages
+    assert (stage.own, stage.preparing, stage.seconds) == (own, preparing, trial.device_seconds)
+
+
+def test_without_facts_all_time_is_the_trials_own() -> None:
+    trial = story.trial(1, 0, TrialState.FAILED, {"learning_rate": 1e-4}, device_seconds=7.0)
+    assert (trial.own_seconds, trial.preparing_seconds) == (7.0, 0.0)

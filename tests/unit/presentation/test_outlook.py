@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.presentation.outlook import outlook, planned_stages, seconds_left
 from hpo_service.service.studies.snapshot import StudySnapshot, TrialView
@@ -84,3 +85,9 @@ def test_a_study_that_has_ended_says_after_how_long() -> None:
     assert outlook(story.snapshot()).startswith("finished after 7 min ")
     failed = replace(story.snapshot(story.search_stage(3)), state=StudyState.FAILED, reason="three trials failed")
     assert outlook(failed).endswith(": three trials failed")
+
+
+def test_loading_and_pre_training_do_not_stretch_the_time_left() -> None:
+    facts = RunFacts.of({"seconds_setup": 600.0, "device_seconds": 610.0})
+    first = story.trial(1, 0, TrialState.COMPLETE, dict(PARAMETERS), device_seconds=620.0, facts=facts)
+    assert seconds_left(study(first, running(2, 0.0))) == pytest.approx(15 * 10)

@@ -211,6 +211,14 @@ def test_the_measure_and_the_place_are_named(field: Field) -> None:
     assert verdict.reason.startswith("word error rate 0.25 at 11% of the epoch")
 
 
+@pytest.mark.parametrize("pruner", PRUNERS)
+def test_over_several_epochs_shares_are_of_the_run(field: Field, pruner: str) -> None:
+    for _ in range(6):
+        field.trial(*[1.0] * 8, end=TrialState.COMPLETE)
+    verdict = field.ask(field.trial(2.0, 2.0), SearchSpec.model_validate({"pruner": pruner}), span="run")
+    assert verdict.reason.startswith("validation loss 2 at 25% of the run")
+
+
 @pytest.mark.parametrize("pruner", ["percentile", "median"])
 def test_complete_trials_that_reported_nothing_count_as_complete(field: Field, pruner: str) -> None:
     for _ in range(3):

@@ -29,7 +29,7 @@ class SearchSpec(Section):
         default="halving", description="Who stops losers early; halving keeps the better half at each rung."
     )
     rungs: list[float] = Field(
-        default=[0.25, 0.5], description="Fractions of the epoch at which halving compares trials."
+        default=[0.25, 0.5], description="Fractions of the run at which halving compares trials."
     )
     startup_trials: int = Field(default=5, ge=0, description="Random trials before the model-based sampler.")
     seed: int = Field(default=42, ge=0, description="Seed of the sampler and of every search trial.")

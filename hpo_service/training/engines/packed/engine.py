@@ -159,7 +159,8 @@ class PackRun:
 
     def _admit(self, link: TrialLink) -> None:
         self._share_time()
-        began = self._clock()
+        # the first trial's share begins with what was loaded and measured for all
+        began = self._shared_until
         trackers = Trackers.start(link)
         try:
             job = self._engine.job(link)
@@ -178,7 +179,9 @@ class PackRun:
             return
         slot.monitor.trackers = trackers
         link.started(slot.step / job.plan.steps, models)
-        slot.setup_seconds = self._clock() - began
+        self._shared_until = self._clock()
+        slot.setup_seconds = self._shared_until - began
+        slot.device_seconds += slot.setup_seconds
         if slot.step == job.plan.steps:
             # an earlier attempt was lost after its last step
             self._end(slot)

@@ -35,7 +35,7 @@ class Slot:
         tokens: seen so far, padding left out.
         seconds: of training since the last step; a tick's are shared equally by who takes part.
         device_seconds: its share of the time of the packs it was in.
-        setup_seconds: that it took to be admitted.
+        setup_seconds: those of them that it took to be admitted, and to load what the first trial of a pack needs.
     """
 
     job: Job

@@ -14,7 +14,7 @@ from hpo_service.errors import (
     DatabaseUnavailableError,
     SchemaError,
 )
-from hpo_service.storage.outage import translated
+from hpo_service.storage.dialects.outage import translated
 
 
 class DriverError(Exception):
