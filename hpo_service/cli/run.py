@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hpo_service.cli.options import AsJson, OutputFolder, StorageUrl, open_service
+from hpo_service.cli.options import AsJson, OutputFolder, StorageUrl, open_service, person
 from hpo_service.cli.report import print_conclusion
 from hpo_service.cli.study_file import load_study
 from hpo_service.errors import DatabaseUnavailableError
@@ -78,7 +78,7 @@ def run_study(service: Service, file: Path, workers: int | None, *, as_json: boo
 
     spec = load_study(file, warn=not as_json)
     service.upgrade()
-    if not service.studies.take_up(spec).state.final:
+    if not service.studies.take_up(spec, by=person()).state.final:
         run = service.run(spec, workers)
         with Interrupts(run.interrupt), LiveView(console(stderr=as_json), quiet=as_json) as view:
             snapshot = run.work(view)

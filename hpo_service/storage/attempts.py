@@ -10,10 +10,10 @@ from sqlalchemy import Select, func, insert, literal, select, update
 from hpo_service.domain.trial.assignment import Lease
 from hpo_service.domain.trial.endings import Ending
 from hpo_service.storage import schema
-from hpo_service.storage.clock import Now, earlier
 from hpo_service.storage.database import Database
+from hpo_service.storage.sql.clock import Now, earlier
+from hpo_service.storage.sql.upsert import columns_of
 from hpo_service.storage.trial_rows import TrialRow
-from hpo_service.storage.upsert import columns_of
 
 _trial = schema.trial.c
 _attempt = schema.attempt.c

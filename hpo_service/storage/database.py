@@ -18,8 +18,8 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from hpo_service.errors import UsageError
-from hpo_service.storage.clock import Now
 from hpo_service.storage.outage import translated
+from hpo_service.storage.sql.clock import Now
 
 Dialect = Literal["sqlite", "postgresql"]
 

@@ -13,10 +13,10 @@ from hpo_service.domain.trial.curve import Curve
 from hpo_service.domain.trial.report import Report
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.storage import schema
-from hpo_service.storage.clock import Now
 from hpo_service.storage.database import Database
+from hpo_service.storage.sql.clock import Now
+from hpo_service.storage.sql.upsert import columns_of, insert_once
 from hpo_service.storage.trial_rows import TrialRow
-from hpo_service.storage.upsert import columns_of, insert_once
 from hpo_service.storage.values import finite, lost, plain, restored
 
 SETTLED = frozenset({TrialState.COMPLETE, TrialState.PRUNED, TrialState.INFEASIBLE})

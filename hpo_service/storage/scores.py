@@ -9,7 +9,7 @@ from sqlalchemy import select
 from hpo_service.domain.trial.scores import Scores
 from hpo_service.storage import schema
 from hpo_service.storage.database import Database
-from hpo_service.storage.upsert import insert_or_replace
+from hpo_service.storage.sql.upsert import insert_or_replace
 from hpo_service.storage.values import packed, unpacked
 
 Split = Literal["validation", "test"]

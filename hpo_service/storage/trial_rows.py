@@ -14,10 +14,10 @@ from hpo_service.domain.trial.planned import PlannedTrial
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import NotFoundError
 from hpo_service.storage import schema
-from hpo_service.storage.clock import Now
 from hpo_service.storage.database import Database
+from hpo_service.storage.sql.clock import Now
+from hpo_service.storage.sql.upsert import columns_of
 from hpo_service.storage.studies import StageRow
-from hpo_service.storage.upsert import columns_of
 from hpo_service.storage.values import plain
 
 

@@ -15,7 +15,7 @@ from hpo_service.domain.trial.report import Report
 from hpo_service.domain.trial.states import TrialEvent, TrialState, next_state
 from hpo_service.errors import ConflictError, NotFoundError, StaleLeaseError
 from hpo_service.storage import schema
-from hpo_service.storage.clock import Now
+from hpo_service.storage.sql.clock import Now
 
 
 def report(step=1, value=2.5, **metrics):

@@ -13,8 +13,8 @@ from hpo_service.domain.trial.scores import Scores
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.errors import ConflictError, NotFoundError
 from hpo_service.storage import schema
-from hpo_service.storage.clock import Now
 from hpo_service.storage.scores import ScoreStore
+from hpo_service.storage.sql.clock import Now
 from hpo_service.storage.workers import WorkerState, WorkerStore
 
 

@@ -24,8 +24,8 @@ from hpo_service.domain.trial.report import Report
 from hpo_service.domain.trial.states import TrialEvent, TrialState
 from hpo_service.errors import ConflictError, StaleLeaseError
 from hpo_service.storage import schema
-from hpo_service.storage.clock import Now
 from hpo_service.storage.database import Database
+from hpo_service.storage.sql.clock import Now
 from hpo_service.storage.studies import StudyStore
 from hpo_service.storage.trials import TrialStore
 

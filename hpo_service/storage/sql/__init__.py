@@ -1,0 +1,1 @@
+"""What statements are made of: the database's clock, and inserts that lose cleanly."""
