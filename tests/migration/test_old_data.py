@@ -84,5 +84,6 @@ def test_grants_and_other_peoples_views_of_ours_survive_an_upgrade(service):
     migrations.upgrade(service.db, lambda: OptunaStudies.create_tables(service.db.url))
     assert rows(service, "theirs") == []
     with service.db.transaction():
-        granted = "SELECT count(*) FROM information_schema.role_table_grants WHERE table_name = 'v_trials' AND grantee = 'PUBLIC'"
+        grants = "SELECT count(*) FROM information_schema.role_table_grants"
+        granted = f"{grants} WHERE table_name = 'v_trials' AND grantee = 'PUBLIC'"
         assert service.db.connection.exec_driver_sql(granted).scalar() == 1
