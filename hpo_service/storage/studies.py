@@ -202,12 +202,10 @@ class StudyStore:
         merged = {name: fact.model_dump(mode="json") for name, fact in {**known, **facts}.items()}
         return self._update(study_id, facts=plain(merged))
 
-    def delete(self, study_id: int, by: str = "") -> None:
+    def delete(self, study_id: int) -> None:
         """Remove the study with its stages, trials, reports, scores and events; holders find their leases stale."""
-        gone = delete(schema.study).where(schema.study.c.id == study_id).returning(schema.study.c.name)
-        name = self._database.connection.scalar(gone)
+        self._database.connection.execute(delete(schema.study).where(schema.study.c.id == study_id))
         self.events.delete(study_id)
-        self.events.of_study(EventKind.STUDY_DELETED, None, f"study {name} was deleted", study=name, by=by)
 
     def open_stage(
         self,

@@ -51,15 +51,6 @@ def test_a_step_that_fails_leaves_no_event(world, listed):
     assert listed() == before
 
 
-def test_what_is_about_a_deleted_study_goes_and_the_deletion_stays(world, listed):
-    world.plan(2)
-    with world.db.transaction():
-        world.studies.delete(world.study.id, by="bob@desk")
-        (left,) = world.studies.events.list(About())
-    assert (left.kind, left.study) == ("study_deleted", None)
-    assert left.details == {"study": world.study.name, "by": "bob@desk"}
-
-
 def test_a_planned_trial_is_found_under_the_number_it_gets_and_under_those_it_had(world):
     (planned, _) = world.plan(2)
     with world.db.transaction():

@@ -126,3 +126,11 @@ def test_whoever_follows_is_told_each_thing_once(bench):
     assert follower.next() == []
     bench.complete(trial)
     assert [e.kind for e in follower.next()] == ["trial_complete"]
+
+
+def test_what_is_about_a_deleted_study_goes_and_the_deletion_stays_with_who_asked(bench):
+    bench.create()
+    bench.complete(bench.must_claim())
+    bench.service.studies.delete("s", by="bob@desk")
+    left = [e for e in bench.service.events.list() if e.kind != "worker_joined"]
+    assert [(e.kind, e.study, e.details) for e in left] == [("study_deleted", None, {"study": "s", "by": "bob@desk"})]

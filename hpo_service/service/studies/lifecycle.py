@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hpo_service.domain.events import EventKind
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.errors import ConflictError, NotFoundError
@@ -106,7 +107,8 @@ class Studies:
             if running:
                 raise ConflictError(f"study {name} has {len(running)} running trials: `study cancel {name}` first")
             self.ledger.delete_studies(self.rows.stages(row.id))
-            self.rows.delete(row.id, by)
+            self.rows.delete(row.id)
+            self.rows.events.of_study(EventKind.STUDY_DELETED, None, f"study {name} was deleted", study=name, by=by)
 
     def stop_trial(self, name: str, stage: str, number: int, reason: str, by: str = "") -> TrialRow:
         """Ask for the end of one trial; a running one obeys at its next report or heartbeat."""
