@@ -13,7 +13,9 @@ from hpo_service.launch.study_run import StudyRun
 from hpo_service.search.policy import SearchPolicy
 from hpo_service.search.studies import OptunaStudies
 from hpo_service.service.containment import Containment
+from hpo_service.service.events import Events
 from hpo_service.service.machine import require_fit
+from hpo_service.service.query import Query
 from hpo_service.service.stages.advance import Stages
 from hpo_service.service.studies.checks import StudyChecks
 from hpo_service.service.studies.lifecycle import Studies
@@ -105,6 +107,16 @@ class Service:
     def checks(self) -> StudyChecks:
         """Tells whether a study is there, open to work, ended or failed."""
         return StudyChecks(self.db, self.study_rows)
+
+    @cached_property
+    def events(self) -> Events:
+        """Lists and follows what happened."""
+        return Events(self.db, self.study_rows, self.study_rows.events)
+
+    @cached_property
+    def query(self) -> Query:
+        """Answers questions in SQL."""
+        return Query(self.db)
 
     @cached_property
     def workers(self) -> Workers:

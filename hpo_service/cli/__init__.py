@@ -14,6 +14,8 @@ from hpo_service.cli import data, database, studies, trial, worker
 from hpo_service.cli.doctor import doctor
 from hpo_service.cli.examples import examples
 from hpo_service.cli.memory import memory
+from hpo_service.cli.records.events import events
+from hpo_service.cli.records.query import query
 from hpo_service.cli.report import report
 from hpo_service.cli.run import run
 from hpo_service.errors import HpoServiceError, StudyFileError, UnusableInputsError
@@ -40,6 +42,19 @@ app.command(epilog=examples("hpo-service memory mine.yaml", "hpo-service memory 
 app.add_typer(trial.app, name="trial")
 app.add_typer(worker.app, name="worker")
 app.command(epilog=examples("hpo-service report quickstart", "hpo-service report quickstart --json"))(report)
+app.command(
+    epilog=examples(
+        "hpo-service events mine",
+        "hpo-service events mine --trial search/7",
+        "hpo-service events mine --follow --json | jq -c '[.time, .kind, .reason]'",
+    )
+)(events)
+app.command(
+    epilog=examples(
+        "hpo-service query \"SELECT stage, place, value, configuration FROM v_leaderboard WHERE study = 'mine'\"",
+        "hpo-service query --file question.sql --output answer.parquet",
+    )
+)(query)
 app.add_typer(database.app, name="db")
 app.command(epilog=examples("hpo-service doctor", "hpo-service doctor --storage postgresql://hpo@db/hpo --json"))(
     doctor

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from hpo_service.cli.examples import examples
-from hpo_service.cli.options import AsJson, Reason, StorageUrl, StudyName, open_service
+from hpo_service.cli.options import AsJson, Reason, StorageUrl, StudyName, open_service, person
 from hpo_service.cli.study import app
 from hpo_service.cli.study_file import Quick, StudyPath, load_study, require_usable
 from hpo_service.domain.trial.states import StudyState
@@ -37,7 +37,7 @@ def create(file: StudyPath, quick: Quick = False, storage: StorageUrl = None, as
     service.upgrade()
     if not quick and service.studies.is_new(spec.name):
         require_usable(spec, warn=not as_json)
-    row = service.studies.create(spec)
+    row = service.studies.create(spec, by=person())
     if as_json:
         print_json({"name": row.name, "state": row.state, "storage": service.db.safe_url})
         return
@@ -133,10 +133,10 @@ def delete(
     service.checks.require(name)
     if not yes:
         typer.confirm(f"Delete study {name} and all its trials from the database?", abort=True)
-    service.studies.delete(name)
+    service.studies.delete(name, by=person())
     typer.echo(f"study {name} is deleted")
 
 
 def _steer(name: str, state: StudyState, reason: str, storage: str | None) -> None:
-    row = open_service(storage).studies.steer(name, state, reason)
+    row = open_service(storage).studies.steer(name, state, reason, by=person())
     typer.echo(f"study {row.name} is {row.state}")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from hpo_service.cli.examples import examples
-from hpo_service.cli.options import AsJson, OutputFolder, Reason, StorageUrl, StudyName, open_service
+from hpo_service.cli.options import AsJson, OutputFolder, Reason, StorageUrl, StudyName, open_service, person
 from hpo_service.domain.study.protocol import STAGES
 from hpo_service.errors import UsageError
 
@@ -88,7 +88,7 @@ def stop(
     storage: StorageUrl = None,
 ) -> None:
     """End one trial; a running one obeys at its next report or heartbeat. It counts against the budget."""
-    trial = open_service(storage).studies.stop_trial(name, stage, number, reason)
+    trial = open_service(storage).studies.stop_trial(name, stage, number, reason, by=person())
     running = "will stop at its next report or heartbeat" if trial.state == "running" else f"is {trial.state}"
     typer.echo(f"trial {name}/{stage} #{number} {running}")
 
@@ -96,5 +96,5 @@ def stop(
 @app.command(epilog=examples("hpo-service trial retry mine 7"))
 def retry(name: StudyName, number: Number, stage: StageOption = FIRST, storage: StorageUrl = None) -> None:
     """Queue a failed or cancelled trial again, from the start, under a new number."""
-    open_service(storage).studies.retry_trial(name, stage, number)
+    open_service(storage).studies.retry_trial(name, stage, number, by=person())
     typer.echo(f"trial {name}/{stage} #{number} waits to be taken up again")

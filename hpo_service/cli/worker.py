@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hpo_service.cli.examples import examples
-from hpo_service.cli.options import AsJson, OutputFolder, Reason, StorageUrl, open_service
+from hpo_service.cli.options import AsJson, OutputFolder, Reason, StorageUrl, open_service, person
 from hpo_service.errors import UnfitWorkerError
 
 app = typer.Typer(help="Work on studies; list and drain workers.", invoke_without_command=True, rich_markup_mode=None)
@@ -99,5 +99,5 @@ def drain_worker(
     storage: StorageUrl = None,
 ) -> None:
     """Have a worker save its trials, give them back and exit; it obeys at its next renewal."""
-    open_service(storage).workers.drain(worker_id, reason)
+    open_service(storage).workers.drain(worker_id, reason, by=person())
     typer.echo(f"worker {worker_id} will give its trials back and exit")

@@ -50,14 +50,14 @@ class Workers:
         with contextlib.suppress(DatabaseUnavailableError), self.db.transaction():
             self.rows.stop(worker_id, reason)
 
-    def drain(self, worker_id: str, reason: str) -> None:
+    def drain(self, worker_id: str, reason: str, by: str = "") -> None:
         """Have a worker save its trials, give them back and exit; it obeys at its next renewal.
 
         Raises:
             NotFoundError: there is no such worker.
         """
         with self.db.transaction():
-            self.rows.drain(worker_id, reason)
+            self.rows.drain(worker_id, reason, by)
 
     def list_all(self) -> WorkerList:
         """Read which workers there are and were."""

@@ -173,3 +173,23 @@ worker = Table(
     Column("started_at", Double, nullable=False),
     Column("seen_at", Double, nullable=False),
 )
+
+event = Table(
+    "hpo_event",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Double, nullable=False),
+    # no foreign keys: whoever writes an event of a trial holds the trial, and studies are locked before trials
+    Column("study_id", Integer),
+    Column("stage_id", Integer),
+    Column("trial_id", Integer),
+    Column("number", Integer),
+    Column("worker", String(200)),
+    Column("kind", String(32), nullable=False),
+    Column("reason", Text, nullable=False),
+    _json("details"),
+    Index(None, "study_id", "id"),
+    Index(None, "worker", "id"),
+    # followers read by increasing id
+    sqlite_autoincrement=True,
+)

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from pydantic import ValidationError
 from sqlalchemy import Row, Select, delete, or_, select, update
 
+from hpo_service.domain.events import OF_STUDY, EventKind
 from hpo_service.domain.study.protocol import STAGES, StageRule
 from hpo_service.domain.study.search_space import SearchSpace
 from hpo_service.domain.study.spec import STORED, StudySpec
@@ -23,6 +24,7 @@ from hpo_service.storage import schema
 from hpo_service.storage.database import Database
 from hpo_service.storage.dialects.clock import Now
 from hpo_service.storage.dialects.upsert import columns_of, insert_once
+from hpo_service.storage.events import EventStore
 from hpo_service.storage.values import plain
 
 OPEN = "open"
@@ -124,13 +126,15 @@ Named: TypeAlias = list[tuple[int, str]]
 class StudyStore:
     """Reads and writes `hpo_study` and `hpo_stage`. Every method belongs inside `database.transaction()`.
 
-    Whoever takes several locks takes them in this order: study, stage, trial.
+    Whoever takes several locks takes them in this order: study, stage, trial. What moves a study or a stage is an
+    event; `by` is who asked for it.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.events = EventStore(database)
 
-    def create(self, spec: StudySpec) -> StudyRow:
+    def create(self, spec: StudySpec, by: str = "") -> StudyRow:
         """Store a new, active study.
 
         Raises:
@@ -152,7 +156,9 @@ class StudyStore:
                 f"study {spec.name!r} exists already: give the new one another name, "
                 f"or remove the old one with `hpo-service study delete {spec.name}`"
             )
-        return _study(row)
+        study = _study(row)
+        self.events.of_study(EventKind.STUDY_CREATED, study.id, study.reason, by=by)
+        return study
 
     def find(self, name: str) -> StudyRow | None:
         """Return the study of that name, or None."""
@@ -186,9 +192,10 @@ class StudyStore:
         statement = select(schema.study).where(schema.study.c.id == study_id).with_for_update(key_share=True)
         return _present(self._one(statement), study_id)
 
-    def set_state(self, study_id: int, state: StudyState, reason: str) -> StudyRow:
+    def set_state(self, study_id: int, state: StudyState, reason: str, by: str = "") -> StudyRow:
         """Write the study's state; a final one sets its end, any other clears it."""
         ended = Now() if state.final else None
+        self.events.of_study(OF_STUDY[state], study_id, reason, by=by)
         return self._update(study_id, state=state, reason=reason, ended_at=ended)
 
     def save_facts(self, study_id: int, facts: Mapping[str, ModelFacts]) -> StudyRow:
@@ -198,8 +205,9 @@ class StudyStore:
         return self._update(study_id, facts=plain(merged))
 
     def delete(self, study_id: int) -> None:
-        """Remove the study with its stages, trials, reports and scores; holders find their leases stale."""
+        """Remove the study with its stages, trials, reports, scores and events; holders find their leases stale."""
         self._database.connection.execute(delete(schema.study).where(schema.study.c.id == study_id))
+        self.events.delete(study_id)
 
     def open_stage(
         self,
@@ -239,7 +247,12 @@ class StudyStore:
         }
         statement = insert_once(self._database, schema.stage, values, unique=["study_id", "stage"])
         row = self._database.connection.execute(statement.returning(schema.stage)).one_or_none()
-        return None if row is None else _stage(row)
+        if row is None:
+            return None
+        opened = _stage(row)
+        chosen = opened.plan.get("chosen")
+        self.events.of_study(EventKind.STAGE_OPENED, study_id, reason, opened.id, trials=trials, chosen=chosen)
+        return opened
 
     def limit_stage(self, stage_id: int, trials: int) -> None:
         """Lower the number of trials the stage may have; it is never raised."""
@@ -251,19 +264,11 @@ class StudyStore:
 
     def close_stage(self, stage_id: int, reason: str) -> None:
         """Have no more trials claimed in the stage; closing it again changes nothing."""
-        self._database.connection.execute(
-            update(schema.stage)
-            .where(schema.stage.c.id == stage_id, schema.stage.c.state == OPEN)
-            .values(state=CLOSED, reason=reason, closed_at=Now())
-        )
+        self._move_stage(stage_id, (OPEN, CLOSED), EventKind.STAGE_CLOSED, reason, closed_at=Now())
 
     def reopen_stage(self, stage_id: int, reason: str) -> None:
         """Have trials claimed in a closed stage again; an open one stays as it is."""
-        self._database.connection.execute(
-            update(schema.stage)
-            .where(schema.stage.c.id == stage_id, schema.stage.c.state == CLOSED)
-            .values(state=OPEN, reason=reason, closed_at=None)
-        )
+        self._move_stage(stage_id, (CLOSED, OPEN), EventKind.STAGE_REOPENED, reason, closed_at=None)
 
     def of_stage(self, stage_id: int) -> tuple[StudyRow, StageRow]:
         """Return a stage and the study it belongs to.
@@ -299,6 +304,18 @@ class StudyStore:
     def _one(self, statement: Select[Any]) -> StudyRow | None:
         row = self._database.connection.execute(statement).one_or_none()
         return None if row is None else _study(row)
+
+    def _move_stage(self, stage_id: int, move: tuple[str, str], kind: EventKind, reason: str, **values: Any) -> None:
+        before, after = move
+        statement = (
+            update(schema.stage)
+            .where(schema.stage.c.id == stage_id, schema.stage.c.state == before)
+            .values(state=after, reason=reason, **values)
+            .returning(schema.stage.c.study_id)
+        )
+        study_id = self._database.connection.scalar(statement)
+        if study_id is not None:
+            self.events.of_study(kind, study_id, reason, stage_id)
 
     def _update(self, study_id: int, **values: Any) -> StudyRow:
         statement = (

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import and_, func, not_, or_, select, update
 
+from hpo_service.domain.events import EventKind
 from hpo_service.domain.study.search_space import ParameterValue
 from hpo_service.domain.trial.assignment import Lease
 from hpo_service.domain.trial.endings import ENDINGS, FINAL, Ending
@@ -18,6 +19,7 @@ from hpo_service.storage import schema
 from hpo_service.storage.attempts import AttemptStore, pausing
 from hpo_service.storage.database import Database
 from hpo_service.storage.dialects.clock import Now
+from hpo_service.storage.events import EventStore
 from hpo_service.storage.reports import ReportStore
 from hpo_service.storage.scores import ScoreStore
 from hpo_service.storage.studies import StageRow
@@ -53,6 +55,7 @@ class TrialStore:
         self.reports = ReportStore(database)
         self.scores = ScoreStore(database)
         self.tallies = TallyStore(database)
+        self.events = EventStore(database)
 
     # what people, the budget and the reaper ask
 
@@ -146,7 +149,10 @@ class TrialStore:
     def plan(self, stage: StageRow, planned: Sequence[PlannedTrial]) -> TrialRows:
         """Add waiting trials to a stage that the caller has locked; ordinals continue."""
         first = self.total(stage.id)
-        return [self._rows.insert(stage, trial, first + i, TrialState.WAITING) for i, trial in enumerate(planned)]
+        rows = [self._rows.insert(stage, trial, first + i, TrialState.WAITING) for i, trial in enumerate(planned)]
+        for row, trial in zip(rows, planned, strict=True):
+            self.events.of_trial(EventKind.TRIAL_PROMOTED, row, trial.reason, label=trial.label)
+        return rows
 
     def admit(
         self,

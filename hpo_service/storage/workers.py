@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeAlias
 
-from sqlalchemy import Row, and_, case, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, case, delete, func, or_, select, true, update
 
+from hpo_service.domain.events import EventKind
 from hpo_service.domain.study.spelling import did_you_mean
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import NotFoundError
@@ -15,6 +16,7 @@ from hpo_service.storage import schema
 from hpo_service.storage.database import Database
 from hpo_service.storage.dialects.clock import Now
 from hpo_service.storage.dialects.upsert import columns_of, insert_or_replace
+from hpo_service.storage.events import EventStore
 
 
 class WorkerState(StrEnum):
@@ -46,10 +48,14 @@ Names: TypeAlias = list[str]
 
 
 class WorkerStore:
-    """Reads and writes `hpo_worker`. Every method belongs inside `database.transaction()`."""
+    """Reads and writes `hpo_worker`. Every method belongs inside `database.transaction()`.
+
+    What moves a worker is an event; `by` is who asked for it.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.events = EventStore(database)
 
     def register(self, id: str, host: str, pid: int, version: str, devices: str) -> WorkerRow:
         """Write the worker down as active; registering again starts it anew."""
@@ -65,6 +71,7 @@ class WorkerStore:
             "seen_at": Now(),
         }
         statement = insert_or_replace(self._database, schema.worker, values, unique=["id"])
+        self.events.of_worker(EventKind.WORKER_JOINED, id, "registered", host=host, devices=devices, version=version)
         return _worker(self._database.connection.execute(statement.returning(schema.worker)).one())
 
     def prune(self, older_than_seconds: float, keep: int) -> int:
@@ -94,32 +101,30 @@ class WorkerStore:
         Raises:
             NotFoundError: it was never registered.
         """
-        state = schema.worker.c.state
-        row = self._update(
-            id,
-            seen_at=Now(),
-            state=case((state == WorkerState.LOST, WorkerState.ACTIVE), else_=state),
-            reason=case(
-                (state == WorkerState.LOST, "heard from again"),
-                (state == WorkerState.ACTIVE, activity or schema.worker.c.reason),
-                else_=schema.worker.c.reason,
-            ),
-        )
+        state, reason = schema.worker.c.state, schema.worker.c.reason
+        busy = case((state == WorkerState.ACTIVE, activity or reason), else_=reason)
+        row = self._change(id, state != WorkerState.LOST, seen_at=Now(), reason=busy)
+        if row is not None:
+            return row.state
+        again = "heard from again"
+        row = self._change(id, state == WorkerState.LOST, seen_at=Now(), state=WorkerState.ACTIVE, reason=again)
+        if row is None:
+            return self._update(id, seen_at=Now()).state
+        self.events.of_worker(EventKind.WORKER_RETURNED, id, again)
         return row.state
 
-    def drain(self, id: str, reason: str) -> WorkerRow:
+    def drain(self, id: str, reason: str, by: str = "") -> WorkerRow:
         """Ask the worker to end what it runs and claim no more; one that has ended stays so.
 
         Raises:
             NotFoundError: there is no such worker.
         """
-        state = schema.worker.c.state
-        here = state.in_([WorkerState.ACTIVE, WorkerState.LOST])
-        return self._update(
-            id,
-            state=case((here, WorkerState.DRAINING), else_=state),
-            reason=case((here, reason), else_=schema.worker.c.reason),
-        )
+        here = schema.worker.c.state.in_([WorkerState.ACTIVE, WorkerState.LOST])
+        row = self._change(id, here, state=WorkerState.DRAINING, reason=reason)
+        if row is None:
+            return self._update(id, reason=schema.worker.c.reason)
+        self.events.of_worker(EventKind.WORKER_DRAINING, id, reason, by=by)
+        return row
 
     def stop(self, id: str, reason: str) -> WorkerRow:
         """Write down that the worker has ended.
@@ -127,7 +132,9 @@ class WorkerStore:
         Raises:
             NotFoundError: there is no such worker.
         """
-        return self._update(id, state=WorkerState.STOPPED, reason=reason, seen_at=Now())
+        row = self._update(id, state=WorkerState.STOPPED, reason=reason, seen_at=Now())
+        self.events.of_worker(EventKind.WORKER_LEFT, id, reason)
+        return row
 
     def list(self) -> WorkerRows:
         """Return all workers, in the order they started."""
@@ -151,24 +158,32 @@ class WorkerStore:
 
         One that was draining counts as stopped: should it wake up, it must not claim again.
         """
-        state = schema.worker.c.state
+        state, reason = schema.worker.c.state, f"silent for more than {older_than_seconds:g} seconds"
         statement = (
             update(schema.worker)
             .where(state.in_([WorkerState.ACTIVE, WorkerState.DRAINING]))
             .where(schema.worker.c.seen_at < Now() - older_than_seconds)
             .values(state=case((state == WorkerState.DRAINING, WorkerState.STOPPED), else_=WorkerState.LOST))
-            .values(reason=f"silent for more than {older_than_seconds:g} seconds")
+            .values(reason=reason)
             .returning(schema.worker.c.id)
         )
-        return sorted(self._database.connection.scalars(statement))
+        lost = sorted(self._database.connection.scalars(statement))
+        for id in lost:
+            self.events.of_worker(EventKind.WORKER_LOST, id, reason)
+        return lost
+
+    def _change(self, id: str, where: ColumnElement[bool], **values: Any) -> WorkerRow | None:
+        """Write columns of the worker where it fits, or return None."""
+        statement = update(schema.worker).where(schema.worker.c.id == id, where).values(**values)
+        row = self._database.connection.execute(statement.returning(schema.worker)).one_or_none()
+        return None if row is None else _worker(row)
 
     def _update(self, id: str, **values: Any) -> WorkerRow:
-        statement = update(schema.worker).where(schema.worker.c.id == id).values(**values).returning(schema.worker)
-        row = self._database.connection.execute(statement).one_or_none()
+        row = self._change(id, true(), **values)
         if row is None:
             names = self._database.connection.scalars(select(schema.worker.c.id))
             raise NotFoundError(f"there is no worker {id!r}{did_you_mean(id, names)}: see `hpo-service worker list`")
-        return _worker(row)
+        return row
 
 
 def _worker(row: Row[Any]) -> WorkerRow:

@@ -15,6 +15,7 @@ from hpo_service.domain.trial.report import Report
 from hpo_service.domain.trial.states import TrialEvent, TrialState
 from hpo_service.errors import ConflictError
 from hpo_service.service.trials.ledger import TrialLedger
+from hpo_service.storage.events import About
 
 X = {"learning_rate": 1e-4}
 
@@ -229,3 +230,33 @@ def test_deleting_takes_a_studys_trials_out_of_optuna_too(books, optuna):
     with books.db.transaction():
         books.ledger.delete_studies([books.stage])
         assert not optuna.exists(books.stage.optuna_name)
+
+
+def test_what_the_ledger_writes_is_an_event_in_the_same_transaction_and_a_report_is_none(books):
+    trial = books.admit()
+    books.report(trial, 3.0, 2.0)
+    books.finish(trial, OutcomeKind.COMPLETE, value=1.5)
+    with books.db.transaction():
+        twin = books.trials.get(trial.id)
+        books.ledger.copy(books.stage, X, twin)
+    waiting = books.admit()
+    with books.db.transaction():
+        count = len(books.trials.events.list(About()))
+
+    def step() -> None:
+        with books.db.transaction():
+            books.ledger.give_back(waiting, TrialEvent.RELEASE, "undone")
+            raise UndoneError
+
+    with pytest.raises(UndoneError):
+        step()
+    with books.db.transaction():
+        events = books.trials.events.list(About())
+    assert len(events) == count
+    assert [(e.kind, e.number, e.worker) for e in events if e.trial_id is not None] == [
+        ("trial_claimed", 0, "w1"),
+        ("trial_complete", 0, "w1"),
+        ("trial_copied", 1, None),
+        ("trial_claimed", 2, "w1"),
+    ]
+    assert events[-2].details == {"value": 1.5}

@@ -18,7 +18,10 @@ from hpo_service.search.studies import OptunaStudies
 from hpo_service.storage import migrations, schema
 from hpo_service.storage.database import Database
 
-VIEWS = {"v_studies", "v_trials", "v_params", "v_curves", "v_attempts", "v_workers", "v_facts"}
+VIEWS = {
+    *("v_studies", "v_stages", "v_trials", "v_params", "v_attempts", "v_curves", "v_facts", "v_workers", "v_events"),
+    *("v_leaderboard", "v_transfer", "v_costs"),
+}
 
 
 sqlite_only = pytest.mark.parametrize("dialect", ["sqlite"])
@@ -98,7 +101,7 @@ def test_an_older_database_is_told_to_upgrade_and_can_be(upgraded):
         config = _config()
         config.attributes["database"] = upgraded
         command.downgrade(config, "-1")
-    with pytest.raises(SchemaError, match=r"revision 0002, .* 0003.*db upgrade"):
+    with pytest.raises(SchemaError, match=r"revision 0003, .* 0004.*db upgrade"):
         migrations.check(upgraded)
     migrations.upgrade(upgraded, lambda: OptunaStudies.create_tables(upgraded.url))
     migrations.check(upgraded)
@@ -135,8 +138,8 @@ def test_tables_changed_by_hand_are_noticed(upgraded):
 
 @postgres_only  # SQLite cannot change a column
 def test_a_column_changed_by_hand_is_noticed(upgraded):
-    execute(upgraded, "ALTER TABLE hpo_stage ALTER COLUMN trials TYPE BIGINT")
-    with pytest.raises(SchemaError, match=r"hpo_stage trials"):
+    execute(upgraded, "ALTER TABLE hpo_attempt ALTER COLUMN token TYPE BIGINT")
+    with pytest.raises(SchemaError, match=r"hpo_attempt token"):
         migrations.check(upgraded)
 
 
@@ -178,7 +181,7 @@ def test_the_alembic_command_works_on_the_database_of_the_environment(upgraded, 
     config = Config(migrations.script_folder() / "alembic.ini", stdout=said)
     command.current(config)
     command.check(config)
-    assert "0003 (head)" in said.getvalue()
+    assert "0004 (head)" in said.getvalue()
 
 
 def _config():

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from hpo_service.errors import UsageError
+from hpo_service.presentation.exports.columns import columns_of, pyarrow_for
 from hpo_service.presentation.perplexity import perplexity
 from hpo_service.service.studies.evidence import LoadScores
 from hpo_service.service.studies.snapshot import StudySnapshot, TrialView
@@ -84,32 +83,14 @@ def _scores(snapshot: StudySnapshot, scores: LoadScores) -> Iterator[Record]:
                 yield {**about, "split": split, "row": row, "nll": nll, "tokens": tokens}
 
 
-def _columns(records: Sequence[Record]) -> dict[str, list[Any]]:
-    """Turn rows into columns; one that holds values of unlike kinds becomes text."""
-    names = dict.fromkeys(name for record in records for name in record)
-    return {name: _alike([record.get(name) for record in records]) for name in names}
-
-
-def _alike(values: list[Any]) -> list[Any]:
-    kinds = {"number" if type(v) in (int, float) else type(v).__name__ for v in values if v is not None}
-    if len(kinds) <= 1 and not kinds & {"list", "dict"}:
-        numbers = any(isinstance(value, float) for value in values)
-        return [float(v) if numbers and v is not None else v for v in values]
-    return [v if v is None or isinstance(v, str) else json.dumps(v) for v in values]
-
-
 def _write_parquet(path: Path, records: Sequence[Record]) -> Path:
-    try:
-        from pyarrow import parquet, table
-    except ImportError:
-        remedy = "`pip install pyarrow`, or --format csv"
-        raise UsageError(f"{path.name} cannot be written, pyarrow is not installed: {remedy}") from None
-    parquet.write_table(table(_columns(records)), path)
+    parquet, table = pyarrow_for(path)
+    parquet.write_table(table(columns_of(records)), path)
     return path
 
 
 def _write_csv(path: Path, records: Sequence[Record]) -> Path:
-    columns: Mapping[str, list[Any]] = _columns(records)
+    columns = columns_of(records)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(columns)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hpo_service.domain.events import EventKind
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.errors import ConflictError, NotFoundError
@@ -33,7 +34,7 @@ RESUMED_WITH: dict[StudyState, str] = {
 
 @dataclass(frozen=True)
 class Studies:
-    """Creates, finds and steers studies."""
+    """Creates, finds and steers studies; `by` is who asks for it, for the account of what happened."""
 
     db: Database
     rows: StudyStore
@@ -46,7 +47,7 @@ class Studies:
         with self.db.transaction(read_only=True):
             return self.rows.find(name) is None
 
-    def create(self, spec: StudySpec) -> StudyRow:
+    def create(self, spec: StudySpec, by: str = "") -> StudyRow:
         """Create a study and open its search stage, or return it if the very same one exists.
 
         Raises:
@@ -57,22 +58,22 @@ class Studies:
             if existing is not None:
                 _check_same(existing, spec)
                 return existing
-            study = self.rows.create(spec)
+            study = self.rows.create(spec, by)
             self.stages.open_first(study)
             return study
 
-    def take_up(self, spec: StudySpec) -> StudyRow:
+    def take_up(self, spec: StudySpec, by: str = "") -> StudyRow:
         """Create a study in order to work on it, or go on with the very same one.
 
         Raises:
             StudyFailedError: it failed before.
             ConflictError: somebody paused, drained or cancelled it, or its name has another specification.
         """
-        study = self.create(spec)
+        study = self.create(spec, by)
         require_workable(study.name, study.state, study.reason)
         return study
 
-    def steer(self, name: str, state: StudyState, reason: str) -> StudyRow:
+    def steer(self, name: str, state: StudyState, reason: str, by: str = "") -> StudyRow:
         """Pause, resume, drain or cancel a study; running trials obey at their next report or heartbeat.
 
         Resuming a study that failed queues the failed trials of its last stage again, and so does resuming one that
@@ -90,10 +91,10 @@ class Studies:
             revived = state is StudyState.ACTIVE and row.state is StudyState.FINISHED and self._failed(row)
             if row.state not in ALLOWED_FROM[state] and not revived:
                 raise ConflictError(f"study {name} is {row.state}: it cannot become {state}; see `study show {name}`")
-            self.rows.set_state(row.id, state, reason)
+            self.rows.set_state(row.id, state, reason, by)
             if state is StudyState.CANCELLED:
                 for trial in self._in(row, TrialState.WAITING):
-                    self.ledger.cancel(trial, reason)
+                    self.ledger.cancel(trial, reason, by)
             if row.state is StudyState.FAILED or revived:
                 self._retry_failed(row)
             if row.state is StudyState.CANCELLED:
@@ -102,7 +103,7 @@ class Studies:
                 self._forgive(row)
             return self.rows.get(name)
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: str, by: str = "") -> None:
         """Delete a study with all its trials.
 
         Raises:
@@ -115,17 +116,18 @@ class Studies:
                 raise ConflictError(f"study {name} has {len(running)} running trials: `study cancel {name}` first")
             self.ledger.delete_studies(self.rows.stages(row.id))
             self.rows.delete(row.id)
+            self.rows.events.of_study(EventKind.STUDY_DELETED, None, f"study {name} was deleted", study=name, by=by)
 
-    def stop_trial(self, name: str, stage: str, number: int, reason: str) -> TrialRow:
+    def stop_trial(self, name: str, stage: str, number: int, reason: str, by: str = "") -> TrialRow:
         """Ask for the end of one trial; a running one obeys at its next report or heartbeat."""
         with self.db.transaction():
             trial = self._trial(name, stage, number)
             if trial.state.final:
                 raise ConflictError(f"trial {name}/{stage} #{number} is {trial.state}: there is nothing to stop")
-            self.ledger.cancel(trial, reason)
+            self.ledger.cancel(trial, reason, by)
             return self.trials.get(trial.id)
 
-    def retry_trial(self, name: str, stage: str, number: int) -> TrialRow:
+    def retry_trial(self, name: str, stage: str, number: int, by: str = "") -> TrialRow:
         """Queue a failed or cancelled trial again; it counts once against the budget and gets a new number.
 
         Raises:
@@ -144,7 +146,7 @@ class Studies:
                 raise ConflictError(f"study {name} is {study.state}, so nobody would take the trial up: {remedy}")
             if not row.open:
                 self._reopen(study, row)
-            self.ledger.retry(trial)
+            self.ledger.retry(trial, by)
             return self.trials.get(trial.id)
 
     def _in(self, study: StudyRow, state: TrialState) -> list[TrialRow]:

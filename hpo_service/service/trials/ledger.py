@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from hpo_service.domain.decide.measured_memory import vram_over_gb
+from hpo_service.domain.events import OF_TRIAL, EventKind
 from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.study.search_space import ParameterValue
-from hpo_service.domain.trial.endings import SAID
+from hpo_service.domain.trial.endings import FINAL, SAID
 from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.outcome import Outcome
 from hpo_service.domain.trial.report import Report
@@ -25,7 +26,7 @@ class TrialLedger:
     """Writes trials: our rows, which are the truth, and Optuna's study, which samplers and optuna-dashboard read.
 
     Every method belongs inside `database.transaction()`, and is undone with it in both books. A trial is in Optuna's
-    study from its first claim on; a planned one that nobody took is in our rows alone.
+    study from its first claim on; a planned one that nobody took is in our rows alone. Every move is an event.
     """
 
     trials: TrialStore
@@ -48,7 +49,7 @@ class TrialLedger:
         if trial is None:
             return None
         reach("claim.taken")
-        return trial if trial.optuna_id is not None else self._bind(stage, trial)
+        return self._claimed(trial if trial.optuna_id is not None else self._bind(stage, trial))
 
     def admit(
         self,
@@ -75,7 +76,7 @@ class TrialLedger:
         if trial is None:
             return None
         reach("claim.reserved")
-        return self._bind(stage, trial)
+        return self._claimed(self._bind(stage, trial))
 
     def copy(self, stage: StageRow, parameters: Mapping[str, ParameterValue], twin: TrialRow) -> None:
         """Add a trial that ends at once with the value that its twin measured for the same configuration."""
@@ -96,6 +97,11 @@ class TrialLedger:
         self.optuna.finish(_bound(copy), twin.state, twin.value, None)
         reason = f"the same configuration as trial #{twin.number}: its measured value is reused"
         self.trials.settle(copy.id, twin.state, reason=reason, value=twin.value, copied_from=twin.id)
+        self.trials.events.of_trial(EventKind.TRIAL_COPIED, copy, reason, value=twin.value)
+
+    def _claimed(self, trial: TrialRow) -> TrialRow:
+        self._note(EventKind.TRIAL_CLAIMED, trial, trial.reason)
+        return trial
 
     def _bind(self, stage: StageRow, trial: TrialRow) -> TrialRow:
         handle = self.optuna.add_running(stage.optuna_name, trial.parameters, stage.space)
@@ -138,6 +144,7 @@ class TrialLedger:
             facts=outcome.facts,
             device_seconds=outcome.shared_seconds,
         )
+        self._note(OF_TRIAL[ending.event], trial, reason, value=value)
         return ending.state
 
     # how a trial ends or goes on without a result
@@ -147,13 +154,15 @@ class TrialLedger:
         if trial.optuna_id is not None:
             self.optuna.finish(trial.optuna_id, state, None, None)
         self.trials.settle(trial.id, state, reason=reason, facts=facts)
+        self._note(OF_TRIAL[FINAL[state].event], trial, reason)
         return state
 
     def give_back(self, trial: TrialRow, event: TrialEvent, reason: str) -> TrialState:
         """Have a running trial wait for its next attempt; in Optuna's study it goes on as running."""
+        self._note(OF_TRIAL[event], trial, reason)
         return self.trials.requeue(trial.id, event, reason=reason).state
 
-    def cancel(self, trial: TrialRow, reason: str) -> None:
+    def cancel(self, trial: TrialRow, reason: str, by: str = "") -> None:
         """End a waiting trial, or ask the holder of a running one to stop.
 
         Raises:
@@ -162,13 +171,16 @@ class TrialLedger:
         row = self.trials.cancel(trial.id, reason)
         if row.state is TrialState.CANCELLED and row.optuna_id is not None:
             self.optuna.finish(row.optuna_id, row.state, None, None)
+        kind = EventKind.TRIAL_STOP_ASKED if row.state is TrialState.RUNNING else EventKind.TRIAL_CANCELLED
+        self._note(kind, trial, reason, by=by)
 
-    def retry(self, trial: TrialRow) -> None:
+    def retry(self, trial: TrialRow, by: str = "") -> None:
         """Queue a failed or cancelled trial again; its next claim makes it a new trial of Optuna's study.
 
         Raises:
             ConflictError: the trial neither failed nor was cancelled.
         """
+        self._note(EventKind.TRIAL_RETRIED, trial, f"was {trial.state}: {trial.reason}", by=by)
         self.trials.retry(trial.id)
 
     def forgive(self, trial: TrialRow) -> None:
@@ -177,6 +189,9 @@ class TrialLedger:
             self.trials.retry(trial.id)
         else:
             self.trials.forgive(trial.id)
+
+    def _note(self, kind: EventKind, trial: TrialRow, reason: str, **details: object) -> None:
+        self.trials.events.of_trial(kind, trial, reason, trial.worker_id, attempt=trial.attempt, **details)
 
 
 def _bound(trial: TrialRow) -> int:

@@ -1,0 +1,1 @@
+"""Questions in SQL, read-only by the database's own means."""
