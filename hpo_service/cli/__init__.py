@@ -10,12 +10,13 @@ from typing import Annotated
 
 import typer
 
-from hpo_service.cli import data, database, studies, trial, worker
+from hpo_service.cli import data, database, studies, token, trial, worker
 from hpo_service.cli.doctor import doctor
 from hpo_service.cli.examples import examples
 from hpo_service.cli.memory import memory
 from hpo_service.cli.report import report
 from hpo_service.cli.run import run
+from hpo_service.cli.serve import serve
 from hpo_service.errors import HpoServiceError, StudyFileError
 
 app = typer.Typer(
@@ -40,6 +41,14 @@ app.command(epilog=examples("hpo-service memory mine.yaml", "hpo-service memory 
 app.add_typer(trial.app, name="trial")
 app.add_typer(worker.app, name="worker")
 app.command(epilog=examples("hpo-service report quickstart", "hpo-service report quickstart --json"))(report)
+app.command(
+    epilog=examples(
+        "hpo-service serve",
+        "hpo-service serve --host 0.0.0.0 --tls-cert server.pem --tls-key server.key",
+        "hpo-service serve --base-path /hpo --storage postgresql://hpo@db/hpo",
+    )
+)(serve)
+app.add_typer(token.app, name="token")
 app.add_typer(database.app, name="db")
 app.command(epilog=examples("hpo-service doctor", "hpo-service doctor --storage postgresql://hpo@db/hpo --json"))(
     doctor
