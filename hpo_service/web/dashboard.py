@@ -62,7 +62,8 @@ class Dashboard(BaseRoute):
     def __init__(self, state: WebState) -> None:
         self._options = state.options
         self.bottle = _bottle(state)
-        self._app = WSGIMiddleware(self.bottle)
+        # its types are stricter than those of Starlette, for the same messages
+        self._app: Any = WSGIMiddleware(self.bottle)
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Take what begins with one of its prefixes."""

@@ -6,18 +6,19 @@ import re
 from collections.abc import Iterable
 from urllib.parse import unquote_to_bytes
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hpo_service.web.problems import problem
 
-MAX_BODY_BYTES = 256 * 1024
+MAX_BODY_BYTES = 64 * 1024
 """The largest body of a request: study files are a few thousand bytes, and reading YAML takes time."""
 MAX_PATH_BYTES = 2048
 
 _PATH = re.compile(rb"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
 _ODD_IN_SEGMENT = re.compile(r"[\x00-\x1f\x7f/\\%]")
-_OVERRIDES = frozenset({b"x-http-method-override", b"x-http-method", b"x-method-override"})
+_OVERRIDES = frozenset({"x-http-method-override", "x-http-method", "x-method-override"})
 """Headers by which some servers take one method for another: a door that reads the method must not have them."""
 
 PAGE_POLICY = "; ".join(
@@ -73,12 +74,20 @@ class Door:
                     headers.setdefault(name, value)
             await send(message)
 
-        raw = scope.get("raw_path") or scope["path"].encode()
-        reason = odd_path(raw) or odd_header(name for name, _ in scope["headers"])
-        if reason is None:
-            await self.app(scope, receive, with_headers)
-        else:
-            await problem(400, reason)(scope, receive, with_headers)
+        refusal = _refusal(scope)
+        await (refusal or self.app)(scope, receive, with_headers)
+
+
+def _refusal(scope: Scope) -> Response | None:
+    """The answer to a request that is not let in."""
+    headers = Headers(scope=scope)
+    reason = odd_path(scope.get("raw_path") or scope["path"].encode()) or odd_header(headers)
+    if reason is not None:
+        return problem(400, reason)
+    length = headers.get("content-length", "0")
+    if length.isdecimal() and int(length[:20]) > MAX_BODY_BYTES:
+        return problem(413, f"a request's body has at most {MAX_BODY_BYTES} bytes here: send less")
+    return None
 
 
 def odd_path(raw: bytes) -> str | None:
@@ -100,7 +109,7 @@ def odd_path(raw: bytes) -> str | None:
     return None
 
 
-def odd_header(names: Iterable[bytes]) -> str | None:
+def odd_header(names: Iterable[str]) -> str | None:
     """Say which header asks for another method than the request's own, None where none does."""
     asked = _OVERRIDES.intersection(name.lower() for name in names)
-    return f"the header {min(asked).decode()} is not taken: send the method itself" if asked else None
+    return f"the header {min(asked)} is not taken: send the method itself" if asked else None

@@ -7,10 +7,11 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
+from hpo_service.domain.studyfile.reader import StudyFile
 from hpo_service.domain.trial.states import StudyState
 from hpo_service.errors import StudyFileError
 from hpo_service.presentation.documents.study import studies_document, study_document
-from hpo_service.service.studies.study_file import StudyFile, read_foreign_study
+from hpo_service.service.studies.study_file import read_foreign_study
 from hpo_service.web.api.bodies import FILE_NAME, StudyName, StudyText, Why
 from hpo_service.web.api.once import Doing
 from hpo_service.web.authentication import Asking
