@@ -41,8 +41,8 @@ def build_app(
         _add(app, route)
     app.router.routes.append(Dashboard(state))
     answer_problems(app)
-    openapi.finish(app, {(route.method, route.path) for route in ROUTES if route.least is None})
-    return Door(app, secure=options.secure and not options.loopback)
+    openapi.finish(app, options.base_path, {(route.method, route.path) for route in ROUTES if route.least is None})
+    return Door(app, base_path=options.base_path, secure=options.secure and not options.loopback)
 
 
 def _application(state: WebState, *, background: bool) -> FastAPI:
@@ -59,7 +59,6 @@ def _application(state: WebState, *, background: bool) -> FastAPI:
         title="hpo-service",
         version=importlib.metadata.version("hpo-service"),
         description=ABOUT,
-        root_path=state.options.base_path,
         lifespan=lifespan,
         # theirs load scripts from elsewhere, and ask nobody who is asking
         openapi_url=None,

@@ -52,10 +52,17 @@ TRANSPORT = "max-age=31536000"
 
 
 class Door:
-    """Wraps the application; `secure` adds what only a server that speaks TLS may promise."""
+    """Wraps the application.
 
-    def __init__(self, app: ASGIApp, *, secure: bool = False) -> None:
+    Args:
+        app: the application.
+        base_path: what a proxy may have left before every path, or taken off.
+        secure: adds what only a server that speaks TLS may promise.
+    """
+
+    def __init__(self, app: ASGIApp, *, base_path: str = "", secure: bool = False) -> None:
         self.app = app
+        self._base_path = base_path
         self._headers = {**HEADERS, "Strict-Transport-Security": TRANSPORT} if secure else HEADERS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,7 +82,7 @@ class Door:
             await send(message)
 
         refusal = _refusal(scope)
-        await (refusal or self.app)(scope, receive, with_headers)
+        await (refusal or self.app)({**scope, "root_path": self._base_path}, receive, with_headers)
 
 
 def _refusal(scope: Scope) -> Response | None:

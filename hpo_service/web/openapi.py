@@ -46,14 +46,16 @@ def answers_of(answer: Any, status: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": answer, "description": "Done."}, **PROBLEMS}
 
 
-def finish(app: FastAPI, public: set[tuple[str, str]]) -> None:
+def finish(app: FastAPI, base_path: str, public: set[tuple[str, str]]) -> None:
     """Add to the application's document what FastAPI cannot know: how one logs in, and that problems are problems.
 
     Args:
         app: the application, with all its routes.
+        base_path: what stands before every path.
         public: methods and paths that are open to strangers.
     """
     document = app.openapi()
+    document["servers"] = [{"url": base_path or "/"}]
     document.setdefault("components", {})["securitySchemes"] = SCHEMES
     for path, operations in document["paths"].items():
         for method, operation in operations.items():

@@ -93,10 +93,9 @@ async def _expected(_: Request, error: Exception) -> Response:
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == HTTPStatus.UNAUTHORIZED and _shows_pages(request):
-        asked = request.url.path.removeprefix(request.app.root_path) + (
-            f"?{request.url.query}" if request.url.query else ""
-        )
-        return RedirectResponse(f"{request.app.root_path}/login?next={quote(asked, safe='')}", 303)
+        base = str(request.scope["root_path"])
+        asked = request.url.path.removeprefix(base) + (f"?{request.url.query}" if request.url.query else "")
+        return RedirectResponse(f"{base}/login?next={quote(asked, safe='')}", 303)
     headers = dict(error.headers) if error.headers else None
     return problem(error.status_code, str(error.detail), headers=headers)
 
