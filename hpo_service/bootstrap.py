@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.launch.devices import list_gpus, processes_on
@@ -12,14 +13,18 @@ from hpo_service.launch.readiness import Machine
 from hpo_service.launch.study_run import StudyRun
 from hpo_service.search.policy import SearchPolicy
 from hpo_service.search.studies import OptunaStudies
+from hpo_service.service.access import Access
 from hpo_service.service.containment import Containment
+from hpo_service.service.counting import Counting
 from hpo_service.service.events import Events
+from hpo_service.service.idempotency import Idempotency
 from hpo_service.service.machine import require_fit
 from hpo_service.service.query import Query
 from hpo_service.service.stages.advance import Stages
 from hpo_service.service.studies.checks import StudyChecks
 from hpo_service.service.studies.lifecycle import Studies
 from hpo_service.service.studies.reader import StudyReader
+from hpo_service.service.studies.trial_list import TrialList
 from hpo_service.service.studies.watch import StudyWatch
 from hpo_service.service.trials.identity import EndedTrials
 from hpo_service.service.trials.ledger import TrialLedger
@@ -28,25 +33,38 @@ from hpo_service.service.trials.reaper import Reaper
 from hpo_service.service.workers import Workers
 from hpo_service.settings import Settings
 from hpo_service.storage import migrations
+from hpo_service.storage.access_tokens import AccessTokenStore
+from hpo_service.storage.counts import CountStore
 from hpo_service.storage.database import Database
+from hpo_service.storage.idempotent_requests import IdempotentRequestStore
 from hpo_service.storage.scores import ScoreStore
 from hpo_service.storage.studies import StudyStore
+from hpo_service.storage.trial_pages import TrialPages
 from hpo_service.storage.trials import TrialStore
 from hpo_service.storage.workers import WorkerStore
 from hpo_service.worker.options import WorkerOptions
 from hpo_service.worker.supervisor import Supervisor
 
+if TYPE_CHECKING:
+    from hpo_service.search.projection import Projection
+
 
 @dataclass(frozen=True)
 class Service:
-    """Everything the command line and the web need, wired to one database."""
+    """Everything the command line and the web need, wired to one database.
+
+    Attributes:
+        settings: places on this machine, and the database's URL.
+        connections: to the database at most; more than one is for threads side by side.
+    """
 
     settings: Settings
+    connections: int = 1
 
     @cached_property
     def db(self) -> Database:
         """The one database of this process; its file's folder is created where it is SQLite."""
-        return Database(self.settings.storage)
+        return Database(self.settings.storage, connections=self.connections)
 
     @cached_property
     def policy(self) -> SearchPolicy:
@@ -140,6 +158,32 @@ class Service:
         """Tells which trials have ended."""
         return EndedTrials(self.db, self.trial_rows)
 
+    @cached_property
+    def access(self) -> Access:
+        """Issues, recognises and revokes access tokens."""
+        return Access(self.db, AccessTokenStore(self.db))
+
+    @cached_property
+    def idempotency(self) -> Idempotency:
+        """Does what a request asks for once."""
+        return Idempotency(self.db, IdempotentRequestStore(self.db))
+
+    @cached_property
+    def counting(self) -> Counting:
+        """Counts studies, trials and workers."""
+        return Counting(self.db, CountStore(self.db))
+
+    @cached_property
+    def trial_list(self) -> TrialList:
+        """Lists trials a page at a time."""
+        return TrialList(self.db, self.study_rows, TrialPages(self.db))
+
+    def projection(self, *, writes: bool) -> Projection:
+        """Return Optuna's studies as optuna-dashboard reads them."""
+        from hpo_service.search.projection import projection
+
+        return projection(self.db.url, self.db.session_source, writes=writes)
+
     @property
     def machine(self) -> Machine:
         """This machine, to be examined."""
@@ -152,6 +196,15 @@ class Service:
     def revision(self) -> str | None:
         """Return the revision that the database's schema is at; None for an empty database."""
         return migrations.current(self.db)
+
+    def require_current(self) -> None:
+        """Check that the database is there and at the revision this version expects; quick.
+
+        Raises:
+            DatabaseUnavailableError: it is away.
+            SchemaError: it is at another revision.
+        """
+        migrations.require_current(self.db)
 
     def check_schema(self) -> None:
         """Check that the schema is exactly the one this version expects.

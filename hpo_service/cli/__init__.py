@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from hpo_service.cli import data, database, studies, trial, worker
+from hpo_service.cli import data, database, studies, token, trial, worker
 from hpo_service.cli.doctor import doctor
 from hpo_service.cli.examples import examples
 from hpo_service.cli.memory import memory
@@ -18,6 +18,7 @@ from hpo_service.cli.records.events import events
 from hpo_service.cli.records.query import query
 from hpo_service.cli.report import report
 from hpo_service.cli.run import run
+from hpo_service.cli.serve import serve
 from hpo_service.errors import HpoServiceError, StudyFileError, UnusableInputsError
 
 app = typer.Typer(
@@ -55,6 +56,14 @@ app.command(
         "hpo-service query --file question.sql --output answer.parquet",
     )
 )(query)
+app.command(
+    epilog=examples(
+        "hpo-service serve",
+        "hpo-service serve --host 0.0.0.0 --tls-cert server.pem --tls-key server.key",
+        "hpo-service serve --base-path /hpo --storage postgresql://hpo@db/hpo",
+    )
+)(serve)
+app.add_typer(token.app, name="token")
 app.add_typer(database.app, name="db")
 app.command(epilog=examples("hpo-service doctor", "hpo-service doctor --storage postgresql://hpo@db/hpo --json"))(
     doctor

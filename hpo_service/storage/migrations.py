@@ -80,17 +80,26 @@ def check(database: Database) -> None:
     Raises:
         SchemaError: it is missing, older, newer, or was changed by hand; the message says which and what to do.
     """
-    scripts = _scripts()
-    if not _is_current(database, scripts):
-        raise SchemaError(
-            f"the database {database.safe_url} is at revision {current(database) or 'none'}, this version needs "
-            f"{scripts.get_current_head()}: run `hpo-service db upgrade`"
-        )
+    require_current(database)
     found = differences(database)
     if found:
         raise SchemaError(
             f"the tables in {database.safe_url} differ from revision {current(database)} ({'; '.join(found)}): "
             "they were changed by hand; restore a backup, or undo the change"
+        )
+
+
+def require_current(database: Database) -> None:
+    """Make sure that the database is at this version's revision, without looking at its tables.
+
+    Raises:
+        SchemaError: it is empty, older or newer; the message says what to do.
+    """
+    scripts = _scripts()
+    if not _is_current(database, scripts):
+        raise SchemaError(
+            f"the database {database.safe_url} is at revision {current(database) or 'none'}, this version needs "
+            f"{scripts.get_current_head()}: run `hpo-service db upgrade`"
         )
 
 

@@ -193,3 +193,28 @@ event = Table(
     # followers read by increasing id
     sqlite_autoincrement=True,
 )
+
+access_token = Table(
+    "hpo_access_token",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("name", String(100), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("secret_hash", String(64), nullable=False),
+    Column("parent_id", _refers("hpo_access_token.id"), index=True),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double),
+    Column("revoked_at", Double),
+    Column("used_at", Double),
+)
+
+idempotent_request = Table(
+    "hpo_idempotent_request",
+    metadata,
+    Column("owner_id", _refers("hpo_access_token.id"), primary_key=True),
+    Column("key", String(200), primary_key=True),
+    Column("fingerprint", String(64), nullable=False),
+    _json("answer"),
+    Column("created_at", Double, nullable=False, index=True),
+)

@@ -31,7 +31,7 @@ def test_no_file_is_longer_than_four_hundred_lines() -> None:
     assert {path: lines for path, lines in lengths.items() if lines > LONGEST_FILE} == {}
 
 
-@pytest.mark.parametrize("room", ["cli", "presentation", "bootstrap.py"])
+@pytest.mark.parametrize("room", ["cli", "web", "presentation", "bootstrap.py"])
 def test_transactions_are_opened_by_use_cases_alone(room: str) -> None:
     start = ROOT / "hpo_service" / room
     sources = [start] if start.is_file() else sorted(start.rglob("*.py"))

@@ -101,7 +101,7 @@ def test_an_older_database_is_told_to_upgrade_and_can_be(upgraded):
         config = _config()
         config.attributes["database"] = upgraded
         command.downgrade(config, "-1")
-    with pytest.raises(SchemaError, match=r"revision 0003, .* 0004.*db upgrade"):
+    with pytest.raises(SchemaError, match=r"revision 0004, .* 0005.*db upgrade"):
         migrations.check(upgraded)
     migrations.upgrade(upgraded, lambda: OptunaStudies.create_tables(upgraded.url))
     migrations.check(upgraded)

@@ -16,6 +16,7 @@ from hpo_service.presentation.cost import study_cost
 from hpo_service.presentation.documents.study import UNREADABLE
 from hpo_service.presentation.formatting import configuration, device_time, duration, measured, perplexed
 from hpo_service.presentation.stage_summary import reasons, stage_summary
+from hpo_service.service.access import AccessList
 from hpo_service.service.studies.evidence import Evidence, Verdict
 from hpo_service.service.studies.reader import StudyList
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot
@@ -145,6 +146,16 @@ def worker_table(found: WorkerList) -> Table:
     for row in sorted(found.workers, key=lambda row: row.seen_at, reverse=True):
         seen = f"{duration(max(0.0, found.now - row.seen_at))} ago"
         table.add_row(row.id, row.state, seen, Text(str(row.devices)), row.version, Text(row.reason))
+    return table
+
+
+def token_table(found: AccessList) -> Table:
+    """Return the list of access tokens, the oldest first."""
+    fixed = [Column(name, no_wrap=True) for name in ("id", "name", "role", "state", "used")]
+    table = Table(*fixed, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for row in found.tokens:
+        used = "never" if row.used_at is None else f"{duration(max(0.0, found.now - row.used_at))} ago"
+        table.add_row(row.id, Text(row.name), row.role, row.state(found.now), used)
     return table
 
 

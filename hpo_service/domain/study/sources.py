@@ -31,12 +31,14 @@ class Surroundings:
         exists: whether a file or folder of this absolute path exists.
         architecture: `model_type` of the model in a local folder, None where it cannot be told.
         installed: whether a package can be imported.
+        start: says where relative paths start, for messages.
     """
 
     absolute: Callable[[str], str]
     exists: Callable[[str], bool]
     architecture: Callable[[str], str | None]
     installed: Callable[[str], bool] = lambda _: True
+    start: str = "relative paths start at the study file's folder"
 
 
 def is_local(name: str, around: Surroundings) -> bool:

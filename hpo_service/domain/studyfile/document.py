@@ -21,6 +21,7 @@ _TAGS = {_TAG + kind for kind in ("map", "seq", "str", "null", "bool", "int", "f
 _MERGE = _TAG + "merge"
 _MOST_NODES = 50_000  # far above any study; keeps aliases of aliases from filling the memory
 _DEEPEST = 50
+_TOO_DEEP = "is nested too deeply for a study file"
 _LONGEST_KEY = 60
 _WHOLE_IN_EXPONENT_FORM = re.compile(r"[-+]?[0-9]{1,15}[eE]\+?(0?[0-9]|1[0-5])")
 
@@ -111,17 +112,29 @@ def parse_document(text: str, file: str) -> Document:
 
 
 def _compose(text: str, file: str) -> Node | None:
+    if _open_brackets(text) > _DEEPEST:
+        # the parser would find out as well, after seconds
+        raise refuse(file, [Complaint((), 1, _TOO_DEEP)])
     try:
         root: Node | None = YAML(typ="safe", pure=True).compose(text)
     except MarkedYAMLError as error:
         raise refuse(file, [_not_yaml(error)]) from None
     except RecursionError:
-        raise refuse(file, [Complaint((), 1, "is nested too deeply for a study file")]) from None
+        raise refuse(file, [Complaint((), 1, _TOO_DEEP)]) from None
     except YAMLError as error:  # a character that YAML does not allow; it has a position instead of a mark
         line = text.count("\n", 0, getattr(error, "position", 0)) + 1
         reason = "not YAML: an invisible control character stands in this line; retype the line"
         raise refuse(file, [Complaint((), line, reason)]) from None
     return root
+
+
+def _open_brackets(text: str) -> int:
+    """How many brackets are open at once at most, those in quotes and comments among them."""
+    depth = deepest = 0
+    for bracket in re.findall(r"[][{}]", text):
+        depth = depth + 1 if bracket in "[{" else max(0, depth - 1)
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _not_yaml(error: MarkedYAMLError) -> Complaint:

@@ -32,23 +32,22 @@ def complaints_of(error: ValidationError, document: Document) -> list[Complaint]
     found: dict[KeyPath, list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
         found.setdefault(_path_in(document, detail["loc"]), []).append(detail)
+    said_deeper = {path[:end] for path in found for end in range(len(path))}
     return [
         document.complaint(*_worded(path, details))
         for path, details in found.items()
-        if not _is_said_elsewhere(path, details[0]["type"], found)
+        if path not in said_deeper and not (details[0]["type"] == "missing" and _is_misspelt(path, found))
     ]
 
 
-def _is_said_elsewhere(path: KeyPath, kind: str, found: Mapping[KeyPath, list[ErrorDetails]]) -> bool:
-    """Whether a deeper error says it better, or a missing key is there but misspelt."""
-    if any(other[: len(path)] == path and other != path for other in found):
-        return True
-    misspelt = (
+def _is_misspelt(path: KeyPath, found: Mapping[KeyPath, list[ErrorDetails]]) -> bool:
+    """Whether a missing key is there under a name much like it."""
+    unknown = (
         str(other[-1])
         for other, details in found.items()
         if other[:-1] == path[:-1] and details[0]["type"] == "extra_forbidden"
     )
-    return kind == "missing" and any(nearest(key, [str(path[-1])]) for key in misspelt)
+    return any(nearest(key, [str(path[-1])]) for key in unknown)
 
 
 def _path_in(document: Document, loc: KeyPath) -> KeyPath:

@@ -78,7 +78,8 @@ def _missing(name: str, builtin: tuple[str, ...], around: Surroundings) -> str |
         return f"its absolute path cannot be stored ({why_no_text(path)}); rename the folder it lies in"
     if not looks_local(name) or around.exists(path):
         return None
-    where = "" if name == path else f" ({path}; relative paths start at the study file's folder)"
+    places = [*([path] if name != path else []), *([] if name.startswith("/") else [around.start])]
+    where = f" ({'; '.join(places)})" if places else ""
     return f"{name} does not exist{where}; correct the path, or write a hub name"
 
 

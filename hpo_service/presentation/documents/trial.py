@@ -10,6 +10,7 @@ from typing import Any
 from hpo_service.domain.study.protocol import STAGES
 from hpo_service.presentation.documents.plain import plain
 from hpo_service.presentation.perplexity import perplexity
+from hpo_service.service.studies.trial_list import TrialPage
 from hpo_service.service.studies.trial_record import TrialRecord
 
 
@@ -33,4 +34,16 @@ def trial_document(record: TrialRecord, folders: Sequence[Path]) -> dict[str, An
             "folders": [str(folder) for folder in folders],
         }
     )
+    return document
+
+
+def trials_document(page: TrialPage) -> dict[str, Any]:
+    """Return a page of trials without their curves; `next` is the cursor of the next page, null after the last."""
+    trials = []
+    for stage, trial in page.trials:
+        fields = {
+            field.name: getattr(trial, field.name) for field in dataclasses.fields(trial) if field.name != "curve"
+        }
+        trials.append({"study": page.study, "stage": stage, **fields, "facts": trial.facts.flat()})
+    document: dict[str, Any] = plain({"trials": trials, "next": None if page.next is None else str(page.next)})
     return document

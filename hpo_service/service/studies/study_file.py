@@ -1,4 +1,4 @@
-"""Study files as they lie on this machine's disk."""
+"""Study files as they lie on this machine's disk, or come from elsewhere."""
 
 from __future__ import annotations
 
@@ -31,6 +31,31 @@ def read_study_file(path: Path) -> StudyFile:
         reason = f"{path}: {error.strerror or error}{_nearest_file(path)}"
         raise StudyFileError(reason, file=str(path)) from None
     return read_study(text, str(path), surroundings(path.absolute().parent))
+
+
+def read_foreign_study(text: str, name: str) -> StudyFile:
+    """Read a study file that was sent from another machine, looking at nothing on this one.
+
+    What it names is read by the workers alone, so an absolute path is taken as it is; a relative one has no folder
+    to start at and is refused.
+
+    Args:
+        text: its content, YAML or JSON.
+        name: as messages shall call it.
+
+    Raises:
+        StudyFileError: something is wrong; one line with line and key.
+    """
+    return read_study(text, name, NOWHERE)
+
+
+NOWHERE = Surroundings(
+    absolute=lambda name: name,
+    exists=lambda name: name.startswith("/"),
+    architecture=lambda _: None,
+    start="a study file that is sent has no folder: write an absolute path, as the workers know it",
+)
+"""The surroundings of a study file that was sent: no answer tells what lies on this machine."""
 
 
 def surroundings(folder: Path) -> Surroundings:

@@ -1,0 +1,70 @@
+"""The trials of a study, a page at a time and without their curves."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from hpo_service.domain.trial.states import TrialState
+from hpo_service.errors import NotFoundError
+from hpo_service.service.studies.snapshot import TrialView, trial_view
+from hpo_service.storage.database import Database
+from hpo_service.storage.studies import StageRow, StudyStore
+from hpo_service.storage.trial_pages import TrialFilter, TrialPages
+
+
+@dataclass(frozen=True)
+class TrialPage:
+    """Trials with the names of their stages; `next` is where the next page starts, None after the last."""
+
+    study: str
+    trials: list[tuple[str, TrialView]]
+    next: int | None
+
+
+@dataclass(frozen=True)
+class TrialList:
+    """Lists trials; changes nothing."""
+
+    db: Database
+    studies: StudyStore
+    pages: TrialPages
+
+    def page(
+        self,
+        study: str,
+        *,
+        stage: str | None = None,
+        states: Collection[TrialState] = (),
+        worker: str | None = None,
+        after: int = 0,
+        limit: int = 100,
+    ) -> TrialPage:
+        """Return the trials of a study that fit, in the order they came to be.
+
+        Args:
+            study: its name.
+            stage: of this stage alone.
+            states: in one of these states alone.
+            worker: held by this worker alone.
+            after: where the page starts: the `next` of the page before.
+            limit: how many at most.
+
+        Raises:
+            NotFoundError: there is no such study, or the stage has not been opened.
+        """
+        with self.db.transaction(read_only=True):
+            found = self.studies.get(study)
+            stages = self.studies.stages(found.id)
+            wanted = TrialFilter(None if stage is None else _stage(study, stages, stage), states, worker)
+            rows = self.pages.page(found.id, wanted, after=after, limit=limit + 1)
+        names = {row.id: row.stage for row in stages}
+        shown = [(names[row.stage_id], trial_view(row, [])) for row in rows[:limit] if row.stage_id in names]
+        return TrialPage(study, shown, rows[limit - 1].id if len(rows) > limit else None)
+
+
+def _stage(study: str, stages: list[StageRow], name: str) -> int:
+    for row in stages:
+        if row.stage == name:
+            return row.id
+    raise NotFoundError(f"stage {study}/{name} has not been opened: see `hpo-service study show {study}`")

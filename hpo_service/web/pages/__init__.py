@@ -1,0 +1,1 @@
+"""Pages for browsers: Jinja templates in one layout, with the files they need from this server alone."""

@@ -1,0 +1,87 @@
+"""The table of all routes of ours with the least role of each: what is not in it is not there.
+
+optuna-dashboard's routes are behind one more, `dashboard.Dashboard`, which reads the least role from the method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hpo_service.domain.access import Role
+from hpo_service.web import health, metrics, openapi, sessions
+from hpo_service.web.api import answers, results, studies, tokens, trials, workers
+from hpo_service.web.api.bodies import STUDY_BODY
+from hpo_service.web.pages import assets, home
+
+VIEWER, OPERATOR, ADMIN = Role.VIEWER, Role.OPERATOR, Role.ADMIN
+ANYBODY = None
+"""Of routes that are open to strangers."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """One row of the table.
+
+    Attributes:
+        method: of the request.
+        path: under the base path, with parameters in braces.
+        least: the least role that may; None for anybody.
+        handler: answers; its docstring is what the OpenAPI document says of it.
+        answer: what an answer looks like: a model, a media type for what is no JSON, or None for nothing.
+        status: of an answer.
+        body: description of a body that the handler's parameters do not tell of.
+        shown: whether the OpenAPI document tells of it; pages for browsers are not in it.
+    """
+
+    method: str
+    path: str
+    least: Role | None
+    handler: Callable[..., Any]
+    answer: Any = None
+    status: int = 200
+    body: dict[str, Any] = field(default_factory=dict)
+    shown: bool = True
+
+
+STUDY = "/v1/studies/{name}"
+TRIAL = STUDY + "/trials/{stage}/{number}"
+
+ROUTES: list[Route] = [
+    # for machines that look after this one
+    Route("GET", "/healthz", ANYBODY, health.alive, answers.Health),
+    Route("GET", "/readyz", ANYBODY, health.ready, answers.Health),
+    Route("GET", "/metrics", VIEWER, metrics.metrics, "text/plain"),
+    # pages
+    Route("GET", "/", VIEWER, home.home, "text/html", shown=False),
+    Route("GET", "/assets/{name}", ANYBODY, assets.asset, "text/css", shown=False),
+    Route("GET", "/login", ANYBODY, sessions.login_page, "text/html", shown=False),
+    Route("POST", "/login", ANYBODY, sessions.log_in, "text/html", shown=False),
+    Route("POST", "/logout", VIEWER, sessions.log_out, "text/html", shown=False),
+    # the API
+    Route("GET", "/v1/openapi.json", VIEWER, openapi.show_openapi, shown=False),
+    Route("GET", "/v1/me", VIEWER, tokens.show_me, answers.Me),
+    Route("POST", "/v1/validate", VIEWER, studies.validate_study, answers.Validated, body=STUDY_BODY),
+    Route("GET", "/v1/studies", VIEWER, studies.list_studies, list[answers.StudyLine]),
+    Route("POST", "/v1/studies", OPERATOR, studies.create_study, answers.StudyState, 201, body=STUDY_BODY),
+    Route("GET", STUDY, VIEWER, studies.show_study, answers.Study),
+    Route("DELETE", STUDY, ADMIN, studies.delete_study, status=204),
+    Route("POST", STUDY + "/pause", OPERATOR, studies.pause_study, answers.StudyState),
+    Route("POST", STUDY + "/resume", OPERATOR, studies.resume_study, answers.StudyState),
+    Route("POST", STUDY + "/drain", OPERATOR, studies.drain_study, answers.StudyState),
+    Route("POST", STUDY + "/cancel", OPERATOR, studies.cancel_study, answers.StudyState),
+    Route("GET", STUDY + "/verdict", VIEWER, results.show_verdict, answers.Verdict),
+    Route("GET", STUDY + "/report.html", VIEWER, results.show_report, "text/html"),
+    Route("GET", STUDY + "/best.yaml", VIEWER, results.show_best, "application/yaml"),
+    Route("GET", STUDY + "/exports/{kind}", VIEWER, results.export_study, "application/zip"),
+    Route("GET", STUDY + "/trials", VIEWER, trials.list_trials, answers.TrialPage),
+    Route("GET", TRIAL, VIEWER, trials.show_trial, answers.Trial),
+    Route("POST", TRIAL + "/stop", OPERATOR, trials.stop_trial, answers.TrialState),
+    Route("POST", TRIAL + "/retry", OPERATOR, trials.retry_trial, answers.TrialState),
+    Route("GET", "/v1/workers", VIEWER, workers.list_workers, list[answers.Worker]),
+    Route("POST", "/v1/workers/{id}/drain", OPERATOR, workers.drain_worker, answers.Drained),
+    Route("GET", "/v1/tokens", ADMIN, tokens.list_tokens, list[answers.Token]),
+    Route("POST", "/v1/tokens", ADMIN, tokens.create_token, answers.MadeToken, 201),
+    Route("DELETE", "/v1/tokens/{id}", ADMIN, tokens.revoke_token, answers.Token),
+]

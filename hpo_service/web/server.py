@@ -1,0 +1,96 @@
+"""The process that serves: who may start it how, the address it listens at, and its end."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+
+import uvicorn
+
+from hpo_service.bootstrap import Service
+from hpo_service.domain.access import Role
+from hpo_service.errors import UsageError
+from hpo_service.web.app import build_app
+from hpo_service.web.options import ServeOptions
+
+CONNECTIONS = 8
+"""To the database at most: requests side by side."""
+GRACE_SECONDS = 10
+"""How long requests that are being answered may take after the signal to end."""
+
+
+def serve(service: Service, options: ServeOptions, say: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or Ctrl-C.
+
+    Args:
+        service: what is served; its database is brought up to this version first.
+        options: how.
+        say: tells people a line.
+
+    Raises:
+        UsageError: other machines could reach the server and nobody could log in.
+        OSError: the address is taken, or is not one of this machine's.
+    """
+    service.upgrade()
+    lines = opening(service, options)
+    listening = _listen(options)
+    options = replace(options, port=listening.getsockname()[1])
+    lines = [line.format(origin=options.origin + options.base_path) for line in lines]
+    server = uvicorn.Server(
+        uvicorn.Config(
+            build_app(service, options),
+            ssl_certfile=options.tls_cert,
+            ssl_keyfile=options.tls_key,
+            log_config=None,
+            access_log=False,  # a link that logs in would be written into it
+            server_header=False,
+            ws="none",
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+    )
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    for line in lines:
+        say(line)
+    # uvicorn sends itself the signal again once it has ended in good order, for whoever set a handler before
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    server.run(sockets=[listening])
+
+
+def opening(service: Service, options: ServeOptions) -> list[str]:
+    """Return what people are told at the start, with `{origin}` for the address.
+
+    On an address of this machine alone, as long as there is no token, one line is a link that logs in once.
+
+    Raises:
+        UsageError: other machines could reach the server and nobody could log in.
+    """
+    lines = ["serving {origin}/ (Ctrl-C ends it)"]
+    if not service.access.anybody():
+        if not options.loopback:
+            raise UsageError(
+                f"{options.host} is reached from other machines, and nobody could log in: make an access token first, "
+                "`hpo-service token create NAME --role admin`, or serve on 127.0.0.1"
+            )
+        code = service.access.link(Role.ADMIN).secret
+        lines.append(
+            f"there is no access token yet; this link logs in once, for 15 minutes: {{origin}}/login?code={code}"
+        )
+    if not options.loopback and not options.secure:
+        lines.append("warning: without TLS tokens travel in the clear: give --tls-cert and --tls-key, or use a proxy")
+    return lines
+
+
+def _listen(options: ServeOptions) -> socket.socket:
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    try:
+        return socket.create_server((options.host, options.port), family=family, backlog=2048)
+    except socket.gaierror as error:
+        raise UsageError(f"--host {options.host} is no address of this machine: {error.strerror}") from None
+    except OverflowError as error:
+        raise UsageError(f"--port {options.port} is no port: {error}") from None
+    except OSError as error:
+        raise UsageError(f"cannot listen at {options.host}:{options.port} ({error.strerror}): name another") from None
