@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-PAUSES = (2.0, 8.0, 30.0, 120.0)
-"""Seconds from the first, second, ... error of a trial to its next attempt; the last one holds for all further errors.
+PAUSES = (2.0, 8.0, 30.0)
+"""Seconds from the first, second, third error of a trial to its next attempt; the last holds for all further errors.
 
 What failed for want of something (a shared folder, a hub, memory) needs time, not another attempt at once."""
 
