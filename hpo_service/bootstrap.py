@@ -37,10 +37,10 @@ from hpo_service.storage.access_tokens import AccessTokenStore
 from hpo_service.storage.counts import CountStore
 from hpo_service.storage.database import Database
 from hpo_service.storage.idempotent_requests import IdempotentRequestStore
-from hpo_service.storage.scores import ScoreStore
 from hpo_service.storage.studies import StudyStore
-from hpo_service.storage.trial_pages import TrialPages
-from hpo_service.storage.trials import TrialStore
+from hpo_service.storage.trial.scores import ScoreStore
+from hpo_service.storage.trial.trial_pages import TrialPages
+from hpo_service.storage.trial.trials import TrialStore
 from hpo_service.storage.workers import WorkerStore
 from hpo_service.worker.options import WorkerOptions
 from hpo_service.worker.supervisor import Supervisor

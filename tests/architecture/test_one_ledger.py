@@ -11,11 +11,11 @@ import pytest
 
 from hpo_service.search.studies import OptunaStudies
 from hpo_service.service.trials.ledger import TrialLedger
-from hpo_service.storage.attempts import AttemptStore
-from hpo_service.storage.reports import ReportStore
-from hpo_service.storage.scores import ScoreStore
-from hpo_service.storage.tallies import TallyStore
-from hpo_service.storage.trials import TrialStore
+from hpo_service.storage.trial.attempts import AttemptStore
+from hpo_service.storage.trial.reports import ReportStore
+from hpo_service.storage.trial.scores import ScoreStore
+from hpo_service.storage.trial.tallies import TallyStore
+from hpo_service.storage.trial.trials import TrialStore
 
 PACKAGE = Path(__file__).parents[2] / "hpo_service"
 LEDGER = PACKAGE / "service" / "trials" / "ledger.py"

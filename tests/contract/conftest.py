@@ -14,7 +14,7 @@ from hpo_service.search.studies import OptunaStudies
 from hpo_service.storage import schema
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StageRow, StudyStore
-from hpo_service.storage.trials import TrialRow, TrialStore
+from hpo_service.storage.trial.trials import TrialRow, TrialStore
 from tests.pauses import let_pass
 
 

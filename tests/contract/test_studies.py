@@ -14,7 +14,7 @@ from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.errors import ConflictError, NotFoundError
 from hpo_service.storage import schema
 from hpo_service.storage.dialects.clock import Now
-from hpo_service.storage.scores import ScoreStore
+from hpo_service.storage.trial.scores import ScoreStore
 from hpo_service.storage.workers import WorkerState, WorkerStore
 
 

@@ -21,7 +21,7 @@ from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.service.trials.queue import Copied
 from hpo_service.settings import Settings
 from hpo_service.storage.studies import StudyRow
-from hpo_service.storage.trials import TrialRow
+from hpo_service.storage.trial.trials import TrialRow
 from tests.pauses import let_pass
 
 

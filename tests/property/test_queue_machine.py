@@ -27,7 +27,7 @@ from hpo_service.storage import schema
 from hpo_service.storage.database import Database
 from hpo_service.storage.dialects.clock import Now
 from hpo_service.storage.studies import StudyStore
-from hpo_service.storage.trials import TrialStore
+from hpo_service.storage.trial.trials import TrialStore
 from tests.pauses import let_pass
 
 BUDGET = 12

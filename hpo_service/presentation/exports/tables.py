@@ -12,7 +12,7 @@ from hpo_service.presentation.exports.columns import columns_of, pyarrow_for
 from hpo_service.presentation.perplexity import perplexity
 from hpo_service.service.studies.evidence import LoadScores
 from hpo_service.service.studies.snapshot import StudySnapshot, TrialView
-from hpo_service.storage.attempts import AttemptRow
+from hpo_service.storage.trial.attempts import AttemptRow
 
 Kind = Literal["parquet", "csv"]
 Record = dict[str, Any]

@@ -18,7 +18,7 @@ from hpo_service.service.trials.budget import admission
 from hpo_service.service.trials.ledger import TrialLedger
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StageRow, StudyRow, StudyStore
-from hpo_service.storage.trials import TrialRow, TrialStore
+from hpo_service.storage.trial.trials import TrialRow, TrialStore
 
 HOPELESS = 3
 """Trials that must fail, with none that succeeded, before a study gives up: the fault is not in the configuration."""

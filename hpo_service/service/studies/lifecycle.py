@@ -15,7 +15,7 @@ from hpo_service.service.studies.checks import require_workable
 from hpo_service.service.trials.ledger import TrialLedger
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StageRow, StudyRow, StudyStore
-from hpo_service.storage.trials import TrialRow, TrialStore
+from hpo_service.storage.trial.trials import TrialRow, TrialStore
 
 ALLOWED_FROM: dict[StudyState, frozenset[StudyState]] = {
     StudyState.PAUSED: frozenset({StudyState.ACTIVE, StudyState.DRAINING}),

@@ -11,11 +11,11 @@ from hpo_service.errors import UnreadableStudyError
 from hpo_service.service.studies.evidence import Evidence, LoadScores, gather_evidence
 from hpo_service.service.studies.snapshot import StudySnapshot, take_snapshot
 from hpo_service.service.studies.trial_record import TrialRecord, read_record
-from hpo_service.storage.attempts import AttemptRow
 from hpo_service.storage.database import Database
-from hpo_service.storage.scores import ScoreStore
 from hpo_service.storage.studies import StudyStore
-from hpo_service.storage.trials import TrialStore
+from hpo_service.storage.trial.attempts import AttemptRow
+from hpo_service.storage.trial.scores import ScoreStore
+from hpo_service.storage.trial.trials import TrialStore
 
 
 @dataclass(frozen=True)

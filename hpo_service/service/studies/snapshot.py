@@ -14,9 +14,9 @@ from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.domain.trial.tally import Tally
-from hpo_service.storage.reports import ReportRow
 from hpo_service.storage.studies import StageRow, StudyRow, StudyStore
-from hpo_service.storage.trials import TrialRow, TrialStore
+from hpo_service.storage.trial.reports import ReportRow
+from hpo_service.storage.trial.trials import TrialRow, TrialStore
 
 
 @dataclass(frozen=True)

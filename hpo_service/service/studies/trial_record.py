@@ -8,9 +8,9 @@ from pathlib import Path
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.errors import NotFoundError
 from hpo_service.service.studies.snapshot import TrialView, trial_view
-from hpo_service.storage.attempts import AttemptRow
 from hpo_service.storage.studies import StudyStore
-from hpo_service.storage.trials import TrialStore
+from hpo_service.storage.trial.attempts import AttemptRow
+from hpo_service.storage.trial.trials import TrialStore
 from hpo_service.wire.attempt_folder import AttemptFolder, trial_folder
 
 

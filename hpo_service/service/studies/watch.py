@@ -19,8 +19,8 @@ from hpo_service.service.studies.snapshot import (
 )
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StageRow, StudyStore
-from hpo_service.storage.tallies import REVIVABLE
-from hpo_service.storage.trials import TrialStore
+from hpo_service.storage.trial.tallies import REVIVABLE
+from hpo_service.storage.trial.trials import TrialStore
 
 
 @dataclass(frozen=True)

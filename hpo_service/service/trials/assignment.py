@@ -15,7 +15,7 @@ from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.service.trials.identity import identity_of
 from hpo_service.storage.studies import StageRow
-from hpo_service.storage.trials import TrialRow
+from hpo_service.storage.trial.trials import TrialRow
 
 
 def assignment(

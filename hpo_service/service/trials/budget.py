@@ -6,8 +6,8 @@ import statistics
 from dataclasses import dataclass
 
 from hpo_service.storage.studies import StageRow
-from hpo_service.storage.tallies import TallyStore
-from hpo_service.storage.trials import TrialStore
+from hpo_service.storage.trial.tallies import TallyStore
+from hpo_service.storage.trial.trials import TrialStore
 
 
 @dataclass(frozen=True)

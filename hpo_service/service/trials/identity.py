@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from hpo_service.storage.database import Database
-from hpo_service.storage.trials import TrialRow, TrialStore
+from hpo_service.storage.trial.trials import TrialRow, TrialStore
 
 
 def identity_of(trial: TrialRow) -> str:

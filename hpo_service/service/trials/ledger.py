@@ -17,7 +17,7 @@ from hpo_service.domain.trial.states import TrialEvent, TrialState
 from hpo_service.failpoint import reach
 from hpo_service.search.studies import OptunaStudies
 from hpo_service.storage.studies import StageRow
-from hpo_service.storage.trials import TrialRow, TrialStore
+from hpo_service.storage.trial.trials import TrialRow, TrialStore
 from hpo_service.storage.values import finite
 
 

@@ -24,7 +24,7 @@ from hpo_service.service.trials.ledger import TrialLedger
 from hpo_service.service.trials.taken import TakenKeys
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StageRow, StudyRow, StudyStore
-from hpo_service.storage.trials import FactRows, TrialRow, TrialStore
+from hpo_service.storage.trial.trials import FactRows, TrialRow, TrialStore
 from hpo_service.storage.workers import WorkerStore
 
 CONTINUE = Decision(action="continue", reason="the lease is held and nobody asked for its end")

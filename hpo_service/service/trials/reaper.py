@@ -12,7 +12,7 @@ from hpo_service.service.trials.ledger import TrialLedger
 from hpo_service.service.trials.queue import asked_from_outside
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StudyStore
-from hpo_service.storage.trials import TOO_FAR, TrialRow, TrialStore
+from hpo_service.storage.trial.trials import TOO_FAR, TrialRow, TrialStore
 from hpo_service.storage.workers import WorkerStore
 
 WORKER_SILENCE_SECONDS = 300.0

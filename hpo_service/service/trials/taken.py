@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from hpo_service.storage.database import Database
-from hpo_service.storage.trials import TrialStore
+from hpo_service.storage.trial.trials import TrialStore
 
 
 class TakenKeys:

@@ -15,7 +15,7 @@ from hpo_service.domain.trial.scores import Scores
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.service.studies.evidence import Evidence, gather_evidence
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
-from hpo_service.storage.reports import ReportRow
+from hpo_service.storage.trial.reports import ReportRow
 
 START = 1_790_000_000.0
 EVALUATIONS = 8

@@ -16,7 +16,7 @@ from hpo_service.errors import UsageError
 from hpo_service.presentation.documents.trial import trial_document
 from hpo_service.presentation.trial_text import sparkline
 from hpo_service.service.studies.trial_record import TrialRecord
-from hpo_service.storage.attempts import AttemptRow
+from hpo_service.storage.trial.attempts import AttemptRow
 from tests.unit.presentation import story
 
 FACTS = {"seconds_train": 12.3456, "tokens": 4096, "data_fingerprint": "f" * 64, "metric:rouge_l": 0.4321}

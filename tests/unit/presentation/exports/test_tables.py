@@ -9,7 +9,7 @@ from pyarrow import parquet
 from hpo_service.errors import UsageError
 from hpo_service.presentation.exports import tables as export
 from hpo_service.presentation.exports.tables import write_tables
-from hpo_service.storage.attempts import AttemptRow
+from hpo_service.storage.trial.attempts import AttemptRow
 from tests.unit.presentation import story
 
 ATTEMPTS = [

@@ -14,7 +14,7 @@ from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.service.trials.assignment import assignment, trial_config
 from hpo_service.storage.studies import StageRow
-from hpo_service.storage.trials import TrialRow
+from hpo_service.storage.trial.trials import TrialRow
 
 MODEL = {"base": "small", "target": "large"}
 

@@ -9,7 +9,7 @@ import pytest
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.service.trials.budget import Admission, admission
 from hpo_service.storage.studies import StageRow
-from hpo_service.storage.trials import TrialRow
+from hpo_service.storage.trial.trials import TrialRow
 
 HOUR = 3600.0
 

@@ -16,15 +16,15 @@ from hpo_service.domain.trial.planned import PlannedTrial
 from hpo_service.domain.trial.states import TrialEvent, TrialState, next_state
 from hpo_service.errors import ConflictError, NotFoundError, StaleLeaseError
 from hpo_service.storage import schema
-from hpo_service.storage.attempts import AttemptStore, pausing
 from hpo_service.storage.database import Database
 from hpo_service.storage.dialects.clock import Now
 from hpo_service.storage.events import EventStore
-from hpo_service.storage.reports import ReportStore
-from hpo_service.storage.scores import ScoreStore
 from hpo_service.storage.studies import StageRow
-from hpo_service.storage.tallies import TallyStore
-from hpo_service.storage.trial_rows import TrialRow, TrialRows, TrialTable, missing
+from hpo_service.storage.trial.attempts import AttemptStore, pausing
+from hpo_service.storage.trial.reports import ReportStore
+from hpo_service.storage.trial.scores import ScoreStore
+from hpo_service.storage.trial.tallies import TallyStore
+from hpo_service.storage.trial.trial_rows import TrialRow, TrialRows, TrialTable, missing
 from hpo_service.storage.values import finite, plain, with_lost
 
 __all__ = ["TrialRow", "TrialStore"]

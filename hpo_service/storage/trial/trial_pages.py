@@ -10,7 +10,7 @@ from sqlalchemy import select
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.storage import schema
 from hpo_service.storage.database import Database
-from hpo_service.storage.trial_rows import TrialRow, TrialTable
+from hpo_service.storage.trial.trial_rows import TrialRow, TrialTable
 
 _trial = schema.trial.c
 

@@ -17,7 +17,7 @@ from hpo_service.storage import schema
 from hpo_service.storage.database import Database
 from hpo_service.storage.dialects.clock import Now
 from hpo_service.storage.dialects.upsert import columns_of, insert_once
-from hpo_service.storage.trial_rows import TrialRow
+from hpo_service.storage.trial.trial_rows import TrialRow
 from hpo_service.storage.values import finite, lost, plain, restored
 
 SETTLED = frozenset({TrialState.COMPLETE, TrialState.PRUNED, TrialState.INFEASIBLE})

@@ -15,7 +15,7 @@ from hpo_service.storage import schema
 from hpo_service.storage.database import Database
 from hpo_service.storage.dialects.clock import Now, earlier
 from hpo_service.storage.dialects.upsert import columns_of
-from hpo_service.storage.trial_rows import TrialRow
+from hpo_service.storage.trial.trial_rows import TrialRow
 
 _trial = schema.trial.c
 _attempt = schema.attempt.c

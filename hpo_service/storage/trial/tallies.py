@@ -14,7 +14,7 @@ from hpo_service.domain.trial.tally import Tally
 from hpo_service.storage import schema
 from hpo_service.storage.database import Database
 from hpo_service.storage.dialects.clock import Now
-from hpo_service.storage.trial_rows import TrialRow, TrialRows, TrialTable
+from hpo_service.storage.trial.trial_rows import TrialRow, TrialRows, TrialTable
 
 OPEN = [state for state in TrialState if not state.final]
 FINAL = [state for state in TrialState if state.final]
