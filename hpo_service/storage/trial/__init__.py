@@ -1,1 +1,1 @@
-"""A trial in the database: its row, attempts, reports and scores, and what is counted of trials without loading them."""
+"""A trial in the database: its row, attempts, reports, scores, and what is counted of trials without loading them."""
