@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hpo_service.search.enlisted import TEACHING, EnlistedStorage
 
-LATEST = 500
+LATEST = 400
 """Finished trials that are remembered at least. A proposal's cost grows with them, and old ones hardly count: of n
 trials TPE gives the oldest the weight 1/n."""
 BEST = 25
