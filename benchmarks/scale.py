@@ -193,7 +193,7 @@ class Scene:
         assignment = work(self.queue)
         with self.service.db.transaction():
             [stage] = self.service.study_rows.stages(self.service.study_rows.get(STUDY).id)
-            self.service.study_rows.limit_stage(stage.id, self.service.trial_rows.total(stage.id))
+            self.service.study_rows.limit_stage(stage.id, self.service.trial_rows.tallies.total(stage.id))
         return assignment
 
     def idle(self) -> None:

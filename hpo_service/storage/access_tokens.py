@@ -9,12 +9,12 @@ from typing import Any, TypeAlias
 from sqlalchemy import Row, Update, and_, delete, insert, literal, or_, select, update
 
 from hpo_service.domain.access import Role
+from hpo_service.domain.study.spelling import did_you_mean
 from hpo_service.errors import NotFoundError
 from hpo_service.storage import schema
 from hpo_service.storage.database import Database
 from hpo_service.storage.dialects.clock import Now, earlier
 from hpo_service.storage.dialects.upsert import columns_of
-from hpo_service.storage.names import did_you_mean
 
 _token = schema.access_token.c
 

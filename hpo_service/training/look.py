@@ -61,7 +61,7 @@ def _rows(study: StudySpec, rows: int) -> list[Finding]:
 
 def _prefix(study: StudySpec) -> int:
     """Tokens that every trial has before its rows: the shortest prefix, where all methods learn one."""
-    if any(method != "prefix" for method in study.values_of("method")):
+    if not all(METHODS[str(method)].virtual_tokens for method in study.values_of("method")):
         return 0
     return min(int(tokens) for tokens in study.values_of("prefix_tokens"))
 

@@ -21,8 +21,19 @@ PACKAGE = Path(__file__).parents[2] / "hpo_service"
 LEDGER = PACKAGE / "service" / "trials" / "ledger.py"
 
 READ: dict[type, set[str]] = {
-    TrialStore: {"get", "among", "by_number", "list", "find_key", "keys", "total", "complete_facts", "expired"},
-    TallyStore: {"total", "has", "revivable", "of_ended", "best", "open_or_new", "run_seconds", "to_run", "leases"},
+    TrialStore: {"get", "among", "by_number", "list", "find_key", "complete_facts", "expired"},
+    TallyStore: {
+        "total",
+        "keys",
+        "has",
+        "revivable",
+        "of_ended",
+        "best",
+        "open_or_new",
+        "run_seconds",
+        "to_run",
+        "leases",
+    },
     AttemptStore: {"of", "of_lease", "in_study", "spent_on", "device_seconds"},
     ReportStore: {"of", "in_study", "last_value", "latest", "marks", "curves"},
     ScoreStore: {"load"},
@@ -65,7 +76,9 @@ def written_in(path: Path) -> Iterator[str]:
 
 
 def test_only_the_ledger_writes_trials() -> None:
-    outside = [path for path in sorted(PACKAGE.rglob("*.py")) if path != LEDGER and path.parent.name != "storage"]
+    outside = [
+        path for path in sorted(PACKAGE.rglob("*.py")) if path != LEDGER and PACKAGE / "storage" not in path.parents
+    ]
     assert [call for path in outside for call in written_in(path)] == []
 
 

@@ -26,7 +26,7 @@ def test_a_budget_is_spent_exactly(world, another):
         while True:
             with peer.db.transaction():
                 peer.studies.lock(peer.study.id)
-                if peer.trials.total(peer.stage.id) >= budget:
+                if peer.trials.tallies.total(peer.stage.id) >= budget:
                     return admitted
                 admitted.append(peer.admit(key=f"{i}-{len(admitted)}", worker=f"w{i}").ordinal)
 

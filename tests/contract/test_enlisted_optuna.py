@@ -68,7 +68,7 @@ def test_an_admission_that_fails_leaves_neither_our_trial_nor_optunas(world, opt
     )
     assert ask("t.number") == []
     with world.db.transaction():
-        assert world.trials.total(world.stage.id) == 0
+        assert world.trials.tallies.total(world.stage.id) == 0
 
 
 def test_numbers_have_no_gaps_after_an_admission_that_failed(world, optuna, name, ask):

@@ -45,7 +45,7 @@ class TestAdmission:
                 lease_seconds=60,
             )
             assert again is None
-            assert world.trials.total(world.stage.id) == 1
+            assert world.trials.tallies.total(world.stage.id) == 1
             assert [row.dedupe_key for row in world.trials.list(world.study.id, world.stage.id)] == ["a"]
             assert world.trials.find_key(world.stage.id, "a").ordinal == 0
             assert world.trials.find_key(world.stage.id, "b") is None
@@ -445,7 +445,7 @@ class TestAccounts:
         world.admit()
         with world.db.transaction():
             counts = world.counts()
-            assert world.trials.total(world.stage.id) == 3
+            assert world.trials.tallies.total(world.stage.id) == 3
         assert set(counts) == set(TrialState)
         assert (counts[TrialState.WAITING], counts[TrialState.RUNNING], counts[TrialState.FAILED]) == (
             2,

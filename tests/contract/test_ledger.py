@@ -154,7 +154,7 @@ def test_a_failure_after_any_step_leaves_neither_book_changed(books):
         steps()
     assert books.told() == []
     with books.db.transaction():
-        assert books.trials.total(books.stage.id) == 0
+        assert books.trials.tallies.total(books.stage.id) == 0
 
 
 def test_a_copy_has_its_twins_value_and_curve_in_optunas_study(books):

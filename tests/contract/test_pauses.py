@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hpo_service.domain.trial.retry import PAUSES, SAME_WORKER
+from hpo_service.domain.decide.retry import PAUSES, SAME_WORKER
 from hpo_service.domain.trial.states import TrialEvent
 from tests.pauses import let_pass
 

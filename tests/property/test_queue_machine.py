@@ -106,7 +106,7 @@ class QueueMachine(RuleBasedStateMachine):
     def admit(self, key):
         with self.db.transaction():
             self.studies.lock(self.study.id)
-            if self.trials.total(self.stage.id) >= BUDGET:
+            if self.trials.tallies.total(self.stage.id) >= BUDGET:
                 assert len(self.model) == BUDGET
                 return
             trial = self._admit(key)
@@ -276,7 +276,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def stage_total(self):
         with self.db.transaction(read_only=True):
-            return self.trials.total(self.stage.id)
+            return self.trials.tallies.total(self.stage.id)
 
     # what is always true
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from hpo_service.domain.trial.retry import cause_of
+from hpo_service.domain.decide.retry import cause_of
 
 IN_A_ROW = 3
 """Trials that one cause must cost with no success in between: two may be bad luck."""

@@ -106,7 +106,9 @@ class Stages:
                 return True
             if tallies.has(stage.id, TrialState.WAITING, TrialState.RUNNING):
                 return False
-            return not stage.rule.proposes or not admission(stage, self.trials.total(stage.id), self.trials).open
+            return (
+                not stage.rule.proposes or not admission(stage, self.trials.tallies.total(stage.id), self.trials).open
+            )
 
     def _why_done(self, stage: StageRow, rows: Sequence[TrialRow]) -> str | None:
         if any(not row.state.final for row in rows):

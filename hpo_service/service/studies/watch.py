@@ -67,7 +67,7 @@ class StudyWatch:
         before = self._seen.get(stage.id)
         if before is not None and before.row == stage and not stage.open and not before.open:
             return stage_view(stage, [], before.ended)
-        known = before or _Seen(stage, self.trials.total(stage.id), frozenset(), Rest())
+        known = before or _Seen(stage, self.trials.tallies.total(stage.id), frozenset(), Rest())
         rows = self.trials.tallies.open_or_new(stage.id, known.open, known.total)
         reports = self.trials.reports.latest([row.id for row in rows])
         listed = [trial_view(row, [reports[row.id]] if row.id in reports else []) for row in rows]

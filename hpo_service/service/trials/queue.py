@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from hpo_service.domain.decide.retry import given_up, tried_again
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.assignment import Assignment, Lease
 from hpo_service.domain.trial.decision import Decision
@@ -12,7 +13,6 @@ from hpo_service.domain.trial.endings import SAID, STORED, ends_so
 from hpo_service.domain.trial.model_facts import ModelFacts
 from hpo_service.domain.trial.outcome import Outcome
 from hpo_service.domain.trial.report import Report
-from hpo_service.domain.trial.retry import given_up, tried_again
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.errors import StaleLeaseError
 from hpo_service.failpoint import reach
@@ -130,7 +130,7 @@ class TrialQueue:
         spec = study.specification()
         for collisions in range(COLLISIONS):
             with self.db.transaction(read_only=True):
-                total = self.trials.total(stage.id)
+                total = self.trials.tallies.total(stage.id)
                 if not admission(stage, total, self.trials).open:
                     return None
             suggestion = self._suggest(spec, stage, total + collisions)
@@ -165,14 +165,14 @@ class TrialQueue:
         suggestion = self.policy.suggest(stage.optuna_name, spec.search, stage.space, taken.__contains__, draw)
         if suggestion is None:
             with self.db.transaction():
-                self.studies.limit_stage(stage.id, self.trials.total(stage.id))
+                self.studies.limit_stage(stage.id, self.trials.tallies.total(stage.id))
         return suggestion
 
     def _still_admits(self, study: StudyRow, stage: StageRow) -> bool:
         """Check the budget once more, now with the study locked: from here on nobody else admits."""
         if self.studies.lock(study.id).state is not StudyState.ACTIVE:
             return False
-        return admission(stage, self.trials.total(stage.id), self.trials).open
+        return admission(stage, self.trials.tallies.total(stage.id), self.trials).open
 
     def _admit(
         self, spec: StudySpec, stage: StageRow, suggestion: Suggestion, worker_id: str, together: int, *, distinct: bool

@@ -30,4 +30,4 @@ class TakenKeys:
     @cached_property
     def _all(self) -> set[str]:
         with self._db.transaction(read_only=True):
-            return self._trials.keys(self._stage_id)
+            return self._trials.tallies.keys(self._stage_id)

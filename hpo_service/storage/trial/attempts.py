@@ -7,9 +7,9 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import ColumnElement, Select, case, exists, func, insert, literal, or_, select, update
 
+from hpo_service.domain.decide.retry import PAUSES, SAME_WORKER
 from hpo_service.domain.trial.assignment import Lease
 from hpo_service.domain.trial.endings import ENDINGS, FINAL, Ending
-from hpo_service.domain.trial.retry import PAUSES, SAME_WORKER
 from hpo_service.domain.trial.states import TrialEvent, TrialState
 from hpo_service.storage import schema
 from hpo_service.storage.database import Database

@@ -49,6 +49,11 @@ class TallyStore:
         highest = self._database.connection.scalar(statement)
         return 0 if highest is None else int(highest) + 1
 
+    def keys(self, stage_id: int) -> set[str]:
+        """Return the configurations that the stage's trials have, by their canonical keys."""
+        statement = select(_trial.dedupe_key).where(_trial.stage_id == stage_id, _trial.dedupe_key.is_not(None))
+        return set(self._database.connection.scalars(statement))
+
     def has(self, stage_id: int, *states: TrialState, at_least: int = 1) -> bool:
         """Tell whether so many of the stage's trials are in one of these states."""
         some = select(_trial.id).where(_trial.stage_id == stage_id, _trial.state.in_(states)).limit(at_least)

@@ -96,15 +96,6 @@ class TrialStore:
         """Return the stage's trial with this configuration, or None."""
         return self._rows.find(select(schema.trial).where(_trial.stage_id == stage_id, _trial.dedupe_key == dedupe_key))
 
-    def total(self, stage_id: int) -> int:
-        """Return how many trials the stage has, whatever became of them."""
-        return self.tallies.total(stage_id)
-
-    def keys(self, stage_id: int) -> set[str]:
-        """Return the configurations that the stage's trials have, by their canonical keys."""
-        statement = select(_trial.dedupe_key).where(_trial.stage_id == stage_id, _trial.dedupe_key.is_not(None))
-        return set(self._database.connection.scalars(statement))
-
     def complete_facts(self, study_id: int, stage_id: int | None = None) -> FactRows:
         """Return the facts of the latest complete trials of a study, or of one of its stages, latest first."""
         stage = schema.stage.c
@@ -148,7 +139,7 @@ class TrialStore:
 
     def plan(self, stage: StageRow, planned: Sequence[PlannedTrial]) -> TrialRows:
         """Add waiting trials to a stage that the caller has locked; ordinals continue."""
-        first = self.total(stage.id)
+        first = self.tallies.total(stage.id)
         rows = [self._rows.insert(stage, trial, first + i, TrialState.WAITING) for i, trial in enumerate(planned)]
         for row, trial in zip(rows, planned, strict=True):
             self.events.of_trial(EventKind.TRIAL_PROMOTED, row, trial.reason, label=trial.label)
@@ -176,7 +167,7 @@ class TrialStore:
         if dedupe_key is not None and self.find_key(stage.id, dedupe_key) is not None:
             return None
         planned = PlannedTrial(role=role, parameters=dict(parameters), seed=seed, dedupe_key=dedupe_key)
-        ordinal = self.total(stage.id)
+        ordinal = self.tallies.total(stage.id)
         if worker_id is None:
             return self._rows.insert(stage, planned, ordinal, TrialState.RUNNING, started_at=Now())
         held = {

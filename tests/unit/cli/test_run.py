@@ -18,7 +18,7 @@ from hpo_service.domain.trial.states import StudyState
 from hpo_service.errors import DatabaseUnavailableError
 from hpo_service.launch import study_run
 from hpo_service.launch.launcher import LAUNCHERS
-from hpo_service.service.studies.reader import StudyReader
+from hpo_service.service.studies.watch import StudyWatch
 from hpo_service.settings import Settings
 
 run = importlib.import_module("hpo_service.cli.run")  # the package's own `run` is the command
@@ -119,14 +119,14 @@ def test_what_workers_are_busy_with_is_told_once(crew, ran):
 
 def test_a_database_that_goes_away_meanwhile_is_told_and_waited_for(crew, ran, monkeypatch):
     snapshots = iter([True, False, True, True])
-    real = StudyReader.snapshot
+    real = StudyWatch.snapshot
 
-    def snapshot(self: StudyReader, study: str):
+    def snapshot(self: StudyWatch, study: str):
         if next(snapshots):
             return real(self, study)
         raise DatabaseUnavailableError("the database is away")
 
-    monkeypatch.setattr(StudyReader, "snapshot", snapshot)
+    monkeypatch.setattr(StudyWatch, "snapshot", snapshot)
     crew.looks = 2
     status, out, _ = ran()
     assert status == 1
@@ -172,14 +172,14 @@ def test_workers_that_had_to_be_ended_are_told_of(crew, ran):
 
 
 def test_an_interruption_while_the_database_is_away_is_an_interruption(crew, ran, monkeypatch):
-    real, first = StudyReader.snapshot, iter([True])
+    real, first = StudyWatch.snapshot, iter([True])
 
-    def snapshot(self: StudyReader, study: str):
+    def snapshot(self: StudyWatch, study: str):
         if next(first, False):
             return real(self, study)
         raise DatabaseUnavailableError("the database is away")
 
-    monkeypatch.setattr(StudyReader, "snapshot", snapshot)
+    monkeypatch.setattr(StudyWatch, "snapshot", snapshot)
     crew.at_look = {1: lambda: signal.raise_signal(signal.SIGINT)}
     assert ran()[0] == 130
 

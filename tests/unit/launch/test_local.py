@@ -248,9 +248,8 @@ def test_outages_of_the_database_do_not_count(crew: Crew) -> None:
 
 def test_a_worker_that_cannot_work_gets_one_more_chance_and_its_reason_is_told(crew: Crew) -> None:
     now = Now()
-    workers = crew(
-        "print('INFO started'); print('error: peft not installed'); sys.exit({UnfitWorkerError.exit_code})", clock=now
-    )
+    status = UnfitWorkerError.exit_code
+    workers = crew(f"print('INFO started'); print('error: peft not installed'); sys.exit({status})", clock=now)
     workers.start()
     assert _eventually(lambda: not workers._processes())
     (line,) = workers.watch()

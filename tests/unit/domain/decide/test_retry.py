@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hpo_service.domain.trial.retry import PAUSES, SAME_WORKER, cause_of, given_up, tried_again
+from hpo_service.domain.decide.retry import PAUSES, SAME_WORKER, cause_of, given_up, tried_again
 
 CAUSE = "the data file is gone: attempt 2 failed (of 3)"
 
