@@ -17,6 +17,7 @@ from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.report import Report
 from hpo_service.domain.trial.states import StudyState
+from hpo_service.service.trials.queue import Copied
 from hpo_service.settings import Settings
 
 NAMES = itertools.count()
@@ -112,6 +113,8 @@ def work_through(service: Service, name: str) -> None:
                 row = service.study_rows.get(name)
             if not service.stages.advance(row.id):
                 return
+            continue
+        if isinstance(claimed, Copied):
             continue
         service.queue.report(claimed.lease, Report(step=1, fraction=1.0, value=float(number)))
         claimed.model_dump_json()
