@@ -27,13 +27,13 @@ from hpo_service.service.unreadable import Unreadable
 from hpo_service.service.workers import Workers
 from hpo_service.settings import Settings
 from hpo_service.storage import migrations
-from hpo_service.storage.access_tokens import AccessTokenStore
-from hpo_service.storage.counts import CountStore
+from hpo_service.storage.access.requests import IdempotentRequestStore
+from hpo_service.storage.access.tokens import AccessTokenStore
 from hpo_service.storage.database import Database
-from hpo_service.storage.idempotent_requests import IdempotentRequestStore
+from hpo_service.storage.overview.counts import CountStore
+from hpo_service.storage.overview.trial_pages import TrialPages
 from hpo_service.storage.scores import ScoreStore
 from hpo_service.storage.studies import StudyStore
-from hpo_service.storage.trial_pages import TrialPages
 from hpo_service.storage.trials import TrialStore
 from hpo_service.storage.workers import WorkerStore
 from hpo_service.worker.options import WorkerOptions

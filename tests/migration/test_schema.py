@@ -178,7 +178,7 @@ def test_the_alembic_command_works_on_the_database_of_the_environment(upgraded, 
     config = Config(migrations.script_folder() / "alembic.ini", stdout=said)
     command.current(config)
     command.check(config)
-    assert "0003 (head)" in said.getvalue()
+    assert "0005 (head)" in said.getvalue()
 
 
 def _config():
