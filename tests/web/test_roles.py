@@ -12,6 +12,7 @@ from sqlalchemy import text
 from hpo_service.domain.access import Role
 from hpo_service.web.dashboard import PREFIXES, Dashboard
 from hpo_service.web.routes import ROUTES, Route
+from tests.web.conftest import on_both
 
 ROLES = [None, *Role]
 FILLING = {"name": "mine", "stage": "search", "number": "0", "id": "w1", "kind": "csv"}
@@ -156,6 +157,7 @@ def test_every_route_of_optuna_dashboard_is_behind_the_door(sites, role, writes)
     assert seen > 20
 
 
+@on_both
 def test_optuna_dashboard_shows_the_studies(site):
     site.run("mine")
     (summary,) = site.viewer("GET", "/api/studies").json["study_summaries"]
@@ -166,7 +168,8 @@ def test_optuna_dashboard_shows_the_studies(site):
     assert page.status == 200
     assert "bundle.js" in page.text
     assert "'unsafe-inline'" not in page.headers["content-security-policy"].partition("script-src")[2].split(";")[0]
-    assert site.viewer("GET", "/static/bundle.js").status == 200
+    script = site.viewer("GET", "/static/bundle.js")
+    assert (script.status, script.headers["cache-control"]) == (200, "private, max-age=3600")
     assert site.viewer("GET", f"/csv/{summary['study_id']}").status == 200
 
 
