@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import inspect, text
 
 from hpo_service.domain.access import Role
 from hpo_service.web.dashboard import PREFIXES, Dashboard
@@ -48,8 +48,7 @@ def tables(site) -> dict[str, list]:
     """Everything that is in the database but when tokens were used."""
     with site.service.db.transaction(read_only=True):
         connection = site.service.db.connection
-        names = connection.execute(text("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"))
-        kept = [name for (name,) in names.all() if name != "hpo_access_token"]
+        kept = sorted({*inspect(connection).get_table_names()} - {"hpo_access_token"})
         return {name: connection.execute(text(f"SELECT * FROM {name}")).all() for name in kept}
 
 
