@@ -33,13 +33,13 @@ from hpo_service.service.trials.reaper import Reaper
 from hpo_service.service.workers import Workers
 from hpo_service.settings import Settings
 from hpo_service.storage import migrations
-from hpo_service.storage.access_tokens import AccessTokenStore
-from hpo_service.storage.counts import CountStore
+from hpo_service.storage.access.requests import IdempotentRequestStore
+from hpo_service.storage.access.tokens import AccessTokenStore
 from hpo_service.storage.database import Database
-from hpo_service.storage.idempotent_requests import IdempotentRequestStore
+from hpo_service.storage.overview.counts import CountStore
+from hpo_service.storage.overview.trial_pages import TrialPages
 from hpo_service.storage.studies import StudyStore
 from hpo_service.storage.trial.scores import ScoreStore
-from hpo_service.storage.trial.trial_pages import TrialPages
 from hpo_service.storage.trial.trials import TrialStore
 from hpo_service.storage.workers import WorkerStore
 from hpo_service.worker.options import WorkerOptions

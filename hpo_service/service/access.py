@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from hpo_service.domain.access import Role
 from hpo_service.errors import DatabaseUnavailableError
-from hpo_service.storage.access_tokens import AccessKind, AccessRow, AccessTokenStore
+from hpo_service.storage.access.tokens import AccessKind, AccessRow, AccessTokenStore
 from hpo_service.storage.database import Database
 
 __all__ = ["Access", "AccessKind", "AccessList", "AccessRow", "Issued"]

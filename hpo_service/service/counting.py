@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hpo_service.storage.counts import Counts, CountStore
 from hpo_service.storage.database import Database
+from hpo_service.storage.overview.counts import Counts, CountStore
 
 __all__ = ["Counting", "Counts"]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpo_service.errors import ConflictError
+from hpo_service.storage.access.requests import IdempotentRequestStore
 from hpo_service.storage.database import Database
-from hpo_service.storage.idempotent_requests import IdempotentRequestStore
 
 KEPT_SECONDS = 86_400.0
 """How long an answer is kept at least."""

@@ -77,12 +77,16 @@ class Dashboard(BaseRoute):
         await admit(request, Role.VIEWER, csrf=False)
         require_role(request.state.caller, least_role(request.method, writes=self._options.allow_dashboard_writes))
 
+        passed = {**scope, "path": self._path(scope), "root_path": "", "headers": _headers(scope)}
+
         async def with_policy(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["Content-Security-Policy"] = POLICY
+                headers = MutableHeaders(scope=message)
+                headers["Content-Security-Policy"] = POLICY
+                if passed["path"].startswith("/static/"):
+                    headers["Cache-Control"] = "private, max-age=3600"  # megabytes of scripts
             await send(message)
 
-        passed = {**scope, "path": self._path(scope), "root_path": "", "headers": _headers(scope)}
         await self._app(passed, receive, with_policy)
 
     def _path(self, scope: Scope) -> str:

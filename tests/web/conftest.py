@@ -77,10 +77,21 @@ def study_file(name: str = "mine", trials: int = 5) -> str:
     return STUDY.format(name=name, trials=trials)
 
 
+on_both = pytest.mark.parametrize("site_url", ["migrated_sqlite", "migrated_postgres"], indirect=True)
+"""Of tests that ask something of the database in its own words, or send it what it may not take."""
+
+
 @pytest.fixture
-def sites(migrated_sqlite: str) -> Iterator[Callable[..., Site]]:
+def site_url(request: pytest.FixtureRequest) -> str:
+    """URL of the database; a test names another kind by the fixture that makes it."""
+    url: str = request.getfixturevalue(getattr(request, "param", "migrated_sqlite"))
+    return url
+
+
+@pytest.fixture
+def sites(site_url: str) -> Iterator[Callable[..., Site]]:
     """Makes applications over one database."""
-    service = Service(Settings.read(storage=migrated_sqlite), connections=4)
+    service = Service(Settings.read(storage=site_url), connections=4)
     service.db  # noqa: B018 - made before threads ask for it
 
     def make(**options: Any) -> Site:

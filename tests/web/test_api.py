@@ -10,7 +10,7 @@ import pytest
 
 from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.errors import DatabaseUnavailableError
-from tests.web.conftest import study_file
+from tests.web.conftest import on_both, study_file
 
 
 def problem(answer, status: int) -> str:
@@ -78,6 +78,7 @@ def test_a_study_is_shown_as_the_command_line_shows_it(site):
     assert {**shown, "now": 0} == {**expected, "now": 0}
 
 
+@on_both
 def test_studies_are_steered_with_a_reason_that_names_who(site):
     for verb, state in [("drain", "draining"), ("pause", "paused"), ("resume", "active"), ("cancel", "cancelled")]:
         answer = site.operator("POST", f"/v1/studies/mine/{verb}")
@@ -108,6 +109,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(site):
 # trials
 
 
+@on_both
 def test_trials_are_walked_through_page_by_page(site):
     for _ in range(5):
         site.run("mine")
@@ -119,6 +121,7 @@ def test_trials_are_walked_through_page_by_page(site):
     assert pages == [[0, 1], [2, 3], [4]]
 
 
+@on_both
 def test_trials_are_filtered_by_stage_state_and_worker(site):
     site.run("mine")
     held = site.claim("mine")
@@ -234,6 +237,7 @@ def test_a_token_that_nobody_could_mean_is_not_made(site, body):
 # idempotency
 
 
+@on_both
 def test_a_request_with_a_key_is_done_once(site):
     answers = [site.operator("POST", "/v1/studies", study_file("once"), Idempotency_Key="k1") for _ in range(2)]
     assert [answer.status for answer in answers] == [201, 201]
@@ -270,6 +274,7 @@ def test_a_request_that_failed_leaves_its_key_free(site):
 # the machine
 
 
+@on_both
 def test_metrics_count_what_is_in_the_database(site):
     site.run("mine")
     site.claim("mine")

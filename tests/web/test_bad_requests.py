@@ -12,7 +12,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from hpo_service.domain.access import Role
 from hpo_service.web.door import MAX_BODY_BYTES, MAX_PATH_BYTES
 from hpo_service.web.routes import ROUTES
-from tests.web.conftest import study_file
+from tests.web.conftest import on_both, study_file
 from tests.web.test_roles import tables
 
 BODIES = {
@@ -144,6 +144,7 @@ def openapi(site):
     )
 
 
+@on_both
 def test_nothing_that_the_openapi_document_allows_makes_a_mistake_or_an_answer_outside_it(site, openapi):
     headers = {"Authorization": f"Bearer {site.secrets[Role.ADMIN]}"}
     asked = 0

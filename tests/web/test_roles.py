@@ -7,11 +7,12 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import inspect, text
 
 from hpo_service.domain.access import Role
 from hpo_service.web.dashboard import PREFIXES, Dashboard
 from hpo_service.web.routes import ROUTES, Route
+from tests.web.conftest import on_both
 
 ROLES = [None, *Role]
 FILLING = {"name": "mine", "stage": "search", "number": "0", "id": "w1", "kind": "csv"}
@@ -47,8 +48,7 @@ def tables(site) -> dict[str, list]:
     """Everything that is in the database but when tokens were used."""
     with site.service.db.transaction(read_only=True):
         connection = site.service.db.connection
-        names = connection.execute(text("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"))
-        kept = [name for (name,) in names.all() if name != "hpo_access_token"]
+        kept = sorted({*inspect(connection).get_table_names()} - {"hpo_access_token"})
         return {name: connection.execute(text(f"SELECT * FROM {name}")).all() for name in kept}
 
 
@@ -156,6 +156,7 @@ def test_every_route_of_optuna_dashboard_is_behind_the_door(sites, role, writes)
     assert seen > 20
 
 
+@on_both
 def test_optuna_dashboard_shows_the_studies(site):
     site.run("mine")
     (summary,) = site.viewer("GET", "/api/studies").json["study_summaries"]
@@ -166,7 +167,8 @@ def test_optuna_dashboard_shows_the_studies(site):
     assert page.status == 200
     assert "bundle.js" in page.text
     assert "'unsafe-inline'" not in page.headers["content-security-policy"].partition("script-src")[2].split(";")[0]
-    assert site.viewer("GET", "/static/bundle.js").status == 200
+    script = site.viewer("GET", "/static/bundle.js")
+    assert (script.status, script.headers["cache-control"]) == (200, "private, max-age=3600")
     assert site.viewer("GET", f"/csv/{summary['study_id']}").status == 200
 
 

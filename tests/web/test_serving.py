@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -16,6 +17,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from hpo_service.bootstrap import Service
@@ -77,6 +79,14 @@ def servers(tmp_path: Path) -> Iterator[list[Server]]:
         server.log.close()
 
 
+def shut_down(data: Path) -> None:
+    """Have a PostgreSQL server end its connections and itself, as an administrator's restart does."""
+    running = psutil.Process(int((data / "postmaster.pid").read_text().split()[0]))
+    running.send_signal(signal.SIGINT)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        running.wait(PATIENCE)
+
+
 def until(asked, status: int) -> bytes:
     """Ask until the answer has this status, and fail where it never does; every answer before is a problem."""
     deadline = time.monotonic() + PATIENCE
@@ -126,7 +136,7 @@ def test_a_database_that_restarts_is_waited_for(servers, tmp_path):
         server = Server(tmp_path, storage)
         servers.append(server)
         assert server.ask("/v1/studies", secret)[0] == 200
-        database.stop()
+        shut_down(tmp_path / "pg")
         problem = json.loads(until(lambda: server.ask("/readyz"), 503))
         assert "not available" in problem["detail"]
         assert server.ask("/v1/studies", secret)[0] == 503

@@ -21,6 +21,7 @@ _TAGS = {_TAG + kind for kind in ("map", "seq", "str", "null", "bool", "int", "f
 _MERGE = _TAG + "merge"
 _MOST_NODES = 50_000  # far above any study; keeps aliases of aliases from filling the memory
 _DEEPEST = 50
+_MOST_BRACKETS = 100  # open at once, before the parser is asked: it takes seconds over a thousand
 _TOO_DEEP = "is nested too deeply for a study file"
 _LONGEST_KEY = 60
 _WHOLE_IN_EXPONENT_FORM = re.compile(r"[-+]?[0-9]{1,15}[eE]\+?(0?[0-9]|1[0-5])")
@@ -112,8 +113,7 @@ def parse_document(text: str, file: str) -> Document:
 
 
 def _compose(text: str, file: str) -> Node | None:
-    if _open_brackets(text) > _DEEPEST:
-        # the parser would find out as well, after seconds
+    if _open_brackets(text) > _MOST_BRACKETS:
         raise refuse(file, [Complaint((), 1, _TOO_DEEP)])
     try:
         root: Node | None = YAML(typ="safe", pure=True).compose(text)

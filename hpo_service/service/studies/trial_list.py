@@ -9,8 +9,8 @@ from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import NotFoundError
 from hpo_service.service.studies.snapshot import TrialView, trial_view
 from hpo_service.storage.database import Database
+from hpo_service.storage.overview.trial_pages import TrialFilter, TrialPages
 from hpo_service.storage.studies import StageRow, StudyStore
-from hpo_service.storage.trial.trial_pages import TrialFilter, TrialPages
 
 
 @dataclass(frozen=True)

@@ -165,3 +165,13 @@ def test_the_first_complaint_by_line_is_told_with_the_number_of_others():
     error = refuse("f.yaml", found)
     assert str(error) == "f.yaml:3: a: early (and 2 more)"
     assert (error.file, error.line, error.key) == ("f.yaml", 3, "a")
+
+
+@pytest.mark.parametrize("text", ["[" * 60_000, '{"a":' * 10_000, "a: " + "[]" * 200 + "[{" * 60])
+def test_brackets_that_nest_without_end_are_refused_before_they_are_parsed(text, monkeypatch):
+    monkeypatch.setattr("hpo_service.domain.studyfile.document.YAML", None)
+    assert "nested too deeply" in refused(text)
+
+
+def test_many_brackets_beside_each_other_are_fine():
+    assert len(parse_document("a: [" + "[], " * 500 + "]", "f.yaml").data["a"]) == 500

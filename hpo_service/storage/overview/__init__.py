@@ -1,0 +1,1 @@
+"""What is read across studies and trials, for those who look on."""
