@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hpo_service.errors import DatabaseFaultError, HpoServiceError
+from hpo_service.errors import DatabaseFaultError, HpoServiceError, UnfitWorkerError
 from hpo_service.launch import local
 from hpo_service.launch.devices import Gpu
 from hpo_service.launch.local import DONE, HEALTHY_SECONDS, MAX_RESTARTS, LocalWorkers, Place, plan_places
