@@ -60,7 +60,8 @@ class TrialLink:
 
         Measures beside the value that are not finite are left out: databases cannot hold them. A report that was
         not answered before the order to save and leave, or to end as an earlier report was judged, is kept in a file:
-        what the trial has saved will lie ahead of it, and the supervisor may be dead. Several threads may report: each waits for its own answer, in turn.
+        what the trial has saved will lie ahead of it, and the supervisor may be dead. Several threads may report: each
+        waits for its own answer, in turn.
 
         Raises:
             ForkedProcessError: this process is a copy that was forked from the trial's.
