@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 import optuna
@@ -14,11 +15,10 @@ from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.errors import DatabaseUnavailableError, UnfitWorkerError
 from hpo_service.service.studies.snapshot import TrialView
 from hpo_service.storage.trial.attempts import AttemptRow
+from hpo_service.worker.streak import IN_A_ROW
 
 LEFT = (UnfitWorkerError.exit_code, DatabaseUnavailableError.exit_code, 0)
 """Exit statuses of a node that could not work: it says so, or it found no database, or nothing left to do."""
-BURNED = 6
-"""Attempts that a node on which all fail may cost: it leaves after three trials, one of which it may have had again."""
 
 
 def audit(hit: Attack, trials: int) -> tuple[dict[str, object], list[str]]:
@@ -89,15 +89,27 @@ def _checks(view: TrialView, twin: optuna.trial.FrozenTrial | None, attempts: li
 
 def _of_nodes(hit: Attack, attempts: dict[int, list[AttemptRow]]) -> Iterator[str]:
     """Broken nodes leave with the status that says so, unless study or database went first, and cost little."""
-    had = Counter(row.worker_id.split("-")[-2] for rows in attempts.values() for row in rows)
+    ended: dict[str, list[AttemptRow]] = defaultdict(list)
+    for row in sorted(itertools.chain(*attempts.values()), key=lambda row: row.ended_at or 0.0):
+        ended[row.worker_id.split("-")[-2]].append(row)
     for worker in hit.broken:
         if worker.poll() not in LEFT:
             yield f"the worker whose trials fail, {worker.pid}, ended with {worker.poll()}"
-        if had[str(worker.pid)] > BURNED:
-            yield f"the worker whose trials fail, {worker.pid}, had {had[str(worker.pid)]} attempts"
+        if (cost := _failed_in_a_row(ended[str(worker.pid)])) > IN_A_ROW:
+            yield f"the worker whose trials fail, {worker.pid}, failed {cost} trials in a row"
     for worker in hit.unfit:
-        if worker.poll() not in LEFT or had[str(worker.pid)]:
+        if worker.poll() not in LEFT or ended[str(worker.pid)]:
             yield f"the worker that cannot start, {worker.pid}, ended with {worker.poll()}"
+
+
+def _failed_in_a_row(attempts: list[AttemptRow]) -> int:
+    """The most trials that ended in an error one after the other; what was saved before may let one succeed."""
+    most, failed = 0, set[int]()
+    for row in attempts:
+        failed = set() if row.outcome in ("complete", "pruned") else failed
+        failed |= {row.trial_id} if row.outcome == "error" else set()
+        most = max(most, len(failed))
+    return most
 
 
 def _left(hit: Attack) -> Iterator[str]:
