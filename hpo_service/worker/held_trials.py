@@ -17,7 +17,7 @@ from hpo_service.service.trials.queue import TrialQueue
 from hpo_service.wire.messages import Stop
 from hpo_service.wire.undelivered import keep_undelivered
 from hpo_service.worker.child_slot import ChildSlot
-from hpo_service.worker.handover import discard_checkpoints, enlist
+from hpo_service.worker.handover import discard_checkpoints
 from hpo_service.worker.held_trial import HeldTrial
 from hpo_service.worker.outbox import Delivery, Outbox
 
@@ -134,7 +134,7 @@ class HeldTrials:
         self._outbox.forget(held.key)
         # its child may still save a checkpoint, after whoever ended the trial has removed the others
         with contextlib.suppress(OSError):
-            enlist(held.folder, held.assignment)
+            held.folder.enlist(held.assignment.identity)
         if held.over:
             self._drop(held)
         else:
