@@ -39,7 +39,7 @@ format: $(VENV)/.installed-dev ## let ruff sort and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-chaos: $(VENV)/.installed-dev ## the full attack on a fleet: 300 faults, up to ten minutes
+chaos: $(VENV)/.installed-dev ## the full attack on a fleet: 500 faults, about ten minutes
 	$(BIN)/python tests/fault/chaos.py
 
 bench: $(VENV)/.installed-dev ## every program in benchmarks/, checked against what was asked for

@@ -21,6 +21,7 @@ from hpo_service.errors import DatabaseFaultError
 from hpo_service.storage.dialects.clock import Now
 from hpo_service.storage.dialects.outage import translated
 from hpo_service.storage.dialects.urls import parsed, without_secrets
+from hpo_service.storage.values import json_or_text
 
 Dialect = Literal["sqlite", "postgresql"]
 
@@ -219,7 +220,11 @@ class Database:
 
 def _sqlite(url: URL, safe_url: str) -> Engine:
     # the URL's own timeout wins
-    engine = create_engine(url, connect_args={} if "timeout" in url.query else {"timeout": BUSY_SECONDS})
+    engine = create_engine(
+        url,
+        connect_args={} if "timeout" in url.query else {"timeout": BUSY_SECONDS},
+        json_deserializer=json_or_text,
+    )
     file = _SameFile(safe_url)
     event.listen(engine, "do_connect", file.before_connecting)
     event.listen(engine, "connect", _prepare_sqlite)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -176,11 +176,14 @@ class StudyStore:
             raise NotFoundError(f"there is no study {name!r}{did_you_mean(name, names)}: see `hpo-service study list`")
         return row
 
+    def names(self) -> Sequence[str]:
+        """Return the names of all studies, of those too that cannot be read, oldest first."""
+        return self._database.connection.scalars(select(schema.study.c.name).order_by(schema.study.c.id)).all()
+
     def list(self, state: StudyState | None = None) -> StudyRows:
-        """Return all studies, or those in one state, oldest first."""
+        """Return all studies in a state that this version knows, or those in one state, oldest first."""
         statement = select(schema.study).order_by(schema.study.c.id)
-        if state is not None:
-            statement = statement.where(schema.study.c.state == state)
+        statement = statement.where(schema.study.c.state.in_([state] if state else list(StudyState)))
         return [_study(row) for row in self._database.connection.execute(statement)]
 
     def lock(self, study_id: int) -> StudyRow:
@@ -346,18 +349,20 @@ def _no_stage(stage_id: int) -> NotFoundError:
 
 def _study(row: Row[Any]) -> StudyRow:
     values = columns_of(schema.study, row)
+    if values["state"] not in list(StudyState):
+        raise _unreadable(row.name, f"state: there is no {values['state']}, only {', '.join(StudyState)}")
     values["state"] = StudyState(values["state"])
     values["facts"] = dict(_known_facts(values["facts"]))
     return StudyRow(**values)
 
 
-def _known_facts(facts: Mapping[str, Any]) -> Iterator[tuple[str, ModelFacts]]:
+def _known_facts(facts: object) -> Iterator[tuple[str, ModelFacts]]:
     """Read what is known of models; what a later version knows besides, or otherwise, is passed over.
 
     Studies are read many at a time: one must not keep the others from being read.
     """
     fields = ModelFacts.model_fields
-    for name, fact in facts.items():
+    for name, fact in facts.items() if isinstance(facts, Mapping) else ():
         with suppress(ValidationError):
             yield name, ModelFacts.model_validate({key: fact[key] for key in fact if key in fields})
 

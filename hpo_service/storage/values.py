@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -42,6 +43,14 @@ def plain(value: Any) -> Any:
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         return [plain(item) for item in value]
     return value
+
+
+def json_or_text(text: str) -> Any:
+    """Return what a JSON column holds; a text that is no JSON as it is, for it must cost its own row alone."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def packed(values: Sequence[float] | Sequence[int], kind: str) -> bytes:

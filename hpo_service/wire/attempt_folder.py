@@ -106,6 +106,19 @@ class AttemptFolder:
         """A file that is there while the trial may have checkpoints; it holds the trial's identity."""
         return self.trial.parent / UNFINISHED / self.trial.name
 
+    def enlist(self, identity: str) -> None:
+        """Note that the trial may have checkpoints, for whoever removes those of trials that have ended.
+
+        Args:
+            identity: of the trial; nothing is noted where it is not known.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        if identity:
+            self.unfinished.parent.mkdir(exist_ok=True)
+            self.unfinished.write_text(identity)
+
     @property
     def refused_undelivered(self) -> Path:
         """Reports that lay in this attempt's place, of a trial that was deleted."""

@@ -45,11 +45,16 @@ class Stop(Record):
     type: Literal["stop"] = "stop"
     trial: str
     decision: Decision
+    answers: int | None = Field(default=None, description="Step of the report that was judged, if one was.")
 
     @property
     def reason(self) -> str:
         """Why, for a person."""
         return self.decision.reason
+
+    def overtakes(self, step: int) -> bool:
+        """Whether it comes before the answer to this report, which the supervisor may not live to deliver."""
+        return self.saves if self.answers is None else self.answers != step
 
     @property
     def saves(self) -> bool:

@@ -38,7 +38,7 @@ def prepare_folder(folder: AttemptFolder, assignment: Assignment) -> bool:
         folder.path.mkdir(parents=True, exist_ok=True)
         _clear(folder)
         record.write(folder)
-        enlist(folder, assignment)
+        folder.enlist(assignment.identity)
     except OSError as error:
         log.warning("%s cannot be written, checkpoints of it may be lost: %s", folder.path, error)
     earlier = _of_this_run(folder, record)
@@ -54,17 +54,6 @@ def prepare_folder(folder: AttemptFolder, assignment: Assignment) -> bool:
                 shutil.rmtree(older.refused_checkpoint, ignore_errors=True)
             return True
     return False
-
-
-def enlist(folder: AttemptFolder, assignment: Assignment) -> None:
-    """Note that the trial may have checkpoints, for whoever removes those of trials that have ended.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    if assignment.identity:
-        folder.unfinished.parent.mkdir(exist_ok=True)
-        folder.unfinished.write_text(assignment.identity)
 
 
 def set_aside(folder: AttemptFolder, reason: str) -> None:

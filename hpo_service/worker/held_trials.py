@@ -17,7 +17,7 @@ from hpo_service.service.trials.queue import TrialQueue
 from hpo_service.wire.messages import Stop
 from hpo_service.wire.undelivered import keep_undelivered
 from hpo_service.worker.child_slot import ChildSlot
-from hpo_service.worker.handover import discard_checkpoints, enlist
+from hpo_service.worker.handover import discard_checkpoints
 from hpo_service.worker.held_trial import HeldTrial
 from hpo_service.worker.outbox import Delivery, Outbox
 
@@ -81,19 +81,19 @@ class HeldTrials:
 
         def answered(answer: tuple[float, Decision]) -> None:
             held.expires = answer[0] + held.assignment.lease_seconds
-            self.pass_on(held, answer[1])
+            self.pass_on(held, answer[1], answers=report.step)
 
         self.deliver(held, call, answered)
         if len(self._outbox):
             keep_undelivered(held.folder, report, held.assignment.identity)
 
-    def pass_on(self, held: HeldTrial, decision: Decision) -> None:
-        """Pass a decision to stop on to the child, once: the first one stands."""
+    def pass_on(self, held: HeldTrial, decision: Decision, answers: int | None = None) -> None:
+        """Pass a decision to stop on to the child, once: the first one stands; it may answer the report of a step."""
         if decision.ends_as is None or held.order is not None or held.over:
             return
         held.order, held.ordered_at = decision, self._clock()
         log.info("%s: %s: %s", held.key, decision.action, decision.reason)
-        self._slot.send(Stop(trial=held.key, decision=decision))
+        self._slot.send(Stop(trial=held.key, decision=decision, answers=answers))
 
     def deliver(self, held: HeldTrial, call: Callable[[], T], answered: Callable[[T], None]) -> None:
         """Call the database about a trial, in order with everything else; refusals and errors cost that trial alone."""
@@ -134,7 +134,7 @@ class HeldTrials:
         self._outbox.forget(held.key)
         # its child may still save a checkpoint, after whoever ended the trial has removed the others
         with contextlib.suppress(OSError):
-            enlist(held.folder, held.assignment)
+            held.folder.enlist(held.assignment.identity)
         if held.over:
             self._drop(held)
         else:

@@ -18,6 +18,8 @@ from hpo_service.bootstrap import Service
 from hpo_service.service.studies.snapshot import StudySnapshot
 from hpo_service.settings import Settings
 
+TREE = Path(__file__).parents[2]
+"""Where the package lies that is tested: commands use no other one that may be installed."""
 PATIENCE = 240.0
 """Seconds until a test gives up: a trainer imports its libraries for many seconds where cores are shared."""
 
@@ -70,7 +72,8 @@ class Home:
     def environment(self) -> dict[str, str]:
         """What a command sees: without settings, so that results go where they go by default."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("HPO_SERVICE_")}
-        own = {"HPO_SERVICE_CACHE": str(self.folder / "cache"), "PYTHONPATH": str(self.folder)}
+        path = os.pathsep.join([str(TREE), str(self.folder)])
+        own = {"HPO_SERVICE_CACHE": str(self.folder / "cache"), "PYTHONPATH": path}
         return {**clean, **own, **self.variables}
 
     @property

@@ -89,25 +89,35 @@ class Fleet:
     workers: list[Worker] = field(default_factory=list)
     started: int = 0
 
-    def start(self, count: int, failpoint: str = "", extra: tuple[str, ...] = ()) -> list[Worker]:
-        """Start workers; with a failpoint they kill themselves when they reach it."""
-        new = [self._spawn(failpoint, extra) for _ in range(count)]
+    def start(
+        self,
+        count: int,
+        failpoint: str = "",
+        extra: tuple[str, ...] = (),
+        *,
+        everything: bool = False,
+        **variables: str,
+    ) -> list[Worker]:
+        """Start workers; with a failpoint they kill themselves when they reach it, else they may serve every study."""
+        study = "" if everything else self.study
+        variables = {"HPO_SERVICE_FAILPOINT": failpoint, **variables}
+        new = [self._spawn(study, extra, variables) for _ in range(count)]
         self.workers += new
         return new
 
-    def _spawn(self, failpoint: str, extra: tuple[str, ...]) -> Worker:
+    def _spawn(self, study: str, extra: tuple[str, ...], variables: Mapping[str, str]) -> Worker:
         self.started += 1
         environment = {
-            "PYTHONPATH": str(HERE),
+            "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), str(HERE)]),  # the package beside these tests first
             "OMP_NUM_THREADS": "1",
             "HPO_SERVICE_STORAGE": self.storage,
             "HPO_SERVICE_OUTPUT": str(self.output),
-            "HPO_SERVICE_FAILPOINT": failpoint,
             **self.environment,
+            **variables,
         }
-        study = ["--study", self.study] if self.study else []
+        served = ["--study", study] if study else []
         self.output.mkdir(parents=True, exist_ok=True)
-        return Worker(["worker", *study, "--until-finished", *extra], environment, self.output / "workers.log")
+        return Worker(["worker", *served, "--until-finished", *extra], environment, self.output / "workers.log")
 
     @property
     def alive(self) -> list[Worker]:
@@ -123,6 +133,21 @@ class Fleet:
             except psutil.Error:
                 continue
         return found
+
+    def orphans(self) -> list[psutil.Process]:
+        """Processes of trials whose worker is gone; they are known by the output folder among their variables."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("HPO_SERVICE_OUTPUT") == str(self.output) and process.ppid() not in self._pids:
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return [process for process in found if process.status() != psutil.STATUS_ZOMBIE]
+
+    @property
+    def _pids(self) -> set[int]:
+        return {worker.pid for worker in self.alive}
 
     def wait(self, seconds: float) -> bool:
         """Wait until every worker has ended by itself."""

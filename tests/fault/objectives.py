@@ -19,12 +19,18 @@ def expected(parameters: Mapping[str, object], step: int) -> float:
 
 
 def resumable(trial: TrialContext) -> float:
-    """Report every step, saving where it stands; a later attempt goes on behind the last saved step."""
+    """Report every step, saving where it stands; a later attempt goes on behind the last saved step.
+
+    On a broken node it fails after its first step, or as soon as it would go on.
+    """
     pause = float(os.environ.get("CHAOS_STEP_SECONDS", "0.05"))
     saved = trial.checkpoint_folder / "step.json"
     first = json.loads(saved.read_text())["step"] + 1 if saved.exists() else 1
     value = expected(trial.parameters, max(1, first - 1))
+    broken = os.environ.get("CHAOS_BROKEN")
     for step in range(first, STEPS + 1):
+        if broken and step > 1:
+            raise OSError("the device has fallen off the bus")
         time.sleep(pause)
         value = expected(trial.parameters, step)
         trial.report(step, value)

@@ -111,6 +111,6 @@ def test_half_a_minute_without_the_database_loses_no_trial_and_no_report(tmp_pat
 @pytest.mark.timeout(400)
 def test_the_short_attack_loses_nothing():
     chaos = Path(__file__).with_name("chaos.py")
-    options = ["--faults", "60", "--trials", "160", "--seconds", "240"]
+    options = ["--faults", "60", "--trials", "160", "--outage", "5", "--seconds", "240"]
     done = subprocess.run([sys.executable, chaos, *options], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

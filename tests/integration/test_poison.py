@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 import pytest
+from sqlalchemy import literal_column, update
 
 from hpo_service.domain.study.rules.limits import MOST_PARAMETERS
 from hpo_service.domain.trial.states import StudyState, TrialState
@@ -13,6 +14,7 @@ from hpo_service.search.policy import SearchPolicy
 from hpo_service.service.stages.advance import Stages
 from hpo_service.service.trials import queue
 from hpo_service.service.trials.reaper import Reaper
+from hpo_service.storage import schema
 
 
 @pytest.fixture
@@ -85,6 +87,45 @@ def test_a_trial_whose_configuration_cannot_be_made_is_not_held(two, monkeypatch
     monkeypatch.setattr(queue, "assignment", broken)
     assert two.claim() is None
     assert two.trials(study="bad") == two.trials(study="good") == []
+
+
+def spoil(bench: Any, column: Any, text: str) -> None:
+    """Write a text as it is into a column of the bad study, or of its stage."""
+    of = column.table.c.id if column.table is schema.study else column.table.c.study_id
+    with bench.service.db.transaction():
+        bad = bench.service.study_rows.get("bad").id
+        statement = update(column.table).where(of == bad).values({column: literal_column(f"'{text}'")})
+        bench.service.db.connection.execute(statement)
+
+
+@pytest.mark.parametrize(
+    "column, text",
+    [
+        (schema.study.c.spec, "7"),
+        (schema.study.c.facts, "[]"),
+        (schema.study.c.facts, "null"),
+        (schema.study.c.state, "resting"),
+        (schema.stage.c.space, '"none"'),
+        (schema.stage.c.optuna_name, "no/where"),
+    ],
+    ids=str,
+)
+def test_a_study_whose_row_holds_nonsense_costs_no_other_its_work(two, column, text):
+    for _ in range(2):
+        two.run_out(two.must_claim())
+    spoil(two, column, text)
+    two.drain_queue()
+    two.service.reaper.reap()
+    assert two.state("good") is StudyState.FINISHED
+    assert [each.name for each in two.service.reader.list_all().snapshots][-1] == "good"
+
+
+@pytest.mark.parametrize("dialect", ["sqlite"])  # PostgreSQL takes no such text
+@pytest.mark.parametrize("column", [schema.study.c.spec, schema.study.c.facts], ids=str)
+def test_a_text_that_is_no_json_costs_no_other_its_work(two, column):
+    spoil(two, column, "{off")
+    assert two.drain_queue() >= 4
+    assert two.state("good") is StudyState.FINISHED
 
 
 def test_an_interrupt_is_no_poison(two, monkeypatch):

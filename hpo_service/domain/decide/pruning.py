@@ -6,8 +6,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.study.search_space import CategoricalParameter, SearchSpace
 
@@ -142,6 +140,8 @@ def halve(value: float, others: Sequence[float], *, share: float, measure: Measu
     count = len(others) + 1
     if count < MIN_RUNG_VALUES:
         return Verdict(False, f"{place}: goes on, {count} of the {MIN_RUNG_VALUES} values a comparison needs")
+    import numpy as np  # not at the top: who only reads a study file, which names these rules, starts without it
+
     signed = np.asarray([value, *others]) * measure.direction.signed(1.0)
     ranked = np.sort(np.where(np.isnan(signed), np.inf, signed))
     badness, cutoff = measure.badness(value), float(ranked[math.ceil(count / 2) - 1])

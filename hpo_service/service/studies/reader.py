@@ -38,7 +38,7 @@ class StudyReader:
     def list_all(self) -> StudyList:
         """Read every study as it is now; those that another version made are told of and left out."""
         with self.db.transaction(read_only=True):
-            names = [row.name for row in self.studies.list()]
+            names = self.studies.names()
         found = StudyList([], {})
         for name in names:
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections import deque
@@ -142,6 +143,7 @@ class Dispatcher:
         link = self._links.get(message.trial)
         if link is not None:
             link.close()
+            _enlist(link)
         self._links.pop(message.trial, None)
         self._channel.forget(message.trial)
         self._channel.send(message)
@@ -172,6 +174,16 @@ class Dispatcher:
         link = TrialLink(admit, self._channel, self._hear)
         link.receive(stop)
         self._channel.send(Finished(trial=admit.trial, outcome=link.stopped()))
+
+
+def _enlist(link: TrialLink) -> None:
+    """Note that a checkpoint is left; whoever ended the trial meanwhile has removed the note with the earlier ones.
+
+    The supervisor, which would note it too, may be gone.
+    """
+    with contextlib.suppress(OSError):
+        if link.folder.checkpoint.is_dir() and not link.folder.unfinished.exists():
+            link.folder.enlist(link.assignment.identity)
 
 
 def in_turn(run: RunTrial) -> Callable[[Dispatcher], object]:

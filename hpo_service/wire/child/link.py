@@ -59,8 +59,9 @@ class TrialLink:
         """Send an evaluation and wait for the answer: None to go on, or the order to stop.
 
         Measures beside the value that are not finite are left out: databases cannot hold them. A report that was
-        not answered before the order to save and leave is kept in a file, for the checkpoint will lie ahead of it
-        and the supervisor may be dead. Several threads may report: each waits for its own answer, in turn.
+        not answered before the order to save and leave, or to end as an earlier report was judged, is kept in a file:
+        what the trial has saved will lie ahead of it, and the supervisor may be dead. Several threads may report: each
+        waits for its own answer, in turn.
 
         Raises:
             ForkedProcessError: this process is a copy that was forked from the trial's.
@@ -81,7 +82,7 @@ class TrialLink:
         self._channel.send(Reported(trial=self.trial, report=report))
         while not self._answered and self._stop is None:
             self._hear(None)
-        if self._stop is not None and self._stop.saves and not self._answered:
+        if self._stop is not None and self._stop.overtakes(report.step) and not self._answered:
             keep_undelivered(self.folder, report, self.assignment.identity)
         return self._stop
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpo_service.domain.study.spelling import did_you_mean
-from hpo_service.storage.values import finite, lost, packed, plain, restored, unpacked, with_lost
+from hpo_service.storage.values import finite, json_or_text, lost, packed, plain, restored, unpacked, with_lost
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -65,3 +65,8 @@ def test_bytes_are_little_endian_everywhere():
 )
 def test_the_nearest_names_are_offered(name, said):
     assert did_you_mean(name, ["quickstart", "llama-2", "verify"]) == said
+
+
+def test_a_text_that_is_no_json_is_read_as_it_is() -> None:
+    assert json_or_text('{"a": [1, 1.0]}') == {"a": [1, 1.0]}
+    assert json_or_text("{off") == "{off"

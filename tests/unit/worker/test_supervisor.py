@@ -139,7 +139,7 @@ def test_a_decision_to_stop_answers_the_report(world: Any, trial: Trial, action:
     assert (outcome.kind, outcome.reason, outcome.value) == (kind, "too far behind", 1.0)
     assert world.queue.reports == {0: [1, 2]}
     ((_, stop),) = world.child.orders(Stop)
-    assert not stop.saves
+    assert (stop.answers, stop.saves) == (2, False)
 
 
 @pytest.mark.parametrize("kind", [OutcomeKind.COMPLETE, OutcomeKind.INFEASIBLE, OutcomeKind.PRUNED])

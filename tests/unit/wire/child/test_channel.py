@@ -13,6 +13,7 @@ from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.report import Report
 from hpo_service.errors import DataError, ForkedProcessError, TrialError, UnfitError
+from hpo_service.wire.attempt_folder import AttemptFolder
 from hpo_service.wire.child import Channel, Dispatcher, Stopped, TrialLink, in_turn, is_retryable, reason_of
 from hpo_service.wire.messages import FROM_CHILD, Admit, Continue, Finished, Heartbeat, Shutdown
 from tests import trials
@@ -301,6 +302,25 @@ def test_a_trial_ends_when_its_threads_have_their_answers_and_what_they_report_l
 def test_a_child_that_ignores_the_loss_of_its_supervisor_is_ended(supervisor):
     supervisor.leave()
     assert supervisor.abandoned.wait(5)
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_a_checkpoint_that_is_left_is_noted_again_for_the_trial_may_have_been_ended_by_others(
+    supervisor, tmp_path, leaves
+):
+    folder = AttemptFolder(tmp_path / "trials" / "search-0003" / "attempt-1")
+    identity = "study 1, trial 3 of 5.5"
+
+    def run(link):
+        if leaves:
+            link.folder.checkpoint.mkdir(parents=True)
+        link.report(Report(step=1, fraction=0.1, value=1.0))
+        return link.stopped()
+
+    serve(supervisor, run, trials.admit(CONFIG, folder.path, identity=identity))
+    assert folder.unfinished.exists() == leaves
+    if leaves:
+        assert folder.unfinished.read_text() == identity
 
 
 def converse(supervisor, run, admitted, reply=lambda message: []):

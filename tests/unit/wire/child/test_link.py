@@ -112,6 +112,16 @@ def test_a_report_that_an_order_to_save_overtakes_is_kept_beside_the_checkpoint(
     assert [each.step for each in read_undelivered(supervisor.link.folder, attempt=2)] == kept
 
 
+@pytest.mark.parametrize("judged, kept", [(1, [2]), (2, [])])
+def test_a_report_that_the_judgement_of_an_earlier_one_overtakes_is_kept(
+    supervisor: Supervisor, judged: int, kept: list[int]
+) -> None:
+    supervisor.link.report(report(1))
+    supervisor.answer = lambda _: stop("prune").model_copy(update={"answers": judged})
+    supervisor.link.report(report(2))
+    assert [each.step for each in read_undelivered(supervisor.link.folder, attempt=2)] == kept
+
+
 def test_a_decision_to_go_on_is_no_order_to_stop(supervisor: Supervisor) -> None:
     supervisor.inbox.append(stop("continue"))
     supervisor.link.stop()
