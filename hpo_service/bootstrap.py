@@ -24,6 +24,7 @@ from hpo_service.service.stages.advance import Stages
 from hpo_service.service.studies.checks import StudyChecks
 from hpo_service.service.studies.lifecycle import Studies
 from hpo_service.service.studies.reader import StudyReader
+from hpo_service.service.studies.study_lines import StudyLines
 from hpo_service.service.studies.trial_list import TrialList
 from hpo_service.service.studies.watch import StudyWatch
 from hpo_service.service.trials.identity import EndedTrials
@@ -37,6 +38,7 @@ from hpo_service.storage.access.requests import IdempotentRequestStore
 from hpo_service.storage.access.tokens import AccessTokenStore
 from hpo_service.storage.database import Database
 from hpo_service.storage.overview.counts import CountStore
+from hpo_service.storage.overview.stage_counts import StageCounts
 from hpo_service.storage.overview.trial_pages import TrialPages
 from hpo_service.storage.studies import StudyStore
 from hpo_service.storage.trial.scores import ScoreStore
@@ -177,6 +179,11 @@ class Service:
     def trial_list(self) -> TrialList:
         """Lists trials a page at a time."""
         return TrialList(self.db, self.study_rows, TrialPages(self.db))
+
+    @cached_property
+    def study_lines(self) -> StudyLines:
+        """Lists studies, a line each."""
+        return StudyLines(self.db, self.study_rows, StageCounts(self.db))
 
     def projection(self, *, writes: bool) -> Projection:
         """Return Optuna's studies as optuna-dashboard reads them."""

@@ -7,6 +7,7 @@ import json
 import zipfile
 
 import pytest
+from sqlalchemy import text
 
 from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.errors import DatabaseUnavailableError
@@ -76,6 +77,21 @@ def test_a_study_is_shown_as_the_command_line_shows_it(site):
     shown = site.viewer("GET", "/v1/studies/mine").json
     expected = json.loads(json.dumps(study_document(site.service.reader.snapshot("mine"))))
     assert {**shown, "now": 0} == {**expected, "now": 0}
+
+
+def test_studies_are_listed_as_the_command_line_lists_them(site):
+    from hpo_service.presentation.documents.study import studies_document
+
+    site.operator("POST", "/v1/studies", study_file("other"))
+    for _ in range(2):
+        site.run("mine")
+    site.claim("mine")
+    assert site.viewer("GET", "/v1/studies").json == studies_document(site.service.reader.list_all())
+    with site.service.db.transaction():
+        broken = text('UPDATE hpo_study SET spec = \'{"name": "other", "odd": 1}\' WHERE name = \'other\'')
+        site.service.db.connection.execute(broken)
+    assert site.viewer("GET", "/v1/studies").json == studies_document(site.service.reader.list_all())
+    assert site.viewer("GET", "/").status == 200
 
 
 @on_both
@@ -310,8 +326,6 @@ def test_metrics_say_that_the_database_is_away(site, monkeypatch):
 
 
 def test_a_database_of_another_revision_is_not_ready(site):
-    from sqlalchemy import text
-
     assert site.stranger("GET", "/readyz").json == {"status": "ready"}
     with site.service.db.transaction():
         site.service.db.connection.execute(text("UPDATE hpo_alembic_version SET version_num = '0001'"))

@@ -9,6 +9,7 @@ from hpo_service.domain.trial.states import TrialState
 from hpo_service.presentation.documents.plain import plain
 from hpo_service.service.studies.reader import StudyList
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
+from hpo_service.service.studies.study_lines import LinesOfStudies
 
 UNREADABLE = "unreadable"
 """What stands for the state of a study that another version made."""
@@ -29,6 +30,24 @@ def studies_document(studies: StudyList) -> list[dict[str, Any]]:
             "created_at": snapshot.created_at,
         }
         for snapshot in studies.snapshots
+    ] + lost
+
+
+def study_lines_document(studies: LinesOfStudies) -> list[dict[str, Any]]:
+    """Return the same list, made without reading trials."""
+    lost = [{"name": name, "state": UNREADABLE, "reason": why} for name, why in studies.unreadable.items()]
+    return [
+        {
+            "name": line.name,
+            "state": str(line.state),
+            "reason": line.reason,
+            "stage": line.stage,
+            "trials_ended": line.ended,
+            "trials_budget": line.budget,
+            "model": line.spec.model.model_dump(mode="json") if line.spec.model else None,
+            "created_at": line.created_at,
+        }
+        for line in studies.lines
     ] + lost
 
 

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from hpo_service.domain.studyfile.reader import StudyFile
 from hpo_service.domain.trial.states import StudyState
 from hpo_service.errors import StudyFileError
-from hpo_service.presentation.documents.study import studies_document, study_document
+from hpo_service.presentation.documents.study import study_document, study_lines_document
 from hpo_service.service.studies.study_file import read_foreign_study
 from hpo_service.web.api.bodies import FILE_NAME, StudyName, StudyText, Why
 from hpo_service.web.api.once import Doing
@@ -20,7 +20,7 @@ from hpo_service.web.state import Asked
 
 def list_studies(service: Asked) -> Response:
     """List all studies with stage and progress."""
-    return JSONResponse(studies_document(service.reader.list_all()))
+    return JSONResponse(study_lines_document(service.study_lines.all()))
 
 
 def show_study(service: Asked, name: StudyName) -> Response:
