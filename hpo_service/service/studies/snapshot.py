@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -77,10 +77,14 @@ def tally_of(trials: Iterable[TrialView]) -> Tally:
 
 @dataclass(frozen=True)
 class Rest:
-    """Ended trials of a stage that are counted instead of listed, and the best of them."""
+    """Ended trials of a stage that are counted instead of listed, and the best of them.
+
+    `own` has the device seconds that each took itself, by state, where what was spent is asked for.
+    """
 
     tally: Tally = field(default_factory=Tally)
     best: TrialView | None = None
+    own: Mapping[TrialState, Sequence[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,10 @@ class StageView:
     def count(self, *states: TrialState) -> int:
         """Count the trials in these states."""
         return self.tally.count(*states)
+
+    def own_seconds(self, state: TrialState) -> list[float]:
+        """Device seconds that each trial in this state took itself."""
+        return [t.own_seconds for t in self.trials if t.state is state] + list(self.rest.own.get(state, ()))
 
     @property
     def ended(self) -> int:

@@ -55,7 +55,7 @@ class StudyState(Answer):
 
 
 class Study(Answer):
-    """A study with its stages, trials and curves; times in seconds since 1970."""
+    """A study with its stages; times in seconds since 1970. Its trials are pages of their own."""
 
     name: str = Field(examples=["quickstart"])
     state: str = Field(examples=["active"])

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from hpo_service.domain.studyfile.reader import StudyFile
 from hpo_service.domain.trial.states import StudyState
 from hpo_service.errors import StudyFileError
-from hpo_service.presentation.documents.study import study_document, study_lines_document
+from hpo_service.presentation.documents.study import outline_document, study_lines_document
 from hpo_service.service.studies.study_file import read_foreign_study
 from hpo_service.web.api.bodies import FILE_NAME, StudyName, StudyText, Why
 from hpo_service.web.api.once import Doing
@@ -24,8 +24,9 @@ def list_studies(service: Asked) -> Response:
 
 
 def show_study(service: Asked, name: StudyName) -> Response:
-    """Show one study: its stages, every trial with its curve, and the reasons of what was decided."""
-    return JSONResponse(study_document(service.reader.snapshot(name)))
+    """Show one study: stages with counts, cost and best trial, and the verdict. Its trials are pages of their own."""
+    snapshot = service.reader.outline(name, 0)
+    return JSONResponse(outline_document(snapshot, service.reader.evidence(snapshot)))
 
 
 def validate_study(text: StudyText) -> Response:
