@@ -178,7 +178,7 @@ class Service:
     @cached_property
     def trial_list(self) -> TrialList:
         """Lists trials a page at a time."""
-        return TrialList(self.db, self.study_rows, TrialPages(self.db))
+        return TrialList(self.db, self.study_rows, TrialPages(self.db), self.trial_rows.reports)
 
     @cached_property
     def study_lines(self) -> StudyLines:

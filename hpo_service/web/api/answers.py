@@ -120,6 +120,15 @@ class Drained(Answer):
     reason: str
 
 
+class Event(Answer):
+    """Something that happened, and why; of which study, stage, trial and worker, if any."""
+
+    id: int = Field(examples=[4711])
+    at: float = Field(description="Seconds since 1970.")
+    kind: str = Field(examples=["trial_pruned"])
+    reason: str
+
+
 class Token(Answer):
     """An access token, without its secret."""
 

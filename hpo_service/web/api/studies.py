@@ -36,12 +36,12 @@ def validate_study(text: StudyText) -> Response:
     return JSONResponse({"warnings": warnings, "study": study.spec.model_dump(mode="json")})
 
 
-def create_study(service: Asked, text: StudyText, once: Doing) -> Response:
+def create_study(service: Asked, caller: Asking, text: StudyText, once: Doing) -> Response:
     """Create the study of a study file: workers may then pull its trials. The very same study again changes nothing."""
     spec = _read(text).spec
 
     def act() -> dict[str, Any]:
-        row = service.studies.create(spec)
+        row = service.studies.create(spec, by=caller.name)
         return {"name": row.name, "state": str(row.state), "reason": row.reason}
 
     return once(text, act)
@@ -59,7 +59,7 @@ def steer(name: str, state: StudyState, done: str, about: str) -> Callable[..., 
 
     def handler(service: Asked, caller: Asking, name: StudyName, why: Why | None = None) -> Response:
         reason = (why and why.reason) or f"{done} by {caller.name}"
-        row = service.studies.steer(name, state, reason)
+        row = service.studies.steer(name, state, reason, by=caller.name)
         return JSONResponse({"name": row.name, "state": str(row.state), "reason": row.reason})
 
     handler.__name__, handler.__doc__ = name, about
@@ -89,9 +89,9 @@ cancel_study = steer(
 )
 
 
-def delete_study(service: Asked, name: StudyName) -> Response:
+def delete_study(service: Asked, caller: Asking, name: StudyName) -> Response:
     """Delete a study and everything measured in it from the database; files of its trials stay."""
-    service.studies.delete(name)
+    service.studies.delete(name, by=caller.name)
     return Response(status_code=204)
 
 
