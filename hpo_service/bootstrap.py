@@ -31,6 +31,7 @@ from hpo_service.service.trials.identity import EndedTrials
 from hpo_service.service.trials.ledger import TrialLedger
 from hpo_service.service.trials.queue import TrialQueue
 from hpo_service.service.trials.reaper import Reaper
+from hpo_service.service.webhooks import Webhooks
 from hpo_service.service.workers import Workers
 from hpo_service.settings import Settings
 from hpo_service.storage import migrations
@@ -43,6 +44,7 @@ from hpo_service.storage.overview.trial_pages import TrialPages
 from hpo_service.storage.studies import StudyStore
 from hpo_service.storage.trial.scores import ScoreStore
 from hpo_service.storage.trial.trials import TrialStore
+from hpo_service.storage.webhooks import WebhookStore
 from hpo_service.storage.workers import WorkerStore
 from hpo_service.worker.options import WorkerOptions
 from hpo_service.worker.supervisor import Supervisor
@@ -184,6 +186,11 @@ class Service:
     def study_lines(self) -> StudyLines:
         """Lists studies, a line each."""
         return StudyLines(self.db, self.study_rows, StageCounts(self.db))
+
+    @cached_property
+    def webhooks(self) -> Webhooks:
+        """Tells others what happened."""
+        return Webhooks(self.db, self.study_rows, WebhookStore(self.db))
 
     def projection(self, *, writes: bool) -> Projection:
         """Return Optuna's studies as optuna-dashboard reads them."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -164,6 +165,15 @@ def token_table(found: AccessList) -> Table:
     for row in found.tokens:
         used = "never" if row.used_at is None else f"{duration(max(0.0, found.now - row.used_at))} ago"
         table.add_row(row.id, Text(row.name), row.role, row.state(found.now), used)
+    return table
+
+
+def webhook_table(found: Iterable[Mapping[str, Any]]) -> Table:
+    """Return the list of webhooks, the oldest first."""
+    fixed = [Column(name, no_wrap=True) for name in ("id", "url", "study")]
+    table = Table(*fixed, "last error", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for row in found:
+        table.add_row(row["id"], Text(row["url"]), Text(row["study"] or "all"), Text(row["error"]))
     return table
 
 

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from hpo_service.errors import DatabaseUnavailableError, HpoServiceError
 from hpo_service.presentation.documents.events import event_document
-from hpo_service.service.events import LATE_SECONDS, EventRow, Follower
+from hpo_service.service.events import EventRow, Follower
 from hpo_service.web.api.bodies import MOST_ID, PRINTABLE, StageName, StudyName, TrialNumber, WorkerId
 from hpo_service.web.problems import problem
 from hpo_service.web.state import Asked
@@ -29,8 +29,6 @@ MOST_STREAMS = 32
 """Streams at a time; each asks the database once a second."""
 MOST_SECONDS = 900.0
 """A stream ends after so long, and who follows asks again: an access token that was revoked is no good then."""
-LOOK_BACK = 200
-"""A stream that goes on begins so many ids earlier: an event with a lower id may show after one with a higher."""
 
 After = Annotated[int, Query(ge=0, le=MOST_ID, description="Only events with a higher id.")]
 Limit = Annotated[int, Query(ge=1, le=MOST_EVENTS, description="At most so many, the latest.")]
@@ -117,24 +115,12 @@ def _listed(rows: list[EventRow]) -> Response:
 
 def _stream(request: Request, service: Asked, study: str | None, after: int | None, last: int | None) -> Response:
     streams: Streams = request.app.state.streams
-    start, known = _start(service, study, after, last)
-    return _EventStream(_sent(request, service.events.follow(study, after=start), known, streams), streams)
-
-
-def _start(service: Asked, study: str | None, after: int | None, last: int | None) -> tuple[int, set[int]]:
-    """Return after which id to read, and which ids are not to be sent.
-
-    An event with a lower id may show after one with a higher, but not much later than it happened.
-    """
-    if last is None and after is not None:
-        return after, set()
-    if last is None:
-        rows = service.events.list(study, last=LOOK_BACK)
-        return max(0, rows[-1].id - LOOK_BACK) if rows else 0, {row.id for row in rows}
-    start = max(0, last - LOOK_BACK)
-    seen = [row for row in service.events.list(study, after=start, last=None) if row.id <= last]
-    surely = max((row.at for row in seen), default=0.0) - LATE_SECONDS
-    return start, {row.id for row in seen if row.at < surely}
+    wanted = service.events
+    from_an_id = last is None and after is not None
+    follower = wanted.follow(study, after=after or 0) if from_an_id else wanted.go_on(study, last=last)
+    if from_an_id and study is not None:
+        wanted.list(study, last=1)  # whether it is there
+    return _EventStream(_sent(request, follower, streams), streams)
 
 
 class _EventStream(StreamingResponse):
@@ -155,7 +141,7 @@ class _EventStream(StreamingResponse):
             self._streams.leave()
 
 
-async def _sent(request: Request, follower: Follower, known: set[int], streams: Streams) -> AsyncIterator[str]:
+async def _sent(request: Request, follower: Follower, streams: Streams) -> AsyncIterator[str]:
     """Write each event once; a comment where nothing happens, so that a connection that broke is noticed."""
     clock = asyncio.get_running_loop().time
     began = spoke = clock()
@@ -169,7 +155,7 @@ async def _sent(request: Request, follower: Follower, known: set[int], streams: 
         except HpoServiceError as error:
             yield _message("end", {"reason": str(error)})
             return
-        text = "".join(_event(row) for row in rows if row.id not in known)
+        text = "".join(_event(row) for row in rows)
         if text or clock() - spoke >= HEARTBEAT_SECONDS:
             yield text or ": still here\n\n"
             spoke = clock()
