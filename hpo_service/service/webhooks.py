@@ -131,4 +131,4 @@ class Webhooks:
 
 def pause_after(attempts: int) -> float:
     """Return how many seconds to wait after so many attempts: it doubles up to an hour."""
-    return min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (attempts - 1))
+    return min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** (attempts - 1))
