@@ -15,7 +15,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_r
 
 from hpo_service.client.records import Record, Records
 from hpo_service.client.transport import Document, Place, Transport, Wanted
-from hpo_service.errors import DatabaseUnavailableError, NotFoundError, ServerUnavailableError
+from hpo_service.errors import DatabaseUnavailableError, NotFoundError, ServerUnavailableError, UsageError
 
 T = TypeVar("T")
 StudyGiven = str | Path | Mapping[str, Any]
@@ -145,7 +145,12 @@ class Client:
             worker: of this worker alone.
             after: only events with a higher id.
             last: how many at most.
+
+        Raises:
+            UsageError: a trial without its study.
         """
+        if trial is not None and study is None:
+            raise UsageError("a trial is of a study: name the study too")
         place = Place(study, *trial) if study is not None and trial is not None else None
         return Records(self._again(lambda: self._transport.events(study, place, worker, after, last)))
 

@@ -63,6 +63,8 @@ def test_errors_are_those_of_the_command_line(mine):
         mine.stop("mine", "search", 0)
     with pytest.raises(errors.UsageError):
         mine.trials("mine", states=["odd"])
+    with pytest.raises(errors.UsageError, match="name the study"):
+        mine.events(trial=("search", 0))
     with pytest.raises(errors.NotFoundError, match="no export"):
         mine.export("mine", "nowhere", "xls")
 
