@@ -24,12 +24,14 @@ from hpo_service.service.stages.advance import Stages
 from hpo_service.service.studies.checks import StudyChecks
 from hpo_service.service.studies.lifecycle import Studies
 from hpo_service.service.studies.reader import StudyReader
+from hpo_service.service.studies.study_lines import StudyLines
 from hpo_service.service.studies.trial_list import TrialList
 from hpo_service.service.studies.watch import StudyWatch
 from hpo_service.service.trials.identity import EndedTrials
 from hpo_service.service.trials.ledger import TrialLedger
 from hpo_service.service.trials.queue import TrialQueue
 from hpo_service.service.trials.reaper import Reaper
+from hpo_service.service.webhooks import Webhooks
 from hpo_service.service.workers import Workers
 from hpo_service.settings import Settings
 from hpo_service.storage import migrations
@@ -37,10 +39,12 @@ from hpo_service.storage.access.requests import IdempotentRequestStore
 from hpo_service.storage.access.tokens import AccessTokenStore
 from hpo_service.storage.database import Database
 from hpo_service.storage.overview.counts import CountStore
+from hpo_service.storage.overview.stage_counts import StageCounts
 from hpo_service.storage.overview.trial_pages import TrialPages
 from hpo_service.storage.studies import StudyStore
 from hpo_service.storage.trial.scores import ScoreStore
 from hpo_service.storage.trial.trials import TrialStore
+from hpo_service.storage.webhooks import WebhookStore
 from hpo_service.storage.workers import WorkerStore
 from hpo_service.worker.options import WorkerOptions
 from hpo_service.worker.supervisor import Supervisor
@@ -176,7 +180,17 @@ class Service:
     @cached_property
     def trial_list(self) -> TrialList:
         """Lists trials a page at a time."""
-        return TrialList(self.db, self.study_rows, TrialPages(self.db))
+        return TrialList(self.db, self.study_rows, TrialPages(self.db), self.trial_rows.reports)
+
+    @cached_property
+    def study_lines(self) -> StudyLines:
+        """Lists studies, a line each."""
+        return StudyLines(self.db, self.study_rows, StageCounts(self.db))
+
+    @cached_property
+    def webhooks(self) -> Webhooks:
+        """Tells others what happened."""
+        return Webhooks(self.db, self.study_rows, WebhookStore(self.db))
 
     def projection(self, *, writes: bool) -> Projection:
         """Return Optuna's studies as optuna-dashboard reads them."""

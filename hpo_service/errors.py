@@ -70,6 +70,18 @@ class DatabaseUnavailableError(HpoServiceError):
     exit_code = 5
 
 
+class ServerUnavailableError(HpoServiceError):
+    """The server could not be reached or broke the connection; the same request may succeed later."""
+
+    exit_code = 5
+
+
+class AccessError(HpoServiceError):
+    """The server knows nobody by this access token, or its role does not allow what was asked."""
+
+    exit_code = 10
+
+
 class DatabaseFaultError(HpoServiceError):
     """The database cannot work: its file is damaged or was removed, its disk is full. Calling again is no use."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import os
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,3 +47,12 @@ class Settings:
         cache = cache or Path(env.get("HPO_SERVICE_CACHE") or user_cache_path("hpo-service"))
         storage = storage or env.get("HPO_SERVICE_STORAGE") or f"sqlite:///{output / DATABASE_FILE}"
         return cls(storage=storage, output=output, cache=cache.expanduser().absolute())
+
+
+def person() -> str:
+    """Name whoever runs this process, for the account of who asked for what: user@machine."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a user number without a name, as in containers
+        user = str(os.getuid())
+    return f"{user}@{platform.node()}"

@@ -16,6 +16,7 @@ from hpo_service.cli.examples import examples
 from hpo_service.cli.memory import memory
 from hpo_service.cli.records.events import events
 from hpo_service.cli.records.query import query
+from hpo_service.cli.records.webhook import app as webhooks
 from hpo_service.cli.report import report
 from hpo_service.cli.run import run
 from hpo_service.cli.serve import serve
@@ -64,6 +65,7 @@ app.command(
     )
 )(serve)
 app.add_typer(token.app, name="token")
+app.add_typer(webhooks, name="webhook")
 app.add_typer(database.app, name="db")
 app.command(epilog=examples("hpo-service doctor", "hpo-service doctor --storage postgresql://hpo@db/hpo --json"))(
     doctor

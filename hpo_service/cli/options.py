@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import getpass
 import os
-import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hpo_service.settings import Settings
+from hpo_service.settings import Settings, person
+
+__all__ = ["AsJson", "OutputFolder", "Reason", "StorageUrl", "StudyName", "open_service", "person"]
 
 if TYPE_CHECKING:
     from hpo_service.bootstrap import Service
@@ -41,12 +41,3 @@ def open_service(storage: str | None = None, output: Path | None = None) -> Serv
     if output is not None:
         environment["HPO_SERVICE_OUTPUT"] = str(output)
     return Service(Settings.read(environment))
-
-
-def person() -> str:
-    """Name whoever runs this command, for the account of who asked for what: user@machine."""
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError, ImportError):  # a user number without a name, as in containers
-        user = str(os.getuid())
-    return f"{user}@{platform.node()}"

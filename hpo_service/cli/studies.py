@@ -22,6 +22,8 @@ __all__ = ["app"]
 Format = StrEnum("Format", {name.upper(): name for name in exporters(Written.ON_REQUEST)})  # type: ignore[misc]
 """Exports that `study export` offers."""
 TABLES = Format("parquet")
+LISTED = 100
+"""Trials of a stage that `study show` lists where it is not told how many."""
 
 
 @app.command(epilog=examples("hpo-service study create mine.yaml --storage postgresql://hpo@db/hpo"))
@@ -49,11 +51,11 @@ def list_studies(storage: StorageUrl = None, as_json: AsJson = False) -> None:
     """List all studies with their stage and progress."""
     from hpo_service.cli.rendering.console import console, print_json
     from hpo_service.cli.rendering.tables import studies_table
-    from hpo_service.presentation.documents.study import studies_document
+    from hpo_service.presentation.documents.study import study_lines_document
 
-    studies = open_service(storage).reader.list_all()
+    studies = open_service(storage).study_lines.all()
     if as_json:
-        print_json(studies_document(studies))
+        print_json(study_lines_document(studies))
         return
     console().print(studies_table(studies))
 
@@ -61,16 +63,29 @@ def list_studies(storage: StorageUrl = None, as_json: AsJson = False) -> None:
 @app.command(
     epilog=examples("hpo-service study show quickstart", "hpo-service study show quickstart --json | jq .stages")
 )
-def show(name: StudyName, storage: StorageUrl = None, as_json: AsJson = False) -> None:
-    """Show one study: its stages, every trial and the reasons of what was decided."""
+def show(
+    name: StudyName,
+    trials: Annotated[
+        int | None,
+        typer.Option("--trials", min=0, help=f"Latest trials of a stage to list: {LISTED}, with --json all of them."),
+    ] = None,
+    storage: StorageUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show one study: its stages, their trials and the reasons of what was decided.
+
+    Of many trials the latest are listed, with those that are open, the best one and those that were carried on. With
+    --json all are there with their curves, which takes about a second for a thousand; --trials 0 is quick.
+    """
     from hpo_service.cli.rendering.console import console, print_json
     from hpo_service.cli.rendering.tables import study_tables
     from hpo_service.presentation.documents.study import study_document
 
-    snapshot = open_service(storage).reader.snapshot(name)
+    reader = open_service(storage).reader
     if as_json:
-        print_json(study_document(snapshot))
+        print_json(study_document(reader.snapshot(name) if trials is None else reader.outline(name, trials)))
         return
+    snapshot = reader.outline(name, LISTED if trials is None else trials)
     for part in study_tables(snapshot):
         console().print(part)
 

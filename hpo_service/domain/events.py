@@ -100,3 +100,14 @@ OF_TRIAL: Mapping[TrialEvent, EventKind] = {
     TrialEvent.RETRY: _K.TRIAL_RETRIED,
 }
 """What it is that a trial made a move; a report is none: it has a row of its own."""
+
+OWN_ACCORD = "left of its own accord"
+"""Why a worker left that nothing was wrong with."""
+
+TOLD = frozenset({_K.STAGE_CLOSED, _K.STUDY_FINISHED, _K.STUDY_FAILED, _K.STUDY_PAUSED, _K.WORKER_LEFT, _K.WORKER_LOST})
+"""What webhooks may be told: that a stage or a study has ended, and trouble."""
+
+
+def is_told(kind: EventKind, reason: str, by: str) -> bool:
+    """Say whether webhooks are told: not of what a person did, nor of a worker that left in good order."""
+    return kind in TOLD and not by and reason != OWN_ACCORD

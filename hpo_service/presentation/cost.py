@@ -67,14 +67,14 @@ def study_cost(snapshot: StudySnapshot) -> StudyCost:
 
 
 def _stage_cost(view: StageView) -> StageCost:
-    complete = [t.own_seconds for t in view.trials if t.state is TrialState.COMPLETE and t.own_seconds > 0]
-    pruned = [t.own_seconds for t in view.trials if t.state is TrialState.PRUNED]
+    complete = [seconds for seconds in view.own_seconds(TrialState.COMPLETE) if seconds > 0]
+    pruned = view.own_seconds(TrialState.PRUNED)
     whole = statistics.median(complete) if complete else 0.0
     return StageCost(
         stage=view.stage,
-        trials=len(view.trials),
+        trials=view.tally.total,
         pruned=len(pruned),
-        own=sum(t.own_seconds for t in view.trials),
-        preparing=sum(t.preparing_seconds for t in view.trials),
+        own=view.tally.own_seconds,
+        preparing=view.tally.device_seconds - view.tally.own_seconds,
         saved=sum(max(0.0, whole - seconds) for seconds in pruned),
     )

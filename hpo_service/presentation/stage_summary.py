@@ -93,7 +93,7 @@ def counts(view: StageView) -> str:
     """Count a stage's trials by state, in words."""
     states = [f"{n} {state}" for state in TrialState if (n := view.count(state))]
     return (
-        f"{len(view.trials)} of {view.budget} trials: {', '.join(states)}"
+        f"{view.tally.total} of {view.budget} trials: {', '.join(states)}"
         if states
         else f"{view.budget} trials to come"
     )

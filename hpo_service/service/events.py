@@ -14,6 +14,8 @@ __all__ = ["EventRow", "Events", "Follower"]
 
 LAST = 100
 """Events that are listed where no number is asked for."""
+LOOK_BACK = 200
+"""Who goes on begins so many ids earlier: an event with a lower id may show after one with a higher."""
 LATE_SECONDS = 180.0
 """How much later than it happened an event may show: longer than the database lets a transaction idle and wait."""
 
@@ -29,6 +31,10 @@ class Follower:
     read: Callable[[int], tuple[list[EventRow], float]]
     after: int = 0
     _seen: set[int] = field(default_factory=set)
+
+    def know(self, ids: set[int]) -> None:
+        """Leave these out of what the next call returns."""
+        self._seen |= ids
 
     def next(self) -> list[EventRow]:
         """Return what has happened since the last call, by increasing id; at first, everything after `after`.
@@ -90,6 +96,24 @@ class Events:
                 return self.rows.list(self._about(study, trial, worker), after), self.db.clock()
 
         return Follower(read, after)
+
+    def go_on(self, study: str | None = None, *, last: int | None = None) -> Follower:
+        """Follow what happens from now on, or what came after an event that was seen last.
+
+        In the second case what happened up to three minutes before is told again: whether it was seen nobody knows.
+        """
+        if last is None:
+            rows = self.list(study, last=LOOK_BACK)
+            return self._without(study, max(0, rows[-1].id - LOOK_BACK) if rows else 0, {row.id for row in rows})
+        start = max(0, last - LOOK_BACK)
+        seen = [row for row in self.list(study, after=start, last=None) if row.id <= last]
+        surely = max((row.at for row in seen), default=0.0) - LATE_SECONDS
+        return self._without(study, start, {row.id for row in seen if row.at < surely})
+
+    def _without(self, study: str | None, after: int, known: set[int]) -> Follower:
+        follower = self.follow(study, after=after)
+        follower.know(known)
+        return follower
 
     def _about(self, study: str | None, trial: tuple[str, int] | None, worker: str | None) -> About:
         if study is None:

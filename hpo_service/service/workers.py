@@ -9,6 +9,7 @@ import secrets
 from dataclasses import dataclass
 from importlib.metadata import version
 
+from hpo_service.domain.events import OWN_ACCORD
 from hpo_service.errors import DatabaseUnavailableError
 from hpo_service.storage.database import Database
 from hpo_service.storage.workers import WorkerRow, WorkerState, WorkerStore
@@ -45,7 +46,7 @@ class Workers:
             self.rows.prune(KEPT_SECONDS, KEPT_WORKERS)
             self.rows.register(worker_id, platform.node(), os.getpid(), version("hpo-service"), devices)
 
-    def retire(self, worker_id: str, reason: str = "left of its own accord") -> None:
+    def retire(self, worker_id: str, reason: str = OWN_ACCORD) -> None:
         """Note that a worker left, and why; a database that is away is told nothing."""
         with contextlib.suppress(DatabaseUnavailableError), self.db.transaction():
             self.rows.stop(worker_id, reason)

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
-from sqlalchemy import Row, Select, delete, insert, select
+from sqlalchemy import Row, Select, delete, insert, literal, or_, select
 
-from hpo_service.domain.events import EventKind
+from hpo_service.domain.events import EventKind, is_told
 from hpo_service.storage import schema
 from hpo_service.storage.database import Database
 from hpo_service.storage.dialects.clock import Now
@@ -99,6 +99,11 @@ class EventStore:
         statement = _SELECT.where(_event.id > after, *_conditions(about)).order_by(_event.id.desc()).limit(last)
         return [_row(row) for row in self._database.connection.execute(statement)][::-1]
 
+    def find(self, id: int) -> EventRow | None:
+        """Return one event; None where it was deleted with its study."""
+        row = self._database.connection.execute(_SELECT.where(_event.id == id)).one_or_none()
+        return None if row is None else _row(row)
+
     def delete(self, study_id: int) -> None:
         """Remove what is about a study, after the study itself is gone."""
         self._database.connection.execute(delete(schema.event).where(_event.study_id == study_id))
@@ -106,7 +111,18 @@ class EventStore:
     def _add(self, *, reason: str, details: dict[str, Any], **columns: Any) -> None:
         known = {name: value for name, value in plain(details).items() if value not in (None, "")}
         values = {"at": Now(), "reason": reason[:REASON_CHARACTERS], "details": known, **columns}
-        self._database.connection.execute(insert(schema.event).values(values))
+        added = self._database.connection.scalar(insert(schema.event).values(values).returning(_event.id))
+        if added is not None and is_told(columns["kind"], reason, str(details.get("by") or "")):
+            self._have_told(added, columns.get("study_id"))
+
+    def _have_told(self, event_id: int, study_id: int | None) -> None:
+        """Queue an event for the webhooks that want it: in the same transaction, so that none is lost or made up."""
+        hook, message = schema.webhook.c, schema.webhook_message
+        wanting = select(hook.id, literal(event_id), literal(0), Now()).where(
+            or_(hook.study_id.is_(None), hook.study_id == study_id)
+        )
+        columns = [message.c.webhook_id, message.c.event_id, message.c.attempts, message.c.due_at]
+        self._database.connection.execute(insert(message).from_select(columns, wanting))
 
 
 _SELECT: Select[Any] = (

@@ -218,3 +218,26 @@ idempotent_request = Table(
     _json("answer"),
     Column("created_at", Double, nullable=False, index=True),
 )
+
+webhook = Table(
+    "hpo_webhook",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("url", Text, nullable=False),
+    # not a hash: messages are signed with it
+    Column("secret", String(64), nullable=False),
+    Column("study_id", _refers("hpo_study.id"), index=True),
+    Column("allow_link_local", Boolean, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("sent_at", Double),
+    Column("error", Text, nullable=False),
+)
+
+webhook_message = Table(
+    "hpo_webhook_message",
+    metadata,
+    Column("webhook_id", _refers("hpo_webhook.id"), primary_key=True),
+    Column("event_id", Integer, primary_key=True, autoincrement=False),
+    Column("attempts", Integer, nullable=False),
+    Column("due_at", Double, nullable=False, index=True),
+)

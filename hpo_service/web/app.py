@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from hpo_service.bootstrap import Service
 from hpo_service.web import openapi
+from hpo_service.web.api.events import Streams
 from hpo_service.web.authentication import guarded
 from hpo_service.web.background import Background
 from hpo_service.web.dashboard import Dashboard
@@ -25,7 +26,12 @@ ABOUT = "Studies, trials, workers and what was found, as the command line knows 
 
 
 def build_app(
-    service: Service, options: ServeOptions, *, throttle: Throttle | None = None, background: bool = True
+    service: Service,
+    options: ServeOptions,
+    *,
+    throttle: Throttle | None = None,
+    background: bool = True,
+    streams: Streams | None = None,
 ) -> Door:
     """Return the application, an ASGI one; nothing runs before its lifespan begins.
 
@@ -34,9 +40,11 @@ def build_app(
         options: how the server is started.
         throttle: counts wrong secrets.
         background: whether it takes trials back from silent workers and moves studies on.
+        streams: of events that are open; whoever ends the server has them end first.
     """
     state = WebState(service, options, throttle or Throttle())
     app = _application(state, background=background)
+    app.state.streams = streams or Streams()
     for route in ROUTES:
         _add(app, route)
     app.router.routes.append(Dashboard(state))

@@ -1,4 +1,4 @@
-"""What the server does by itself: takes trials back from silent workers, moves studies on, forgets what is over."""
+"""What the server does by itself: settles silent workers' trials, moves studies on, tells webhooks, forgets."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from hpo_service.bootstrap import Service
 from hpo_service.errors import DatabaseUnavailableError
+from hpo_service.presentation.documents.events import message_of
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +49,7 @@ class Background:
             service.stages.advance_all,
             service.access.tidy,
             service.idempotency.tidy,
+            partial(service.webhooks.deliver, message_of),
         ]
         try:
             for task in tasks:

@@ -11,7 +11,7 @@ from typing import Any
 
 from hpo_service.domain.access import Role
 from hpo_service.web import health, metrics, openapi, sessions
-from hpo_service.web.api import answers, results, studies, tokens, trials, workers
+from hpo_service.web.api import answers, events, results, studies, tokens, trials, workers
 from hpo_service.web.api.bodies import STUDY_BODY
 from hpo_service.web.pages import assets, home
 
@@ -45,6 +45,7 @@ class Route:
     shown: bool = True
 
 
+STREAM = "text/event-stream"
 STUDY = "/v1/studies/{name}"
 TRIAL = STUDY + "/trials/{stage}/{number}"
 
@@ -79,6 +80,12 @@ ROUTES: list[Route] = [
     Route("GET", TRIAL, VIEWER, trials.show_trial, answers.Trial),
     Route("POST", TRIAL + "/stop", OPERATOR, trials.stop_trial, answers.TrialState),
     Route("POST", TRIAL + "/retry", OPERATOR, trials.retry_trial, answers.TrialState),
+    Route("GET", STUDY + "/events", VIEWER, events.list_study_events, list[answers.Event]),
+    Route("GET", STUDY + "/events/stream", VIEWER, events.follow_study_events, STREAM),
+    Route("GET", TRIAL + "/events", VIEWER, events.list_trial_events, list[answers.Event]),
+    Route("GET", "/v1/events", VIEWER, events.list_events, list[answers.Event]),
+    Route("GET", "/v1/events/stream", VIEWER, events.follow_events, STREAM),
+    Route("GET", "/v1/workers/{id}/events", VIEWER, events.list_worker_events, list[answers.Event]),
     Route("GET", "/v1/workers", VIEWER, workers.list_workers, list[answers.Worker]),
     Route("POST", "/v1/workers/{id}/drain", OPERATOR, workers.drain_worker, answers.Drained),
     Route("GET", "/v1/tokens", ADMIN, tokens.list_tokens, list[answers.Token]),

@@ -7,12 +7,14 @@ import signal
 import socket
 from collections.abc import Callable
 from dataclasses import replace
+from types import FrameType
 
 import uvicorn
 
 from hpo_service.bootstrap import Service
 from hpo_service.domain.access import Role
 from hpo_service.errors import UsageError
+from hpo_service.web.api.events import Streams
 from hpo_service.web.app import build_app
 from hpo_service.web.options import ServeOptions
 
@@ -39,9 +41,10 @@ def serve(service: Service, options: ServeOptions, say: Callable[[str], None]) -
     listening = _listen(options)
     options = replace(options, port=listening.getsockname()[1])
     lines = [line.format(origin=options.origin + options.base_path) for line in lines]
-    server = uvicorn.Server(
+    streams = Streams()
+    server = _Server(
         uvicorn.Config(
-            build_app(service, options),
+            build_app(service, options, streams=streams),
             ssl_certfile=options.tls_cert,
             ssl_keyfile=options.tls_key,
             log_config=None,
@@ -49,7 +52,8 @@ def serve(service: Service, options: ServeOptions, say: Callable[[str], None]) -
             server_header=False,
             ws="none",
             timeout_graceful_shutdown=GRACE_SECONDS,
-        )
+        ),
+        streams,
     )
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     for line in lines:
@@ -58,6 +62,18 @@ def serve(service: Service, options: ServeOptions, say: Callable[[str], None]) -
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     server.run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """One that has streams of events end before it waits for whoever is being answered."""
+
+    def __init__(self, config: uvicorn.Config, streams: Streams) -> None:
+        super().__init__(config)
+        self._streams = streams
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._streams.stopping = True
+        super().handle_exit(sig, frame)
 
 
 def opening(service: Service, options: ServeOptions) -> list[str]:

@@ -27,6 +27,8 @@ READ: dict[type, set[str]] = {
         "keys",
         "has",
         "revivable",
+        "own_seconds",
+        "numbered",
         "of_ended",
         "best",
         "open_or_new",
@@ -35,7 +37,7 @@ READ: dict[type, set[str]] = {
         "leases",
     },
     AttemptStore: {"of", "of_lease", "in_study", "spent_on", "device_seconds"},
-    ReportStore: {"of", "in_study", "last_value", "latest", "marks", "curves"},
+    ReportStore: {"of", "of_each", "in_study", "last_value", "latest", "marks", "curves"},
     ScoreStore: {"load"},
     OptunaStudies: {"exists"},
 }

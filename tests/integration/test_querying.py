@@ -16,7 +16,7 @@ from hpo_service.domain.trial.report import Report
 from hpo_service.domain.trial.scores import Scores
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.presentation.cost import study_cost
-from hpo_service.presentation.documents.study import studies_document
+from hpo_service.presentation.documents.study import study_lines_document
 
 PAGE = (Path(__file__).parents[2] / "docs" / "querying.md").read_text()
 EVERYWHERE = re.DOTALL | re.MULTILINE
@@ -190,7 +190,7 @@ def test_the_answers_are_what_the_service_says(mine, answers):
         ("study_paused", "ann@desk", "night"),
         ("study_resumed", "ann@desk", "morning"),
     ]
-    listed = {row["name"]: row for row in studies_document(reader.list_all())}
+    listed = {row["name"]: row for row in study_lines_document(mine.service.study_lines.all())}
     for row in answers(20):
         assert (row["state"], row["stage"]) == (listed[row["study"]]["state"], listed[row["study"]]["stage"])
     best = {row["study"]: row["best_value"] for row in answers(20)}

@@ -19,7 +19,8 @@ STUDY = {
 }
 LOOKS = {
     "snapshot": lambda service: service.reader.snapshot("s"),
-    "list": lambda service: service.reader.list_all(),
+    "list": lambda service: service.study_lines.all(),
+    "outline": lambda service: service.reader.outline("s", 2),
     "finished": lambda service: service.checks.finished("s"),
     "require": lambda service: service.checks.require("s"),
     "workers": lambda service: service.workers.list_all(),

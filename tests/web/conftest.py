@@ -14,6 +14,7 @@ from hpo_service.domain.trial.assignment import Assignment
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.report import Report
 from hpo_service.settings import Settings
+from hpo_service.web.api.events import Streams
 from hpo_service.web.app import build_app
 from hpo_service.web.door import Door
 from hpo_service.web.options import ServeOptions
@@ -46,9 +47,13 @@ class Site:
     service: Service
     options: ServeOptions = field(default_factory=ServeOptions)
     clock: Clock = field(default_factory=Clock)
+    # whoever walks all routes shall not stay on one
+    streams: Streams = field(default_factory=lambda: Streams(seconds=0.0))
 
     def __post_init__(self) -> None:
-        self.app: Door = build_app(self.service, self.options, throttle=Throttle(self.clock), background=False)
+        self.app: Door = build_app(
+            self.service, self.options, throttle=Throttle(self.clock), background=False, streams=self.streams
+        )
         self.stranger = Asker(self.app)
         self.secrets = {role: self.service.access.issue(f"the {role}", role).secret for role in Role}
         self.viewer, self.operator, self.admin = (self.of(role) for role in Role)

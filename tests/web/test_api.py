@@ -7,6 +7,7 @@ import json
 import zipfile
 
 import pytest
+from sqlalchemy import text
 
 from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.errors import DatabaseUnavailableError
@@ -69,13 +70,36 @@ def test_a_study_file_that_was_sent_looks_at_no_file_of_the_server(site, tmp_pat
         assert "write an absolute path" in problem(site.viewer("POST", "/v1/validate", sent.format(relative)), 422)
 
 
-def test_a_study_is_shown_as_the_command_line_shows_it(site):
+def test_a_study_is_shown_with_counts_best_cost_and_verdict_and_what_the_command_line_says_of_its_stages(site):
     from hpo_service.presentation.documents.study import study_document
 
-    site.run("mine")
+    site.run("mine", value=0.7)
+    site.run("mine", value=0.3)
     shown = site.viewer("GET", "/v1/studies/mine").json
     expected = json.loads(json.dumps(study_document(site.service.reader.snapshot("mine"))))
+    trials = [stage.pop("trials") for stage in expected["stages"]]
+    assert shown["stages"][0].pop("best")["number"] == trials[0][1]["number"]
+    cost = shown["stages"][0].pop("cost")
+    assert cost["device_seconds"] == pytest.approx(sum(trial["device_seconds"] for trial in trials[0]))
+    assert shown.pop("cost")["device_seconds"] == cost["device_seconds"]
+    assert shown.pop("verdict")["verdict"] == "not compared"
     assert {**shown, "now": 0} == {**expected, "now": 0}
+
+
+def test_studies_are_listed_with_stage_and_progress_and_those_of_another_version_with_the_reason(site):
+    site.operator("POST", "/v1/studies", study_file("other"))
+    for _ in range(2):
+        site.run("mine")
+    site.claim("mine")
+    with site.service.db.transaction():
+        broken = text('UPDATE hpo_study SET spec = \'{"name": "other", "odd": 1}\' WHERE name = \'other\'')
+        site.service.db.connection.execute(broken)
+    mine, other = site.viewer("GET", "/v1/studies").json
+    assert (mine["stage"], mine["trials_ended"], mine["trials_budget"]) == ("search", 2, 5)
+    assert mine["created_at"] == site.service.reader.snapshot("mine").created_at
+    assert other["state"] == "unreadable"
+    assert "made by another version" in other["reason"]
+    assert site.viewer("GET", "/").status == 200
 
 
 @on_both
@@ -310,8 +334,6 @@ def test_metrics_say_that_the_database_is_away(site, monkeypatch):
 
 
 def test_a_database_of_another_revision_is_not_ready(site):
-    from sqlalchemy import text
-
     assert site.stranger("GET", "/readyz").json == {"status": "ready"}
     with site.service.db.transaction():
         site.service.db.connection.execute(text("UPDATE hpo_alembic_version SET version_num = '0001'"))

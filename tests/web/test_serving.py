@@ -25,7 +25,7 @@ from hpo_service.domain.access import Role
 from hpo_service.errors import UsageError
 from hpo_service.settings import Settings
 from hpo_service.web.options import ServeOptions
-from hpo_service.web.server import opening, serve
+from hpo_service.web.server import GRACE_SECONDS, opening, serve
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 90.0
@@ -147,6 +147,26 @@ def test_a_database_that_restarts_is_waited_for(servers, tmp_path):
         assert server.end() == 0
     finally:
         database.cleanup()
+
+
+def test_a_stream_of_events_ends_with_the_server_at_once(servers, tmp_path, migrated_sqlite):
+    service = Service(Settings.read(storage=migrated_sqlite))
+    secret = service.access.issue("a", Role.VIEWER).secret
+    server = Server(tmp_path, migrated_sqlite)
+    servers.append(server)
+    request = urllib.request.Request(f"{server.origin}/v1/events/stream", headers={"Authorization": f"Bearer {secret}"})
+    with urllib.request.urlopen(request, timeout=PATIENCE) as stream:
+        assert stream.readline().startswith(b"retry: ")
+        with service.db.transaction():
+            service.worker_rows.register("w1", "host", 1, "0", "cpu")
+        said = [stream.readline().decode() for _ in range(4)]
+        assert "event: worker_joined\n" in said
+        began = time.monotonic()
+        assert server.end() == 0
+        stream.read()
+    assert time.monotonic() - began < GRACE_SECONDS, "nobody waits for whoever only listens"
+    assert "Traceback" not in Path(server.log.name).read_text()
+    service.db.dispose()
 
 
 def test_where_other_machines_reach_it_nobody_serves_without_a_token(migrated_sqlite):

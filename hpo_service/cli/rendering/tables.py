@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -18,8 +19,8 @@ from hpo_service.presentation.formatting import configuration, device_time, dura
 from hpo_service.presentation.stage_summary import reasons, stage_summary
 from hpo_service.service.access import AccessList
 from hpo_service.service.studies.evidence import Evidence, Verdict
-from hpo_service.service.studies.reader import StudyList
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot
+from hpo_service.service.studies.study_lines import LinesOfStudies
 from hpo_service.service.workers import WorkerList
 
 VERDICT_STYLES = {
@@ -51,7 +52,7 @@ def _comparison(evidence: Evidence) -> Table:
     return table
 
 
-def studies_table(studies: StudyList) -> Table:
+def studies_table(studies: LinesOfStudies) -> Table:
     """Return the list of studies with where each of them stands; below, by name, why others cannot be read."""
     table = Table(
         Column("study", no_wrap=True),
@@ -64,15 +65,14 @@ def studies_table(studies: StudyList) -> Table:
         show_edge=False,
         pad_edge=False,
     )
-    for snapshot in studies.snapshots:
-        stage = snapshot.current
+    for line in studies.lines:
         table.add_row(
-            snapshot.name,
-            snapshot.state,
-            stage.stage,
-            f"{stage.ended}/{stage.budget}",
-            _models(snapshot.spec),
-            Text(snapshot.reason),
+            line.name,
+            line.state,
+            line.stage,
+            f"{line.ended}/{line.budget}",
+            _models(line.spec),
+            Text(line.reason),
         )
     for name, why in studies.unreadable.items():
         table.add_row(name, UNREADABLE, "", "", "", Text(why))
@@ -101,8 +101,17 @@ def _stage(snapshot: StudySnapshot, view: StageView) -> list[RenderableType]:
     return [
         lines(head),
         _trials(view, is_loss=is_loss),
+        *_left_out(view),
         lines((Text(reason, style="dim") for reason in reasons(told, view)), mark="·"),
     ]
+
+
+def _left_out(view: StageView) -> list[RenderableType]:
+    total, listed = view.tally.total, len(view.trials)
+    if total == listed:
+        return []
+    rest = f"{listed} of {total} trials are listed: the latest, what is open, the best and what was carried on"
+    return [lines([Text(f"{rest} (--trials {total} lists all)", style="dim")])]
 
 
 def _trials(view: StageView, *, is_loss: bool) -> Table:
@@ -156,6 +165,15 @@ def token_table(found: AccessList) -> Table:
     for row in found.tokens:
         used = "never" if row.used_at is None else f"{duration(max(0.0, found.now - row.used_at))} ago"
         table.add_row(row.id, Text(row.name), row.role, row.state(found.now), used)
+    return table
+
+
+def webhook_table(found: Iterable[Mapping[str, Any]]) -> Table:
+    """Return the list of webhooks, the oldest first."""
+    fixed = [Column(name, no_wrap=True) for name in ("id", "url", "study")]
+    table = Table(*fixed, "last error", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for row in found:
+        table.add_row(row["id"], Text(row["url"]), Text(row["study"] or "all"), Text(row["error"]))
     return table
 
 

@@ -15,6 +15,11 @@ def event_document(event: EventRow) -> dict[str, Any]:
     return {**plain(dataclasses.asdict(event)), "time": _time(event).isoformat(timespec="milliseconds")}
 
 
+def message_of(event: EventRow) -> dict[str, Any]:
+    """Return what a webhook is told of an event: `text` as Slack shows it, and the event."""
+    return {"text": event_line(event), "event": event_document(event)}
+
+
 def event_line(event: EventRow) -> str:
     """Return an event as one line: when, about what, its kind, why, and by whom."""
     about = " ".join(part for part in (event.study, _place(event)) if part) or event.worker or ""

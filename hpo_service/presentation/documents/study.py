@@ -6,29 +6,31 @@ import dataclasses
 from typing import Any
 
 from hpo_service.domain.trial.states import TrialState
+from hpo_service.presentation.cost import StageCost, StudyCost, study_cost
 from hpo_service.presentation.documents.plain import plain
-from hpo_service.service.studies.reader import StudyList
+from hpo_service.service.studies.evidence import Evidence
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
+from hpo_service.service.studies.study_lines import LinesOfStudies
 
 UNREADABLE = "unreadable"
 """What stands for the state of a study that another version made."""
 
 
-def studies_document(studies: StudyList) -> list[dict[str, Any]]:
+def study_lines_document(studies: LinesOfStudies) -> list[dict[str, Any]]:
     """Return the list of studies as plain data; of those that cannot be read, name and reason alone."""
     lost = [{"name": name, "state": UNREADABLE, "reason": why} for name, why in studies.unreadable.items()]
     return [
         {
-            "name": snapshot.name,
-            "state": str(snapshot.state),
-            "reason": snapshot.reason,
-            "stage": str(snapshot.current.stage),
-            "trials_ended": snapshot.current.ended,
-            "trials_budget": snapshot.current.budget,
-            "model": snapshot.spec.model.model_dump(mode="json") if snapshot.spec.model else None,
-            "created_at": snapshot.created_at,
+            "name": line.name,
+            "state": str(line.state),
+            "reason": line.reason,
+            "stage": line.stage,
+            "trials_ended": line.ended,
+            "trials_budget": line.budget,
+            "model": line.spec.model.model_dump(mode="json") if line.spec.model else None,
+            "created_at": line.created_at,
         }
-        for snapshot in studies.snapshots
+        for line in studies.lines
     ] + lost
 
 
@@ -36,19 +38,58 @@ def study_document(snapshot: StudySnapshot) -> dict[str, Any]:
     """Return a study with its stages, trials and curves as plain data."""
     document: dict[str, Any] = plain(
         {
-            "name": snapshot.name,
-            "state": snapshot.state,
-            "reason": snapshot.reason,
-            "created_at": snapshot.created_at,
-            "now": snapshot.now,
-            "spec": snapshot.spec.model_dump(mode="json", exclude_unset=True),
-            "stages": [_stage(view) for view in snapshot.stages],
+            **_head(snapshot),
+            "stages": [{**_about(view), "trials": [_trial(t) for t in view.trials]} for view in snapshot.stages],
         }
     )
     return document
 
 
-def _stage(view: StageView) -> dict[str, Any]:
+def outline_document(snapshot: StudySnapshot, evidence: Evidence) -> dict[str, Any]:
+    """Return a study without its trials: stages with counts, cost and the best trial, and the verdict.
+
+    What it is made of may list few trials: see `StudyReader.outline`.
+    """
+    spent = study_cost(snapshot)
+    document: dict[str, Any] = plain(
+        {
+            **_head(snapshot),
+            "stages": [
+                {**_about(view), "best": _best(snapshot, view), "cost": _cost(cost)}
+                for view, cost in zip(snapshot.stages, spent.stages, strict=True)
+            ],
+            "cost": _cost(spent),
+            "verdict": {"verdict": evidence.verdict, "sentence": evidence.sentence, "remarks": evidence.remarks},
+        }
+    )
+    return document
+
+
+def _head(snapshot: StudySnapshot) -> dict[str, Any]:
+    return {
+        "name": snapshot.name,
+        "state": snapshot.state,
+        "reason": snapshot.reason,
+        "created_at": snapshot.created_at,
+        "now": snapshot.now,
+        "spec": snapshot.spec.model_dump(mode="json", exclude_unset=True),
+    }
+
+
+def _best(snapshot: StudySnapshot, view: StageView) -> dict[str, Any] | None:
+    best = view.best(snapshot.spec.search.direction)
+    return None if best is None else _trial(best)
+
+
+def _cost(cost: StageCost | StudyCost) -> dict[str, float]:
+    return {
+        "device_seconds": cost.seconds,
+        "device_seconds_preparing": cost.preparing,
+        "device_seconds_saved_estimate": cost.saved,
+    }
+
+
+def _about(view: StageView) -> dict[str, Any]:
     return {
         "stage": view.stage,
         "open": view.open,
@@ -58,7 +99,6 @@ def _stage(view: StageView) -> dict[str, Any]:
         "opened_at": view.opened_at,
         "closed_at": view.closed_at,
         "counts": counts(view),
-        "trials": [_trial(trial) for trial in view.trials],
     }
 
 

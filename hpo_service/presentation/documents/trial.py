@@ -37,13 +37,16 @@ def trial_document(record: TrialRecord, folders: Sequence[Path]) -> dict[str, An
     return document
 
 
-def trials_document(page: TrialPage) -> dict[str, Any]:
-    """Return a page of trials without their curves; `next` is the cursor of the next page, null after the last."""
+def trials_document(page: TrialPage, *, curves: bool = False) -> dict[str, Any]:
+    """Return a page of trials, with their curves where they are asked for.
+
+    `next` is the cursor of the next page, null after the last.
+    """
     trials = []
     for stage, trial in page.trials:
-        fields = {
-            field.name: getattr(trial, field.name) for field in dataclasses.fields(trial) if field.name != "curve"
-        }
-        trials.append({"study": page.study, "stage": stage, **fields, "facts": trial.facts.flat()})
+        fields = {field.name: getattr(trial, field.name) for field in dataclasses.fields(trial)}
+        curve = {"curve": [dataclasses.asdict(report) for report in fields.pop("curve")]}
+        about = {"study": page.study, "stage": stage, **fields, "facts": trial.facts.flat()}
+        trials.append({**about, **(curve if curves else {})})
     document: dict[str, Any] = plain({"trials": trials, "next": None if page.next is None else str(page.next)})
     return document

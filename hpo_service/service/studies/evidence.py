@@ -213,7 +213,6 @@ def _unconfirmed(snapshot: StudySnapshot) -> Evidence:
         best = stage.best(direction)
         if best is None:
             continue
-        ended = [t for t in stage.trials if _ended_well(t)]
         winner = _configuration([best], {}, label="winner 1")
         number = f"{stage.stage} #{best.number}"
         return Evidence(
@@ -227,7 +226,7 @@ def _unconfirmed(snapshot: StudySnapshot) -> Evidence:
             sentence=f"not confirmed: {number} has the best validation value so far, measured once, "
             "and was not compared with the default",
             choice=f"{number} has the {direction.superlative} validation value "
-            f"of {len(ended)} complete trials: {best.value:.4f}",
+            f"of {stage.count(TrialState.COMPLETE)} complete trials: {best.value:.4f}",
             export=f"{number} is the only run of this configuration",
             remarks=[_why_unconfirmed(snapshot)],
         )

@@ -7,23 +7,14 @@ from functools import cached_property
 from typing import Literal
 
 from hpo_service.domain.trial.scores import Scores
-from hpo_service.errors import UnreadableStudyError
 from hpo_service.service.studies.evidence import Evidence, LoadScores, gather_evidence
-from hpo_service.service.studies.snapshot import StudySnapshot, take_snapshot
+from hpo_service.service.studies.snapshot import StudySnapshot, take_outline, take_snapshot
 from hpo_service.service.studies.trial_record import TrialRecord, read_record
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StudyStore
 from hpo_service.storage.trial.attempts import AttemptRow
 from hpo_service.storage.trial.scores import ScoreStore
 from hpo_service.storage.trial.trials import TrialStore
-
-
-@dataclass(frozen=True)
-class StudyList:
-    """All studies, in the order they were created; `unreadable` says by name why others cannot be read."""
-
-    snapshots: list[StudySnapshot]
-    unreadable: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -35,18 +26,6 @@ class StudyReader:
     trials: TrialStore
     score_rows: ScoreStore
 
-    def list_all(self) -> StudyList:
-        """Read every study as it is now; those that another version made are told of and left out."""
-        with self.db.transaction(read_only=True):
-            names = self.studies.names()
-        found = StudyList([], {})
-        for name in names:
-            try:
-                found.snapshots.append(self.snapshot(name))
-            except UnreadableStudyError as error:
-                found.unreadable[name] = str(error)
-        return found
-
     def snapshot(self, study: str) -> StudySnapshot:
         """Read a study as it is now.
 
@@ -56,6 +35,20 @@ class StudyReader:
         """
         with self.db.transaction(read_only=True):
             return take_snapshot(self.db.clock(), self.studies, self.trials, study)
+
+    def outline(self, study: str, listed: int) -> StudySnapshot:
+        """Read a study as it is now, with few of its trials listed and the others counted.
+
+        Args:
+            study: its name.
+            listed: how many of the latest trials of a stage; open ones, the best and those carried on come besides.
+
+        Raises:
+            NotFoundError: there is no study of this name.
+            UnreadableStudyError: another version made it, in a way that this one does not understand.
+        """
+        with self.db.transaction(read_only=True):
+            return take_outline(self.db.clock(), self.studies, self.trials, study, listed)
 
     def record(self, study: str, stage: str, number: int) -> TrialRecord:
         """Read everything that is kept of one trial.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -17,6 +17,9 @@ from hpo_service.domain.trial.tally import Tally
 from hpo_service.storage.studies import StageRow, StudyRow, StudyStore
 from hpo_service.storage.trial.reports import ReportRow
 from hpo_service.storage.trial.trials import TrialRow, TrialStore
+
+SPENDING = (TrialState.COMPLETE, TrialState.PRUNED)
+"""What pruning saved is estimated from how long each trial in these states took."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +80,14 @@ def tally_of(trials: Iterable[TrialView]) -> Tally:
 
 @dataclass(frozen=True)
 class Rest:
-    """Ended trials of a stage that are counted instead of listed, and the best of them."""
+    """Ended trials of a stage that are counted instead of listed, and the best of them.
+
+    `own` has the device seconds that each took itself, by state, where what was spent is asked for.
+    """
 
     tally: Tally = field(default_factory=Tally)
     best: TrialView | None = None
+    own: Mapping[TrialState, Sequence[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -117,6 +124,10 @@ class StageView:
     def count(self, *states: TrialState) -> int:
         """Count the trials in these states."""
         return self.tally.count(*states)
+
+    def own_seconds(self, state: TrialState) -> list[float]:
+        """Device seconds that each trial in this state took itself."""
+        return [t.own_seconds for t in self.trials if t.state is state] + list(self.rest.own.get(state, ()))
 
     @property
     def ended(self) -> int:
@@ -171,6 +182,52 @@ def take_snapshot(now: float, studies: StudyStore, trials: TrialStore, name: str
     for row in trials.list(study.id):
         listed.setdefault(row.stage_id, []).append(trial_view(row, curves.get(row.id, [])))
     return study_view(now, study, [stage_view(stage, listed.get(stage.id, [])) for stage in studies.stages(study.id)])
+
+
+def take_outline(now: float, studies: StudyStore, trials: TrialStore, name: str, listed: int) -> StudySnapshot:
+    """Read a study; belongs inside a transaction, at whose time `now` it is.
+
+    Stages whose trials are planned and not proposed are listed whole: they are few, and their runs are the evidence.
+
+    Args:
+        now: time of the database's clock.
+        studies: rows of studies.
+        trials: rows of trials.
+        name: of the study.
+        listed: how many of the latest trials a proposing stage lists; those that are open, the best one and
+            those that were carried on are listed besides.
+
+    Raises:
+        NotFoundError: there is no study of this name.
+        UnreadableStudyError: another version made it, in a way that this one does not understand.
+    """
+    study = studies.get(name)
+    direction = study.specification().search.direction
+    stages = studies.stages(study.id)
+    carried_on = [stage.plan.get("chosen", []) for stage in stages[1:]] + [[]]
+    views = [
+        _outlined(trials, stage, direction, listed, numbers) for stage, numbers in zip(stages, carried_on, strict=True)
+    ]
+    return study_view(now, study, views)
+
+
+def _outlined(
+    trials: TrialStore, stage: StageRow, direction: Direction, listed: int, carried_on: Collection[int]
+) -> StageView:
+    tallies = trials.tallies
+    since = max(0, tallies.total(stage.id) - listed) if stage.rule.proposes else 0
+    best = tallies.best(stage.id, direction)
+    named = [*tallies.numbered(stage.id, carried_on), *([best.id] if best is not None else [])]
+    rows = tallies.open_or_new(stage.id, named, since)
+    ids = [row.id for row in rows]
+    curves: dict[int, list[ReportRow]] = {}
+    for report in trials.reports.of_each(ids):
+        curves.setdefault(report.trial_id, []).append(report)
+    rest = Rest(
+        tallies.of_ended(stage.id, but_not=ids),
+        own={state: tallies.own_seconds(stage.id, state, but_not=ids) for state in SPENDING},
+    )
+    return stage_view(stage, [trial_view(row, curves.get(row.id, [])) for row in rows], rest)
 
 
 def study_view(now: float, study: StudyRow, stages: list[StageView]) -> StudySnapshot:

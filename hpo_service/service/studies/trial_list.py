@@ -1,4 +1,4 @@
-"""The trials of a study, a page at a time and without their curves."""
+"""The trials of a study, a page at a time."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hpo_service.service.studies.snapshot import TrialView, trial_view
 from hpo_service.storage.database import Database
 from hpo_service.storage.overview.trial_pages import TrialFilter, TrialPages
 from hpo_service.storage.studies import StageRow, StudyStore
+from hpo_service.storage.trial.reports import ReportRow, ReportStore
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class TrialList:
     db: Database
     studies: StudyStore
     pages: TrialPages
+    reports: ReportStore
 
     def page(
         self,
@@ -39,6 +41,7 @@ class TrialList:
         worker: str | None = None,
         after: int = 0,
         limit: int = 100,
+        curves: bool = False,
     ) -> TrialPage:
         """Return the trials of a study that fit, in the order they came to be.
 
@@ -49,6 +52,7 @@ class TrialList:
             worker: held by this worker alone.
             after: where the page starts: the `next` of the page before.
             limit: how many at most.
+            curves: whether their reports are read too.
 
         Raises:
             NotFoundError: there is no such study, or the stage has not been opened.
@@ -58,8 +62,15 @@ class TrialList:
             stages = self.studies.stages(found.id)
             wanted = TrialFilter(None if stage is None else _stage(study, stages, stage), states, worker)
             rows = self.pages.page(found.id, wanted, after=after, limit=limit + 1)
+            reports: dict[int, list[ReportRow]] = {}
+            for report in self.reports.of_each([row.id for row in rows[:limit]]) if curves else ():
+                reports.setdefault(report.trial_id, []).append(report)
         names = {row.id: row.stage for row in stages}
-        shown = [(names[row.stage_id], trial_view(row, [])) for row in rows[:limit] if row.stage_id in names]
+        shown = [
+            (names[row.stage_id], trial_view(row, reports.get(row.id, [])))
+            for row in rows[:limit]
+            if row.stage_id in names
+        ]
         return TrialPage(study, shown, rows[limit - 1].id if len(rows) > limit else None)
 
 

@@ -87,6 +87,11 @@ class ReportStore:
         """Return the trial's reports by step."""
         return self._all(select(schema.report).where(_report.trial_id == trial_id).order_by(_report.step))
 
+    def of_each(self, trial_ids: Collection[int]) -> ReportRows:
+        """Return the reports of some trials, by trial and step."""
+        statement = select(schema.report).where(_report.trial_id.in_(trial_ids))
+        return self._all(statement.order_by(_report.trial_id, _report.step))
+
     def in_study(self, study_id: int) -> ReportRows:
         """Return the reports of all trials of a study, by trial and step."""
         statement = select(schema.report).join(schema.trial, _trial.id == _report.trial_id)

@@ -81,6 +81,16 @@ class TallyStore:
             {state: own for state, *_, own in rows},
         )
 
+    def own_seconds(self, stage_id: int, state: TrialState, but_not: Collection[int] = ()) -> Seconds:
+        """Return what each trial in a state took itself, but not those of certain ids; this reads all of them."""
+        statement = select(_own_seconds()).where(_trial.stage_id == stage_id, _trial.state == state)
+        return list(self._database.connection.scalars(statement.where(_trial.id.not_in(but_not))))
+
+    def numbered(self, stage_id: int, numbers: Collection[int]) -> list[int]:
+        """Return the ids of the stage's trials that have these numbers."""
+        statement = select(_trial.id).where(_trial.stage_id == stage_id, _trial.number.in_(numbers))
+        return list(self._database.connection.scalars(statement))
+
     def best(self, stage_id: int, direction: Direction) -> TrialRow | None:
         """Return the complete trial with the best value, the first of equals; this looks at all of them."""
         value = _trial.value.desc() if direction.maximize else _trial.value.asc()

@@ -55,7 +55,7 @@ class StudyState(Answer):
 
 
 class Study(Answer):
-    """A study with its stages, trials and curves; times in seconds since 1970."""
+    """A study with its stages; times in seconds since 1970. Its trials are pages of their own."""
 
     name: str = Field(examples=["quickstart"])
     state: str = Field(examples=["active"])
@@ -117,6 +117,15 @@ class Drained(Answer):
     """A worker that was asked to leave."""
 
     id: str
+    reason: str
+
+
+class Event(Answer):
+    """Something that happened, and why; of which study, stage, trial and worker, if any."""
+
+    id: int = Field(examples=[4711])
+    at: float = Field(description="Seconds since 1970.")
+    kind: str = Field(examples=["trial_pruned"])
     reason: str
 
 

@@ -27,8 +27,8 @@ _drawing = threading.Lock()
 
 def show_verdict(service: Asked, name: StudyName) -> Response:
     """Say what the study found, with its numbers."""
-    study = service.reader.measured(name)
-    return JSONResponse(verdict_document(study.snapshot, study.evidence))
+    snapshot = service.reader.outline(name, 0)
+    return JSONResponse(verdict_document(snapshot, service.reader.evidence(snapshot)))
 
 
 def show_report(service: Asked, name: StudyName) -> Response:

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from hpo_service.domain.studyfile.reader import StudyFile
 from hpo_service.domain.trial.states import StudyState
 from hpo_service.errors import StudyFileError
-from hpo_service.presentation.documents.study import studies_document, study_document
+from hpo_service.presentation.documents.study import outline_document, study_lines_document
 from hpo_service.service.studies.study_file import read_foreign_study
 from hpo_service.web.api.bodies import FILE_NAME, StudyName, StudyText, Why
 from hpo_service.web.api.once import Doing
@@ -20,12 +20,13 @@ from hpo_service.web.state import Asked
 
 def list_studies(service: Asked) -> Response:
     """List all studies with stage and progress."""
-    return JSONResponse(studies_document(service.reader.list_all()))
+    return JSONResponse(study_lines_document(service.study_lines.all()))
 
 
 def show_study(service: Asked, name: StudyName) -> Response:
-    """Show one study: its stages, every trial with its curve, and the reasons of what was decided."""
-    return JSONResponse(study_document(service.reader.snapshot(name)))
+    """Show one study: stages with counts, cost and best trial, and the verdict. Its trials are pages of their own."""
+    snapshot = service.reader.outline(name, 0)
+    return JSONResponse(outline_document(snapshot, service.reader.evidence(snapshot)))
 
 
 def validate_study(text: StudyText) -> Response:
@@ -35,12 +36,12 @@ def validate_study(text: StudyText) -> Response:
     return JSONResponse({"warnings": warnings, "study": study.spec.model_dump(mode="json")})
 
 
-def create_study(service: Asked, text: StudyText, once: Doing) -> Response:
+def create_study(service: Asked, caller: Asking, text: StudyText, once: Doing) -> Response:
     """Create the study of a study file: workers may then pull its trials. The very same study again changes nothing."""
     spec = _read(text).spec
 
     def act() -> dict[str, Any]:
-        row = service.studies.create(spec)
+        row = service.studies.create(spec, by=caller.name)
         return {"name": row.name, "state": str(row.state), "reason": row.reason}
 
     return once(text, act)
@@ -58,7 +59,7 @@ def steer(name: str, state: StudyState, done: str, about: str) -> Callable[..., 
 
     def handler(service: Asked, caller: Asking, name: StudyName, why: Why | None = None) -> Response:
         reason = (why and why.reason) or f"{done} by {caller.name}"
-        row = service.studies.steer(name, state, reason)
+        row = service.studies.steer(name, state, reason, by=caller.name)
         return JSONResponse({"name": row.name, "state": str(row.state), "reason": row.reason})
 
     handler.__name__, handler.__doc__ = name, about
@@ -88,9 +89,9 @@ cancel_study = steer(
 )
 
 
-def delete_study(service: Asked, name: StudyName) -> Response:
+def delete_study(service: Asked, caller: Asking, name: StudyName) -> Response:
     """Delete a study and everything measured in it from the database; files of its trials stay."""
-    service.studies.delete(name)
+    service.studies.delete(name, by=caller.name)
     return Response(status_code=204)
 
 

@@ -25,10 +25,13 @@ def list_trials(
     worker: Annotated[str | None, Query(max_length=200, pattern=PRINTABLE, description="Held by this worker.")] = None,
     cursor: Annotated[int, Query(ge=0, le=MOST_ID, description="`next` of the page before.")] = 0,
     limit: Annotated[int, Query(ge=1, le=MOST_TRIALS)] = 100,
+    curves: Annotated[bool, Query(description="With the curve of each.")] = False,
 ) -> Response:
-    """List the trials of a study in the order they came to be, without their curves."""
-    page = service.trial_list.page(name, stage=stage, states=state or (), worker=worker, after=cursor, limit=limit)
-    return JSONResponse(trials_document(page))
+    """List the trials of a study in the order they came to be, without their curves unless they are asked for."""
+    page = service.trial_list.page(
+        name, stage=stage, states=state or (), worker=worker, after=cursor, limit=limit, curves=curves
+    )
+    return JSONResponse(trials_document(page, curves=curves))
 
 
 def show_trial(service: Asked, name: StudyName, stage: StageName, number: TrialNumber) -> Response:
@@ -42,15 +45,17 @@ def stop_trial(
 ) -> Response:
     """End one trial; a running one obeys at its next report or heartbeat. It counts against the budget."""
     reason = (why and why.reason) or f"stopped by {caller.name}"
-    row = service.studies.stop_trial(name, stage, number, reason)
+    row = service.studies.stop_trial(name, stage, number, reason, by=caller.name)
     return JSONResponse({"study": name, "stage": stage, "number": number, "state": str(row.state)})
 
 
-def retry_trial(service: Asked, once: Doing, name: StudyName, stage: StageName, number: TrialNumber) -> Response:
+def retry_trial(
+    service: Asked, caller: Asking, once: Doing, name: StudyName, stage: StageName, number: TrialNumber
+) -> Response:
     """Queue a failed or cancelled trial again, from the start, under a new number."""
 
     def act() -> dict[str, Any]:
-        row = service.studies.retry_trial(name, stage, number)
+        row = service.studies.retry_trial(name, stage, number, by=caller.name)
         return {"study": name, "stage": stage, "number": number, "state": str(row.state)}
 
     return once("", act, 200)

@@ -18,5 +18,5 @@ def list_workers(service: Asked) -> Response:
 def drain_worker(service: Asked, caller: Asking, id: WorkerId, why: Why | None = None) -> Response:
     """Have a worker save its trials, give them back and exit; it obeys at its next renewal."""
     reason = (why and why.reason) or f"asked for by {caller.name}"
-    service.workers.drain(id, reason)
+    service.workers.drain(id, reason, by=caller.name)
     return JSONResponse({"id": id, "reason": reason})

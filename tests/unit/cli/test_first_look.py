@@ -59,7 +59,7 @@ def call(tmp_path, capsys):
 def studies():
     """The names of the studies in the database."""
     service = Service(Settings.read())
-    yield lambda: service.upgrade() or [each.name for each in service.reader.list_all().snapshots]
+    yield lambda: service.upgrade() or [each.name for each in service.study_lines.all().lines]
     service.db.dispose()
 
 

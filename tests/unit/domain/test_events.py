@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hpo_service.domain.events import OF_STUDY, OF_TRIAL, TEXTS, EventKind
+from hpo_service.domain.events import OF_STUDY, OF_TRIAL, OWN_ACCORD, TEXTS, EventKind, is_told
 from hpo_service.domain.trial.endings import ENDINGS
 from hpo_service.domain.trial.states import StudyState, TrialEvent
 
@@ -17,3 +17,11 @@ def test_every_move_is_a_kind_of_event_but_a_report():
     assert set(OF_TRIAL) == set(TrialEvent) - {TrialEvent.REPORT}
     assert set(ENDINGS) <= set(OF_TRIAL)
     assert len({*OF_STUDY.values(), *OF_TRIAL.values()}) == len(OF_STUDY) + len(OF_TRIAL)
+
+
+def test_webhooks_are_told_of_ends_and_trouble_and_not_of_what_people_did():
+    assert is_told(EventKind.STUDY_PAUSED, "one error after the other", "")
+    assert not is_told(EventKind.STUDY_PAUSED, "night", "ann@desk")
+    assert is_told(EventKind.WORKER_LEFT, "the GPU fell off the bus", "")
+    assert not is_told(EventKind.WORKER_LEFT, OWN_ACCORD, "")
+    assert not is_told(EventKind.TRIAL_PRUNED, "worse than half", "")

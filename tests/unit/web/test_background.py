@@ -25,12 +25,13 @@ def service(calls: list[str], reap=lambda: None):
         stages=SimpleNamespace(advance_all=noted("advance")),
         access=SimpleNamespace(tidy=noted("access")),
         idempotency=SimpleNamespace(tidy=noted("idempotency")),
+        webhooks=SimpleNamespace(deliver=lambda _: calls.append("webhooks")),
     )
 
 
 def test_a_round_moves_studies_on_and_forgets_what_is_over(calls):
     Background(service(calls)).round()
-    assert calls == ["advance", "access", "idempotency"]
+    assert calls == ["advance", "access", "idempotency", "webhooks"]
 
 
 def test_an_outage_is_said_once(calls, caplog):

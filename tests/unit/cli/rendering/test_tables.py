@@ -14,7 +14,8 @@ from hpo_service.cli.rendering.tables import studies_table, study_tables, verdic
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.presentation.report.page import render
-from hpo_service.service.studies.reader import StudyList
+from hpo_service.service.studies.snapshot import Rest, tally_of
+from hpo_service.service.studies.study_lines import LinesOfStudies
 from hpo_service.service.workers import WorkerList
 from hpo_service.storage.workers import WorkerRow, WorkerState
 from tests.unit.presentation import story
@@ -28,6 +29,7 @@ STUDIES = [
     ),
     story.snapshot(story.search_stage(), model={"base": "one"}),
 ]
+LINES = [story.line(snapshot) for snapshot in STUDIES]
 
 UNREADABLE = {"theirs": "study theirs was made by another version: use that version"}
 
@@ -77,7 +79,7 @@ def test_nothing_measured_needs_no_table() -> None:
 
 
 def test_studies_are_listed_with_where_they_stand_their_models_and_reasons() -> None:
-    shown = text(studies_table(StudyList(STUDIES, UNREADABLE)), width=120)
+    shown = text(studies_table(LinesOfStudies(LINES, UNREADABLE)), width=120)
     first, second, third = (line for line in shown.splitlines() if "/" in line)
     assert first.split()[:4] == ["quickstart", "active", "search", "11/16"]
     assert "builtin:llama-tiny" in first
@@ -110,7 +112,7 @@ def test_no_table_is_wider_than_the_terminal(width: int) -> None:
     for table in (
         *study_tables(story.snapshot()),
         verdict_table(story.found(story.snapshot())),
-        studies_table(StudyList(STUDIES, UNREADABLE)),
+        studies_table(LinesOfStudies(LINES, UNREADABLE)),
     ):
         assert max(map(len, text(table, width).splitlines())) <= width
 
@@ -150,3 +152,13 @@ def test_an_own_objective_has_no_perplexity() -> None:
     assert "ppl" not in text(Group(*study_tables(own)))
     assert "perplexity" not in text(verdict_table(story.found(own)))
     assert "perplexity" not in render(own, story.found(own))
+
+
+def test_trials_that_are_counted_and_not_listed_are_told_of() -> None:
+    snapshot = story.snapshot()
+    view = snapshot.stages[0]
+    few = replace(view, trials=view.trials[-2:], rest=Rest(tally_of(view.trials[:-2])))
+    shown = text(Group(*study_tables(replace(snapshot, stages=[few]))), width=200)
+    assert "2 of 16 trials are listed" in shown
+    assert "--trials 16 lists all" in shown
+    assert "search  16 of 16 trials" in shown
