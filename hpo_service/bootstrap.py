@@ -23,6 +23,7 @@ from hpo_service.service.query import Query
 from hpo_service.service.stages.advance import Stages
 from hpo_service.service.studies.checks import StudyChecks
 from hpo_service.service.studies.lifecycle import Studies
+from hpo_service.service.studies.overview import Overview
 from hpo_service.service.studies.reader import StudyReader
 from hpo_service.service.studies.trial_list import TrialList
 from hpo_service.service.studies.watch import StudyWatch
@@ -37,6 +38,7 @@ from hpo_service.storage.access.requests import IdempotentRequestStore
 from hpo_service.storage.access.tokens import AccessTokenStore
 from hpo_service.storage.database import Database
 from hpo_service.storage.overview.counts import CountStore
+from hpo_service.storage.overview.stage_counts import StageCounts
 from hpo_service.storage.overview.trial_pages import TrialPages
 from hpo_service.storage.studies import StudyStore
 from hpo_service.storage.trial.scores import ScoreStore
@@ -172,6 +174,11 @@ class Service:
     def counting(self) -> Counting:
         """Counts studies, trials and workers."""
         return Counting(self.db, CountStore(self.db))
+
+    @cached_property
+    def overview(self) -> Overview:
+        """Reads across studies."""
+        return Overview(self.db, self.study_rows, self.trial_rows, StageCounts(self.db))
 
     @cached_property
     def trial_list(self) -> TrialList:

@@ -15,7 +15,7 @@ from hpo_service.web.routes import ROUTES, Route
 from tests.web.conftest import on_both
 
 ROLES = [None, *Role]
-FILLING = {"name": "mine", "stage": "search", "number": "0", "id": "w1", "kind": "csv"}
+FILLING = {"name": "mine", "stage": "search", "number": "0", "id": "w1", "kind": "csv", "act": "drain"}
 SECRET_OR_NOT = [route for route in ROUTES if route.least is not None]
 READING = {"GET", "HEAD"}
 REFUSED = {401, 403}

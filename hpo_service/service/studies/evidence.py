@@ -190,7 +190,7 @@ def _confirmed(snapshot: StudySnapshot, stage: StageView, scores: LoadScores) ->
     comparison = comparisons.get(winner.label) if winner else None
     return Evidence(
         stage=stage.stage,
-        measure=_measure(snapshot.spec),
+        measure=measure_of(snapshot.spec),
         direction=direction,
         configurations=configurations,
         comparisons=comparisons,
@@ -208,12 +208,11 @@ def _confirmed(snapshot: StudySnapshot, stage: StageView, scores: LoadScores) ->
 
 def _unconfirmed(snapshot: StudySnapshot) -> Evidence:
     """Fall back on the best complete trial of the last stage that has one."""
-    measure, direction = _measure(snapshot.spec), snapshot.spec.search.direction
+    measure, direction = measure_of(snapshot.spec), snapshot.spec.search.direction
     for stage in reversed(snapshot.stages):
         best = stage.best(direction)
         if best is None:
             continue
-        ended = [t for t in stage.trials if _ended_well(t)]
         winner = _configuration([best], {}, label="winner 1")
         number = f"{stage.stage} #{best.number}"
         return Evidence(
@@ -227,7 +226,7 @@ def _unconfirmed(snapshot: StudySnapshot) -> Evidence:
             sentence=f"not confirmed: {number} has the best validation value so far, measured once, "
             "and was not compared with the default",
             choice=f"{number} has the {direction.superlative} validation value "
-            f"of {len(ended)} complete trials: {best.value:.4f}",
+            f"of {stage.count(TrialState.COMPLETE)} complete trials: {best.value:.4f}",
             export=f"{number} is the only run of this configuration",
             remarks=[_why_unconfirmed(snapshot)],
         )
@@ -391,7 +390,8 @@ def _ended_well(trial: TrialView) -> bool:
     return trial.state is TrialState.COMPLETE and trial.value is not None
 
 
-def _measure(spec: StudySpec) -> str:
+def measure_of(spec: StudySpec) -> str:
+    """Return what the values of a study are, in words."""
     return "mean NLL per token" if spec.objective is None else OWN_MEASURE
 
 

@@ -87,6 +87,15 @@ class ReportStore:
         """Return the trial's reports by step."""
         return self._all(select(schema.report).where(_report.trial_id == trial_id).order_by(_report.step))
 
+    def of_many(self, trial_ids: Collection[int]) -> dict[int, ReportRows]:
+        """Return the reports of these trials by step, by the trial."""
+        found: dict[int, ReportRows] = {}
+        for some in batched(trial_ids, IDS_AT_ONCE):
+            statement = select(schema.report).where(_report.trial_id.in_(some))
+            for row in self._all(statement.order_by(_report.trial_id, _report.step)):
+                found.setdefault(row.trial_id, []).append(row)
+        return found
+
     def in_study(self, study_id: int) -> ReportRows:
         """Return the reports of all trials of a study, by trial and step."""
         statement = select(schema.report).join(schema.trial, _trial.id == _report.trial_id)

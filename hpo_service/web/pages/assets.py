@@ -15,6 +15,8 @@ MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+
 def _assets() -> dict[str, tuple[bytes, str]]:
     """Every file of the folder with its media type, read once: a name is looked up here and never on the disk."""
     found = {entry.name: entry for entry in files(__package__).joinpath("assets").iterdir()}
+    # pages have the report's colours, which its figures are drawn in
+    found["colours.css"] = files("hpo_service.presentation.report").joinpath("templates", "colours.css")
     kinds = {name: MEDIA_TYPES.get(name[name.rfind(".") :]) for name in found}
     return {name: (found[name].read_bytes(), kind) for name, kind in kinds.items() if kind}
 
