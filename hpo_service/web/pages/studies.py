@@ -30,7 +30,7 @@ CAPTIONS = {
     "seeds": "The confirmation runs, seed by seed.",
     "bracket": "Transfer: what the target model measured at multiples of the carried-over learning rate.",
     "curves": "Learning curves of the search: the best bold, those stopped early faint.",
-    "rates": "Value against learning rate, coloured by rank.",
+    "rates": "Value against learning rate; hollow: stopped early.",
 }
 """What is said under each picture."""
 
