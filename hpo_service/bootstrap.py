@@ -23,6 +23,7 @@ from hpo_service.service.query import Query
 from hpo_service.service.stages.advance import Stages
 from hpo_service.service.studies.checks import StudyChecks
 from hpo_service.service.studies.lifecycle import Studies
+from hpo_service.service.studies.notes import Notes
 from hpo_service.service.studies.overview import Overview
 from hpo_service.service.studies.reader import StudyReader
 from hpo_service.service.studies.trial_list import TrialList
@@ -179,6 +180,11 @@ class Service:
     def overview(self) -> Overview:
         """Reads across studies."""
         return Overview(self.db, self.study_rows, self.trial_rows, StageCounts(self.db))
+
+    @cached_property
+    def notes(self) -> Notes:
+        """Writes notes for optuna-dashboard."""
+        return Notes(self.db, self.study_rows, self.ledger)
 
     @cached_property
     def trial_list(self) -> TrialList:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from hpo_service.bootstrap import Service
@@ -24,6 +24,7 @@ class Background:
 
     service: Service
     period: float = PERIOD_SECONDS
+    more: Sequence[Callable[[], object]] = ()
     _stopping: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
     _failing: bool = False
@@ -47,6 +48,7 @@ class Background:
             service.stages.advance_all,
             service.access.tidy,
             service.idempotency.tidy,
+            *self.more,
         ]
         try:
             for task in tasks:

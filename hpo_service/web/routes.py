@@ -73,6 +73,8 @@ ROUTES: list[Route] = [
     Route("GET", "/workers/{id}" + ACT, OPERATOR, acts.ask_worker, "text/html", shown=False),
     Route("POST", "/workers/{id}" + ACT, OPERATOR, acts.act_on_worker, "text/html", shown=False),
     Route("GET", "/assets/{name}", ANYBODY, assets.asset, "text/css", shown=False),
+    # what optuna-dashboard's page makes browsers ask for
+    Route("GET", "/favicon.ico", VIEWER, assets.icon, "image/svg+xml", shown=False),
     Route("GET", "/login", ANYBODY, sessions.login_page, "text/html", shown=False),
     Route("POST", "/login", ANYBODY, sessions.log_in, "text/html", shown=False),
     Route("POST", "/logout", VIEWER, sessions.log_out, "text/html", shown=False),

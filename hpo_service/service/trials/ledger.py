@@ -41,6 +41,16 @@ class TrialLedger:
         for stage in stages:
             self.optuna.delete(stage.optuna_name)
 
+    # what optuna-dashboard shows beside values
+
+    def new_notes(self, stage: StageRow, signed: str, notes: Mapping[int | None, str]) -> Mapping[int | None, str]:
+        """Return those notes, by the trial's number or None for the study, that say something new."""
+        return self.optuna.new_notes(stage.optuna_name, signed, notes)
+
+    def note(self, stage: StageRow, notes: Mapping[int | None, str]) -> None:
+        """Write notes, by the trial's number or None for the study."""
+        self.optuna.note(stage.optuna_name, notes)
+
     # how trials begin
 
     def claim(self, stage: StageRow, worker_id: str, lease_seconds: float, devices: float) -> TrialRow | None:

@@ -27,3 +27,8 @@ def asset(name: str) -> Response:
         raise HTTPException(404, f"there is no file {name[:100]!r}")
     content, kind = _assets()[name]
     return Response(content, media_type=kind, headers={"Cache-Control": "public, max-age=3600"})
+
+
+def icon() -> Response:
+    """Return the image that stands for the server in a browser's tabs."""
+    return asset("icon.svg")

@@ -17,8 +17,8 @@ from hpo_service.service.studies.snapshot import StudySnapshot
 
 MOST_DRAWN = 300
 """Search trials in a picture: the latest, and the best."""
-KEPT = 256
-"""Answers that are remembered."""
+KEPT_FINDINGS, KEPT_FIGURES = 2000, 64
+"""Answers that are remembered: those of a few hundred bytes, and pictures."""
 
 T = TypeVar("T")
 
@@ -27,6 +27,7 @@ T = TypeVar("T")
 class Remembered:
     """What takes long to make, kept while its key stays the same; may be used by many threads."""
 
+    most: int
     _kept: OrderedDict[str, tuple[Hashable, object]] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -40,7 +41,7 @@ class Remembered:
         with self._lock:
             self._kept[name] = (key, made)
             self._kept.move_to_end(name)
-            while len(self._kept) > KEPT:
+            while len(self._kept) > self.most:
                 self._kept.popitem(last=False)
         return made
 
@@ -57,7 +58,8 @@ class Findings:
 
     overview: Overview
     reader: StudyReader
-    _kept: Remembered = field(default_factory=Remembered)
+    _kept: Remembered = field(default_factory=lambda: Remembered(KEPT_FINDINGS))
+    _drawn: Remembered = field(default_factory=lambda: Remembered(KEPT_FIGURES))
 
     def evidence(self, snapshot: StudySnapshot) -> Evidence:
         """Say what a study found, given any snapshot of it."""
@@ -65,11 +67,11 @@ class Findings:
         def find() -> Evidence:
             return self.reader.evidence(self.overview.partial(snapshot.name, 0))
 
-        return self._kept.get(f"evidence {snapshot.name}", _key(snapshot), find)
+        return self._kept.get(f"evidence {snapshot.name}", standing(snapshot), find)
 
     def known(self, snapshot: StudySnapshot) -> Evidence | None:
         """What a study found where that was asked for before; None where it would have to be read."""
-        found = self._kept.peek(f"evidence {snapshot.name}", _key(snapshot))
+        found = self._kept.peek(f"evidence {snapshot.name}", standing(snapshot))
         return found if isinstance(found, Evidence) else None
 
     def figures(self, snapshot: StudySnapshot) -> dict[str, str]:
@@ -89,7 +91,7 @@ class Findings:
             }
             return {name: svg for name, svg in drawn.items() if svg is not None}
 
-        return self._kept.get(f"figures {snapshot.name}", _key(snapshot), draw)
+        return self._drawn.get(f"figures {snapshot.name}", standing(snapshot), draw)
 
     def cost(self, snapshot: StudySnapshot) -> StudyCost:
         """Add up what trials that have ended cost."""
@@ -97,14 +99,14 @@ class Findings:
         def add_up() -> StudyCost:
             return study_cost(snapshot, self.overview.own_seconds(snapshot.name))
 
-        return self._kept.get(f"cost {snapshot.name}", _key(snapshot), add_up)
+        return self._kept.get(f"cost {snapshot.name}", standing(snapshot), add_up)
 
     def drawn(self, name: str, key: Hashable, draw: Callable[[], str | None]) -> str | None:
         """Return another picture, kept under its own key."""
-        return self._kept.get(f"drawn {name}", key, draw)
+        return self._drawn.get(f"drawn {name}", key, draw)
 
 
-def _key(snapshot: StudySnapshot) -> Hashable:
+def standing(snapshot: StudySnapshot) -> Hashable:
     """What changes whenever something has ended: a value once measured stays."""
     stages = tuple(
         (view.stage, view.open, view.budget, *(view.count(state) for state in FINAL)) for view in snapshot.stages
