@@ -19,11 +19,11 @@ from hpo_service.service.counting import Counting
 from hpo_service.service.events import Events
 from hpo_service.service.idempotency import Idempotency
 from hpo_service.service.machine import require_fit
+from hpo_service.service.notes import Notes
 from hpo_service.service.query import Query
 from hpo_service.service.stages.advance import Stages
 from hpo_service.service.studies.checks import StudyChecks
 from hpo_service.service.studies.lifecycle import Studies
-from hpo_service.service.studies.notes import Notes
 from hpo_service.service.studies.overview import Overview
 from hpo_service.service.studies.reader import StudyReader
 from hpo_service.service.studies.trial_list import TrialList

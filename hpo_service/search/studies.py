@@ -175,7 +175,9 @@ class OptunaStudies:
 
     def _ids(self, study_id: int, numbers: Iterable[int | None]) -> dict[int | None, int | None]:
         wanted = [number for number in numbers if number is not None]
-        return {None: None, **self._storage.trial_ids(study_id, wanted)}
+        ids: dict[int | None, int | None] = dict(self._storage.trial_ids(study_id, wanted).items())
+        ids[None] = None
+        return ids
 
     def _last_reported(self, optuna_id: int) -> float | None:
         reported = self._storage.get_trial(optuna_id).intermediate_values

@@ -43,8 +43,10 @@ class TrialLedger:
 
     # what optuna-dashboard shows beside values
 
-    def new_notes(self, stage: StageRow, signed: str, notes: Mapping[int | None, str]) -> Mapping[int | None, str]:
+    def new_notes(self, stage: StageRow, signed: str, note: str, of_trials: Mapping[int, str]) -> dict[int | None, str]:
         """Return those notes, by the trial's number or None for the study, that say something new."""
+        notes: dict[int | None, str] = dict(of_trials.items())
+        notes[None] = note
         return self.optuna.new_notes(stage.optuna_name, signed, notes)
 
     def note(self, stage: StageRow, notes: Mapping[int | None, str]) -> None:

@@ -33,8 +33,7 @@ class Notes:
         with self.db.transaction(read_only=True):
             stages = self.studies.stages(self.studies.get(study).id)
             news = [
-                (stage, self.ledger.new_notes(stage, signed, {None: note, **trials.get(stage.stage, {})}))
-                for stage in stages
+                (stage, self.ledger.new_notes(stage, signed, note, trials.get(stage.stage, {}))) for stage in stages
             ]
         if any(found for _, found in news):
             with self.db.transaction():
