@@ -19,12 +19,13 @@ from hpo_service.service.counting import Counting
 from hpo_service.service.events import Events
 from hpo_service.service.idempotency import Idempotency
 from hpo_service.service.machine import require_fit
+from hpo_service.service.notes import Notes
 from hpo_service.service.query import Query
 from hpo_service.service.stages.advance import Stages
 from hpo_service.service.studies.checks import StudyChecks
 from hpo_service.service.studies.lifecycle import Studies
+from hpo_service.service.studies.overview import Overview
 from hpo_service.service.studies.reader import StudyReader
-from hpo_service.service.studies.study_lines import StudyLines
 from hpo_service.service.studies.trial_list import TrialList
 from hpo_service.service.studies.watch import StudyWatch
 from hpo_service.service.trials.identity import EndedTrials
@@ -178,14 +179,19 @@ class Service:
         return Counting(self.db, CountStore(self.db))
 
     @cached_property
+    def overview(self) -> Overview:
+        """Reads across studies."""
+        return Overview(self.db, self.study_rows, self.trial_rows, StageCounts(self.db))
+
+    @cached_property
+    def notes(self) -> Notes:
+        """Writes notes for optuna-dashboard."""
+        return Notes(self.db, self.study_rows, self.ledger)
+
+    @cached_property
     def trial_list(self) -> TrialList:
         """Lists trials a page at a time."""
         return TrialList(self.db, self.study_rows, TrialPages(self.db), self.trial_rows.reports)
-
-    @cached_property
-    def study_lines(self) -> StudyLines:
-        """Lists studies, a line each."""
-        return StudyLines(self.db, self.study_rows, StageCounts(self.db))
 
     @cached_property
     def webhooks(self) -> Webhooks:

@@ -53,7 +53,7 @@ def list_studies(storage: StorageUrl = None, as_json: AsJson = False) -> None:
     from hpo_service.cli.rendering.tables import studies_table
     from hpo_service.presentation.documents.study import study_lines_document
 
-    studies = open_service(storage).study_lines.all()
+    studies = open_service(storage).overview.lines()
     if as_json:
         print_json(study_lines_document(studies))
         return

@@ -60,7 +60,7 @@ class DatabaseTransport:
 
     def studies(self) -> list[Document]:
         """List all studies."""
-        return study_lines_document(self._service.study_lines.all())
+        return study_lines_document(self._service.overview.lines())
 
     def study(self, name: str) -> Document:
         """Show one."""

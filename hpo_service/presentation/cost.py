@@ -6,6 +6,7 @@ import statistics
 from dataclasses import dataclass
 
 from hpo_service.domain.trial.states import TrialState
+from hpo_service.service.studies.overview import OwnSeconds
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot
 
 
@@ -57,24 +58,34 @@ class StudyCost:
         return sum(stage.saved for stage in self.stages)
 
 
-def study_cost(snapshot: StudySnapshot) -> StudyCost:
+def study_cost(snapshot: StudySnapshot, seconds: OwnSeconds | None = None) -> StudyCost:
     """Add up what was spent.
 
     What a pruned trial saved is estimated as the median of the stage's complete trials less what it took itself, both
     without what was prepared: the first trial of a process may have loaded a model, and says nothing of the others.
+
+    Args:
+        snapshot: the study.
+        seconds: what complete and pruned trials took themselves; needed where the snapshot does not list them all.
     """
-    return StudyCost([_stage_cost(view) for view in snapshot.stages])
+    return StudyCost([_stage_cost(view, (seconds or {}).get(view.stage) or _listed(view)) for view in snapshot.stages])
 
 
-def _stage_cost(view: StageView) -> StageCost:
-    complete = [seconds for seconds in view.own_seconds(TrialState.COMPLETE) if seconds > 0]
-    pruned = view.own_seconds(TrialState.PRUNED)
+def _listed(view: StageView) -> dict[TrialState, list[float]]:
+    states = (TrialState.COMPLETE, TrialState.PRUNED)
+    return {state: view.own_seconds(state) for state in states}
+
+
+def _stage_cost(view: StageView, seconds: dict[TrialState, list[float]]) -> StageCost:
+    complete = [own for own in seconds[TrialState.COMPLETE] if own > 0]
+    pruned = seconds[TrialState.PRUNED]
     whole = statistics.median(complete) if complete else 0.0
+    own = sum(view.tally.own.values())
     return StageCost(
         stage=view.stage,
         trials=view.tally.total,
         pruned=len(pruned),
-        own=view.tally.own_seconds,
-        preparing=view.tally.device_seconds - view.tally.own_seconds,
-        saved=sum(max(0.0, whole - seconds) for seconds in pruned),
+        own=own,
+        preparing=view.tally.device_seconds - own,
+        saved=sum(max(0.0, whole - spent) for spent in pruned),
     )

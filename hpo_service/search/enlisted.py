@@ -5,7 +5,7 @@ The only file that touches private parts of Optuna; all else uses its public cal
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -141,6 +141,13 @@ class EnlistedStorage(RDBStorage):
             trial_id, number = int(trial.trial_id), int(trial.number)
             session.add_all(_parameter_rows(trial_id, parameters))
         return trial_id, number
+
+    def trial_ids(self, study_id: int, numbers: Collection[int]) -> dict[int, int]:
+        """Return the rows of trials of a study by their numbers."""
+        table = models.TrialModel
+        with _create_scoped_session(self.scoped_session) as session:
+            rows = session.query(table.number, table.trial_id).filter(table.study_id == study_id)
+            return {int(number): int(row) for number, row in rows.filter(table.number.in_(numbers))}
 
     def add_intermediate_values(self, trial_id: int, curve: Mapping[int, float]) -> None:
         """Insert intermediate values by step in one statement; Optuna's own call takes four for each of them."""

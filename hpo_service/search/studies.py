@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -142,9 +142,51 @@ class OptunaStudies:
             values = None if value is None else [value]
             self._storage.set_trial_state_values(optuna_id, OptunaState[str(told)], values)
 
+    def new_notes(self, name: str, signed: str, notes: Mapping[int | None, str]) -> dict[int | None, str]:
+        """Return those notes that differ from what is there; what is there and not signed is somebody's own.
+
+        Args:
+            name: the study.
+            signed: a line that every note of ours has.
+            notes: by the trial's number, or None for the study's own.
+        """
+        study_id = self._storage.find_study(name)
+        if study_id is None:
+            return {}
+        ids = self._ids(study_id, notes)
+        there = self._storage.get_study_system_attrs(study_id)
+        texts = {number: str(there.get(f"{_note(ids[number])}str:0", "")) for number in notes if number in ids}
+        return {
+            number: notes[number] for number, old in texts.items() if old != notes[number] and signed in (old or signed)
+        }
+
+    def note(self, name: str, notes: Mapping[int | None, str]) -> None:
+        """Write notes as optuna-dashboard keeps them, each in one piece."""
+        study_id = self._storage.find_study(name)
+        if study_id is None or not notes:
+            return
+        ids = self._ids(study_id, notes)
+        there = self._storage.get_study_system_attrs(study_id)
+        for number, text in notes.items():
+            if number in ids:
+                key = _note(ids[number])
+                self._storage.set_study_system_attr(study_id, f"{key}str:0", text)
+                self._storage.set_study_system_attr(study_id, f"{key}ver", int(there.get(f"{key}ver", 0)) + 1)
+
+    def _ids(self, study_id: int, numbers: Iterable[int | None]) -> dict[int | None, int | None]:
+        wanted = [number for number in numbers if number is not None]
+        ids: dict[int | None, int | None] = dict(self._storage.trial_ids(study_id, wanted).items())
+        ids[None] = None
+        return ids
+
     def _last_reported(self, optuna_id: int) -> float | None:
         reported = self._storage.get_trial(optuna_id).intermediate_values
         return _finite(reported[max(reported)]) if reported else None
+
+
+def _note(optuna_id: int | None) -> str:
+    """Beginning of the names under which optuna-dashboard keeps a note among the study's attributes."""
+    return "dashboard:note_" if optuna_id is None else f"dashboard:{optuna_id}:note_"
 
 
 def _finite(value: float | None) -> float | None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -13,6 +14,8 @@ from hpo_service.domain.events import OWN_ACCORD
 from hpo_service.errors import DatabaseUnavailableError
 from hpo_service.storage.database import Database
 from hpo_service.storage.workers import WorkerRow, WorkerState, WorkerStore
+
+__all__ = ["WorkerList", "WorkerState", "Workers", "new_worker_id"]
 
 KEPT_WORKERS = 1000
 """Workers that left of their own accord are listed while they are among so many that were seen last."""
@@ -64,6 +67,11 @@ class Workers:
         """Read which workers there are and were."""
         with self.db.transaction(read_only=True):
             return WorkerList(self.rows.list(), self.db.clock())
+
+    def devices(self, ids: Collection[str]) -> dict[str, str]:
+        """Return the devices of some workers, by their ids; those that are not known are left out."""
+        with self.db.transaction(read_only=True):
+            return self.rows.devices(ids)
 
     def activities(self) -> dict[str, str]:
         """What each active worker is busy with, by its id; workers that only train are left out."""

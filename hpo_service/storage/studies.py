@@ -252,7 +252,7 @@ class StudyStore:
         row = self._database.connection.execute(statement.returning(schema.stage)).one_or_none()
         if row is None:
             return None
-        opened = _stage(row)
+        opened = stage_row(row)
         chosen = opened.plan.get("chosen")
         self.events.of_study(EventKind.STAGE_OPENED, study_id, reason, opened.id, trials=trials, chosen=chosen)
         return opened
@@ -282,19 +282,19 @@ class StudyStore:
         row = self._database.connection.execute(_PAIRS.where(schema.stage.c.id == stage_id)).one_or_none()
         if row is None:
             raise _no_stage(stage_id)
-        return _study(row), _stage(row)
+        return _study(row), stage_row(row)
 
     def stages(self, study_id: int) -> StageRows:
         """Return the study's stages in the order they were opened."""
         statement = select(schema.stage).where(schema.stage.c.study_id == study_id).order_by(schema.stage.c.id)
-        return [_stage(row) for row in self._database.connection.execute(statement)]
+        return [stage_row(row) for row in self._database.connection.execute(statement)]
 
     def claimable(self) -> Pairs:
         """Return every open stage of an active study, oldest study first."""
         statement = _PAIRS.where(schema.study.c.state == StudyState.ACTIVE, schema.stage.c.state == OPEN).order_by(
             schema.study.c.id, schema.stage.c.id
         )
-        return [(_study(row), _stage(row)) for row in self._database.connection.execute(statement)]
+        return [(_study(row), stage_row(row)) for row in self._database.connection.execute(statement)]
 
     def with_expired_leases(self) -> Named:
         """Return id and name of every study that has running trials whose lease is over or missing, oldest first."""
@@ -367,7 +367,8 @@ def _known_facts(facts: object) -> Iterator[tuple[str, ModelFacts]]:
             yield name, ModelFacts.model_validate({key: fact[key] for key in fact if key in fields})
 
 
-def _stage(row: Row[Any]) -> StageRow:
+def stage_row(row: Row[Any]) -> StageRow:
+    """Return a stage as its row has it."""
     values = columns_of(schema.stage, row)
     values["space_document"] = values.pop("space")
     return StageRow(**values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeAlias
@@ -140,6 +141,11 @@ class WorkerStore:
         """Return all workers, in the order they started."""
         statement = select(schema.worker).order_by(schema.worker.c.started_at, schema.worker.c.id)
         return [_worker(row) for row in self._database.connection.execute(statement)]
+
+    def devices(self, ids: Collection[str]) -> dict[str, str]:
+        """Return the devices of some workers, by their ids."""
+        statement = select(schema.worker.c.id, schema.worker.c.devices).where(schema.worker.c.id.in_(ids))
+        return {row[0]: row[1] for row in self._database.connection.execute(statement)}
 
     def active(self) -> int:
         """Count the workers that take trials."""

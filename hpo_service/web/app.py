@@ -17,6 +17,7 @@ from hpo_service.web.dashboard import Dashboard
 from hpo_service.web.door import MAX_BODY_BYTES, Door
 from hpo_service.web.metrics import Metrics
 from hpo_service.web.options import ServeOptions
+from hpo_service.web.pages.notes import DashboardNotes
 from hpo_service.web.problems import answer_problems
 from hpo_service.web.routes import ROUTES, Route
 from hpo_service.web.state import WebState
@@ -56,7 +57,8 @@ def build_app(
 def _application(state: WebState, *, background: bool) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        rounds = Background(state.service)
+        notes = DashboardNotes(state.service, state.findings, state.options.base_path)
+        rounds = Background(state.service, more=[notes.round])
         if background:
             rounds.start()
         yield

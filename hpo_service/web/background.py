@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -26,6 +26,7 @@ class Background:
 
     service: Service
     period: float = PERIOD_SECONDS
+    more: Sequence[Callable[[], object]] = ()
     _stopping: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
     _failing: bool = False
@@ -50,6 +51,7 @@ class Background:
             service.access.tidy,
             service.idempotency.tidy,
             partial(service.webhooks.deliver, message_of),
+            *self.more,
         ]
         try:
             for task in tasks:

@@ -24,6 +24,7 @@ from hpo_service.errors import (
     UnreadableStudyError,
     UsageError,
 )
+from hpo_service.web.pages.page import page
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,16 @@ def problem(
     return JSONResponse(document, status, headers, media_type=MEDIA_TYPE)
 
 
+def _answer(request: Request, status: int, detail: str, **more: Any) -> Response:
+    """Answer programs with a problem document, and who reads pages with a page."""
+    document = problem(status, detail, **more)
+    if not _shows_pages(request):
+        return document
+    shown = page(request, "problem.html", status, title=HTTPStatus(status).phrase, detail=detail)
+    shown.headers.update(more.get("headers") or {})
+    return shown
+
+
 def answer_problems(app: FastAPI) -> None:
     """Have the application answer every error with a problem document."""
     app.add_exception_handler(HpoServiceError, _expected)
@@ -79,7 +90,7 @@ def status_of(error: HpoServiceError) -> int:
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
-async def _expected(_: Request, error: Exception) -> Response:
+async def _expected(request: Request, error: Exception) -> Response:
     assert isinstance(error, HpoServiceError)
     status = status_of(error)
     more: dict[str, Any] = {}
@@ -87,32 +98,32 @@ async def _expected(_: Request, error: Exception) -> Response:
         more = {"line": error.line, "key": error.key}
     headers = {"Retry-After": str(RETRY_SECONDS)} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
     kind = re.sub(r"(?<!^)(?=[A-Z])", "-", type(error).__name__.removesuffix("Error")).lower()
-    return problem(status, " ".join(str(error).split()), kind=kind, headers=headers, **more)
+    return _answer(request, status, " ".join(str(error).split()), kind=kind, headers=headers, **more)
 
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    if error.status_code == HTTPStatus.UNAUTHORIZED and _shows_pages(request):
+    if error.status_code == HTTPStatus.UNAUTHORIZED and request.method == "GET" and _shows_pages(request):
         base = str(request.scope["root_path"])
         asked = request.url.path.removeprefix(base) + (f"?{request.url.query}" if request.url.query else "")
         return RedirectResponse(f"{base}/login?next={quote(asked, safe='')}", 303)
     headers = dict(error.headers) if error.headers else None
-    return problem(error.status_code, str(error.detail), headers=headers)
+    return _answer(request, error.status_code, str(error.detail), headers=headers)
 
 
 def _shows_pages(request: Request) -> bool:
-    return request.method == "GET" and "text/html" in request.headers.get("accept", "")
+    return "text/html" in request.headers.get("accept", "")
 
 
-async def _malformed(_: Request, error: Exception) -> Response:
+async def _malformed(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     complaints = [
         {"where": ".".join(map(str, found["loc"])), "what": found["msg"]} for found in error.errors()[:MOST_COMPLAINTS]
     ]
     first = f"{complaints[0]['where']}: {complaints[0]['what']}" if complaints else "it cannot be read"
-    return problem(422, f"the request is malformed: {first}", kind="malformed", errors=complaints)
+    return _answer(request, 422, f"the request is malformed: {first}", kind="malformed", errors=complaints)
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return problem(500, "the server made a mistake; its log says more")
+    return _answer(request, 500, "the server made a mistake; its log says more")

@@ -13,7 +13,10 @@ from hpo_service.domain.access import Role
 from hpo_service.web import health, metrics, openapi, sessions
 from hpo_service.web.api import answers, events, results, studies, tokens, trials, workers
 from hpo_service.web.api.bodies import STUDY_BODY
-from hpo_service.web.pages import assets, home
+from hpo_service.web.pages import acts, assets, home
+from hpo_service.web.pages import studies as study_pages
+from hpo_service.web.pages import trials as trial_pages
+from hpo_service.web.pages import workers as worker_pages
 
 VIEWER, OPERATOR, ADMIN = Role.VIEWER, Role.OPERATOR, Role.ADMIN
 ANYBODY = None
@@ -48,6 +51,9 @@ class Route:
 STREAM = "text/event-stream"
 STUDY = "/v1/studies/{name}"
 TRIAL = STUDY + "/trials/{stage}/{number}"
+STUDY_PAGE = "/studies/{name}"
+TRIAL_PAGE = STUDY_PAGE + "/trials/{stage}/{number}"
+ACT = "/acts/{act}"
 
 ROUTES: list[Route] = [
     # for machines that look after this one
@@ -56,7 +62,20 @@ ROUTES: list[Route] = [
     Route("GET", "/metrics", VIEWER, metrics.metrics, "text/plain"),
     # pages
     Route("GET", "/", VIEWER, home.home, "text/html", shown=False),
+    Route("GET", STUDY_PAGE, VIEWER, study_pages.show_study_page, "text/html", shown=False),
+    Route("GET", STUDY_PAGE + "/pictures", VIEWER, study_pages.show_pictures, "text/html", shown=False),
+    Route("GET", STUDY_PAGE + "/trials", VIEWER, study_pages.list_trials_page, "text/html", shown=False),
+    Route("GET", TRIAL_PAGE, VIEWER, trial_pages.show_trial_page, "text/html", shown=False),
+    Route("GET", "/workers", VIEWER, worker_pages.show_workers_page, "text/html", shown=False),
+    Route("GET", STUDY_PAGE + ACT, OPERATOR, acts.ask_study, "text/html", shown=False),
+    Route("POST", STUDY_PAGE + ACT, OPERATOR, acts.act_on_study, "text/html", shown=False),
+    Route("GET", TRIAL_PAGE + ACT, OPERATOR, acts.ask_trial, "text/html", shown=False),
+    Route("POST", TRIAL_PAGE + ACT, OPERATOR, acts.act_on_trial, "text/html", shown=False),
+    Route("GET", "/workers/{id}" + ACT, OPERATOR, acts.ask_worker, "text/html", shown=False),
+    Route("POST", "/workers/{id}" + ACT, OPERATOR, acts.act_on_worker, "text/html", shown=False),
     Route("GET", "/assets/{name}", ANYBODY, assets.asset, "text/css", shown=False),
+    # what optuna-dashboard's page makes browsers ask for
+    Route("GET", "/favicon.ico", VIEWER, assets.icon, "image/svg+xml", shown=False),
     Route("GET", "/login", ANYBODY, sessions.login_page, "text/html", shown=False),
     Route("POST", "/login", ANYBODY, sessions.log_in, "text/html", shown=False),
     Route("POST", "/logout", VIEWER, sessions.log_out, "text/html", shown=False),

@@ -37,9 +37,9 @@ READ: dict[type, set[str]] = {
         "leases",
     },
     AttemptStore: {"of", "of_lease", "in_study", "spent_on", "device_seconds"},
-    ReportStore: {"of", "of_each", "in_study", "last_value", "latest", "marks", "curves"},
+    ReportStore: {"of", "of_many", "in_study", "last_value", "latest", "marks", "curves"},
     ScoreStore: {"load"},
-    OptunaStudies: {"exists"},
+    OptunaStudies: {"exists", "new_notes"},
 }
 OUR_BOOK_ALONE: dict[type, set[str]] = {
     # leases, and plans of trials that nobody took yet, are not in Optuna's study
@@ -52,7 +52,7 @@ LEDGERS: dict[type, set[str]] = {
     AttemptStore: {"open", "close"},
     ReportStore: {"add"},
     ScoreStore: {"save"},
-    OptunaStudies: {"create", "delete", "add_running", "report", "add_reports", "finish"},
+    OptunaStudies: {"create", "delete", "add_running", "report", "add_reports", "finish", "note"},
 }
 NAMES = {"trials", "trial_rows", "attempts", "reports", "scores", "score_rows", "optuna"}
 """What stores are called wherever they are held."""

@@ -19,7 +19,7 @@ STUDY = {
 }
 LOOKS = {
     "snapshot": lambda service: service.reader.snapshot("s"),
-    "list": lambda service: service.study_lines.all(),
+    "list": lambda service: service.overview.lines(),
     "outline": lambda service: service.reader.outline("s", 2),
     "finished": lambda service: service.checks.finished("s"),
     "require": lambda service: service.checks.require("s"),

@@ -19,8 +19,8 @@ from hpo_service.presentation.formatting import configuration, device_time, dura
 from hpo_service.presentation.stage_summary import reasons, stage_summary
 from hpo_service.service.access import AccessList
 from hpo_service.service.studies.evidence import Evidence, Verdict
+from hpo_service.service.studies.overview import StudyLines
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot
-from hpo_service.service.studies.study_lines import LinesOfStudies
 from hpo_service.service.workers import WorkerList
 
 VERDICT_STYLES = {
@@ -52,7 +52,7 @@ def _comparison(evidence: Evidence) -> Table:
     return table
 
 
-def studies_table(studies: LinesOfStudies) -> Table:
+def studies_table(studies: StudyLines) -> Table:
     """Return the list of studies with where each of them stands; below, by name, why others cannot be read."""
     table = Table(
         Column("study", no_wrap=True),
@@ -65,15 +65,10 @@ def studies_table(studies: LinesOfStudies) -> Table:
         show_edge=False,
         pad_edge=False,
     )
-    for line in studies.lines:
-        table.add_row(
-            line.name,
-            line.state,
-            line.stage,
-            f"{line.ended}/{line.budget}",
-            _models(line.spec),
-            Text(line.reason),
-        )
+    for study in (line.snapshot for line in studies.lines):
+        view = study.current
+        ended = f"{view.ended}/{view.budget}"
+        table.add_row(study.name, study.state, view.stage, ended, _models(study.spec), Text(study.reason))
     for name, why in studies.unreadable.items():
         table.add_row(name, UNREADABLE, "", "", "", Text(why))
     return table

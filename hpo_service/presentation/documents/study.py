@@ -9,28 +9,28 @@ from hpo_service.domain.trial.states import TrialState
 from hpo_service.presentation.cost import StageCost, StudyCost, study_cost
 from hpo_service.presentation.documents.plain import plain
 from hpo_service.service.studies.evidence import Evidence
+from hpo_service.service.studies.overview import StudyLines
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
-from hpo_service.service.studies.study_lines import LinesOfStudies
 
 UNREADABLE = "unreadable"
 """What stands for the state of a study that another version made."""
 
 
-def study_lines_document(studies: LinesOfStudies) -> list[dict[str, Any]]:
+def study_lines_document(studies: StudyLines) -> list[dict[str, Any]]:
     """Return the list of studies as plain data; of those that cannot be read, name and reason alone."""
     lost = [{"name": name, "state": UNREADABLE, "reason": why} for name, why in studies.unreadable.items()]
     return [
         {
-            "name": line.name,
-            "state": str(line.state),
-            "reason": line.reason,
-            "stage": line.stage,
-            "trials_ended": line.ended,
-            "trials_budget": line.budget,
-            "model": line.spec.model.model_dump(mode="json") if line.spec.model else None,
-            "created_at": line.created_at,
+            "name": study.name,
+            "state": str(study.state),
+            "reason": study.reason,
+            "stage": study.current.stage,
+            "trials_ended": study.current.ended,
+            "trials_budget": study.current.budget,
+            "model": study.spec.model.model_dump(mode="json") if study.spec.model else None,
+            "created_at": study.created_at,
         }
-        for line in studies.lines
+        for study in (line.snapshot for line in studies.lines)
     ] + lost
 
 

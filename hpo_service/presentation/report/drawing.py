@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -58,27 +59,45 @@ _STYLE: dict[Any, Any] = {
 }
 
 
+_one_at_a_time = threading.RLock()
+"""Matplotlib's settings are the whole process's."""
+_STYLED = re.compile(r'(<[a-z][^<>]*?)\sstyle="([^"]*)"')
+
+
 @contextmanager
 def drawing(width: float, height: float, rows: int = 1, columns: int = 1) -> Iterator[tuple[Figure, list[Axes]]]:
     """Give a figure of this size in inches and its axes, in the page's style; draw and export it inside."""
-    with mpl.rc_context(_STYLE):
+    with _one_at_a_time, mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
 def svg(figure: Figure, key: str, title: str) -> str:
-    """Export a figure as an `<svg>` element; `key` keeps its ids apart from those of the page's other figures."""
+    """Export a figure as an `<svg>` element; `key` keeps its ids apart from those of the page's other figures.
+
+    It holds no style of its own, only attributes: a page whose policy allows nothing inline shows it all the same.
+    """
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>\s*", "", text, count=1, flags=re.DOTALL)
+    text = _STYLED.sub(_as_attributes, text)
     text = re.sub(r'\bid="', f'id="{key}-', text)
     text = re.sub(r'(href="#|url\(#)', rf"\1{key}-", text)
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, f"var({variable})")
     label = title.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
-    return text.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+    joined = 'stroke-linejoin="round" stroke-linecap="butt"'
+    return text.replace("<svg ", f'<svg role="img" aria-label="{label}" {joined} ', 1)
+
+
+def _as_attributes(element: re.Match[str]) -> str:
+    """Write an element's style as the attributes that mean the same."""
+    pairs = (declaration.partition(":") for declaration in element[2].split(";") if declaration.strip())
+    attributes = " ".join(f'{name.strip()}="{value.strip()}"' for name, _, value in pairs)
+    return f"{element[1]} {attributes}"
 
 
 def log_scale(axes: Axes) -> None:

@@ -190,7 +190,7 @@ def _confirmed(snapshot: StudySnapshot, stage: StageView, scores: LoadScores) ->
     comparison = comparisons.get(winner.label) if winner else None
     return Evidence(
         stage=stage.stage,
-        measure=_measure(snapshot.spec),
+        measure=measure_of(snapshot.spec),
         direction=direction,
         configurations=configurations,
         comparisons=comparisons,
@@ -208,7 +208,7 @@ def _confirmed(snapshot: StudySnapshot, stage: StageView, scores: LoadScores) ->
 
 def _unconfirmed(snapshot: StudySnapshot) -> Evidence:
     """Fall back on the best complete trial of the last stage that has one."""
-    measure, direction = _measure(snapshot.spec), snapshot.spec.search.direction
+    measure, direction = measure_of(snapshot.spec), snapshot.spec.search.direction
     for stage in reversed(snapshot.stages):
         best = stage.best(direction)
         if best is None:
@@ -390,7 +390,8 @@ def _ended_well(trial: TrialView) -> bool:
     return trial.state is TrialState.COMPLETE and trial.value is not None
 
 
-def _measure(spec: StudySpec) -> str:
+def measure_of(spec: StudySpec) -> str:
+    """Return what the values of a study are, in words."""
     return "mean NLL per token" if spec.objective is None else OWN_MEASURE
 
 

@@ -220,9 +220,7 @@ def _outlined(
     named = [*tallies.numbered(stage.id, carried_on), *([best.id] if best is not None else [])]
     rows = tallies.open_or_new(stage.id, named, since)
     ids = [row.id for row in rows]
-    curves: dict[int, list[ReportRow]] = {}
-    for report in trials.reports.of_each(ids):
-        curves.setdefault(report.trial_id, []).append(report)
+    curves = trials.reports.of_many(ids)
     rest = Rest(
         tallies.of_ended(stage.id, but_not=ids),
         own={state: tallies.own_seconds(stage.id, state, but_not=ids) for state in SPENDING},

@@ -11,7 +11,7 @@ from hpo_service.service.studies.snapshot import TrialView, trial_view
 from hpo_service.storage.database import Database
 from hpo_service.storage.overview.trial_pages import TrialFilter, TrialPages
 from hpo_service.storage.studies import StageRow, StudyStore
-from hpo_service.storage.trial.reports import ReportRow, ReportStore
+from hpo_service.storage.trial.reports import ReportStore
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,7 @@ class TrialList:
             stages = self.studies.stages(found.id)
             wanted = TrialFilter(None if stage is None else _stage(study, stages, stage), states, worker)
             rows = self.pages.page(found.id, wanted, after=after, limit=limit + 1)
-            reports: dict[int, list[ReportRow]] = {}
-            for report in self.reports.of_each([row.id for row in rows[:limit]]) if curves else ():
-                reports.setdefault(report.trial_id, []).append(report)
+            reports = self.reports.of_many([row.id for row in rows[:limit]]) if curves else {}
         names = {row.id: row.stage for row in stages}
         shown = [
             (names[row.stage_id], trial_view(row, reports.get(row.id, [])))

@@ -41,6 +41,18 @@ class TrialLedger:
         for stage in stages:
             self.optuna.delete(stage.optuna_name)
 
+    # what optuna-dashboard shows beside values
+
+    def new_notes(self, stage: StageRow, signed: str, note: str, of_trials: Mapping[int, str]) -> dict[int | None, str]:
+        """Return those notes, by the trial's number or None for the study, that say something new."""
+        notes: dict[int | None, str] = dict(of_trials.items())
+        notes[None] = note
+        return self.optuna.new_notes(stage.optuna_name, signed, notes)
+
+    def note(self, stage: StageRow, notes: Mapping[int | None, str]) -> None:
+        """Write notes, by the trial's number or None for the study."""
+        self.optuna.note(stage.optuna_name, notes)
+
     # how trials begin
 
     def claim(self, stage: StageRow, worker_id: str, lease_seconds: float, devices: float) -> TrialRow | None:

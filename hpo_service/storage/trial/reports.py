@@ -87,10 +87,14 @@ class ReportStore:
         """Return the trial's reports by step."""
         return self._all(select(schema.report).where(_report.trial_id == trial_id).order_by(_report.step))
 
-    def of_each(self, trial_ids: Collection[int]) -> ReportRows:
-        """Return the reports of some trials, by trial and step."""
-        statement = select(schema.report).where(_report.trial_id.in_(trial_ids))
-        return self._all(statement.order_by(_report.trial_id, _report.step))
+    def of_many(self, trial_ids: Collection[int]) -> dict[int, ReportRows]:
+        """Return the reports of these trials by step, by the trial."""
+        found: dict[int, ReportRows] = {}
+        for some in batched(trial_ids, IDS_AT_ONCE):
+            statement = select(schema.report).where(_report.trial_id.in_(some))
+            for row in self._all(statement.order_by(_report.trial_id, _report.step)):
+                found.setdefault(row.trial_id, []).append(row)
+        return found
 
     def in_study(self, study_id: int) -> ReportRows:
         """Return the reports of all trials of a study, by trial and step."""

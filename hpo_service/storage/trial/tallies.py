@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from sqlalchemy import ColumnElement, and_, case, func, literal, select, union_all
 
@@ -67,23 +67,16 @@ class TallyStore:
 
     def of_ended(self, stage_id: int, but_not: Collection[int] = ()) -> Tally:
         """Count the stage's trials that have ended, but not those of certain ids; this reads all of them."""
-        spent, own = _trial.device_seconds, _own_seconds()
         statement = (
-            select(_trial.state, func.count(), func.sum(case((own > 0, 1), else_=0)), func.sum(spent), func.sum(own))
+            select(*tally_columns())
             .where(_trial.stage_id == stage_id, _trial.state.in_(FINAL), _trial.id.not_in(but_not))
             .group_by(_trial.state)
         )
-        rows = [(TrialState(state), *numbers) for state, *numbers in self._database.connection.execute(statement)]
-        return Tally(
-            {state: trials for state, trials, *_ in rows},
-            {state: timed for state, _, timed, *_ in rows},
-            {state: seconds for state, _, _, seconds, _ in rows},
-            {state: own for state, *_, own in rows},
-        )
+        return tally_of_rows(self._database.connection.execute(statement))
 
     def own_seconds(self, stage_id: int, state: TrialState, but_not: Collection[int] = ()) -> Seconds:
         """Return what each trial in a state took itself, but not those of certain ids; this reads all of them."""
-        statement = select(_own_seconds()).where(_trial.stage_id == stage_id, _trial.state == state)
+        statement = select(own_seconds()).where(_trial.stage_id == stage_id, _trial.state == state)
         return list(self._database.connection.scalars(statement.where(_trial.id.not_in(but_not))))
 
     def numbered(self, stage_id: int, numbers: Collection[int]) -> list[int]:
@@ -143,7 +136,25 @@ class TallyStore:
         }
 
 
-def _own_seconds() -> ColumnElement[float]:
+def tally_columns() -> tuple[ColumnElement[Any], ...]:
+    """Columns of a statement that groups trials by state, of which `tally_of_rows` makes a tally."""
+    own = own_seconds()
+    timed = func.sum(case((own > 0, 1), else_=0))
+    return _trial.state, func.count(), timed, func.sum(_trial.device_seconds), func.sum(own)
+
+
+def tally_of_rows(rows: Iterable[Any]) -> Tally:
+    """Return the tally that rows of `tally_columns` are."""
+    read = [(TrialState(state), *numbers) for state, *numbers in rows]
+    return Tally(
+        {state: trials for state, trials, *_ in read},
+        {state: timed for state, _, timed, *_ in read},
+        {state: seconds for state, _, _, seconds, _ in read},
+        {state: own for state, *_, own in read},
+    )
+
+
+def own_seconds() -> ColumnElement[float]:
     """Device seconds without what other trials use too, as `TrialView.own_seconds` has them."""
     timed = _trial.facts["device_seconds"].as_float()
     setup = func.coalesce(_trial.facts["seconds_setup"].as_float(), 0.0)

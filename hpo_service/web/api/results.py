@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -21,9 +20,6 @@ from hpo_service.web.state import Asked
 REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; base-uri 'none'"
 """The report is one file with its style and drawings in it; it has no script, and none runs."""
 
-_drawing = threading.Lock()
-"""Matplotlib's settings are the whole process's: one report at a time."""
-
 
 def show_verdict(service: Asked, name: StudyName) -> Response:
     """Say what the study found, with its numbers."""
@@ -36,8 +32,7 @@ def show_report(service: Asked, name: StudyName) -> Response:
     from hpo_service.presentation.report.page import render
 
     study = service.reader.measured(name)
-    with _drawing:
-        text = render(study.snapshot, study.evidence)
+    text = render(study.snapshot, study.evidence)
     return HTMLResponse(text, headers={"Content-Security-Policy": REPORT_POLICY})
 
 

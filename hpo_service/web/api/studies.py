@@ -20,7 +20,7 @@ from hpo_service.web.state import Asked
 
 def list_studies(service: Asked) -> Response:
     """List all studies with stage and progress."""
-    return JSONResponse(study_lines_document(service.study_lines.all()))
+    return JSONResponse(study_lines_document(service.overview.lines()))
 
 
 def show_study(service: Asked, name: StudyName) -> Response:

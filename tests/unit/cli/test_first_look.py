@@ -59,7 +59,7 @@ def call(tmp_path, capsys):
 def studies():
     """The names of the studies in the database."""
     service = Service(Settings.read())
-    yield lambda: service.upgrade() or [each.name for each in service.study_lines.all().lines]
+    yield lambda: service.upgrade() or [each.snapshot.name for each in service.overview.lines().lines]
     service.db.dispose()
 
 

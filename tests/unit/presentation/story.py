@@ -14,8 +14,8 @@ from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.scores import Scores
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.service.studies.evidence import Evidence, gather_evidence
+from hpo_service.service.studies.overview import StudyLine
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
-from hpo_service.service.studies.study_lines import StudyLine
 from hpo_service.storage.trial.reports import ReportRow
 
 START = 1_790_000_000.0
@@ -317,5 +317,4 @@ def with_trials(view: StageView, trials: list[TrialView]) -> StageView:
 
 def line(of: StudySnapshot) -> StudyLine:
     """Return the line that a list has of a study."""
-    stage = of.current
-    return StudyLine(of.name, of.state, of.reason, of.spec, stage.stage, stage.ended, stage.budget, of.created_at)
+    return StudyLine(of, best=None)

@@ -14,8 +14,8 @@ from hpo_service.cli.rendering.tables import studies_table, study_tables, verdic
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.presentation.report.page import render
+from hpo_service.service.studies.overview import StudyLines
 from hpo_service.service.studies.snapshot import Rest, tally_of
-from hpo_service.service.studies.study_lines import LinesOfStudies
 from hpo_service.service.workers import WorkerList
 from hpo_service.storage.workers import WorkerRow, WorkerState
 from tests.unit.presentation import story
@@ -79,7 +79,7 @@ def test_nothing_measured_needs_no_table() -> None:
 
 
 def test_studies_are_listed_with_where_they_stand_their_models_and_reasons() -> None:
-    shown = text(studies_table(LinesOfStudies(LINES, UNREADABLE)), width=120)
+    shown = text(studies_table(StudyLines(LINES, UNREADABLE)), width=120)
     first, second, third = (line for line in shown.splitlines() if "/" in line)
     assert first.split()[:4] == ["quickstart", "active", "search", "11/16"]
     assert "builtin:llama-tiny" in first
@@ -112,7 +112,7 @@ def test_no_table_is_wider_than_the_terminal(width: int) -> None:
     for table in (
         *study_tables(story.snapshot()),
         verdict_table(story.found(story.snapshot())),
-        studies_table(LinesOfStudies(LINES, UNREADABLE)),
+        studies_table(StudyLines(LINES, UNREADABLE)),
     ):
         assert max(map(len, text(table, width).splitlines())) <= width
 

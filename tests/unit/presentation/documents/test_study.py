@@ -9,7 +9,7 @@ from dataclasses import replace
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.presentation.documents.study import study_document, study_lines_document
-from hpo_service.service.studies.study_lines import LinesOfStudies
+from hpo_service.service.studies.overview import StudyLines
 from tests.unit.presentation import story
 
 STUDIES = [
@@ -39,7 +39,7 @@ def test_a_study_as_data_has_stages_trials_and_curves() -> None:
 
 
 def test_the_list_as_data_names_model_state_and_progress() -> None:
-    first, second, _, theirs = json.loads(json.dumps(study_lines_document(LinesOfStudies(LINES, UNREADABLE))))
+    first, second, _, theirs = json.loads(json.dumps(study_lines_document(StudyLines(LINES, UNREADABLE))))
     assert first["model"]["target"] == "builtin:llama-small"
     assert (first["stage"], first["trials_ended"], first["trials_budget"]) == ("search", 11, 16)
     assert (second["model"], second["state"]) == (None, "finished")

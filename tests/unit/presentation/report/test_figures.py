@@ -80,7 +80,7 @@ def test_the_bracket_has_a_line_for_each_configuration_and_hollow_marks_for_stop
     assert svg is not None
     assert all(f"search #{number} (" in svg for number in (1, 5, 15))
     assert "× 0.5<" in svg
-    assert "fill: var(--paper)" in svg
+    assert 'fill="var(--paper)"' in svg
 
 
 def test_a_bracket_whose_origin_is_gone_is_still_drawn() -> None:

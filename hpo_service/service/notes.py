@@ -1,0 +1,41 @@
+"""Notes in optuna-dashboard: written by whoever has the time, never on the way of a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hpo_service.service.trials.ledger import TrialLedger
+from hpo_service.storage.database import Database
+from hpo_service.storage.studies import StudyStore
+
+
+@dataclass(frozen=True)
+class Notes:
+    """Writes notes of studies and trials."""
+
+    db: Database
+    studies: StudyStore
+    ledger: TrialLedger
+
+    def write(self, study: str, note: str, signed: str, trials: Mapping[str, Mapping[int, str]]) -> None:
+        """Write the note of every stage of a study, and of some of its trials, where they say something new.
+
+        Args:
+            study: its name.
+            note: what each of its stages gets.
+            signed: what is in every note of ours; one without it is somebody's own and stays.
+            trials: notes by stage and the trial's number.
+
+        Raises:
+            NotFoundError: there is no study of this name.
+        """
+        with self.db.transaction(read_only=True):
+            stages = self.studies.stages(self.studies.get(study).id)
+            news = [
+                (stage, self.ledger.new_notes(stage, signed, note, trials.get(stage.stage, {}))) for stage in stages
+            ]
+        if any(found for _, found in news):
+            with self.db.transaction():
+                for stage, found in news:
+                    self.ledger.note(stage, found)
