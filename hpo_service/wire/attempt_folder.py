@@ -67,9 +67,14 @@ class AttemptFolder:
 
     @property
     def earlier(self) -> list[AttemptFolder]:
-        """The folders of the attempts before this one, the latest first, whether or not they exist."""
-        number = self.path.name.rpartition("-")[2]
-        return self.first(self.trial, int(number) - 1 if number.isdecimal() else 0)[::-1]
+        """The folders that there are of the attempts before this one, the latest first."""
+        before = [each for each in self.found_in(self.trial) if 0 < each._number < self._number]
+        return sorted(before, key=lambda each: each._number, reverse=True)
+
+    @property
+    def _number(self) -> int:
+        number = self.path.name.removeprefix("attempt-")
+        return int(number) if number.isdecimal() else 0
 
     @property
     def trial(self) -> Path:

@@ -48,3 +48,12 @@ def test_attempts_that_left_a_folder_are_found(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     assert {each.path.name for each in AttemptFolder.found_in(tmp_path)} == {"attempt-1", "attempt-12"}
     assert AttemptFolder.found_in(tmp_path / "nowhere") == []
+
+
+def test_earlier_attempts_are_those_that_there_are_the_latest_first_whatever_the_number(tmp_path):
+    for name in ("attempt-2", "attempt-10", "attempt-9", "attempt-1000000000000", "attempt-x", "other-1"):
+        (tmp_path / name).mkdir()
+    earlier = AttemptFolder.numbered(tmp_path, 1_000_000_000_000).earlier
+    assert [each.path.name for each in earlier] == ["attempt-10", "attempt-9", "attempt-2"]
+    assert AttemptFolder(tmp_path / "attempt-x").earlier == []
+    assert AttemptFolder(tmp_path / "pack-140234").earlier == []
