@@ -117,7 +117,7 @@ def test_a_study_whose_row_holds_nonsense_costs_no_other_its_work(two, column, t
     two.drain_queue()
     two.service.reaper.reap()
     assert two.state("good") is StudyState.FINISHED
-    assert [each.name for each in two.service.reader.list_all().snapshots][-1] == "good"
+    assert [each.snapshot.name for each in two.service.overview.lines().lines][-1] == "good"
 
 
 @pytest.mark.parametrize("dialect", ["sqlite"])  # PostgreSQL takes no such text
