@@ -14,6 +14,7 @@ from hpo_service.launch.study_run import StudyRun
 from hpo_service.search.policy import SearchPolicy
 from hpo_service.search.studies import OptunaStudies
 from hpo_service.service.access import Access
+from hpo_service.service.artifacts import Artifacts
 from hpo_service.service.containment import Containment
 from hpo_service.service.counting import Counting
 from hpo_service.service.events import Events
@@ -185,8 +186,13 @@ class Service:
 
     @cached_property
     def notes(self) -> Notes:
-        """Writes notes for optuna-dashboard."""
-        return Notes(self.db, self.study_rows, self.ledger)
+        """Writes notes and lists artifacts for optuna-dashboard."""
+        return Notes(self.db, self.study_rows, self.ledger, self.artifacts)
+
+    @cached_property
+    def artifacts(self) -> Artifacts:
+        """Finds what optuna-dashboard lists as artifacts."""
+        return Artifacts(self.db, self.study_rows, self.trial_rows)
 
     @cached_property
     def trial_list(self) -> TrialList:

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.study.search_space import ParameterValue, SearchSpace
 from hpo_service.domain.trial.endings import FINAL
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import ConflictError, SchemaError
+from hpo_service.search.artifact import Artifact
 
 if TYPE_CHECKING:
     from hpo_service.search.enlisted import EnlistedStorage, SessionSource
 
 CONSTRAINT = "vram_over_gb"
 """Name of the one constraint: by how much the trial went over the device's memory; below 0 is room left."""
+
+
+Attributes: TypeAlias = dict[str, str | int]
+"""System attributes of an Optuna study, by name."""
 
 
 @dataclass(frozen=True)
@@ -142,42 +147,45 @@ class OptunaStudies:
             values = None if value is None else [value]
             self._storage.set_trial_state_values(optuna_id, OptunaState[str(told)], values)
 
-    def new_notes(self, name: str, signed: str, notes: Mapping[int | None, str]) -> dict[int | None, str]:
-        """Return those notes that differ from what is there; what is there and not signed is somebody's own.
+    def news(
+        self,
+        name: str,
+        signed: str,
+        notes: Mapping[int | None, str],
+        artifacts: Mapping[int | None, Sequence[Artifact]],
+    ) -> Attributes:
+        """Return what optuna-dashboard must be told: notes and artifacts that differ from what is there.
 
         Args:
             name: the study.
-            signed: a line that every note of ours has.
-            notes: by the trial's number, or None for the study's own.
+            signed: a line that every note of ours has; what is there and not signed is somebody's own and stays.
+            notes: by the trial's number, or None for the study's own; each is kept in one piece.
+            artifacts: likewise. They are kept among the study's attributes, since those of an ended trial are closed.
         """
         study_id = self._storage.find_study(name)
         if study_id is None:
             return {}
-        ids = self._ids(study_id, notes)
-        there = self._storage.get_study_system_attrs(study_id)
-        texts = {number: str(there.get(f"{_note(ids[number])}str:0", "")) for number in notes if number in ids}
-        return {
-            number: notes[number] for number, old in texts.items() if old != notes[number] and signed in (old or signed)
-        }
-
-    def note(self, name: str, notes: Mapping[int | None, str]) -> None:
-        """Write notes as optuna-dashboard keeps them, each in one piece."""
-        study_id = self._storage.find_study(name)
-        if study_id is None or not notes:
-            return
-        ids = self._ids(study_id, notes)
-        there = self._storage.get_study_system_attrs(study_id)
-        for number, text in notes.items():
-            if number in ids:
-                key = _note(ids[number])
-                self._storage.set_study_system_attr(study_id, f"{key}str:0", text)
-                self._storage.set_study_system_attr(study_id, f"{key}ver", int(there.get(f"{key}ver", 0)) + 1)
-
-    def _ids(self, study_id: int, numbers: Iterable[int | None]) -> dict[int | None, int | None]:
-        wanted = [number for number in numbers if number is not None]
-        ids: dict[int | None, int | None] = dict(self._storage.trial_ids(study_id, wanted).items())
+        numbers = {number for number in (*notes, *artifacts) if number is not None}
+        ids: dict[int | None, int | None] = dict(self._storage.trial_ids(study_id, sorted(numbers)).items())
         ids[None] = None
-        return ids
+        there = self._storage.get_study_system_attrs(study_id)
+        news: Attributes = {}
+        for number in notes.keys() & ids.keys():
+            key = _note(ids[number])
+            old = str(there.get(f"{key}str:0", ""))
+            if old != notes[number] and signed in (old or signed):
+                news |= {f"{key}str:0": notes[number], f"{key}ver": int(there.get(f"{key}ver", 0)) + 1}
+        for number in artifacts.keys() & ids.keys():
+            of_ours = {f"{_artifact(ids[number])}{each.id}": each.described() for each in artifacts[number]}
+            news |= {key: said for key, said in of_ours.items() if there.get(key) != said}
+        return news
+
+    def tell(self, name: str, news: Attributes) -> None:
+        """Write what `news` returned."""
+        study_id = self._storage.find_study(name)
+        if study_id is not None:
+            for key, value in news.items():
+                self._storage.set_study_system_attr(study_id, key, value)
 
     def _last_reported(self, optuna_id: int) -> float | None:
         reported = self._storage.get_trial(optuna_id).intermediate_values
@@ -187,6 +195,11 @@ class OptunaStudies:
 def _note(optuna_id: int | None) -> str:
     """Beginning of the names under which optuna-dashboard keeps a note among the study's attributes."""
     return "dashboard:note_" if optuna_id is None else f"dashboard:{optuna_id}:note_"
+
+
+def _artifact(optuna_id: int | None) -> str:
+    """Beginning of the names under which optuna-dashboard finds an artifact among the study's attributes."""
+    return "artifacts:" if optuna_id is None else f"dashboard:artifacts:{optuna_id}:"
 
 
 def _finite(value: float | None) -> float | None:

@@ -1,10 +1,11 @@
-"""Notes in optuna-dashboard: written by whoever has the time, never on the way of a worker."""
+"""Notes and artifacts in optuna-dashboard: written by whoever has the time, never on the way of a worker."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hpo_service.service.artifacts import Artifacts
 from hpo_service.service.trials.ledger import TrialLedger
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StudyStore
@@ -12,14 +13,17 @@ from hpo_service.storage.studies import StudyStore
 
 @dataclass(frozen=True)
 class Notes:
-    """Writes notes of studies and trials."""
+    """Writes notes of studies and trials, and lists their artifacts."""
 
     db: Database
     studies: StudyStore
     ledger: TrialLedger
+    artifacts: Artifacts
 
     def write(self, study: str, note: str, signed: str, trials: Mapping[str, Mapping[int, str]]) -> None:
         """Write the note of every stage of a study, and of some of its trials, where they say something new.
+
+        The study's report and the adapters that lie on this machine become artifacts.
 
         Args:
             study: its name.
@@ -32,10 +36,12 @@ class Notes:
         """
         with self.db.transaction(read_only=True):
             stages = self.studies.stages(self.studies.get(study).id)
+            artifacts = [self.artifacts.of_stage(stage) for stage in stages]
             news = [
-                (stage, self.ledger.new_notes(stage, signed, note, trials.get(stage.stage, {}))) for stage in stages
+                (stage, self.ledger.news(stage, signed, note, trials.get(stage.stage, {}), listed))
+                for stage, listed in zip(stages, artifacts, strict=True)
             ]
         if any(found for _, found in news):
             with self.db.transaction():
                 for stage, found in news:
-                    self.ledger.note(stage, found)
+                    self.ledger.tell(stage, found)

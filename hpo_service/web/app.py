@@ -13,11 +13,11 @@ from hpo_service.web import openapi
 from hpo_service.web.api.events import Streams
 from hpo_service.web.authentication import guarded
 from hpo_service.web.background import Background
-from hpo_service.web.dashboard import Dashboard
+from hpo_service.web.dashboard.notes import DashboardNotes
+from hpo_service.web.dashboard.route import Dashboard
 from hpo_service.web.door import MAX_BODY_BYTES, Door
 from hpo_service.web.metrics import Metrics
 from hpo_service.web.options import ServeOptions
-from hpo_service.web.pages.notes import DashboardNotes
 from hpo_service.web.problems import answer_problems
 from hpo_service.web.routes import ROUTES, Route
 from hpo_service.web.state import WebState

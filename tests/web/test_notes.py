@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from hpo_service.domain.trial.outcome import OutcomeKind
+from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
+from hpo_service.domain.trial.report import Report
+from hpo_service.errors import NotFoundError
 from hpo_service.presentation.notes import SIGNED, text
+from hpo_service.web.dashboard.notes import DashboardNotes
 from hpo_service.web.pages.findings import Findings
-from hpo_service.web.pages.notes import DashboardNotes
 from tests.counting import statements
-from tests.web.conftest import on_both
+from tests.web.conftest import on_both, study_file
 
 
 @pytest.fixture
@@ -88,3 +90,72 @@ def test_the_overview_shows_a_verdict_once_it_was_found(site):
 def test_words_are_no_markup(words, written):
     assert text(words) == written or (written is None and len(text(words)) == 600)
     assert SIGNED not in text(SIGNED)
+
+
+def artifacts_of(site) -> tuple[list[dict], dict[int, list[dict]], int]:
+    """What optuna-dashboard lists of the latest study: its own, and by trial; and the study's number there."""
+    summary = max(site.viewer("GET", "/api/studies").json["study_summaries"], key=lambda each: each["study_id"])
+    detail = site.viewer("GET", f"/api/studies/{summary['study_id']}").json
+    return detail["artifacts"], {each["number"]: each["artifacts"] for each in detail["trials"]}, summary["study_id"]
+
+
+@pytest.fixture
+def confirmed(site, tmp_path):
+    """A site whose study has come to its confirm runs; the first of them kept an adapter."""
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "adapter_model.safetensors").write_bytes(b"weights")
+    (folder / "adapter_config.json").write_text("{}")
+    (folder / "token.txt").write_text("secret")
+    text = study_file("two", trials=1).replace("confirm: {enabled: false}", "confirm: {seeds: 2}")
+    assert site.operator("POST", "/v1/studies", text).status == 201
+    site.run("two", 0.5)
+    site.service.stages.advance_all()
+    assignment = site.claim("two")
+    assert assignment.stage == "confirm"
+    site.service.queue.report(assignment.lease, Report(step=1, fraction=1.0, value=0.5))
+    outcome = Outcome(kind=OutcomeKind.COMPLETE, value=0.5, reason="for a test", adapter=str(folder))
+    site.service.queue.finish(assignment.lease, outcome)
+    return site, folder
+
+
+@on_both
+def test_the_report_and_the_adapters_that_lie_here_are_artifacts(confirmed, notes):
+    site, _ = confirmed
+    notes.round()
+    (report,), of_trials, study = artifacts_of(site)
+    page = site.viewer("GET", f"/artifacts/{study}/{report['artifact_id']}")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "two" in page.text
+    assert page.headers["content-security-policy"].startswith("default-src 'none'")
+    weights, config = of_trials[0]
+    assert (weights["filename"], config["filename"]) == ("adapter_model.safetensors", "adapter_config.json")
+    trial = site.viewer("GET", f"/api/studies/{study}").json["trials"][0]["trial_id"]
+    assert site.viewer("GET", f"/artifacts/{study}/{trial}/{weights['artifact_id']}").text == "weights"
+    assert site.stranger("GET", f"/artifacts/{study}/{trial}/{weights['artifact_id']}").status == 401
+
+
+def test_an_artifact_that_is_gone_or_a_link_is_said_to_be_missing(confirmed, notes, tmp_path):
+    site, folder = confirmed
+    notes.round()
+    _, of_trials, study = artifacts_of(site)
+    trial = site.viewer("GET", f"/api/studies/{study}").json["trials"][0]["trial_id"]
+    weights, config = (f"/artifacts/{study}/{trial}/{each['artifact_id']}" for each in of_trials[0])
+    (folder / "adapter_model.safetensors").unlink()
+    (folder / "adapter_config.json").unlink()
+    (folder / "adapter_config.json").symlink_to(folder / "token.txt")
+    for path in (weights, config):
+        answer = site.viewer("GET", path)
+        assert answer.status == 404
+        assert "not on this machine" in answer.text
+
+
+@pytest.mark.parametrize("id", ["ffffff", "ffffff-0", "1-9", "a-b-c", "0" * 40])
+def test_an_id_that_is_none_of_ours_finds_nothing(site, id):
+    with pytest.raises(NotFoundError):
+        site.service.artifacts.find(id)
+
+
+@pytest.mark.parametrize("method,path", [("POST", "/api/artifacts/1"), ("DELETE", "/api/artifacts/1/a-0")])
+def test_nobody_uploads_or_deletes_artifacts(sites, method, path):
+    assert sites(allow_dashboard_writes=True).admin(method, path).status == 405

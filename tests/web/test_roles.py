@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import inspect, text
 
 from hpo_service.domain.access import Role
-from hpo_service.web.dashboard import PREFIXES, Dashboard
+from hpo_service.web.dashboard.route import PREFIXES, Dashboard
 from hpo_service.web.routes import ROUTES, Route
 from tests.web.conftest import on_both
 

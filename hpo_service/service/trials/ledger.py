@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hpo_service.domain.decide.measured_memory import vram_over_gb
@@ -15,7 +15,8 @@ from hpo_service.domain.trial.outcome import Outcome
 from hpo_service.domain.trial.report import Report
 from hpo_service.domain.trial.states import TrialEvent, TrialState
 from hpo_service.failpoint import reach
-from hpo_service.search.studies import OptunaStudies
+from hpo_service.search.artifact import Artifact
+from hpo_service.search.studies import Attributes, OptunaStudies
 from hpo_service.storage.studies import StageRow
 from hpo_service.storage.trial.trials import TrialRow, TrialStore
 from hpo_service.storage.values import finite
@@ -43,15 +44,22 @@ class TrialLedger:
 
     # what optuna-dashboard shows beside values
 
-    def new_notes(self, stage: StageRow, signed: str, note: str, of_trials: Mapping[int, str]) -> dict[int | None, str]:
-        """Return those notes, by the trial's number or None for the study, that say something new."""
+    def news(
+        self,
+        stage: StageRow,
+        signed: str,
+        note: str,
+        of_trials: Mapping[int, str],
+        artifacts: Mapping[int | None, Sequence[Artifact]],
+    ) -> Attributes:
+        """Return which notes and artifacts, by the trial's number or None for the study, say something new."""
         notes: dict[int | None, str] = dict(of_trials.items())
         notes[None] = note
-        return self.optuna.new_notes(stage.optuna_name, signed, notes)
+        return self.optuna.news(stage.optuna_name, signed, notes, artifacts)
 
-    def note(self, stage: StageRow, notes: Mapping[int | None, str]) -> None:
-        """Write notes, by the trial's number or None for the study."""
-        self.optuna.note(stage.optuna_name, notes)
+    def tell(self, stage: StageRow, news: Attributes) -> None:
+        """Write what `news` returned."""
+        self.optuna.tell(stage.optuna_name, news)
 
     # how trials begin
 

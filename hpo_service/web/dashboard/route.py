@@ -11,7 +11,9 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import Message, Receive, Scope, Send
 
 from hpo_service.domain.access import Role
+from hpo_service.web.api.results import REPORT_POLICY
 from hpo_service.web.authentication import admit, require_role
+from hpo_service.web.dashboard.artifacts import DashboardArtifacts
 from hpo_service.web.state import WebState
 
 if TYPE_CHECKING:
@@ -39,14 +41,17 @@ POLICY = "; ".join(
 """What its page may load: files of this server, as our own pages; its plots need more freedom in style and script."""
 
 
-def least_role(method: str, *, writes: bool) -> Role:
-    """Return who may send a request of this method.
+def least_role(method: str, path: str, *, writes: bool) -> Role:
+    """Return who may send a request of this method to a path.
 
     Raises:
         HTTPException: 405 nobody may.
     """
     if method in READING:
         return Role.VIEWER
+    if path.startswith("/api/artifacts"):
+        # what somebody uploads would be served from this host as its own
+        raise HTTPException(405, "artifacts are what workers keep: none is uploaded or deleted here", {"Allow": "GET"})
     if method in WRITING and writes:
         return Role.OPERATOR
     raise HTTPException(
@@ -75,15 +80,17 @@ class Dashboard(BaseRoute):
         request = Request(scope, receive)
         # who is asking comes first: to strangers it is all the same what a method would do
         await admit(request, Role.VIEWER, csrf=False)
-        require_role(request.state.caller, least_role(request.method, writes=self._options.allow_dashboard_writes))
+        path = self._path(scope)
+        writes = self._options.allow_dashboard_writes
+        require_role(request.state.caller, least_role(request.method, path, writes=writes))
 
-        passed = {**scope, "path": self._path(scope), "root_path": "", "headers": _headers(scope)}
+        passed = {**scope, "path": path, "root_path": "", "headers": _headers(scope)}
 
         async def with_policy(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers["Content-Security-Policy"] = POLICY
-                if passed["path"].startswith("/static/"):
+                headers["Content-Security-Policy"] = REPORT_POLICY if path.startswith("/artifacts/") else POLICY
+                if path.startswith("/static/"):
                     headers["Cache-Control"] = "private, max-age=3600"  # megabytes of scripts
             await send(message)
 
@@ -105,5 +112,5 @@ def _bottle(state: WebState) -> Bottle:
     from optuna_dashboard import wsgi
 
     storage = state.service.projection(writes=state.options.allow_dashboard_writes)
-    app: Any = wsgi(storage)
+    app: Any = wsgi(storage, artifact_store=DashboardArtifacts(state.service))
     return app
