@@ -19,8 +19,9 @@ from hpo_service.domain.study.sections.model import ModelSpec
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.training.device.libraries import keep_quiet
 
-# Read when the libraries are imported: what is not on this machine is not fetched for a look that takes seconds.
-OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+# Read when the libraries are imported: what is not on this machine is not fetched for a look that takes seconds, and
+# nothing is compiled in it, so that two seconds of importing the compiler are saved.
+ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TORCHDYNAMO_DISABLE": "1"}
 
 
 def main() -> int:
@@ -29,7 +30,7 @@ def main() -> int:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     keep_quiet()
-    os.environ.update(OFFLINE)
+    os.environ.update(ENVIRONMENT)
     request: dict[str, Any] = json.load(sys.stdin)
     found = look_at(StudySpec.model_validate(request["study"]), request["rows"])
     with answers:

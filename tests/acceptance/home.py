@@ -20,6 +20,8 @@ from hpo_service.settings import Settings
 
 TREE = Path(__file__).parents[2]
 """Where the package lies that is tested: commands use no other one that may be installed."""
+NOT_OURS = ("HPO_SERVICE_", "COVERAGE_")
+"""Beginnings of variables that commands do not see: they run as fast as a user's, other tests measure their lines."""
 PATIENCE = 240.0
 """Seconds until a test gives up: a trainer imports its libraries for many seconds where cores are shared."""
 
@@ -71,7 +73,7 @@ class Home:
     @property
     def environment(self) -> dict[str, str]:
         """What a command sees: without settings, so that results go where they go by default."""
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("HPO_SERVICE_")}
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(NOT_OURS)}
         path = os.pathsep.join([str(TREE), str(self.folder)])
         own = {"HPO_SERVICE_CACHE": str(self.folder / "cache"), "PYTHONPATH": path}
         return {**clean, **own, **self.variables}

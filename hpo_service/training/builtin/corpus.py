@@ -16,7 +16,7 @@ import tokenize
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from hpo_service.errors import DataError
@@ -65,7 +65,8 @@ class _Module:
         return list(_walk(self.tree, owner=""))
 
 
-def docstring_pairs(root: Path | None = None) -> list[dict[str, str]]:
+@lru_cache(maxsize=1)
+def docstring_pairs(root: Path | None = None) -> tuple[dict[str, str], ...]:
     """Pairs of a signature and the first sentence of its docstring.
 
     Each sentence occurs once (compared without case and punctuation). The order is that of a content hash: it
@@ -76,6 +77,7 @@ def docstring_pairs(root: Path | None = None) -> list[dict[str, str]]:
 
     Returns:
         Rows `{"prompt": "def Class.name(arguments):", "completion": "One sentence."}`; the prompt ends in a newline.
+        They are kept for the next question, for parsing the library takes four seconds: whoever changes one copies it.
 
     Raises:
         DataError: no Python source lies under `root`.
@@ -88,7 +90,7 @@ def docstring_pairs(root: Path | None = None) -> list[dict[str, str]]:
             prompt = f"{_signature(node, owner)}\n"
             if sentence and len(prompt) <= MAX_PROMPT_CHARS:
                 rows.setdefault(_normalised(sentence), {"prompt": prompt, "completion": sentence})
-    return sorted(rows.values(), key=lambda row: _digest(row["prompt"] + row["completion"]))
+    return tuple(sorted(rows.values(), key=lambda row: _digest(row["prompt"] + row["completion"])))
 
 
 def source_documents(max_chars: int, root: Path | None = None) -> list[str]:
