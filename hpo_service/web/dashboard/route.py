@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from a2wsgi import WSGIMiddleware
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 PREFIXES = ("dashboard", "api", "static", "csv", "artifacts")
 """First parts of its paths. They are absolute in its scripts: it cannot live anywhere else."""
 READING = frozenset({"GET", "HEAD"})
+NOT_FOUND = ("Record does not exist.",)
+"""What a KeyError of Optuna 5.0's tables says of a study or trial that is not there."""
 WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 POLICY = "; ".join(
@@ -113,4 +117,21 @@ def _bottle(state: WebState) -> Bottle:
 
     storage = state.service.projection(writes=state.options.allow_dashboard_writes)
     app: Any = wsgi(storage, artifact_store=DashboardArtifacts(state.service))
+    app.install(_missing_is_404)
     return app
+
+
+def _missing_is_404(callback: Callable[..., Any]) -> Callable[..., Any]:
+    """A plugin of bottle: its routes of artifacts take it for granted that the study and the trial are there."""
+    from bottle import HTTPError
+
+    @wraps(callback)
+    def answer(*arguments: Any, **named: Any) -> Any:
+        try:
+            return callback(*arguments, **named)
+        except KeyError as error:
+            if error.args != NOT_FOUND:
+                raise
+            raise HTTPError(404, "there is no such study or trial") from error
+
+    return answer
