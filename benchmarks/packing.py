@@ -278,7 +278,7 @@ def _search_once(folder: Path, together: int, cache: Path) -> tuple[float, dict[
     environment = {**os.environ, "HPO_SERVICE_CACHE": str(cache)}
     command = [sys.executable, "-m", "hpo_service", "run", str(folder / "study.yaml"), "--storage", storage, "--json"]
     subprocess.run(
-        [*command, "--workers", "1", "--output", str(folder / "out")],
+        [*command, "--workers", "1", "--quick", "--output", str(folder / "out")],
         check=True,
         env=environment,
         stdout=subprocess.DEVNULL,
