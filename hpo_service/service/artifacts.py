@@ -76,5 +76,8 @@ def _files(trial_id: int, folder: Path) -> Iterable[Artifact]:
 
 
 def _plain(file: Path) -> bool:
-    """A link could lead anywhere on the server's machine."""
-    return file.is_file() and not file.is_symlink()
+    """A link could lead anywhere on the server's machine; and a folder that may not be read is as good as elsewhere."""
+    try:
+        return file.is_file() and not file.is_symlink()
+    except OSError:
+        return False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
@@ -148,6 +150,29 @@ def test_an_artifact_that_is_gone_or_a_link_is_said_to_be_missing(confirmed, not
         answer = site.viewer("GET", path)
         assert answer.status == 404
         assert "not on this machine" in answer.text
+
+
+def test_a_folder_that_the_server_may_not_read_keeps_no_note_from_being_written(confirmed, notes, monkeypatch):
+    site, folder = confirmed
+    stat = Path.stat
+
+    def refused(path: Path, **how):
+        if folder in path.parents:
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **how)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "stat", refused)
+        notes.round()
+    (report,), of_trials, _ = artifacts_of(site)
+    assert report["filename"] == "report.html"
+    assert of_trials[0] == []
+
+
+@on_both
+@pytest.mark.parametrize("path", ["/artifacts/{huge}/1", "/artifacts/1/{huge}/1-0", "/api/studies/{huge}"])
+def test_a_number_that_is_too_large_for_the_database_is_not_found(site, path):
+    assert site.viewer("GET", path.format(huge=10**22)).status == 404
 
 
 @pytest.mark.parametrize("id", ["ffffff", "ffffff-0", "1-9", "a-b-c", "0" * 40])

@@ -26,6 +26,8 @@ PREFIXES = ("dashboard", "api", "static", "csv", "artifacts")
 READING = frozenset({"GET", "HEAD"})
 NOT_FOUND = ("Record does not exist.",)
 """What a KeyError of Optuna 5.0's tables says of a study or trial that is not there."""
+LARGEST_ID = 2**31 - 1
+"""Of a study or trial in Optuna's tables."""
 WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 POLICY = "; ".join(
@@ -88,6 +90,8 @@ class Dashboard(BaseRoute):
         writes = self._options.allow_dashboard_writes
         require_role(request.state.caller, least_role(request.method, path, writes=writes))
 
+        if any(part.isascii() and part.isdigit() and int(part) > LARGEST_ID for part in path.split("/")):
+            raise HTTPException(404, "there is no such study or trial")  # databases refuse such numbers as no integers
         passed = {**scope, "path": path, "root_path": "", "headers": _headers(scope)}
 
         async def with_policy(message: Message) -> None:
