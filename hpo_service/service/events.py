@@ -125,4 +125,4 @@ class Events:
         for row in self.studies.stages(study_id):
             if row.stage == stage:
                 return About(study_id, row.id, number, worker)
-        raise NotFoundError(f"stage {study}/{stage} has not been opened: see `study show {study}`")
+        raise NotFoundError(f"stage {study}/{stage} has not been opened: see `hpo-service study show {study}`")

@@ -60,7 +60,12 @@ def _question(sql: str | None, file: Path | None) -> str:
         raise UsageError("give one query: as an argument, or with --file FILE (- is standard input)")
     if file is None:
         return str(sql)
-    return sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    try:
+        return sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UsageError(f"{file}: is not UTF-8 text; save it as UTF-8") from None
+    except OSError as error:
+        raise UsageError(f"{file}: {error.strerror or error}") from None
 
 
 def _format_of(output: Path | None) -> AnswerFormat:

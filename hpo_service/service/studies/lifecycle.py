@@ -90,7 +90,9 @@ class Studies:
                 return row
             revived = state is StudyState.ACTIVE and row.state is StudyState.FINISHED and self._failed(row)
             if row.state not in ALLOWED_FROM[state] and not revived:
-                raise ConflictError(f"study {name} is {row.state}: it cannot become {state}; see `study show {name}`")
+                raise ConflictError(
+                    f"study {name} is {row.state}: it cannot become {state}; see `hpo-service study show {name}`"
+                )
             self.rows.set_state(row.id, state, reason, by)
             if state is StudyState.CANCELLED:
                 for trial in self._in(row, TrialState.WAITING):
@@ -139,7 +141,9 @@ class Studies:
             study = self.rows.lock(self.rows.get(name).id)
             trial = self._trial(name, stage, number)
             if trial.state not in (TrialState.FAILED, TrialState.CANCELLED):
-                raise ConflictError(f"trial {name}/{stage} #{number} is {trial.state}: only failed or cancelled ones")
+                raise ConflictError(
+                    f"trial {name}/{stage} #{number} is {trial.state}: only failed or cancelled ones are queued again"
+                )
             _, row = self.rows.of_stage(trial.stage_id)
             if study.state in RESUMED_WITH:
                 remedy = f"`hpo-service study resume {name}` {RESUMED_WITH[study.state]}"
@@ -195,7 +199,7 @@ class Studies:
         for row in self.rows.stages(study.id):
             if row.stage == stage:
                 return self.trials.by_number(row.id, number)
-        raise NotFoundError(f"stage {name}/{stage} has not been opened: see `study show {name}`")
+        raise NotFoundError(f"stage {name}/{stage} has not been opened: see `hpo-service study show {name}`")
 
 
 def _check_same(existing: StudyRow, spec: StudySpec) -> None:

@@ -78,7 +78,7 @@ def test_events_of_a_trial_a_worker_or_the_last_few(service, capsys):
         (["query", NAMES, "--file", "x.sql"], 2, "give one query"),
         (["query", "DROP TABLE hpo_study"], 2, "only reads"),
         (["query", NAMES, "--format", "parquet"], 2, "--output FILE"),
-        (["query", "--file", "/none.sql"], 1, "/none.sql"),
+        (["query", "--file", "/none.sql"], 2, "/none.sql: No such file"),
     ],
 )
 def test_what_is_wrong_is_one_line(service, capsys, arguments, exit_code, said):
@@ -125,6 +125,12 @@ def test_a_query_is_a_table_csv_or_json(service, capsys, tmp_path, monkeypatch):
     (tmp_path / "q.sql").write_text(f"-- which?\n{NAMES};\n")
     run("query", "--file", str(tmp_path / "q.sql"), "--format", "csv")
     assert capsys.readouterr().out == "study\nmine\n"
+
+
+def test_a_query_file_that_is_no_text_is_wrong_usage(service, capsys, tmp_path):
+    (tmp_path / "q.sql").write_bytes(b"\xff")
+    assert run("query", "--file", str(tmp_path / "q.sql")) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path}/q.sql: is not UTF-8 text; save it as UTF-8\n"
 
 
 def test_the_ending_of_a_file_says_the_format(service, tmp_path):
