@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import socket
+import ssl
 from collections.abc import Callable
 from dataclasses import replace
 from types import FrameType
@@ -33,9 +34,10 @@ def serve(service: Service, options: ServeOptions, say: Callable[[str], None]) -
         say: tells people a line.
 
     Raises:
-        UsageError: other machines could reach the server and nobody could log in.
-        OSError: the address is taken, or is not one of this machine's.
+        UsageError: other machines could reach the server and nobody could log in; the address is taken or none of this
+            machine's; the certificate or its key cannot be used.
     """
+    _check_certificate(options)
     service.upgrade()
     lines = opening(service, options)
     listening = _listen(options)
@@ -98,6 +100,25 @@ def opening(service: Service, options: ServeOptions) -> list[str]:
     if not options.loopback and not options.secure:
         lines.append("warning: without TLS tokens travel in the clear: give --tls-cert and --tls-key, or use a proxy")
     return lines
+
+
+def _check_certificate(options: ServeOptions) -> None:
+    """Load certificate and key before anybody is told that the server is there."""
+    if options.tls_cert is None or options.tls_key is None:
+        return
+    for file in (options.tls_cert, options.tls_key):
+        try:
+            file.read_bytes()
+        except OSError as error:
+            raise UsageError(f"{file} cannot be read: {error.strerror or error}") from None
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(options.tls_cert, options.tls_key)
+    except ssl.SSLError as error:
+        reason = error.reason or error
+        raise UsageError(
+            f"--tls-cert {options.tls_cert} and --tls-key {options.tls_key} are no certificate chain and its key, "
+            f"both PEM ({reason})"
+        ) from None
 
 
 def _listen(options: ServeOptions) -> socket.socket:

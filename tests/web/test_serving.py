@@ -182,6 +182,22 @@ def test_where_other_machines_reach_it_nobody_serves_without_a_token(migrated_sq
     service.db.dispose()
 
 
+@pytest.mark.parametrize(
+    "text,said", [(None, "cert.pem cannot be read"), ("no PEM", "no certificate chain and its key")]
+)
+def test_a_certificate_that_cannot_be_used_is_said_before_the_server_is(migrated_sqlite, tmp_path, text, said):
+    service = Service(Settings.read(storage=migrated_sqlite))
+    files = [tmp_path / "cert.pem", tmp_path / "key.pem"]
+    if text is not None:
+        for file in files:
+            file.write_text(text)
+    told: list[str] = []
+    with pytest.raises(UsageError, match=said):
+        serve(service, ServeOptions(port=0, tls_cert=files[0], tls_key=files[1]), told.append)
+    assert told == []
+    service.db.dispose()
+
+
 def test_an_address_that_is_taken_is_said_in_one_line(migrated_sqlite):
     service = Service(Settings.read(storage=migrated_sqlite))
     with socket.create_server(("127.0.0.1", 0)) as taken:

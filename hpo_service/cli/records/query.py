@@ -69,8 +69,13 @@ def _question(sql: str | None, file: Path | None) -> str:
 
 
 def _format_of(output: Path | None) -> AnswerFormat:
+    if output is None:
+        return AnswerFormat.TABLE
     endings = {f".{kind}": kind for kind in AnswerFormat}
-    return endings.get(output.suffix.lower(), AnswerFormat.TABLE) if output else AnswerFormat.TABLE
+    if output.suffix.lower() not in endings:
+        known = ", ".join(AnswerFormat)
+        raise UsageError(f"--output {output}: its ending names no format; name one with --format ({known})")
+    return endings[output.suffix.lower()]
 
 
 def _say_cut(limit: int) -> None:

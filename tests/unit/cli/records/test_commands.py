@@ -78,6 +78,7 @@ def test_events_of_a_trial_a_worker_or_the_last_few(service, capsys):
         (["query", NAMES, "--file", "x.sql"], 2, "give one query"),
         (["query", "DROP TABLE hpo_study"], 2, "only reads"),
         (["query", NAMES, "--format", "parquet"], 2, "--output FILE"),
+        (["query", NAMES, "--output", "a.xls"], 2, "a.xls: its ending names no format"),
         (["query", "--file", "/none.sql"], 2, "/none.sql: No such file"),
     ],
 )
