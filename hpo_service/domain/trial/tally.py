@@ -55,11 +55,6 @@ class Tally:
         """Device time of all of them."""
         return sum(self.seconds.values())
 
-    @property
-    def own_seconds(self) -> float:
-        """Of that what they took themselves."""
-        return sum(self.own.values())
-
     def count(self, *states: TrialState) -> int:
         """Count those in these states."""
         return sum(self.trials.get(state, 0) for state in states)

@@ -115,6 +115,10 @@ def test_what_is_not_yaml_says_where_and_what_to_do(text, line, words):
     assert "\n" not in message
 
 
+def test_what_is_nested_too_deeply_without_a_bracket_is_refused():
+    assert "nested too deeply" in refused("a: 1\nb:\n" + "- " * 3000 + "x\n")
+
+
 def test_a_key_twice_names_both_lines():
     assert refused("a: 1\nb: {c: 1,\n  c: 2}\na: 3\n") == (
         "f.yaml:3: b.c: stands twice, first in line 2; drop one (and 1 more)"

@@ -195,6 +195,12 @@ def test_local_models_and_builtin_ones_must_exist_too():
     assert refused(model, around("/here/small")).startswith("5: model.target: there is no builtin:llama-smal; the nea")
 
 
+def test_a_path_whose_folder_has_a_name_that_cannot_be_stored_is_refused():
+    half = dataclasses.replace(around("/\udc80/rows.jsonl"), absolute=lambda name: f"/\udc80/{name.removeprefix('./')}")
+    message = refused("name: x\nmodel: {base: a/b}\ndata: {source: ./rows.jsonl}\n", half)
+    assert message.startswith("3: data.source: its absolute path cannot be stored")
+
+
 def test_local_paths_are_made_absolute_and_hub_names_are_left_alone():
     text = "name: x\nmodel: {base: ./small, target: c/large}\ndata: {source: rows.jsonl}\n"
     spec = read(text, around("/here/small", "/here/rows.jsonl")).spec
