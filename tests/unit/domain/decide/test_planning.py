@@ -250,7 +250,7 @@ CONFIGURATIONS = st.lists(st.dictionaries(st.sampled_from("abc"), VALUES, max_si
 def _holds(parameter: Parameter, value: ParameterValue) -> bool:
     if isinstance(parameter, CategoricalParameter):
         # in choices 1 and 1.0 are one, and True is neither
-        return any(isinstance(value, bool) is isinstance(choice, bool) and value == choice for choice in parameter.choices)
+        return (isinstance(value, bool), value) in [(isinstance(each, bool), each) for each in parameter.choices]
     if isinstance(value, bool | str) or (isinstance(parameter, IntParameter) and not isinstance(value, int)):
         return False
     return parameter.low <= value <= parameter.high
