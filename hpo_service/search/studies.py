@@ -147,14 +147,14 @@ class OptunaStudies:
             values = None if value is None else [value]
             self._storage.set_trial_state_values(optuna_id, OptunaState[str(told)], values)
 
-    def news(
+    def changed_attributes(
         self,
         name: str,
         signed: str,
         notes: Mapping[int | None, str],
         artifacts: Mapping[int | None, Sequence[Artifact]],
     ) -> Attributes:
-        """Return what optuna-dashboard must be told: notes and artifacts that differ from what is there.
+        """Return as attributes the notes and artifacts of optuna-dashboard that differ from what is there.
 
         Args:
             name: the study.
@@ -169,22 +169,22 @@ class OptunaStudies:
         ids: dict[int | None, int | None] = dict(self._storage.trial_ids(study_id, sorted(numbers)).items())
         ids[None] = None
         there = self._storage.get_study_system_attrs(study_id)
-        news: Attributes = {}
+        changed: Attributes = {}
         for number in notes.keys() & ids.keys():
             key = _note(ids[number])
             old = str(there.get(f"{key}str:0", ""))
             if old != notes[number] and signed in (old or signed):
-                news |= {f"{key}str:0": notes[number], f"{key}ver": int(there.get(f"{key}ver", 0)) + 1}
+                changed |= {f"{key}str:0": notes[number], f"{key}ver": int(there.get(f"{key}ver", 0)) + 1}
         for number in artifacts.keys() & ids.keys():
             of_ours = {f"{_artifact(ids[number])}{each.id}": each.described() for each in artifacts[number]}
-            news |= {key: said for key, said in of_ours.items() if there.get(key) != said}
-        return news
+            changed |= {key: said for key, said in of_ours.items() if there.get(key) != said}
+        return changed
 
-    def tell(self, name: str, news: Attributes) -> None:
-        """Write what `news` returned."""
+    def set_attributes(self, name: str, attributes: Attributes) -> None:
+        """Write what `changed_attributes` returned."""
         study_id = self._storage.find_study(name)
         if study_id is not None:
-            for key, value in news.items():
+            for key, value in attributes.items():
                 self._storage.set_study_system_attr(study_id, key, value)
 
     def _last_reported(self, optuna_id: int) -> float | None:

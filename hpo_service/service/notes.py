@@ -37,11 +37,11 @@ class Notes:
         with self.db.transaction(read_only=True):
             stages = self.studies.stages(self.studies.get(study).id)
             artifacts = [self.artifacts.of_stage(stage) for stage in stages]
-            news = [
-                (stage, self.ledger.news(stage, signed, note, trials.get(stage.stage, {}), listed))
+            changed = [
+                (stage, self.ledger.changed_attributes(stage, signed, note, trials.get(stage.stage, {}), listed))
                 for stage, listed in zip(stages, artifacts, strict=True)
             ]
-        if any(found for _, found in news):
+        if any(attributes for _, attributes in changed):
             with self.db.transaction():
-                for stage, found in news:
-                    self.ledger.tell(stage, found)
+                for stage, attributes in changed:
+                    self.ledger.set_attributes(stage, attributes)

@@ -300,7 +300,7 @@ def test_all_that_is_wrong_is_told_before_the_first_trial_and_the_mended_study_r
     right_config, right_rows = config.read_text(), rows.read_text()
     config.write_text(right_config.replace("LlamaForCausalLM", "BertModel").replace('"llama"', '"bert"'))
     rows.write_text(right_rows + '{"prompt": "say", "completion": \n{"prompt": 1, "completion": "x"}\n')
-    for command in (("study", "create"), ("run",)):
+    for command in (("study", "validate"), ("study", "create"), ("run",)):
         refused = home.run(*command, "mine.yaml")
         assert refused.returncode == 2
         told = [line for line in refused.stderr.splitlines() if line.startswith("error: ")]
@@ -310,4 +310,5 @@ def test_all_that_is_wrong_is_told_before_the_first_trial_and_the_mended_study_r
     assert json.loads(home.run("study", "list", "--json").stdout) == []
     config.write_text(right_config)
     rows.write_text(right_rows)
+    assert home.run("study", "validate", "mine.yaml").stderr == ""
     assert (home.run("study", "create", "mine.yaml").stderr, home.snapshot("looked").current.budget) == ("", 2)

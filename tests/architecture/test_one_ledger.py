@@ -39,7 +39,7 @@ READ: dict[type, set[str]] = {
     AttemptStore: {"of", "of_lease", "in_study", "spent_on", "device_seconds"},
     ReportStore: {"of", "of_many", "in_study", "last_value", "latest", "marks", "curves"},
     ScoreStore: {"load"},
-    OptunaStudies: {"exists", "news"},
+    OptunaStudies: {"exists", "changed_attributes"},
 }
 OUR_BOOK_ALONE: dict[type, set[str]] = {
     # leases, and plans of trials that nobody took yet, are not in Optuna's study
@@ -52,7 +52,7 @@ LEDGERS: dict[type, set[str]] = {
     AttemptStore: {"open", "close"},
     ReportStore: {"add"},
     ScoreStore: {"save"},
-    OptunaStudies: {"create", "delete", "add_running", "report", "add_reports", "finish", "tell"},
+    OptunaStudies: {"create", "delete", "add_running", "report", "add_reports", "finish", "set_attributes"},
 }
 NAMES = {"trials", "trial_rows", "attempts", "reports", "scores", "score_rows", "optuna"}
 """What stores are called wherever they are held."""

@@ -121,7 +121,7 @@ def test_what_is_not_on_this_machine_is_unchecked(tmp_path):
 
 
 def test_builtin_models_and_data_are_looked_at_without_being_made(tmp_path, monkeypatch):
-    monkeypatch.setattr("hpo_service.training.data.source.docstring_pairs", lambda: pairs(9))
+    monkeypatch.setattr("hpo_service.training.data.source.library_pairs", lambda: pairs(9))
     assert looked("builtin:stdlib-docstrings", "builtin:llama-tiny", max_length=8) == []
     ((_, _, text),) = looked("builtin:stdlib-docstrings", "builtin:llama-huge")
     assert text.startswith("there is no builtin model builtin:llama-huge; the builtin models are builtin:llama-tiny")

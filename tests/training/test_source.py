@@ -56,7 +56,7 @@ def test_a_folder_is_read_file_by_file_in_order_of_name(tmp_path):
 
 
 def test_the_standard_library_is_data_too(monkeypatch):
-    monkeypatch.setattr("hpo_service.training.data.source.docstring_pairs", lambda: ROWS)
+    monkeypatch.setattr("hpo_service.training.data.source.library_pairs", lambda: ROWS)
     rows = read_rows(STDLIB_DOCSTRINGS)
     assert [row.fields for row in rows] == ROWS
     assert rows[1].origin == "builtin:stdlib-docstrings, row 2"

@@ -44,7 +44,7 @@ class TrialLedger:
 
     # what optuna-dashboard shows beside values
 
-    def news(
+    def changed_attributes(
         self,
         stage: StageRow,
         signed: str,
@@ -52,14 +52,14 @@ class TrialLedger:
         of_trials: Mapping[int, str],
         artifacts: Mapping[int | None, Sequence[Artifact]],
     ) -> Attributes:
-        """Return which notes and artifacts, by the trial's number or None for the study, say something new."""
+        """Return as attributes those notes and artifacts that say something new, by the trial's number or None."""
         notes: dict[int | None, str] = dict(of_trials.items())
         notes[None] = note
-        return self.optuna.news(stage.optuna_name, signed, notes, artifacts)
+        return self.optuna.changed_attributes(stage.optuna_name, signed, notes, artifacts)
 
-    def tell(self, stage: StageRow, news: Attributes) -> None:
-        """Write what `news` returned."""
-        self.optuna.tell(stage.optuna_name, news)
+    def set_attributes(self, stage: StageRow, attributes: Attributes) -> None:
+        """Write what `changed_attributes` returned."""
+        self.optuna.set_attributes(stage.optuna_name, attributes)
 
     # how trials begin
 

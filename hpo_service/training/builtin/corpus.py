@@ -16,7 +16,7 @@ import tokenize
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from hpo_service.errors import DataError
@@ -65,8 +65,7 @@ class _Module:
         return list(_walk(self.tree, owner=""))
 
 
-@lru_cache(maxsize=1)
-def docstring_pairs(root: Path | None = None) -> tuple[dict[str, str], ...]:
+def docstring_pairs(root: Path | None = None) -> list[dict[str, str]]:
     """Pairs of a signature and the first sentence of its docstring.
 
     Each sentence occurs once (compared without case and punctuation). The order is that of a content hash: it
@@ -77,7 +76,6 @@ def docstring_pairs(root: Path | None = None) -> tuple[dict[str, str], ...]:
 
     Returns:
         Rows `{"prompt": "def Class.name(arguments):", "completion": "One sentence."}`; the prompt ends in a newline.
-        They are kept for the next question, for parsing the library takes four seconds: whoever changes one copies it.
 
     Raises:
         DataError: no Python source lies under `root`.
@@ -90,7 +88,19 @@ def docstring_pairs(root: Path | None = None) -> tuple[dict[str, str], ...]:
             prompt = f"{_signature(node, owner)}\n"
             if sentence and len(prompt) <= MAX_PROMPT_CHARS:
                 rows.setdefault(_normalised(sentence), {"prompt": prompt, "completion": sentence})
-    return tuple(sorted(rows.values(), key=lambda row: _digest(row["prompt"] + row["completion"])))
+    return sorted(rows.values(), key=lambda row: _digest(row["prompt"] + row["completion"]))
+
+
+@cache
+def library_pairs() -> tuple[dict[str, str], ...]:
+    """The pairs of the running Python's library, kept in the process: parsing it takes some four seconds.
+
+    Nobody changes a row of it.
+
+    Raises:
+        DataError: this Python ships without its library's source.
+    """
+    return tuple(docstring_pairs())
 
 
 def source_documents(max_chars: int, root: Path | None = None) -> list[str]:

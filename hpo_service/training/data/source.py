@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpo_service.domain.study.sources import BUILTIN, BUILTIN_DATA, DataFile, looks_local
 from hpo_service.errors import DataError
-from hpo_service.training.builtin.corpus import docstring_pairs
+from hpo_service.training.builtin.corpus import library_pairs
 from hpo_service.training.data.files import data_files
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def load_from_hub(name: str, subset: str | None, split: str | None) -> Dataset:
 def found_rows(source: str, subset: str | None = None, split: str | None = None) -> Iterator[RawRow]:
     """The rows of a source one after the other, those that cannot be read among them; see `read_rows`."""
     if source == STDLIB_DOCSTRINGS:
-        yield from _numbered(source, iter(docstring_pairs()))
+        yield from _numbered(source, iter(library_pairs()))
         return
     if source.startswith(BUILTIN):
         raise DataError(f"there is no builtin data {source}; the builtin data is {STDLIB_DOCSTRINGS}")

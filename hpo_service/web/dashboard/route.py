@@ -7,6 +7,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from a2wsgi import WSGIMiddleware
+from bottle import HTTPError
 from fastapi import HTTPException, Request
 from starlette.datastructures import MutableHeaders
 from starlette.routing import BaseRoute, Match
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
 PREFIXES = ("dashboard", "api", "static", "csv", "artifacts")
 """First parts of its paths. They are absolute in its scripts: it cannot live anywhere else."""
 READING = frozenset({"GET", "HEAD"})
+WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 NOT_FOUND = ("Record does not exist.",)
 """What a KeyError of Optuna 5.0's tables says of a study or trial that is not there."""
 LARGEST_ID = 2**31 - 1
 """Of a study or trial in Optuna's tables."""
-WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 POLICY = "; ".join(
     [
@@ -127,7 +128,6 @@ def _bottle(state: WebState) -> Bottle:
 
 def _missing_is_404(callback: Callable[..., Any]) -> Callable[..., Any]:
     """A plugin of bottle: its routes of artifacts take it for granted that the study and the trial are there."""
-    from bottle import HTTPError
 
     @wraps(callback)
     def answer(*arguments: Any, **named: Any) -> Any:
