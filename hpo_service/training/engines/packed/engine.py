@@ -68,7 +68,9 @@ class PackedEngine:
         if size.slots == 1:
             dispatcher.run(first, self.alone)
             return
-        PackRun(self, dispatcher, Pack(job.base, job.rows, self.clock), size.slots, first, began).work()
+        pack = Pack(job.base, job.rows, self.clock)
+        pack.plan(job, size.slots)
+        PackRun(self, dispatcher, pack, size.slots, first, began).work()
 
     def job(self, link: TrialLink) -> Job:
         """What a trial needs, checked against the device's memory as if it were alone on it; raises as `Job.of`."""
@@ -97,7 +99,7 @@ class PackedEngine:
             return PackSize(1, str(error))
         if not assignment.measure:
             return PackSize(assignment.slots, f"the study asks for {assignment.slots}", as_asked=True)
-        fitting, short = pack.fitting(job, assignment.slots)
+        fitting, short = pack.plan(job, assignment.slots)
         if fitting == 1:
             return PackSize(1, f"there is memory for one trial: {short}")
         with job.link.busy("measuring how many trials to train side by side"):
@@ -205,14 +207,14 @@ class PackRun:
     def _step(self, slots: Sequence[Slot]) -> None:
         began = self._clock()
         rates = [float(slot.optimizer.param_groups[0]["lr"]) for slot in slots]
-        norms = self._pack.step(slots)
+        found = self._pack.step(slots)
         share = (self._clock() - began) / len(slots)
         steps = [
-            Step(slot.step, slot.nll, rate, norm, slot.tokens, slot.seconds + share)
-            for slot, rate, norm in zip(slots, rates, norms, strict=True)
+            Step(slot.step, loss, rate, norm, slot.tokens, slot.seconds + share)
+            for slot, rate, (loss, norm) in zip(slots, rates, found, strict=True)
         ]
         for slot in slots:
-            slot.taken, slot.nll, slot.seconds = 0, 0.0, 0.0
+            slot.seconds = 0.0
         self._evaluate([slot for slot, step in zip(slots, steps, strict=True) if _is_due(slot, step)])
         for slot, step in zip(slots, steps, strict=True):
             slot.monitor.observe(step)

@@ -15,6 +15,8 @@ from hpo_service.training.engines.packed.passes import Pass
 CHUNK_CUDA, CHUNK_CPU = 2**28, 2**21
 # Relative difference between this head and the model's own that rounding explains, by bytes of the type.
 TOLERANCE = {4: 1e-5, 2: 2e-2}
+# Ids that the head is tried on, and those that the model's own forward is told to mask after them.
+TRIED, PADDED = 8, 4
 
 Finish = Callable[[torch.Tensor, Any], torch.Tensor]
 
@@ -52,9 +54,7 @@ class Head:
 
     def hidden(self, now: Pass) -> torch.Tensor:
         """Hidden states [n, width] at the learned positions of a pass, after the decoder's last norm."""
-        states: torch.Tensor = self._decoder(
-            input_ids=now.ids, attention_mask=now.mask, use_cache=False
-        ).last_hidden_state
+        states: torch.Tensor = self._decoder(input_ids=now.ids, use_cache=False).last_hidden_state
         return states.flatten(0, 1).index_select(0, now.positions)
 
     def nll(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -93,14 +93,18 @@ class Head:
         return logits
 
     def _difference(self, vocabulary: int) -> str:
-        """What the model's own logits and those of its parts differ in, on a few ids; nothing where they agree."""
-        ids = torch.arange(1, 9, device=self._model.device).remainder(vocabulary).unsqueeze(0)
+        """What the model's own logits and those of its parts differ in, on a few ids; nothing where they agree.
+
+        The model is given a padded row with its mask, the parts without one.
+        """
+        ids = torch.arange(1, TRIED + PADDED + 1, device=self._model.device).remainder(vocabulary).unsqueeze(0)
+        mask = (torch.arange(TRIED + PADDED, device=self._model.device) < TRIED).long().unsqueeze(0)
         was_training = self._model.training
         self._model.eval()
         try:
             with torch.no_grad():
-                theirs = self._model(input_ids=ids, use_cache=False).logits
-                ours = self._logits(self._decoder(input_ids=ids, use_cache=False).last_hidden_state)
+                theirs = self._model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :TRIED]
+                ours = self._logits(self._decoder(input_ids=ids, use_cache=False).last_hidden_state[:, :TRIED])
         # models come with code of their own, which lacks what it likes
         except (AttributeError, TypeError, ValueError) as error:
             return f"{type(error).__name__}: {error}"

@@ -88,6 +88,7 @@ def _alone(job: Job, clock: Callable[[], float]) -> float:
 def _packed(job: Job, slots: int, clock: Callable[[], float]) -> float:
     """Median seconds of a tick of so many copies, an optimizer step included."""
     pack = Pack(job.base, job.rows)
+    pack.plan(job, slots)
     try:
         members = [pack.admit(job, slots) for _ in range(slots)]
 
@@ -98,7 +99,7 @@ def _packed(job: Job, slots: int, clock: Callable[[], float]) -> float:
                 slot.take(share, nll, 0.0)
             pack.step(members)
             for slot in members:
-                slot.taken, slot.step = 0, slot.step % slot.job.plan.steps
+                slot.step %= slot.job.plan.steps
 
         return _median(tick, job, clock)
     finally:
