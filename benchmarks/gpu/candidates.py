@@ -4,7 +4,7 @@
     python benchmarks/gpu/candidates.py --smoke    # the same with tiny shapes on a CPU, to see that it works
 
 A random model of Qwen2.5-0.5B's shape. A candidate is a change of the engine that is made here and taken back. For
-each: milliseconds of a step in the middle of a run (median), seconds until the second step, peak memory, and trials'
+each: milliseconds of a step in the middle of a run (median), seconds until the first step, peak memory, and trials'
 losses, which are to be those of the engine as it is but for rounding.
 """
 
@@ -12,23 +12,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from benchmarks.gpu.packing import trials
+from benchmarks.gpu.packing import run, trials
 from benchmarks.gpu.solo import QWEN, make_model, trial, write_rows
-from benchmarks.packing import Bench, Supervisor
-from hpo_service.domain.trial.config import TrialConfig
-from hpo_service.wire.messages import Finished
+from benchmarks.packing import Bench
 
 NO_GPU = "benchmarks/gpu/candidates.py: no GPU that torch can use; `--smoke` tries the program on a CPU"
 
@@ -51,7 +47,7 @@ def compiled_loss() -> Iterator[None]:
 
     from hpo_service.training.engines.packed.head import Head
 
-    with changed(Head, "_nll", torch.compile(Head._nll, dynamic=True)):
+    with changed(Head, "_plain_nll", torch.compile(Head._plain_nll, dynamic=True)):
         yield
 
 
@@ -132,62 +128,6 @@ CANDIDATES = (
     # last: what it puts into the model's classes stays there
     Candidate("alone, liger", packed=False, changes=(liger,)),
 )
-
-
-@dataclass
-class Ticks:
-    """When each step began, by the host, which waits for the device once in each."""
-
-    marks: list[float] = field(default_factory=list)
-
-    def note(self) -> None:
-        """A step begins."""
-        self.marks.append(time.perf_counter())
-
-
-class Hearing(Supervisor):
-    """Keeps what each trial ended with."""
-
-    def __init__(self, *given: Any) -> None:
-        super().__init__(*given)
-        self.losses: list[float] = []
-
-    def send(self, message: Any) -> None:
-        """Hear the engine."""
-        super().send(message)
-        if isinstance(message, Finished):
-            self.losses.append(float(message.outcome.value or 0))
-
-
-def run(bench: Bench, members: list[TrialConfig], *, packed: bool) -> dict[str, Any]:
-    """Train trials and tell what a step costs."""
-    import torch
-
-    from hpo_service.training.engines.callback import MonitorCallback
-    from hpo_service.training.engines.packed.engine import PackRun
-
-    where: Any = PackRun if packed else MonitorCallback
-    name, ticks = ("_tick" if packed else "on_log"), Ticks()
-    plain = getattr(where, name)
-
-    def noted(*given: Any, **named: Any) -> Any:
-        ticks.note()
-        return plain(*given, **named)
-
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-    began = time.perf_counter()
-    with changed(where, name, noted), tempfile.TemporaryDirectory() as folder:
-        hearing: Any = Hearing(members, Path(folder), len(members))
-        bench.serve(hearing)
-    steps = [after - before for before, after in zip(ticks.marks, ticks.marks[1:], strict=False)]
-    return {
-        "ms": statistics.median(steps[len(steps) // 3 :]) * 1e3,
-        "until_first_step_s": ticks.marks[1] - began,
-        "peak_gb": torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else 0.0,
-        "losses": hearing.losses,
-    }
 
 
 def main() -> int:

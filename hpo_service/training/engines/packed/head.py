@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from hpo_service.errors import ModelError
+from hpo_service.training.engines.packed.compiled import compiled
 from hpo_service.training.engines.packed.passes import Pass
 
 # Logits of one chunk, in elements: they are raised to float32, and their gradient is as large again.
@@ -42,6 +43,7 @@ class Head:
         self._decoder = model.base_model
         self._embedding: Any = model.get_output_embeddings()
         config = model.config.get_text_config()
+        self._nll = self._plain_nll
         self._finishes = [(finish, getattr(config, name, None)) for name, finish in FINISHES.items()]
         vocabulary = int(config.vocab_size)
         self.chunk = max(1, (CHUNK_CUDA if model.device.type == "cuda" else CHUNK_CPU) // vocabulary)
@@ -81,9 +83,13 @@ class Head:
         hidden.backward(gradient)
         return torch.cat(nlls)
 
-    def _nll(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def _plain_nll(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         logits = self._logits(hidden).float()
         return torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+
+    def compile(self) -> None:
+        """Have logits, softmax and their gradient compiled together: logits are then read and written fewer times."""
+        self._nll = compiled(self._plain_nll)
 
     def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self._embedding(hidden)

@@ -18,6 +18,7 @@ from torch import nn
 from hpo_service.domain.memory.fit import pack_that_fits
 from hpo_service.domain.trial.scores import Scores
 from hpo_service.training.data.rows import StudyRows
+from hpo_service.training.engines.packed.compiled import CompiledLayers, layers_of
 from hpo_service.training.engines.packed.eligible import NotPackedError, module_refusal
 from hpo_service.training.engines.packed.head import Head
 from hpo_service.training.engines.packed.passes import Cutter, Pass, RowTable, Share, onto
@@ -53,8 +54,10 @@ class _NewAdapter:
 class Pack:
     """Trials that share a base and a study's rows. What happens to one changes no number of another."""
 
-    def __init__(self, base: Base, rows: StudyRows, clock: Callable[[], float] = time.monotonic) -> None:
-        """Make an empty pack.
+    def __init__(
+        self, base: Base, rows: StudyRows, clock: Callable[[], float] = time.monotonic, *, compiled: bool = False
+    ) -> None:
+        """Make an empty pack, whose layers and losses torch compiles if asked to.
 
         Raises:
             ModelError: the model cannot be packed.
@@ -66,7 +69,11 @@ class Pack:
         self._head = Head(base.model)
         self._slow_layers = slow_layers(base.model, base.key.compute)
         self._stack: Stack | None = None
+        self._drawn: tuple[Job, _NewAdapter] | None = None
         self._merges = True
+        self._layers = CompiledLayers(layers_of(base.model) if compiled else ())
+        if compiled:
+            self._head.compile()
         self.tokens = TOKENS_CUDA if base.model.device.type == "cuda" else TOKENS_CPU
         base.model.requires_grad_(False)
 
@@ -103,7 +110,9 @@ class Pack:
         Raises:
             NotPackedError: its adapters cannot be stacked.
         """
-        new = self._new_adapter(job)
+        if self._drawn is None or self._drawn[0] is not job:
+            self._drawn = job, self._new_adapter(job)
+        new = self._drawn[1]
         index = self._place(new, capacity)
         checkpoint, refused = job.store.newest()
         state, tokens = ({"weight": new.weights}, 0) if checkpoint is None else read_state(checkpoint.folder)
@@ -269,7 +278,11 @@ class Pack:
         """A pass under way: the hooks know it if they are to add, and products are made in the base's compute type."""
         self.stack.enter(None if merged else now)
         try:
-            with autocast(self.base.model.device, self.base.key.compute), fast_products(self._slow_layers):
+            with (
+                autocast(self.base.model.device, self.base.key.compute),
+                fast_products(self._slow_layers),
+                self._layers.used(),
+            ):
                 yield
         finally:
             self.stack.enter(None)
