@@ -65,7 +65,9 @@ ROWS = 96
 SHARE_GB = 9.0
 """Of a scenario beside others."""
 CAP_GB = 2.0
-"""Of the scenario in which some configurations do not fit: rank 8 needs half of it, rank 2048 twice as much."""
+"""Of the scenario in which some configurations do not fit: rank 8 needs half of it, rank 1024 a third more."""
+EPOCHS = 20
+"""Of the trial whose worker is killed; it is evaluated after each."""
 PATIENCE = 120.0
 """Seconds until a scenario gives up waiting for something."""
 ROUNDING = 1e-2
@@ -366,11 +368,8 @@ def packed(bench: Bench, found: Findings) -> str:
 
 def capped(bench: Bench, found: Findings) -> str:
     """A limit of memory that some configurations exceed."""
-    large = 100_000 if bench.smoke else 2048
-    cap = CAP_GB
-    if bench.smoke:
-        # what a tiny model needs is next to nothing: the largest rank that a study file takes, and a limit between
-        large, cap = 1024, 0.61
+    # of a tiny model nearly all is what the estimate sets aside for CUDA's context
+    large, cap = 1024, 0.56 if bench.smoke else CAP_GB
     study = bench.study(
         "capped",
         space={"parameters": {"lora_rank": {"choices": [8, large]}, "lora_alpha_multiplier": {"choices": [1, 2]}}},
@@ -517,7 +516,7 @@ def killed(bench: Bench, found: Findings) -> str:
         "killed",
         1024,
         search={"budget": {"trials": 1}},
-        training={"epochs": 40, "evaluations_per_epoch": 1, "micro_batch": 8, "activation_checkpointing": "off"},
+        training={"epochs": EPOCHS, "evaluations_per_epoch": 1, "micro_batch": 8, "activation_checkpointing": "off"},
         execution={"lease_seconds": 4},
     )
     found.expect(study.command("study", "create", study.file).returncode == 0, "the study could not be created")
@@ -551,13 +550,13 @@ def killed(bench: Bench, found: Findings) -> str:
     found.expect(trial.state is TrialState.COMPLETE, f"the trial is {trial.state}: {trial.reason}")
     found.expect(trial.attempt == 2, f"it took {trial.attempt} attempts")
     found.expect(facts.training.resumed_at_step, "it began afresh")
-    found.expect(len(trial.curve) == 40, f"{len(trial.curve)} evaluations instead of 40")
+    found.expect(len(trial.curve) == EPOCHS, f"{len(trial.curve)} evaluations instead of {EPOCHS}")
     if not bench.smoke:
         total = (list_gpus()[0].memory_mib * 2**20) / 1e9
         found.seen["total_gb"] = total
         found.expect(held > 2.0, f"its child held {held:.1f} GB only, so that nothing is shown")
-        # what the driver keeps and CUDA's context are not room
-        found.expect(room > total - before - 1.5, f"{room:.1f} GB were found of {total:.1f}")
+        # context and what else is set aside are not room either, but they are less than what was held
+        found.expect(room > total - before - 0.7 * held, f"{room:.1f} GB were found of {total:.1f}")
     how = "waited for the device" if tells else "(the driver tells no processes here) found the device free"
     return f"{held:.1f} GB were held; the next worker {how}, the trial went on at step {facts.training.resumed_at_step}"
 
@@ -579,10 +578,10 @@ def two_workers(bench: Bench, found: Findings) -> str:
 
 def shared(bench: Bench, found: Findings) -> str:
     """Two workers on one GPU on purpose: `run` tells each its share, and says so."""
-    study = bench.study("shared", search={"budget": {"trials": 6}})
+    study = bench.study("shared", search={"budget": {"trials": 8}})
     said = study.run(found, "--workers", "2", share_gb=SHARE_GB / 2)
     trials = study.trials()
-    expect_complete(found, trials, 6)
+    expect_complete(found, trials, 8)
     notes = [line.strip() for line in said.splitlines() if "is one of 2 on GPU" in line]
     workers = {trial.worker for trial in trials}
     found.seen |= {"notes": notes, "workers": len(workers)}

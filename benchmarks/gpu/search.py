@@ -38,7 +38,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -161,7 +161,7 @@ def plain_trial(
     """Load, train, evaluate; nothing stays for the next trial."""
     import torch
     from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM, Trainer, TrainingArguments, set_seed
+    from transformers import AutoModelForCausalLM, PrinterCallback, Trainer, TrainingArguments, set_seed
 
     cuda = torch.cuda.is_available()
 
@@ -197,8 +197,10 @@ def plain_trial(
         remove_unused_columns=False,
         use_cpu=not cuda,
     )
+    trainer = Trainer(model, arguments, stack, list(train))
+    trainer.remove_callback(PrinterCallback)  # its lines are not figures
     with timed(found.train):
-        Trainer(model, arguments, stack, list(train)).train()
+        trainer.train()
     with timed(found.evaluate):
         total, tokens = 0.0, 0
         model.eval()
@@ -224,7 +226,7 @@ class Ours:
         trials: begun by then.
         trained: what was trained of them, in full runs.
         best: the lowest loss seen.
-        packed_tokens: tokens a second of all trials together, while they trained.
+        packed_tokens: tokens a second of all trials together, while they trained; None where none had ended.
         states: how many trials ended how.
     """
 
@@ -233,7 +235,7 @@ class Ours:
     trials: int
     trained: float
     best: float
-    packed_tokens: float
+    packed_tokens: float | None
     states: dict[str, int]
 
 
@@ -326,12 +328,12 @@ def _account(trials: Sequence[TrialView], goal: float) -> Ours:
         # a trial's seconds are its share of those that the pack took
         packed_tokens=sum(f.training.tokens or 0 for f in ended) / sum(f.timing.train or 0.0 for f in ended)
         if ended
-        else math.nan,
+        else None,
         states={state: states.count(state) for state in set(states)},
     )
 
 
-def compare(plain: Plain, ours: Ours) -> dict[str, float]:
+def compare(plain: Plain, ours: Ours) -> dict[str, float | None]:
     """The ratio and what it is made of: the product of the first four factors after it is the ratio."""
     count = len(plain.whole)
     load = sum(plain.load) / count
@@ -343,7 +345,7 @@ def compare(plain: Plain, ours: Ours) -> dict[str, float]:
         "residency": begun * (load + work) / (load + begun * work),
         "pruning": (load + begun * work) / (load + share * begun * work),
         "rest": (load + share * begun * work) / ours.seconds,
-        "packing": ours.packed_tokens / (count * plain.tokens / sum(plain.train)),
+        "packing": ours.packed_tokens and ours.packed_tokens * sum(plain.train) / (count * plain.tokens),
         "ratio_to_best": plain.seconds_to_best / ours.seconds,
         "steps_trained": share,
     }
@@ -393,7 +395,8 @@ def main() -> int:
     figures = compare(plain, ours)
     tell("figures", figures)
     failed = [] if ours.reached is not None else [f"the loss {goal:.4f} was not reached: {ours.best:.4f}"]
-    failed += [] if figures["ratio"] >= LEAST_RATIO else [f"{figures['ratio']:.2f}x instead of {LEAST_RATIO:g}x"]
+    ratio = plain.seconds / ours.seconds
+    failed += [] if ratio >= LEAST_RATIO else [f"{ratio:.2f}x instead of {LEAST_RATIO:g}x"]
     tell("failed", failed)
     if options.json:
         print(json.dumps(document, indent=2))
@@ -404,13 +407,15 @@ def main() -> int:
     return 1 if options.check and failed else 0
 
 
-def print_table(plain: Plain, ours: Ours, figures: dict[str, float]) -> None:
+def print_table(plain: Plain, ours: Ours, figures: Mapping[str, float | None]) -> None:
     """Print the figures for people."""
     print(f"{'':<10}{'GPU-seconds':>12}{'trials':>8}{'best loss':>11}")
     print(f"{'plain':<10}{plain.seconds:>12.1f}{len(plain.whole):>8}{plain.best:>11.4f}")
     print(f"{'ours':<10}{ours.seconds:>12.1f}{ours.trials:>8}{ours.best:>11.4f}")
     parts = ", ".join(f"{name} {figures[name]:.2f}" for name in ("search", "residency", "pruning", "rest"))
-    print(f"{figures['ratio']:.2f}x less: {parts}; packed over plain tokens a second {figures['packing']:.2f}")
+    print(f"{figures['ratio']:.2f}x less: {parts}")
+    if figures["packing"] is not None:
+        print(f"tokens a second, packed over plain: {figures['packing']:.2f}")
     print(f"to the plain side's best trial alone {figures['ratio_to_best']:.2f}x")
 
 
