@@ -678,7 +678,7 @@ def main() -> int:
         print(NO_GPU, file=sys.stderr)
         return 2
     if options.smoke:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        os.environ |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}  # tiny products gain nothing from more
     results: list[Result] = []
     with tempfile.TemporaryDirectory(prefix="hpo-") as place:
         bench = make_bench(Path(place), smoke=options.smoke)

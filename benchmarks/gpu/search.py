@@ -365,10 +365,11 @@ def main() -> int:
     parser.add_argument("--limit", type=float, default=60.0, help="seconds that our command may take (60)")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write search.json there, after each part")
     options = parser.parse_args()
+    if options.smoke:
+        os.environ |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}  # tiny products gain nothing from more
     import torch
 
     if options.smoke:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
         options.rows, options.length, options.trials, options.slots = 60, 48, min(options.trials, 3), 2
         options.limit = 300.0
     elif not torch.cuda.is_available():
