@@ -261,7 +261,7 @@ class Service:
 
         def look_at_machine() -> None:
             require_fit(self.db, options.output, trains=options.trainer is not None)
-            lock.take([gpu.uuid for gpu in gpus[: options.trainer or 0] if gpu.uuid])
+            lock.take({gpu.uuid: f"GPU {gpu.index}" for gpu in gpus[: options.trainer or 0] if gpu.uuid})
 
         return Supervisor(
             queue,

@@ -9,7 +9,7 @@ import fcntl
 import logging
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -36,13 +36,16 @@ class DeviceLock:
         self._folder = folder or Path(tempfile.gettempdir())
         self._files: list[int] = []
 
-    def take(self, gpus: Sequence[str]) -> None:
-        """Take GPUs, by the names that they have for ever; where no lock can be had it is said, and that is all.
+    def take(self, gpus: Mapping[str, str]) -> None:
+        """Take GPUs; where no lock can be had it is said, and that is all.
+
+        Args:
+            gpus: by the name that each has for ever, what people call it.
 
         Raises:
             UnfitWorkerError: another worker has one of them.
         """
-        for gpu in gpus:
+        for gpu, called in gpus.items():
             path = self._folder / f"hpo-service-{gpu}.lock"
             try:
                 file = _open(path)
@@ -53,7 +56,7 @@ class DeviceLock:
             try:
                 fcntl.flock(file, (fcntl.LOCK_SH if self._shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise self._taken(gpu, os.pread(file, NAME_BYTES, 0)) from None
+                raise self._taken(called, os.pread(file, NAME_BYTES, 0)) from None
             with suppress(OSError):
                 os.ftruncate(file, 0)
                 os.pwrite(file, self._worker.encode(), 0)
