@@ -41,6 +41,7 @@ from ruamel.yaml import YAML
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.gpu.solo import TINY, write_rows
+from benchmarks.solo import quiet
 from hpo_service.bootstrap import Service
 from hpo_service.domain.decide.measured_memory import measured_correction
 from hpo_service.domain.trial.states import TrialState
@@ -68,8 +69,8 @@ CAP_GB = 2.0
 """Of the scenario in which some configurations do not fit: rank 8 needs half of it, rank 1024 a third more."""
 EPOCHS = 20
 """Of the trial whose worker is killed; it is evaluated after each."""
-PATIENCE = 120.0
-"""Seconds until a scenario gives up waiting for something."""
+PATIENCE = 100.0
+"""Seconds until a scenario gives up waiting for something, on a GPU."""
 ROUNDING = 1e-2
 """Largest relative difference of two losses of one adapter in bfloat16, whose every product is rounded to 2^-8."""
 
@@ -107,6 +108,11 @@ class Bench:
     model: str
     rows: str
 
+    @property
+    def patience(self) -> float:
+        """Seconds until something is given up: a CPU on which others work may take many."""
+        return 6 * PATIENCE if self.smoke else PATIENCE
+
     def study(self, name: str, length: int = 128, **sections: Any) -> Study:
         """Write the file of a study whose search is small; sections are laid over it."""
         document: dict[str, Any] = {
@@ -123,7 +129,7 @@ class Bench:
         folder = self.folder / name
         folder.mkdir()
         YAML().dump(document, folder / "study.yaml")
-        return Study(name, folder)
+        return Study(name, folder, self.patience)
 
 
 @dataclass(frozen=True)
@@ -132,6 +138,7 @@ class Study:
 
     name: str
     folder: Path
+    patience: float
 
     @property
     def file(self) -> str:
@@ -157,15 +164,21 @@ class Study:
         }
 
     def command(self, *arguments: str, share_gb: float | None = None) -> subprocess.CompletedProcess[str]:
-        """Run a command of the product to its end."""
-        return subprocess.run(
-            [sys.executable, "-m", "hpo_service", *arguments],
-            env=self.environment(share_gb),
-            capture_output=True,
-            text=True,
-            timeout=4 * PATIENCE,
-            check=False,
-        )
+        """Run a command of the product to its end; one that takes too long is told to end at once, with its workers."""
+        command = [sys.executable, "-m", "hpo_service", *arguments]
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with subprocess.Popen(command, env=self.environment(share_gb), **pipes) as process:
+            try:
+                said, complained = process.communicate(timeout=self.patience)
+            except subprocess.TimeoutExpired:
+                for _ in range(2):
+                    process.terminate()
+                    time.sleep(1.0)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(15)
+                process.kill()
+                raise
+        return subprocess.CompletedProcess(command, process.returncode, said, complained)
 
     def run(self, found: Findings, *arguments: str, share_gb: float | None = SHARE_GB) -> str:
         """Run the study from first trial to last; return what was said to a person."""
@@ -215,7 +228,7 @@ class Study:
         return [line for line in lines if re.search(pattern, line)]
 
 
-def until(holds: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
+def until(holds: Callable[[], Any], what: str, seconds: float) -> Any:
     """Wait until something holds, and return it."""
     deadline = time.monotonic() + seconds
     while not (value := holds()):
@@ -258,9 +271,10 @@ def quantised(bench: Bench, found: Findings, kind: str) -> str:
     study = bench.study(
         kind,
         model={"quantisation": kind, "dtype": "bfloat16"},
-        training={"optimizer": optimizer, "activation_checkpointing": "on", "lora_rank": 16},
+        space={"parameters": {"learning_rate": {"low": 2e-3, "high": 5e-3, "log": True}}},
+        training={"optimizer": optimizer, "activation_checkpointing": "on", "lora_rank": 16, "epochs": 2},
         search={"budget": {"trials": 2}},
-        confirm={"enabled": True, "seeds": 2},
+        confirm={"enabled": True, "seeds": 2, "default": {"learning_rate": 1e-3}},
     )
     study.run(found, "--json")
     expect_complete(found, study.trials(), 2)
@@ -280,7 +294,7 @@ def quantised(bench: Bench, found: Findings, kind: str) -> str:
     seed = YAML(typ="safe").load((best / "config.yaml").read_text())["seed"]
     recorded = [trial.value for trial in confirmed if trial.seed == seed and trial.value is not None]
     command = [sys.executable, __file__, "--reload", kind, str(best), study.file]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=bench.patience)
     found.expect(done.returncode == 0, f"the adapter does not load in plain PEFT: {done.stderr[-300:]}")
     if done.returncode:
         return ""
@@ -522,9 +536,9 @@ def killed(bench: Bench, found: Findings) -> str:
     found.expect(study.command("study", "create", study.file).returncode == 0, "the study could not be created")
     before = used_gb()
     with study.worker("first.txt") as first:
-        until(lambda: (trials := study.trials()) and len(trials[0].curve) >= 2, "two evaluations")
+        until(lambda: (trials := study.trials()) and len(trials[0].curve) >= 2, "two evaluations", bench.patience)
         held = used_gb() - before
-        child = until(lambda: trainer_of(first), "the worker's child")
+        child = until(lambda: trainer_of(first), "the worker's child", bench.patience)
         tells = child.pid in processes_on(list_gpus())
         child.send_signal(signal.SIGSTOP)  # it can neither see that its worker is gone nor let go of the device
         first.send_signal(signal.SIGKILL)
@@ -538,7 +552,7 @@ def killed(bench: Bench, found: Findings) -> str:
                 time.sleep(2.0)
                 found.expect(trainer_of(second) is None, "the next worker did not wait for the device")
                 child.kill()
-            until(lambda: second.poll() is not None, "the next worker's end")
+            until(lambda: second.poll() is not None, "the next worker's end", bench.patience)
             found.seen["status"] = second.returncode
     trials = study.trials()
     trial = trials[0]
@@ -566,7 +580,7 @@ def two_workers(bench: Bench, found: Findings) -> str:
     study = bench.study("two_workers", training={"epochs": 20}, search={"budget": {"trials": 20}})
     found.expect(study.command("study", "create", study.file).returncode == 0, "the study could not be created")
     with study.worker() as first:
-        until(lambda: trainer_of(first), "the first worker's child")
+        until(lambda: trainer_of(first), "the first worker's child", bench.patience)
         second = study.command("worker", "--study", study.name)
         found.expect(first.poll() is None, "the first worker ended too")
     lines = [line for line in second.stderr.splitlines() if line.startswith("error: ")]
@@ -650,6 +664,7 @@ def make_bench(folder: Path, *, smoke: bool) -> Bench:
     from hpo_service.training.builtin.corpus import source_documents
     from hpo_service.training.builtin.family import train_tokenizer
 
+    quiet()
     torch.manual_seed(0)
     fields: dict[str, Any] = {**SHAPE, **(TINY if smoke else {})}
     config = Qwen2Config(**fields, bos_token_id=0, eos_token_id=1, pad_token_id=2)
