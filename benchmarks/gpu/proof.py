@@ -490,9 +490,9 @@ def oom_admission(bench: Bench, found: Findings) -> str:
     study = bench.study(
         "oom_admission",
         space={"parameters": {"lora_rank": {"choices": [8, 1024]}, "lora_alpha_multiplier": {"choices": [1, 2]}}},
-        search={"budget": {"trials": 4}, "sampler": "grid", "parallel_per_gpu": 16},
+        search={"budget": {"trials": 4}, "sampler": "grid", "parallel_per_gpu": 8},
     )
-    study.run(found, "--json", "--workers", "1", share_gb=6.0)
+    study.run(found, "--json", "--workers", "1", share_gb=4.0)
     expect_complete(found, study.trials(), 4)
     said = study.words("no room for")
     found.seen["said"] = said[:3]
