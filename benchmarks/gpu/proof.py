@@ -293,8 +293,14 @@ def quantised(bench: Bench, found: Findings, kind: str) -> str:
     if best is None or not (best / "adapter_model.safetensors").exists():
         found.expect(False, "no adapter in best/")
         return ""
-    seed = YAML(typ="safe").load((best / "config.yaml").read_text())["seed"]
-    recorded = [trial.value for trial in confirmed if trial.seed == seed and trial.value is not None]
+    told_there = YAML(typ="safe").load((best / "config.yaml").read_text())
+    rate = told_there["hyperparameters"]["learning_rate"]
+    recorded = [
+        trial.value
+        for trial in confirmed
+        if trial.value is not None and trial.seed == told_there["seed"] and trial.parameters["learning_rate"] == rate
+    ]
+    found.expect(len(recorded) == 1, f"{len(recorded)} runs of confirm are the one that best/ names")
     command = [sys.executable, __file__, "--reload", kind, str(best), study.file]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=bench.patience)
     found.expect(done.returncode == 0, f"the adapter does not load in plain PEFT: {done.stderr[-300:]}")
