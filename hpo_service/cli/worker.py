@@ -41,7 +41,8 @@ def worker(
     SIGTERM, SIGHUP or Ctrl-C: save checkpoints, give the trials back, exit within --drain-seconds; a second one
     aborts. A worker may be killed at any moment: its trials are taken up by others. Before its first claim it makes
     sure that trials can run on this machine, and it leaves a study of which several trials in a row failed on it. Exit
-    status: 0 done or told to leave, 7 the study of --study --until-finished failed, 8 it cannot work here.
+    status: 0 done or told to leave, 7 the study of --study --until-finished failed, 9 it cannot work here, or another
+    worker has its GPU.
     """
     if context.invoked_subcommand is not None:
         return

@@ -34,7 +34,10 @@ class Launcher(Protocol):
         """Start every worker."""
 
     def watch(self) -> list[str]:
-        """Replace workers that died; return a line for each that did, for people. Called about twice a second."""
+        """Replace workers that died; return a line for each that did, for people. Called about twice a second.
+
+        The first time there may be lines about where workers were put.
+        """
 
     @property
     def alive(self) -> int:

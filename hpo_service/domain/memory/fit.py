@@ -10,6 +10,8 @@ from hpo_service.domain.memory.estimate import OPTIMIZER_BYTES, Estimate, at_res
 from hpo_service.domain.memory.micro_batches import smaller_micro_batches
 from hpo_service.errors import DoesNotFitError
 
+# Variable that is set by people who share a GPU among programs: GB (1e9 bytes) that one worker may use.
+MEMORY_SHARE = "HPO_SERVICE_MEMORY_GB"
 # Share of the device a plan may fill: an estimate is right within some per cent, a halving costs a restart.
 PLANNED_SHARE = 0.92
 # Nothing is refused that is thought to need less than this times what is there: trying costs a minute.
