@@ -83,6 +83,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", type=int, nargs="+", default=[2, 8, 16], help="pack sizes of the small model")
     parser.add_argument("--large", type=int, nargs="+", default=[2, 4], help="pack sizes of the large model")
+    parser.add_argument("--only", nargs="+", help="names of models and bases, such as 'Qwen2.5-0.5B none'")
     parser.add_argument("--folder", help="where models are written for a while; a memory disk is fastest")
     parser.add_argument("--out", type=Path, help="write JSON here, after every base")
     parser.add_argument("--smoke", action="store_true", help="tiny shapes on a CPU")
@@ -101,9 +102,13 @@ def main() -> int:
     probe.LONG_SECONDS = 0.0
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     for shape, length in shapes:
+        if options.only and not any(name.startswith(shape.name) for name in options.only):
+            continue
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
             model = make_model(shape, Path(folder) / "model", smoke=options.smoke)
             for quantisation in ("none", "nf4"):
+                if options.only and f"{shape.name} {quantisation}" not in options.only:
+                    continue
                 found = measure(shape, quantisation, length, model, Path(folder), options)
                 results[f"{shape.name} {quantisation}"] = found
                 if options.out:

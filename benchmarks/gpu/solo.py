@@ -299,6 +299,7 @@ def main() -> int:
     """Measure, print, and judge if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=1, help="runs of each way on each base (1)")
+    parser.add_argument("--only", nargs="+", help="names of models and bases, such as 'Qwen2.5-0.5B none'")
     parser.add_argument("--folder", help="where models are written for a while; a memory disk is fastest")
     parser.add_argument("--out", type=Path, help="write JSON here, after every base")
     parser.add_argument("--smoke", action="store_true", help="tiny shapes; runs anywhere")
@@ -314,9 +315,13 @@ def main() -> int:
     rows: list[dict[str, Any]] = []
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     for shape in (QWEN, LLAMA):
+        if options.only and not any(name.startswith(shape.name) for name in options.only):
+            continue
         with tempfile.TemporaryDirectory(prefix="hpo-", dir=options.folder) as folder:
             make_model(shape, Path(folder) / "model", smoke=options.smoke)
             for quantisation in ("none", "nf4"):
+                if options.only and f"{shape.name} {quantisation}" not in options.only:
+                    continue
                 if not rows:
                     # what is compiled and chosen once is not the first way's cost
                     measure(replace(shape, rows=60), quantisation, Path(folder), 1, smoke=options.smoke)
