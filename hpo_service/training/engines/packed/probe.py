@@ -124,9 +124,7 @@ def try_compiling(job: Job, size: PackSize, clock: Callable[[], float] = time.pe
         return replace(size, reason=f"{size.reason}; torch cannot compile them here ({type(error).__name__})")
     took, ratio, apart = clock() - began, plain.seconds / compiled.seconds, plain.apart(compiled)
     if not apart <= ROUNDED[min(4, job.base.key.compute.itemsize)]:
-        return replace(
-            size, reason=f"{size.reason}; compiled, they would differ by {apart:.1g}: not done"
-        )
+        return replace(size, reason=f"{size.reason}; compiled, they would differ by {apart:.1g}: not done")
     found = f"compiled by torch {ratio:.2f}x as fast ({took:.0f} s to compile)"
     if ratio < WORTH:
         return replace(size, reason=f"{size.reason}; {found}: not done")
