@@ -20,7 +20,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from hpo_service.errors import DatabaseFaultError
 from hpo_service.storage.dialects.clock import Now
 from hpo_service.storage.dialects.outage import translated
-from hpo_service.storage.dialects.urls import parsed, without_secrets
+from hpo_service.storage.dialects.urls import parsed, prepare_threshold, without_secrets
 from hpo_service.storage.values import json_or_text
 
 Dialect = Literal["sqlite", "postgresql"]
@@ -44,6 +44,9 @@ SERVER_SETTINGS: dict[str, str] = {
     "lock_timeout": "30s",
 }
 """PostgreSQL settings of every connection."""
+
+PREPARE = "prepare_threshold"
+"""Parameter of a PostgreSQL URL: after how many uses psycopg prepares a statement, or `none`."""
 
 KEEPALIVE: dict[str, int] = {
     "keepalives": 1,
@@ -296,6 +299,10 @@ def _postgresql(url: URL, connections: int) -> Engine:
     options = " ".join([settings, *([given] if isinstance(given, str) else given)]).strip()
     defaults = {"application_name": "hpo-service", "connect_timeout": CONNECT_SECONDS, **KEEPALIVE}
     arguments: dict[str, Any] = {name: value for name, value in defaults.items() if name not in url.query}
+    if PREPARE in url.query:
+        # psycopg wants a number, or None where a pooler hands each transaction to another connection
+        arguments[PREPARE] = prepare_threshold(url)
+        url = url.difference_update_query([PREPARE])
     engine = create_engine(
         url,
         poolclass=QueuePool,

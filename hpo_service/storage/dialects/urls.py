@@ -42,6 +42,20 @@ def parsed(url: str) -> URL:
     return found.set(drivername=driver)
 
 
+def prepare_threshold(url: URL) -> int | None:
+    """After how many uses a statement is prepared, as a URL's `prepare_threshold` says; None is never.
+
+    Raises:
+        UsageError: it is neither `none` nor a number.
+    """
+    said = url.query["prepare_threshold"]
+    if said == "none":
+        return None
+    if isinstance(said, str) and said.isdecimal():
+        return int(said)
+    raise UsageError(f"the storage URL has prepare_threshold={said}: write none, or a number of uses")
+
+
 def without_secrets(url: URL) -> str:
     """Write a URL for people to see: no password, neither before the host nor among the parameters."""
     ends = (url.host or "", *url.query, *map(str, url.query.values()))
