@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.launch.devices import list_gpus, processes_on
-from hpo_service.launch.launcher import LAUNCHERS
+from hpo_service.launch.dispatch import Dispatch
+from hpo_service.launch.pool import WorkerPool
 from hpo_service.launch.readiness import Machine
 from hpo_service.launch.study_run import StudyRun
 from hpo_service.search.policy import SearchPolicy
@@ -19,6 +20,7 @@ from hpo_service.service.containment import Containment
 from hpo_service.service.counting import Counting
 from hpo_service.service.events import Events
 from hpo_service.service.idempotency import Idempotency
+from hpo_service.service.launches import Launches
 from hpo_service.service.machine import require_fit
 from hpo_service.service.notes import Notes
 from hpo_service.service.query import Query
@@ -40,6 +42,7 @@ from hpo_service.storage import migrations
 from hpo_service.storage.access.requests import IdempotentRequestStore
 from hpo_service.storage.access.tokens import AccessTokenStore
 from hpo_service.storage.database import Database
+from hpo_service.storage.launches import LaunchStore
 from hpo_service.storage.overview.counts import CountStore
 from hpo_service.storage.overview.stage_counts import StageCounts
 from hpo_service.storage.overview.trial_pages import TrialPages
@@ -148,6 +151,16 @@ class Service:
         return Workers(self.db, self.worker_rows)
 
     @cached_property
+    def launches(self) -> Launches:
+        """What was launched."""
+        return Launches(self.db, self.study_rows, LaunchStore(self.db), self.worker_rows)
+
+    @cached_property
+    def dispatch(self) -> Dispatch:
+        """Launches workers and steers launches."""
+        return Dispatch(self.launches, self.settings)
+
+    @cached_property
     def queue(self) -> TrialQueue:
         """What workers call."""
         return TrialQueue(
@@ -240,18 +253,18 @@ class Service:
         """
         migrations.check(self.db)
 
-    def run(self, spec: StudySpec, workers: int | None = None, launcher: str = "local") -> StudyRun:
+    def run(self, spec: StudySpec, workers: int | None = None) -> StudyRun:
         """Plan workers for a study that was created, this many where a number is given; nothing is started yet.
 
         Raises:
             HpoServiceError: its trials do not fit where the workers would run.
         """
-        planned = LAUNCHERS[launcher].plan(spec, self.settings, workers)
+        planned = WorkerPool.plan(spec, self.settings, workers)
         return StudyRun(spec.name, planned, self.watch, self.workers, self.reaper)
 
     def supervisor(self, options: WorkerOptions) -> Supervisor:
         """Register a worker and return its loop."""
-        self.workers.register(options.id, options.gpus)
+        self.workers.register(options.id, options.gpus, options.job, options.launch)
         queue = replace(self.queue, gpus=options.gpus)
         gpus = list_gpus() if options.gpus else []
         return Supervisor(

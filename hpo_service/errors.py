@@ -177,6 +177,12 @@ class UnfitWorkerError(HpoServiceError):
     exit_code = 9
 
 
+class OutOfTimeError(HpoServiceError):
+    """A worker's time is up before its study has ended: start another one, it goes on from the checkpoints."""
+
+    exit_code = 11
+
+
 class StudyFailedError(HpoServiceError):
     """A study ended without a result; the message says at which stage and why."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import Annotated
 
 import typer
@@ -46,6 +47,8 @@ def worker(
     if context.invoked_subcommand is not None:
         return
     from hpo_service.launch.devices import list_gpus
+    from hpo_service.launch.launch import LAUNCH
+    from hpo_service.launch.launcher import job_here
     from hpo_service.service.workers import new_worker_id
     from hpo_service.worker.child import adopt_orphans
     from hpo_service.worker.options import WorkerOptions
@@ -66,6 +69,8 @@ def worker(
         drain_seconds=drain_seconds,
         gpus=gpus,
         trainer=service.checks.trainer_processes(study, gpus),
+        job=job_here(os.environ),
+        launch=os.environ.get(LAUNCH) or None,
     )
     adopt_orphans()
     try:

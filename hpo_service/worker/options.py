@@ -24,3 +24,7 @@ class WorkerOptions:
     """GPUs this worker may use; None where it has none, and the CPU serves any number of processes."""
     trainer: int | None = None
     """Processes of a trial of the built-in trainer, which must start before a trial is claimed; None: none will."""
+    job: str | None = None
+    """What the scheduler calls it that runs this worker; None where there is none."""
+    launch: str | None = None
+    """The launch that this worker is of; None where it was started by itself."""
