@@ -11,7 +11,7 @@ from hpo_service.errors import ConflictError
 from hpo_service.launch.launch import Job, Launch
 from hpo_service.launch.launcher import LAUNCHERS, Launcher
 from hpo_service.launch.options import LaunchOptions
-from hpo_service.service.launches import Launches, LaunchRow, LaunchState, new_launch_id
+from hpo_service.service.launches import Launches, LaunchRow, new_launch_id
 from hpo_service.service.workers import WorkerState
 from hpo_service.settings import Settings
 
@@ -131,7 +131,3 @@ class Dispatch:
             self.launches.drain_workers(id, told.count(WorkerState.ACTIVE), reason, by)
         else:
             launcher.cancel(now=now)
-
-    def is_wanted(self, id: str) -> bool:
-        """Whether workers of a launch are still wanted."""
-        return self.launches.get(id).state is LaunchState.ACTIVE

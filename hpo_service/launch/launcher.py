@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import ClassVar, Protocol
 
+from hpo_service.errors import UsageError
 from hpo_service.launch.launch import Job, Launch
 from hpo_service.launch.local import Local
 from hpo_service.launch.options import LaunchOptions
@@ -75,6 +76,25 @@ class Launcher(Protocol):
 
 LAUNCHERS: dict[str, type[Launcher]] = {"local": Local, "slurm": Slurm}
 """By name. A new one is a file beside this one and a row here."""
+
+
+STOP_AT = "HPO_SERVICE_STOP_AT"
+"""Variable with the time, in seconds since 1970, at which a worker is to have saved and left."""
+
+
+def seconds_left(environment: Mapping[str, str], now: float) -> float | None:
+    """How long a worker with these variables may stay; None where nothing limits it.
+
+    Raises:
+        UsageError: the time is no number.
+    """
+    given = environment.get(STOP_AT)
+    if not given:
+        return None
+    try:
+        return max(0.0, float(given) - now)
+    except ValueError:
+        raise UsageError(f"{STOP_AT} is {given!r}: give seconds since 1970, or unset it") from None
 
 
 def job_here(environment: Mapping[str, str]) -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hpo_service.errors import ConflictError
+from hpo_service.errors import ConflictError, NotFoundError
 from hpo_service.service.studies.checks import require_workable
 from hpo_service.storage.database import Database
 from hpo_service.storage.launches import LaunchRow, LaunchState, LaunchStore
@@ -76,6 +76,14 @@ class Launches:
         """
         with self.db.transaction(read_only=True):
             return self.rows.get(id)
+
+    def is_wanted(self, id: str) -> bool:
+        """Whether workers of a launch are wanted; of one that is not there any more they are not."""
+        with self.db.transaction(read_only=True):
+            try:
+                return self.rows.get(id).state is LaunchState.ACTIVE
+            except NotFoundError:
+                return False
 
     def list_all(self, study: str | None = None) -> list[LaunchedWorkers]:
         """Read the launches, of all studies or of one, in the order they were made.
