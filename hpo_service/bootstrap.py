@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.launch.devices import list_gpus, processes_on
 from hpo_service.launch.dispatch import Dispatch
+from hpo_service.launch.keeper import Keeper
 from hpo_service.launch.pool import WorkerPool
 from hpo_service.launch.readiness import Machine
 from hpo_service.launch.study_run import StudyRun
@@ -31,6 +33,7 @@ from hpo_service.service.studies.overview import Overview
 from hpo_service.service.studies.reader import StudyReader
 from hpo_service.service.studies.trial_list import TrialList
 from hpo_service.service.studies.watch import StudyWatch
+from hpo_service.service.trials.demand import Demands
 from hpo_service.service.trials.identity import EndedTrials
 from hpo_service.service.trials.ledger import TrialLedger
 from hpo_service.service.trials.queue import TrialQueue
@@ -159,6 +162,20 @@ class Service:
     def dispatch(self) -> Dispatch:
         """Launches workers and steers launches."""
         return Dispatch(self.launches, self.settings)
+
+    def keeper(self, id: str, note: Callable[[str], None]) -> Keeper:
+        """Return whoever keeps a launch; `note` takes lines for people."""
+
+        def tend() -> None:
+            self.reaper.reap()
+            self.stages.advance_all()
+
+        return Keeper(id, self.dispatch, self.demands, tend, note)
+
+    @cached_property
+    def demands(self) -> Demands:
+        """Tells what of studies is left to do."""
+        return Demands(self.db, self.study_rows, self.trial_rows)
 
     @cached_property
     def queue(self) -> TrialQueue:

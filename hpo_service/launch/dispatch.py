@@ -9,6 +9,7 @@ from typing import Any
 
 from hpo_service.errors import ConflictError
 from hpo_service.launch.launch import Job, Launch
+from hpo_service.launch.launch_view import LaunchView, launch_view
 from hpo_service.launch.launcher import LAUNCHERS, Launcher
 from hpo_service.launch.options import LaunchOptions
 from hpo_service.service.launches import Launches, LaunchRow, new_launch_id
@@ -98,6 +99,16 @@ class Dispatch:
         """Ask the scheduler what of a launch runs or waits; of one that its own process keeps, that one knows."""
         kind = LAUNCHERS.get(row.launcher)
         return [] if kind is None or kind.keeps else self.launcher_of(row).jobs()
+
+    def look(self, study: str | None = None) -> list[LaunchView]:
+        """Read launches, of all studies or of one, and ask their schedulers; those of ended studies have ended.
+
+        Raises:
+            NotFoundError: there is no such study.
+        """
+        for row in self.launches.end_with_their_studies():
+            self.launcher_of(row).settle()
+        return [launch_view(launched, self.jobs_of) for launched in self.launches.list_all(study)]
 
     def scale(self, id: str, workers: int, by: str) -> str:
         """Want another number of workers; return what was done about it.

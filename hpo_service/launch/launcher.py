@@ -69,6 +69,9 @@ class Launcher(Protocol):
     def cancel(self, *, now: bool = False) -> None:
         """End it all: what waits does not start, workers save and leave; with `now` they are ended as they are."""
 
+    def settle(self) -> None:
+        """Put away what was only needed while workers might start: the study has ended."""
+
     @staticmethod
     def here(environment: Mapping[str, str]) -> str | None:
         """Name the job that a process with these variables is, as people know it; None where it is none of these."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import signal
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import ClassVar
 
 from hpo_service.launch.launch import Job, Launch
@@ -14,6 +15,9 @@ from hpo_service.launch.pool import Place, WorkerPool, plan_places
 
 PLACE = "HPO_SERVICE_PLACE"
 """Variable in which a worker finds what its place is called."""
+
+ABORT_SECONDS = 5.0
+"""How long workers may take to leave that were told to leave at once."""
 
 
 class LocalOptions(LaunchOptions):
@@ -35,9 +39,11 @@ class Local:
     )
     keeps: ClassVar[bool] = True
 
-    def __init__(self, launch: Launch[LaunchOptions]) -> None:
+    def __init__(self, launch: Launch[LaunchOptions], clock: Callable[[], float] = time.monotonic) -> None:
         """Take charge of a launch."""
         self._launch = launch
+        self._clock = clock
+        self._leave_by: float | None = None
         settings = launch.settings
         self._pool = WorkerPool(
             launch.study,
@@ -73,7 +79,9 @@ class Local:
         return [Job(name, "running", place=os.uname().nodename) for name in sorted(self._pool.occupied)]
 
     def tick(self) -> list[str]:
-        """Start workers again that died, after a pause."""
+        """Start workers again that died, after a pause; end those that were to leave and have not in time."""
+        if self._leave_by is not None and self._clock() > self._leave_by and not self._pool.wait(0.0):
+            return ["workers that did not leave in time were ended; their trials are taken up again later"]
         return self._pool.watch()
 
     def withdraw(self, workers: int) -> int:  # noqa: ARG002
@@ -85,9 +93,14 @@ class Local:
         return self._launch.tails(lines)
 
     def cancel(self, *, now: bool = False) -> None:
-        """Tell the workers to save and leave, and wait until they have."""
-        self._pool.signal(signal.SIGKILL if now else signal.SIGTERM)
-        self._pool.wait(self._launch.options.drain_seconds)
+        """Tell the workers to save and leave, or once more to leave at once; `tick` ends those that do not."""
+        for _ in range(2 if now else 1):
+            self._pool.signal(signal.SIGTERM)
+        patience = ABORT_SECONDS if now else self._launch.options.drain_seconds + ABORT_SECONDS
+        self._leave_by = self._clock() + patience
+
+    def settle(self) -> None:
+        """Nothing was kept."""
 
     @staticmethod
     def here(environment: Mapping[str, str]) -> str | None:

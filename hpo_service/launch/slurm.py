@@ -143,6 +143,10 @@ class Slurm:
             _ask("scancel", "--quiet", "--signal=TERM", "--batch", "--state=RUNNING", name)
         self._launch.forget_secrets()
 
+    def settle(self) -> None:
+        """Remove the secrets."""
+        self._launch.forget_secrets()
+
     @staticmethod
     def here(environment: Mapping[str, str]) -> str | None:
         """Name the task, and with several processes which one."""

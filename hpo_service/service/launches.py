@@ -138,6 +138,16 @@ class Launches:
         with self.db.transaction():
             self.rows.end(id, LaunchState.ENDED, reason)
 
+    def end_with_their_studies(self) -> list[LaunchRow]:
+        """End the launches whose studies have ended, and return them."""
+        with self.db.transaction(read_only=True):
+            active = [row for row in self.rows.list() if row.state is LaunchState.ACTIVE]
+            states = {row.study: self.studies.get(row.study).state for row in active}
+        over = [row for row in active if states[row.study].final]
+        for row in over:
+            self.end(row.id, f"study {row.study} is {states[row.study]}")
+        return over
+
     def beat(self, id: str) -> LaunchRow:
         """Note that somebody keeps it, and read what is wanted."""
         with self.db.transaction():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +12,9 @@ from pydantic.fields import FieldInfo
 from hpo_service.cli.examples import examples
 from hpo_service.cli.options import AsJson, OutputFolder, StorageUrl, StudyName, open_service, person
 from hpo_service.launch.launcher import LAUNCHERS
+from hpo_service.launch.options import LaunchOptions
+from hpo_service.service.launches import LaunchRow
+from hpo_service.service.trials.demand import Demand
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print exactly what would be submitted; start nothing.")]
 Detach = Annotated[
@@ -71,26 +75,69 @@ def start(
     *,
     study: str,
     dry_run: bool,
-    detach: bool,  # noqa: ARG001
+    detach: bool,
     storage: str | None,
-    output: Any,
+    output: Path | None,
     as_json: bool,
 ) -> None:
     """Launch workers, or show how they would be."""
-    from hpo_service.cli.rendering.console import print_json
+    from hpo_service.cli.launch.keeping import keep_here
+    from hpo_service.launch.keeper import keep_in_background
 
     service = open_service(storage, output)
     service.upgrade()
     draft = service.dispatch.draft(name, study, given)
+    if cap := cap_text(draft.launch.options, service.demands.of(study, draft.launch.options.hours)):
+        typer.echo(cap, err=True)
     if dry_run:
         typer.echo(draft.text, nl=False)
         return
     row = service.dispatch.record(draft, person())
-    jobs = service.dispatch.submit(service.dispatch.launcher_of(row), row.id, draft.workers)
-    if as_json:
-        print_json({"launch": row.id, "workers": draft.workers, "jobs": jobs})
+    stays = LAUNCHERS[name].keeps or draft.launch.options.until_done
+    if stays and not detach:
+        _tell(row, [], as_json=as_json, what=f"launch {row.id}: up to {row.workers} workers for study {study}")
+        keep_here(service, row.id)
         return
-    typer.echo(f"launch {row.id}: {draft.workers} workers for study {study} as {', '.join(jobs)}")
+    if stays:
+        process = keep_in_background(draft.launch, service.settings.storage)
+        what = (
+            f"launch {row.id}: up to {row.workers} workers for study {study}, kept by process {process} on {row.host}"
+        )
+        _tell(row, [], as_json=as_json, what=what)
+        return
+    jobs = service.dispatch.submit(service.dispatch.launcher_of(row), row.id, row.workers)
+    what = f"launch {row.id}: {row.workers} workers for study {study}, submitted as {', '.join(jobs)}"
+    _tell(row, jobs, as_json=as_json, what=what)
+
+
+def _tell(row: LaunchRow, jobs: list[str], *, as_json: bool, what: str) -> None:
+    from hpo_service.cli.rendering.console import print_json
+
+    if as_json:
+        print_json({"launch": row.id, "study": row.study, "workers": row.workers, "jobs": jobs})
+    else:
+        typer.echo(what)
+
+
+def cap_text(options: LaunchOptions, demand: Demand) -> str:
+    """Say in advance what a cap on device hours or money leaves; nothing where there is none."""
+    cap = options.hours
+    if cap is None:
+        return ""
+    price = options.price_per_hour
+    money = f" ({cap * price:.2f} at {price:g} an hour)" if price else ""
+    if demand.forbidden:
+        return f"the cap of {cap:g} device hours{money} leaves no trial: {demand.forbidden}"
+    left = cap - demand.hours.used
+    about = (
+        f", about {int(left / demand.hours.typical)} trials like those of {demand.stage}"
+        if demand.hours.typical
+        else ""
+    )
+    return (
+        f"the cap of {cap:g} device hours{money} leaves {left:.3f}{about}: then no trial is started any more, and the "
+        f"study waits. It has used {demand.hours.used:.3f}"
+    )
 
 
 def _annotated(name: str, field: FieldInfo) -> Any:

@@ -29,10 +29,8 @@ def status(
     from hpo_service.cli.rendering.console import console, print_json
     from hpo_service.cli.rendering.launches import launch_table
     from hpo_service.presentation.documents.launches import launches_document
-    from hpo_service.presentation.launches import launch_views
 
-    service = open_service(storage)
-    found = launch_views(service.launches.list_all(study), service.dispatch.jobs_of)
+    found = open_service(storage).dispatch.look(study)
     if as_json:
         print_json(launches_document(found))
         return
@@ -40,6 +38,14 @@ def status(
     for view in found:
         if view.problem:
             typer.echo(f"launch {view.row.id}: {view.problem}", err=True)
+
+
+@app.command(epilog=examples("hpo-service launch keep 3f2a91c0"))
+def keep(launch: LaunchId, storage: StorageUrl = None) -> None:
+    """Go on keeping a launch with --until-done, or one on this machine, whose process has ended."""
+    from hpo_service.cli.launch.keeping import keep_here
+
+    keep_here(open_service(storage), launch)
 
 
 @app.command(epilog=examples("hpo-service launch logs 3f2a91c0", "hpo-service launch logs 3f2a91c0 --lines 100"))

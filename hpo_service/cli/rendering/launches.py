@@ -9,8 +9,8 @@ from rich import box
 from rich.table import Column, Table
 from rich.text import Text
 
+from hpo_service.launch.launch_view import LaunchView
 from hpo_service.presentation.formatting import duration
-from hpo_service.presentation.launches import LaunchView
 
 
 def launch_table(found: Iterable[LaunchView]) -> Table:

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
+from hpo_service.launch.launch_view import LaunchView
 from hpo_service.presentation.documents.plain import plain
-from hpo_service.presentation.launches import LaunchView
 
 
 def launches_document(found: Iterable[LaunchView]) -> list[dict[str, Any]]:

@@ -94,20 +94,38 @@ def _too_late(seconds_left: float | None, stage: StageRow, trials: TrialStore) -
 def _too_dear(cap: float | None, stages: Sequence[StageRow], trials: TrialStore) -> Withheld | None:
     if cap is None:
         return None
-    used, more = spent_and_due(stages, trials)
-    if used + more < cap:
+    hours = device_hours(stages, trials)
+    if hours.used + hours.due < cap:
         return None
-    return Withheld(f"{used:.3f} of at most {cap:g} device hours are used and {more:.3f} more would be spoken for")
+    return Withheld(
+        f"{hours.used:.3f} of at most {cap:g} device hours are used and {hours.due:.3f} more would be spoken for"
+    )
 
 
-def spent_and_due(stages: Sequence[StageRow], trials: TrialStore) -> tuple[float, float]:
-    """Device hours that a study has taken so far, and those that its running trials and one more are to take still.
+@dataclass(frozen=True)
+class DeviceHours:
+    """What a study has taken so far, and what is to be expected.
 
-    The typical trial is the median of the latest complete ones of the last stage, or while there are none of the one
-    before; while there are none at all, nothing is expected.
+    Attributes:
+        used: by all its attempts, running ones included.
+        typical: of one trial: the median of the latest complete ones of the last stage, or while there are none of the
+            one before; 0 while there are none at all.
+        runs: whole trials that the running ones still are.
     """
+
+    used: float
+    typical: float
+    runs: float
+
+    @property
+    def due(self) -> float:
+        """What the running trials and one more are to take still."""
+        return self.typical * (self.runs + 1.0)
+
+
+def device_hours(stages: Sequence[StageRow], trials: TrialStore) -> DeviceHours:
+    """Add up a study's device hours by its stages so far."""
     used = sum(trials.attempts.device_seconds(stage.id) for stage in stages)
     durations = next((found for stage in stages[::-1] if (found := trials.tallies.run_seconds(stage.id))), [])
     typical = statistics.median(durations) if durations else 0.0
-    runs = trials.tallies.to_run(stages[-1].id, TrialState.RUNNING) + 1.0
-    return used / 3600, typical * runs / 3600
+    return DeviceHours(used / 3600, typical / 3600, trials.tallies.to_run(stages[-1].id, TrialState.RUNNING))

@@ -13,7 +13,7 @@ STEPS = {name for name in {*vars(Launcher), *Launcher.__annotations__} if not na
 def test_a_launcher_is_a_handful_of_steps() -> None:
     assert {
         *("options", "title", "examples", "keeps"),
-        *("workers", "plan", "submit", "jobs", "tick", "withdraw", "logs", "cancel", "here"),
+        *("workers", "plan", "submit", "jobs", "tick", "withdraw", "logs", "cancel", "settle", "here"),
     } == STEPS
 
 

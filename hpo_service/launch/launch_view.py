@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hpo_service.errors import HpoServiceError
@@ -36,15 +36,11 @@ class LaunchView:
         return self.launched.count(WorkerState.ACTIVE, WorkerState.DRAINING)
 
 
-def launch_views(found: Iterable[LaunchedWorkers], jobs_of: Callable[[LaunchRow], list[Job]]) -> list[LaunchView]:
-    """Ask each scheduler about its launches; one that cannot be asked costs its own launches' jobs alone.
+def launch_view(launched: LaunchedWorkers, jobs_of: Callable[[LaunchRow], list[Job]]) -> LaunchView:
+    """Ask the scheduler about a launch; where it cannot be asked the rest is shown all the same.
 
     Of a launch that ended and whose workers have left, nobody is asked.
     """
-    return [_view(launched, jobs_of) for launched in found]
-
-
-def _view(launched: LaunchedWorkers, jobs_of: Callable[[LaunchRow], list[Job]]) -> LaunchView:
     here = launched.count(WorkerState.ACTIVE, WorkerState.DRAINING)
     if launched.launch.state is not LaunchState.ACTIVE and not here:
         return LaunchView(launched)
