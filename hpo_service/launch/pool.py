@@ -16,7 +16,13 @@ from typing import Self
 from hpo_service.domain.decide.parallel import parallel
 from hpo_service.domain.study.protocol import stages_of
 from hpo_service.domain.study.spec import StudySpec
-from hpo_service.errors import DatabaseFaultError, DatabaseUnavailableError, ServedStudyFailedError, UnfitWorkerError
+from hpo_service.errors import (
+    DatabaseFaultError,
+    DatabaseUnavailableError,
+    OutOfTimeError,
+    ServedStudyFailedError,
+    UnfitWorkerError,
+)
 from hpo_service.launch.devices import list_gpus
 from hpo_service.service.studies.checks import too_few_gpus
 from hpo_service.settings import Settings
@@ -40,7 +46,7 @@ COUNTS_AS = {
 
 An outage of the database is not the worker's; one that cannot work here gets one more chance, in case what it lacks
 comes back; where the database is damaged or gone, another would end in the same way."""
-DONE = (0, ServedStudyFailedError.exit_code)
+DONE = (0, ServedStudyFailedError.exit_code, OutOfTimeError.exit_code)
 """Statuses of workers that have nothing left to do."""
 TAIL_BYTES = 8192
 """How much of a worker's log is looked through for its last words."""

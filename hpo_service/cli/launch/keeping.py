@@ -14,11 +14,17 @@ if TYPE_CHECKING:
 
 
 def keep_here(service: Service, id: str) -> None:
-    """Keep a launch until its study needs no more workers, and say what happens; Ctrl-C ends it."""
+    """Keep a launch until its study needs no more workers, and say what happens; Ctrl-C ends it.
+
+    Raises:
+        ServedStudyFailedError: the study failed.
+        HpoServiceError: no worker is left, and the study has not ended.
+    """
     keeper = service.keeper(id, _note)
     with Interrupts(keeper.interrupt):
         reason = keeper.keep()
     _note(f"launch {id} is over: {reason}")
+    service.checks.require_success(service.launches.get(id).study)
 
 
 def _note(line: str) -> None:

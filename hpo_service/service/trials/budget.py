@@ -11,7 +11,7 @@ from hpo_service.storage.studies import StageRow
 from hpo_service.storage.trial.tallies import TallyStore
 from hpo_service.storage.trial.trials import TrialStore
 
-FIRST_SECONDS = 30.0
+FIRST_SECONDS = 10.0
 """How long a trial is thought to take to its first checkpoint while none has been measured."""
 
 
