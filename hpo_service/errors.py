@@ -76,6 +76,10 @@ class ServerUnavailableError(HpoServiceError):
     exit_code = 5
 
 
+class SchedulerError(HpoServiceError):
+    """What is to run workers refused, does not answer or cannot be asked from here; the message has its words."""
+
+
 class AccessError(HpoServiceError):
     """The server knows nobody by this access token, or its role does not allow what was asked."""
 

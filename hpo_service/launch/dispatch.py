@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hpo_service.errors import ConflictError
+from hpo_service.errors import ConflictError, SchedulerError
 from hpo_service.launch.launch import Job, Launch
 from hpo_service.launch.launch_view import LaunchView, launch_view
 from hpo_service.launch.launcher import LAUNCHERS, Launcher
@@ -89,8 +89,24 @@ class Dispatch:
         gpus = self.launches.gpus_per_trial(row.study, ended_too=True)
         return kind(Launch(row.id, row.study, options, settings, gpus, tuple(row.jobs)))
 
+    def begin(self, row: LaunchRow) -> list[str]:
+        """Have all workers of a launch started that nobody keeps; return as what.
+
+        Raises:
+            SchedulerError: the scheduler refused; the launch has ended.
+        """
+        try:
+            return self.submit(self.launcher_of(row), row.id, row.workers)
+        except SchedulerError as error:
+            self.launches.end(row.id, str(error))
+            raise
+
     def submit(self, launcher: Launcher, id: str, workers: int) -> list[str]:
-        """Have so many more workers started, and note as what; return it."""
+        """Have so many more workers started, and note as what; return it.
+
+        Raises:
+            SchedulerError: the scheduler refused.
+        """
         jobs = launcher.submit(workers)
         self.launches.add_jobs(id, jobs)
         return jobs
@@ -133,12 +149,23 @@ class Dispatch:
 
         Raises:
             NotFoundError: there is no such launch.
+            SchedulerError: the scheduler cannot be asked from here; workers were told to leave all the same.
         """
         self.launches.cancel(id, reason, by)
         launcher = self.launcher_of(self.launches.get(id))
         if launcher.keeps:
             # should the process that keeps it be gone, its workers obey the database
-            told = self.launches.workers_of(id)
-            self.launches.drain_workers(id, told.count(WorkerState.ACTIVE), reason, by)
-        else:
+            self._drain_all(id, reason, by)
+            return
+        try:
             launcher.cancel(now=now)
+        except SchedulerError as error:
+            self._drain_all(id, reason, by)
+            raise SchedulerError(
+                f"{error}. Launch {id} is cancelled in the database: its workers save and leave, "
+                "those that start later leave at once"
+            ) from error
+
+    def _drain_all(self, id: str, reason: str, by: str) -> None:
+        active = self.launches.workers_of(id).count(WorkerState.ACTIVE)
+        self.launches.drain_workers(id, active, reason, by)

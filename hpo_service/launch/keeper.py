@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hpo_service.domain.trial.states import StudyState
-from hpo_service.errors import DatabaseUnavailableError, HpoServiceError
+from hpo_service.errors import DatabaseUnavailableError, HpoServiceError, SchedulerError
 from hpo_service.launch.dispatch import Dispatch
 from hpo_service.launch.launch import Launch
 from hpo_service.launch.launcher import Launcher
@@ -26,6 +26,8 @@ TICK_SECONDS = 0.5
 FIRST_PAUSE = 10.0
 """Pause before more workers are started while no trial has ended since, doubled each time up to `LONGEST_PAUSE`."""
 LONGEST_PAUSE = 600.0
+TROUBLE_SECONDS = 1800.0
+"""How long a scheduler may refuse before the launch is given up."""
 VAIN_STARTS = 5
 """After so many such starts in a row the launch is given up."""
 
@@ -57,11 +59,18 @@ class Keeper:
     _asked_for: int = 0
     _vain: int = 0
     _start_at: float = 0.0
+    _begun: bool = False
+    _trouble_since: float | None = None
     _done: tuple[str, int] | None = field(default=None)
 
     def interrupt(self) -> None:
         """Leave; workers of this process save and leave too, a second time at once. Fit for a signal handler."""
         self._interruptions += 1
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether somebody had it leave."""
+        return self._interruptions > 0
 
     def keep(self) -> str:
         """Keep the launch; return why that came to an end.
@@ -91,9 +100,21 @@ class Keeper:
                     reason = self._round(launcher)
                 except DatabaseUnavailableError as error:
                     self.note(f"{error}; the workers go on")
+                except SchedulerError as error:
+                    self._bear(error)
+                else:
+                    self._trouble_since = None
             if not reason:
                 self.sleep(TICK_SECONDS)
         return reason
+
+    def _bear(self, error: SchedulerError) -> None:
+        """Try again later what a scheduler refused, unless it has refused from the beginning, or for long."""
+        if self._trouble_since is None:
+            self._trouble_since = self.clock()
+            self.note(f"{error}; it is tried again")
+        if not self._begun or self.clock() - self._trouble_since > TROUBLE_SECONDS:
+            raise error
 
     def _await_leaving(self, launcher: Launcher) -> None:
         """Stay until workers that live no longer than this process have left."""
@@ -121,6 +142,7 @@ class Keeper:
         options = launcher.options.read(row.options)
         demand = self.demands.of(row.study, options.hours)
         there = sum(job.workers for job in launcher.jobs())
+        self._begun = self._begun or there > 0
         over = _over(row, demand, there)
         if over:
             launcher.settle()

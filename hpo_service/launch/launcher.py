@@ -47,14 +47,14 @@ class Launcher(Protocol):
         """Have so many more workers started; return what the scheduler calls what was submitted.
 
         Raises:
-            HpoServiceError: the scheduler refused; the message has its words.
+            SchedulerError: it refused, and nothing of this call was submitted.
         """
 
     def jobs(self) -> list[Job]:
         """List what of this launch runs or waits.
 
         Raises:
-            HpoServiceError: the scheduler cannot be asked from here.
+            SchedulerError: it cannot be asked.
         """
 
     def tick(self) -> list[str]:

@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from hpo_service.errors import HpoServiceError, OutOfTimeError, UsageError
+from hpo_service.errors import OutOfTimeError, SchedulerError, UsageError
 from hpo_service.launch.launch import Job, Launch
 from hpo_service.launch.options import OWN_COMMAND, LaunchOptions, Line
 
@@ -65,6 +65,10 @@ class SlurmOptions(LaunchOptions):
             raise ValueError("--container and --apptainer exclude each other: name the image that your site runs")
         if self.mounts and not self.container:
             raise ValueError("--mounts needs --container")
+        if self.workers is not None and self.workers % self.tasks:
+            raise ValueError(
+                f"--workers must be a multiple of --tasks, {self.tasks}: each array task is so many workers"
+            )
         return self
 
 
@@ -98,10 +102,15 @@ class Slurm:
         """Submit the arrays; return the numbers of their jobs."""
         self._launch.logs.mkdir(parents=True, exist_ok=True)
         self._launch.keep_secrets()
-        submitted = []
-        for part in self._parts(workers):
-            said = _ask("sbatch", "--parsable", given=self._script(part))
-            submitted.append(said.strip().partition(";")[0])
+        submitted: list[str] = []
+        try:
+            for part in self._parts(workers):
+                said = _ask("sbatch", "--parsable", given=self._script(part))
+                submitted.append(said.strip().partition(";")[0])
+        except SchedulerError:
+            if submitted:  # all or none
+                _ask("scancel", *submitted)
+            raise
         return submitted
 
     def jobs(self) -> list[Job]:
@@ -294,7 +303,7 @@ def largest_array() -> int:
     """How many tasks an array may have at this site."""
     try:
         found = re.search(r"^MaxArraySize\s*=\s*(\d+)", _ask("scontrol", "show", "config"), re.MULTILINE)
-    except HpoServiceError:  # a machine without Slurm may show what would be submitted
+    except SchedulerError:  # a machine without Slurm may show what would be submitted
         found = None
     return max(1, int(found[1])) if found else ARRAY_SIZE
 
@@ -308,19 +317,19 @@ def _ask(*command: str, given: str | None = None) -> str:
     """Run one of Slurm's commands; return what it says.
 
     Raises:
-        HpoServiceError: it is not there, refuses or does not answer.
+        SchedulerError: it is not there, refuses or does not answer.
     """
     try:
         done = subprocess.run(
             command, input=given, capture_output=True, text=True, check=False, timeout=COMMAND_SECONDS
         )
     except FileNotFoundError:
-        raise HpoServiceError(
+        raise SchedulerError(
             f"Slurm's `{command[0]}` is not installed here: run this on a login node of the cluster, "
             "or see what would be submitted with --dry-run"
         ) from None
     except subprocess.TimeoutExpired:
-        raise HpoServiceError(f"Slurm's `{command[0]}` has not answered for {COMMAND_SECONDS:g} s: try later") from None
+        raise SchedulerError(f"Slurm's `{command[0]}` has not answered for {COMMAND_SECONDS:g} s: try later") from None
     if done.returncode != 0:
-        raise HpoServiceError(f"Slurm refused ({shlex.join(command)}): {' '.join(done.stderr.split()) or 'no reason'}")
+        raise SchedulerError(f"Slurm refused ({shlex.join(command)}): {' '.join(done.stderr.split()) or 'no reason'}")
     return done.stdout

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from hpo_service.cli.run import Interrupts
+from hpo_service.cli.run import INTERRUPTED, Interrupts
 
 if TYPE_CHECKING:
     from hpo_service.bootstrap import Service
@@ -24,6 +24,8 @@ def keep_here(service: Service, id: str) -> None:
     with Interrupts(keeper.interrupt):
         reason = keeper.keep()
     _note(f"launch {id} is over: {reason}")
+    if keeper.interrupted:
+        raise typer.Exit(INTERRUPTED)
     service.checks.require_success(service.launches.get(id).study)
 
 

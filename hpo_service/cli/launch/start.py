@@ -105,7 +105,7 @@ def start(
         )
         _tell(row, [], as_json=as_json, what=what)
         return
-    jobs = service.dispatch.submit(service.dispatch.launcher_of(row), row.id, row.workers)
+    jobs = service.dispatch.begin(row)
     what = f"launch {row.id}: {row.workers} workers for study {study}, submitted as {', '.join(jobs)}"
     _tell(row, jobs, as_json=as_json, what=what)
 

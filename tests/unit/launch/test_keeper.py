@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hpo_service.domain.trial.states import StudyState
-from hpo_service.errors import DatabaseUnavailableError, HpoServiceError
+from hpo_service.errors import DatabaseUnavailableError, HpoServiceError, SchedulerError
 from hpo_service.launch.keeper import VAIN_STARTS, Keeper
 from hpo_service.launch.launch import Job
 from hpo_service.launch.options import LaunchOptions
@@ -209,3 +209,26 @@ def test_workers_that_are_all_gone_before_the_study_has_ended_are_an_error() -> 
     with pytest.raises(HpoServiceError, match=r"no worker of launch 3f2a91c0 is left: see `hpo-service launch logs"):
         world.keeper().keep()
     assert world.happened[-1].startswith("ended: study mine has not ended")
+
+
+def test_a_scheduler_that_refuses_for_a_while_is_asked_again_but_not_at_the_very_start() -> None:
+    world = World()
+    jobs = world.jobs
+
+    def refuses() -> list[Job]:
+        raise SchedulerError("Slurm has not answered")
+
+    def plan(of: Callable[[], list[Job]]) -> Callable[[], object]:
+        return lambda: setattr(world, "jobs", of)
+
+    world.planned = {
+        20.0: plan(refuses),
+        900.0: plan(jobs),
+        920.0: lambda: (change(world, "demand", **FINISHED)(), setattr(world, "there", 0)),
+    }
+    assert world.keeper().keep() == "study mine is finished"
+    assert world.said.count("Slurm has not answered; it is tried again") == 1
+    world = World()
+    plan(refuses)()
+    with pytest.raises(SchedulerError):
+        world.keeper().keep()

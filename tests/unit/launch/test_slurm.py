@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from hpo_service.errors import HpoServiceError, UsageError
+from hpo_service.errors import SchedulerError, UsageError
 from hpo_service.launch import slurm
 from hpo_service.launch.launch import Launch
 from hpo_service.launch.slurm import Slurm, SlurmOptions
@@ -128,6 +128,7 @@ def test_no_secret_is_in_the_script_and_the_file_that_has_them_is_its_owners(
         ({"workers": 0}, "--workers: "),
         ({"time": "1:00", "container": "a", "apptainer": "b"}, "--container and --apptainer exclude each other"),
         ({"mounts": "/a:/a"}, "--mounts needs --container"),
+        ({"workers": 9, "tasks": 8}, "--workers must be a multiple of --tasks, 8"),
         ({"max_cost": 5.0}, "--max-cost needs --price-per-hour"),
         ({"unheard": 1}, "--unheard: "),
     ],
@@ -144,10 +145,41 @@ def test_the_number_of_workers_must_be_said(make: Make) -> None:
 
 def test_where_there_is_no_slurm_one_line_says_what_to_do(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(HpoServiceError, match="`sbatch` is not installed here: run this on a login node"):
+    with pytest.raises(SchedulerError, match="`sbatch` is not installed here: run this on a login node"):
         make().submit(1)
-    with pytest.raises(HpoServiceError, match="`squeue` is not installed"):
+    with pytest.raises(SchedulerError, match="`squeue` is not installed"):
         make().jobs()
+
+
+def test_arrays_are_submitted_all_or_none(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def ask(*command: str, given: str | None = None) -> str:
+        asked.append(command)
+        if len([each for each in asked if each[0] == "sbatch"]) == 3:
+            raise SchedulerError("Slurm refused: QOSMaxSubmitJobPerUserLimit")
+        return f"{16 + len(asked)};cluster\n"
+
+    monkeypatch.setattr(slurm, "_ask", ask)
+    monkeypatch.setattr(slurm, "largest_array", lambda: 2)
+    assert make().submit(4) == ["17", "18"]
+    asked.clear()
+    with pytest.raises(SchedulerError, match="QOSMaxSubmit"):
+        make().submit(6)
+    assert asked[-1] == ("scancel", "17", "18")
+
+
+def test_what_slurm_lists_is_told_by_state_and_place(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "17_0|RUNNING|n1|None\n17_1|PENDING||(Resources)\n17_2|COMPLETED|n1|None\n"
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(slurm, "_ask", lambda *command, **_: asked.append(command) or said)
+    launched = make(tasks=2)
+    assert [(job.id, job.state, job.workers, job.place, job.detail) for job in launched.jobs()] == [
+        ("17_0", "running", 2, "n1", ""),
+        ("17_1", "pending", 2, "", "(Resources)"),
+    ]
+    assert launched.withdraw(3) == 2
+    assert asked[-1] == ("scancel", "17_1")
 
 
 # what the script does
