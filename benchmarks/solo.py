@@ -172,11 +172,16 @@ def claimed(config: TrialConfig) -> Assignment:
     )
 
 
+def our_link(config: TrialConfig, folder: Path) -> tuple[TrialLink, Supervisor]:
+    """A trial's link to a supervisor that lets it go on."""
+    supervisor = Supervisor()
+    supervisor.link = TrialLink(Admit(assignment=claimed(config), folder=folder), supervisor, supervisor.hear)
+    return supervisor.link, supervisor
+
+
 def our_run(engine: Any, config: TrialConfig, folder: Path) -> tuple[Outcome, TrialLink, Supervisor]:
     """One trial of the engine, with what its supervisor has seen of it."""
-    supervisor = Supervisor()
-    link = TrialLink(Admit(assignment=claimed(config), folder=folder), supervisor, supervisor.hear)
-    supervisor.link = link
+    link, supervisor = our_link(config, folder)
     return engine.run(link), link, supervisor
 
 

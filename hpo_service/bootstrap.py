@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
+from hpo_service.domain.memory.fit import MEMORY_SHARE
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.launch.devices import list_gpus, processes_on
 from hpo_service.launch.dispatch import Dispatch
@@ -54,6 +56,7 @@ from hpo_service.storage.trial.scores import ScoreStore
 from hpo_service.storage.trial.trials import TrialStore
 from hpo_service.storage.webhooks import WebhookStore
 from hpo_service.storage.workers import WorkerStore
+from hpo_service.worker.device_lock import DeviceLock
 from hpo_service.worker.options import WorkerOptions
 from hpo_service.worker.supervisor import Supervisor
 
@@ -284,13 +287,19 @@ class Service:
         self.workers.register(options.id, options.gpus, options.job, options.launch)
         queue = replace(self.queue, gpus=options.gpus)
         gpus = list_gpus() if options.gpus else []
+        lock = DeviceLock(options.id, shared=bool(os.environ.get(MEMORY_SHARE)))
+
+        def look_at_machine() -> None:
+            require_fit(self.db, options.output, trains=options.trainer is not None)
+            lock.take({gpu.uuid: f"GPU {gpu.index}" for gpu in gpus[: options.trainer or 0] if gpu.uuid})
+
         return Supervisor(
             queue,
             self.stages,
             self.reaper,
             partial(self.checks.finished, options.study),
             options,
-            look_at_machine=lambda: require_fit(self.db, options.output, trains=options.trainer is not None),
+            look_at_machine=look_at_machine,
             device_users=lambda: processes_on(gpus),
             ended=self.ended.among,
         )

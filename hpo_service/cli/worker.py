@@ -56,7 +56,7 @@ def worker(
     by others. Before its first claim it makes sure that trials can run on this machine, and it leaves a study of which
     several trials in a row failed on it. Near the end of its time it takes no trial that would not reach its first
     checkpoint. Exit status: 0 done or told to leave, 7 the study of --study --until-finished failed, 9 it cannot work
-    here, 11 its time is up and there is more to do.
+    here, or another worker has its GPU, 11 its time is up and there is more to do.
     """
     if context.invoked_subcommand is not None:
         return

@@ -7,6 +7,7 @@ import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 from hpo_service.launch.launch import Job, Launch
@@ -71,7 +72,9 @@ class Local:
     def submit(self, workers: int) -> list[str]:
         """Start so many more, in places that are free."""
         taken = self._pool.occupied
-        free = [place for place in self._places(len(taken) + workers) if place.name not in taken][:workers]
+        # as many as there may be: who shares a GPU must know it from the start
+        meant = max(self._launch.options.workers or self.workers, len(taken) + workers)
+        free = [place for place in self._places(meant) if place.name not in taken][:workers]
         return [str(pid) for pid in self._pool.add(free)]
 
     def jobs(self) -> list[Job]:
@@ -111,4 +114,4 @@ class Local:
     def _places(self, workers: int) -> list[Place]:
         shared = self._launch.environment
         planned = plan_places(workers, self._launch.gpus_per_trial)
-        return [Place(each.name, {**each.environment, **shared, PLACE: each.name}) for each in planned]
+        return [replace(each, environment={**each.environment, **shared, PLACE: each.name}) for each in planned]

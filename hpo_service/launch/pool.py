@@ -13,7 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+import psutil
+
 from hpo_service.domain.decide.parallel import parallel
+from hpo_service.domain.memory.fit import MEMORY_SHARE
 from hpo_service.domain.study.protocol import stages_of
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.errors import (
@@ -23,7 +26,7 @@ from hpo_service.errors import (
     ServedStudyFailedError,
     UnfitWorkerError,
 )
-from hpo_service.launch.devices import list_gpus
+from hpo_service.launch.devices import Gpu, list_gpus
 from hpo_service.service.studies.checks import too_few_gpus
 from hpo_service.settings import Settings
 from hpo_service.wire.attempt_folder import log_folder
@@ -58,35 +61,52 @@ CPU_WORKERS = 2
 
 @dataclass(frozen=True)
 class Place:
-    """Where one worker runs: what it is called and which variables tie it to its device."""
+    """Where one worker runs: what it is called, which variables tie it to its device, and what people should know."""
 
     name: str
     environment: dict[str, str]
+    note: str = ""
 
 
 def plan_places(workers: int | None, gpus_per_trial: int = 1, *, side_by_side: bool = False) -> list[Place]:
     """Plan one worker per GPU or group of GPUs, or one or two on the CPU with the cores divided among them.
 
     Args:
-        workers: a number asked for; more workers than GPUs share them in turn.
+        workers: a number asked for; more workers than GPUs share them in turn, each with its part of the memory.
         gpus_per_trial: GPUs of one worker, neighbours in the listing; on the CPU its processes, which share cores.
         side_by_side: one worker may train several trials at once: on the CPU it is faster with all cores than two are.
 
     Raises:
         HpoServiceError: this machine has GPUs, but not as many as one trial needs.
     """
-    gpus = [gpu.index for gpu in list_gpus()]
+    gpus = list_gpus()
     if gpus:
         whole = range(0, len(gpus) - gpus_per_trial + 1, gpus_per_trial)
-        groups = [",".join(gpus[first : first + gpus_per_trial]) for first in whole]
+        groups = [gpus[first : first + gpus_per_trial] for first in whole]
         if not groups:
             raise too_few_gpus(gpus_per_trial, len(gpus))
         count = workers or len(groups)
-        return [Place(f"gpu{i}", {"CUDA_VISIBLE_DEVICES": groups[i % len(groups)]}) for i in range(count)]
+        # of a group that several workers share
+        sharers = [len(range(place, count, len(groups))) for place in range(len(groups))]
+        return [_on_gpus(f"gpu{i}", groups[i % len(groups)], sharers[i % len(groups)]) for i in range(count)]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     count = workers or (1 if side_by_side else max(1, min(CPU_WORKERS, cores // gpus_per_trial)))
     threads = str(max(1, cores // (count * gpus_per_trial)))
     return [Place(f"cpu{i}", {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}) for i in range(count)]
+
+
+def _on_gpus(name: str, gpus: Sequence[Gpu], sharers: int) -> Place:
+    """A worker on GPUs; where it is one of several there, each is told its share of their memory."""
+    environment = {"CUDA_VISIBLE_DEVICES": ",".join(gpu.index for gpu in gpus)}
+    if sharers == 1:
+        return Place(name, environment)
+    # where a GPU does not tell its memory, it is the machine's
+    smallest = min(gpu.memory_mib * 2**20 or psutil.virtual_memory().total for gpu in gpus)
+    share = os.environ.get(MEMORY_SHARE) or f"{smallest / sharers / 1e9:.1f}"
+    note = (
+        f"worker {name} is one of {sharers} on GPU {environment['CUDA_VISIBLE_DEVICES']} and may use {share} GB of it"
+    )
+    return Place(name, {**environment, MEMORY_SHARE: share}, note)
 
 
 @dataclass
@@ -146,6 +166,7 @@ class WorkerPool:
     log_prefix: str = ""
     _running: list[_Running] = field(default_factory=list)
     _signals: list[signal.Signals] = field(default_factory=list)
+    _lines: list[str] = field(default_factory=list)
 
     @classmethod
     def plan(cls, spec: StudySpec, settings: Settings, workers: int | None) -> Self:
@@ -166,6 +187,7 @@ class WorkerPool:
     def add(self, places: Sequence[Place]) -> list[int]:
         """Start a worker in each of these places, as if none had been there; return the processes."""
         started: list[int] = []
+        self._lines += [place.note for place in places if place.note]
         for place in places:
             if not self._signals:
                 worker = _Running(place, self._spawn(place), self.clock())
@@ -205,8 +227,12 @@ class WorkerPool:
         return log_folder(self.output) / f"{self.log_prefix or self.study}-{place.name}.log"
 
     def watch(self) -> list[str]:
-        """Restart workers that died, after a pause; return a line for each that died or came back."""
-        lines = [line for worker in list(self._running) if (line := self._look_after(worker))]
+        """Restart workers that died, after a pause; return a line for each that died or came back.
+
+        The first time also what people should know of the places.
+        """
+        lines, self._lines = self._lines, []
+        lines += [line for worker in list(self._running) if (line := self._look_after(worker))]
         self._pass_on()
         return lines
 

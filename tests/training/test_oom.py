@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from hpo_service.domain.memory.fit import MEMORY_SHARE
 from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.training.device.faults import is_out_of_memory
 from hpo_service.training.run import loaded_models as loaded
-from hpo_service.training.run.device_memory import CAP
 from hpo_service.wire.messages import Started
 from tests.training.faulty import CPU, CUDA, ERRORS, Faults
 
@@ -158,7 +158,7 @@ def test_a_base_that_does_not_fit_is_infeasible(trainee, monkeypatch):
 
 
 def test_a_model_too_large_for_the_cap_is_refused_before_it_is_loaded(trainee, monkeypatch):
-    monkeypatch.setenv(CAP, "0.5")
+    monkeypatch.setenv(MEMORY_SHARE, "0.5")
     monkeypatch.setattr(loaded, "load_base", None)
     outcome = trainee.run(trainee.config())
     assert outcome.kind is OutcomeKind.INFEASIBLE
@@ -170,7 +170,7 @@ def test_a_model_too_large_for_the_cap_is_refused_before_it_is_loaded(trainee, m
 
 def test_the_largest_micro_batch_that_fits_the_cap_is_planned(trainee, small, monkeypatch):
     # of which 92% are planned with: 8 rows at a time take 0.6034 GB, 4 take 0.6018, the CUDA context 0.6 of it
-    monkeypatch.setenv(CAP, "0.655")
+    monkeypatch.setenv(MEMORY_SHARE, "0.655")
     outcome = trainee.run(trainee.config(effective_batch=16))
     assert outcome.facts.training.micro_batch == 4
     assert curve_of(trainee) == small()
@@ -182,8 +182,8 @@ def test_the_largest_micro_batch_that_fits_the_cap_is_planned(trainee, small, mo
 
 @pytest.mark.parametrize("cap", ["much", "-1", "nan", "0"])
 def test_a_cap_that_is_no_size_is_refused_by_name(trainee, monkeypatch, cap):
-    monkeypatch.setenv(CAP, cap)
-    with pytest.raises(Exception, match=f"{CAP} must be a number of gigabytes above 0, not '{cap}'"):
+    monkeypatch.setenv(MEMORY_SHARE, cap)
+    with pytest.raises(Exception, match=f"{MEMORY_SHARE} must be a number of gigabytes above 0, not '{cap}'"):
         trainee.run(trainee.config())
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 
 import pytest
 
+from hpo_service import bootstrap
 from hpo_service.bootstrap import Service
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.states import StudyState
-from hpo_service.errors import DatabaseUnavailableError, NotFoundError, SchemaError
+from hpo_service.errors import DatabaseUnavailableError, NotFoundError, SchemaError, UnfitWorkerError
+from hpo_service.launch.devices import Gpu
 from hpo_service.service.workers import new_worker_id
 from hpo_service.settings import Settings
+from hpo_service.worker.device_lock import DeviceLock
 from hpo_service.worker.options import WorkerOptions
 
 
@@ -112,3 +116,15 @@ def test_workers_of_one_process_number_have_different_names():
     names = {new_worker_id() for _ in range(5)}
     assert len(names) > 1
     assert all(f"-{os.getpid()}-" in name for name in names)
+
+
+def test_a_worker_whose_gpu_is_another_workers_claims_nothing_and_says_so(service, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv("HPO_SERVICE_MEMORY_GB", raising=False)
+    monkeypatch.setattr(bootstrap, "list_gpus", lambda: [Gpu("3", "H100", 81559, "GPU-x"), Gpu("4", "H100", 81559, "")])
+    other = DeviceLock("other")
+    other.take({"GPU-x": "GPU 3"})
+    options = WorkerOptions(new_worker_id(), tmp_path / "out", gpus=2, trainer=1)
+    with pytest.raises(UnfitWorkerError, match="worker other has GPU 3 already"):
+        service.supervisor(options).run()
+    other.release()

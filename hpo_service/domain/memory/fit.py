@@ -10,6 +10,8 @@ from hpo_service.domain.memory.estimate import OPTIMIZER_BYTES, Estimate, at_res
 from hpo_service.domain.memory.micro_batches import smaller_micro_batches
 from hpo_service.errors import DoesNotFitError
 
+# Variable that is set by people who share a GPU among programs: GB (1e9 bytes) that one worker may use.
+MEMORY_SHARE = "HPO_SERVICE_MEMORY_GB"
 # Share of the device a plan may fill: an estimate is right within some per cent, a halving costs a restart.
 PLANNED_SHARE = 0.92
 # Nothing is refused that is thought to need less than this times what is there: trying costs a minute.
@@ -47,28 +49,51 @@ def largest_fit(demand: Demand, effective_batch: int, capacity_gb: float | None)
     return next((fit for fit in fits if fit.estimate.total_gb <= PLANNED_SHARE * capacity_gb), least)
 
 
-def trials_that_fit(
-    demand: Demand, most: int, capacity_gb: float | None, pass_tokens: int, head_tokens: int
-) -> tuple[int, str]:
-    """How many trials like this one fit beside each other, and why no more; `most` where nothing is in the way.
+@dataclass(frozen=True)
+class PackFit:
+    """How many trials fit side by side, how many tokens may go through the base at once, and why no more trials do."""
+
+    trials: int
+    pass_tokens: int
+    short: str = ""
+
+
+def pack_that_fits(
+    demand: Demand, most: int, capacity_gb: float | None, pass_tokens: tuple[int, int], head_tokens: int
+) -> PackFit:
+    """As many trials like this one as fit beside each other in the smallest passes, then the largest that fit them.
 
     Args:
         demand: of one of them.
         most: trials that are wanted.
         capacity_gb: what the device has for this process, in GB; None where that is not known.
-        pass_tokens: most tokens that go through the base at once.
+        pass_tokens: fewest and most tokens that go through the base at once, unless one row is longer.
         head_tokens: most tokens whose logits exist at once.
     """
+    least, wanted = pass_tokens
     if capacity_gb is None:
-        return most, ""
+        return PackFit(most, wanted)
 
-    def needed(trials: int) -> float:
-        return side_by_side(demand, trials, pass_tokens, head_tokens).total_gb
+    def needed(trials: int, tokens: int) -> float:
+        return side_by_side(demand, trials, tokens, head_tokens).total_gb
 
-    fit = next((n for n in range(most, 1, -1) if needed(n) <= PLANNED_SHARE * capacity_gb), 1)
+    fit = next((n for n in range(most, 1, -1) if needed(n, least) <= PLANNED_SHARE * capacity_gb), 1)
+    smaller = [size for size in _pass_sizes(least, wanted) if needed(fit, size) <= PLANNED_SHARE * capacity_gb]
+    tokens = smaller[0] if smaller else least
     if fit == most:
-        return most, ""
-    return fit, f"{fit + 1} trials would need about {needed(fit + 1):.2f} GB of {capacity_gb:.2f}"
+        return PackFit(fit, tokens)
+    return PackFit(
+        fit, tokens, f"{fit + 1} trials would need about {needed(fit + 1, least):.2f} GB of {capacity_gb:.2f}"
+    )
+
+
+def _pass_sizes(least: int, most: int) -> list[int]:
+    """From the largest down by quarters and thirds in turn, so that every second one is half: 4, 3, 2, 1.5, 1 times."""
+    sizes = [most]
+    while sizes[-1] > least:
+        shorter = sizes[-1] * 3 // 4 if len(sizes) % 2 else sizes[-2] // 2
+        sizes.append(max(least, shorter))
+    return sizes
 
 
 def check_at_rest(demand: Demand, capacity_gb: float | None) -> None:

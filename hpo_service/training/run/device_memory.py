@@ -11,14 +11,11 @@ import torch
 
 from hpo_service.domain.memory.demand import Demand
 from hpo_service.domain.memory.estimate import CONTEXT_GB, GB
-from hpo_service.domain.memory.fit import check_at_rest, largest_fit
+from hpo_service.domain.memory.fit import MEMORY_SHARE, check_at_rest, largest_fit
 from hpo_service.domain.memory.shape import ModelShape
 from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.errors import TrialError
 from hpo_service.training.models.base import Base, BaseKey, describe_model
-
-# Set by people who share a GPU among programs: GB (1e9 bytes) that one worker may use.
-CAP = "HPO_SERVICE_MEMORY_GB"
 
 
 def capacity_gb() -> float | None:
@@ -128,7 +125,7 @@ def reset_peak() -> None:
 
 
 def _cap() -> float | None:
-    text = os.environ.get(CAP, "")
+    text = os.environ.get(MEMORY_SHARE, "")
     if not text:
         return None
     try:
@@ -136,5 +133,5 @@ def _cap() -> float | None:
     except ValueError:
         cap = math.nan
     if not 0 < cap < math.inf:
-        raise TrialError(f"{CAP} must be a number of gigabytes above 0, not {text!r}: correct it or unset it")
+        raise TrialError(f"{MEMORY_SHARE} must be a number of gigabytes above 0, not {text!r}: correct it or unset it")
     return cap

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.domain.trial.decision import Action
@@ -119,7 +120,7 @@ class Passage:
         self.before: Callable[[int, Pack, Any], None] = lambda number, pack, shares: None
         plain = Pack.forward_backward
 
-        def forward_backward(pack: Pack, shares: Any) -> list[float]:
+        def forward_backward(pack: Pack, shares: Any) -> torch.Tensor:
             self.sizes.append(len(shares))
             self.rooms.append(pack.places)
             self.before(len(self.sizes), pack, shares)

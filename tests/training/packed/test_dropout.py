@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hpo_service.training.engines.packed.dropout import keep_mask, module_salt, row_keys, threshold
 
 KEYS = torch.from_numpy(row_keys(seed=7, step=3, rows=8).view(np.int32))
-SALT = module_salt("model.layers.0.self_attn.q_proj")
+SALT = module_salt("model.layers.0.self_attn.q_proj", torch.device("cpu"))
 
 
 def thresholds(dropout, rows=8):
@@ -33,7 +33,7 @@ def test_the_hash_is_lowbias32_over_key_and_salt_position_and_pair_of_features()
     found = mask(length=5, width=7)
     for row, position, feature in [(0, 0, 0), (1, 4, 6), (7, 2, 3), (5, 3, 5)]:
         key = int(row_keys(7, 3, 8)[row])
-        cell = lowbias32(((key ^ SALT) + position * 0x9E3779B1) & 0xFFFFFFFF)
+        cell = lowbias32(((key ^ (int(SALT) & 0xFFFFFFFF)) + position * 0x9E3779B1) & 0xFFFFFFFF)
         bits = lowbias32((cell + feature // 2 * 0x85EBCA77) & 0xFFFFFFFF)
         half = bits >> 16 if feature % 2 else bits & 0xFFFF
         signed = half - 0x10000 if half & 0x8000 else half
@@ -66,7 +66,7 @@ def test_seeds_steps_rows_and_modules_draw_masks_of_their_own():
     others = {
         "seed": mask(torch.from_numpy(row_keys(8, 3, 8).view(np.int32)), dropout=0.5),
         "step": mask(torch.from_numpy(row_keys(7, 4, 8).view(np.int32)), dropout=0.5),
-        "module": mask(salt=module_salt("model.layers.0.self_attn.v_proj"), dropout=0.5),
+        "module": mask(salt=module_salt("model.layers.0.self_attn.v_proj", torch.device("cpu")), dropout=0.5),
         "row": reference.roll(1, dims=0),
     }
     bound = 5.5 * 0.5 / reference.numel() ** 0.5

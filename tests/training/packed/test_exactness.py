@@ -174,7 +174,7 @@ def test_gradients_do_not_depend_on_how_many_tokens_go_through_the_base_at_once(
         slots = [pack.admit(job, 3) for _ in range(2)]
         shares = [slot.share() for slot in slots]
         sums = pack.forward_backward(shares)
-        found.append((sums, pack.stack.grad.clone()))
+        found.append((sums.tolist(), pack.stack.grad.clone()))
         pack.close()
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
     torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-4, atol=1e-8)

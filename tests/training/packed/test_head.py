@@ -29,10 +29,11 @@ def some_rows(model):
     positions = torch.tensor([0, 3, 7, 9, 12, 18, 25])
     row, column = positions // 9, positions % 9
     weights = torch.linspace(0.1, 1.0, len(positions))
-    now = SimpleNamespace(
-        ids=ids, mask=torch.ones_like(ids), positions=positions, targets=ids[row, column + 1], weights=weights
-    )
-    logits = model(input_ids=ids, use_cache=False).logits[row, column]
+    now = SimpleNamespace(ids=ids, positions=positions, targets=ids[row, column + 1], weights=weights)
+    # the last row ends after eight tokens: the model is told so, the head is not
+    mask = torch.ones_like(ids)
+    mask[2, 8:] = 0
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[row, column]
     return now, torch.nn.functional.cross_entropy(logits.float(), now.targets, reduction="none")
 
 

@@ -9,7 +9,7 @@ from hpo_service.domain.memory.estimate import side_by_side
 from hpo_service.domain.memory.fit import PLANNED_SHARE
 from hpo_service.training.engines.packed import probe
 from hpo_service.training.engines.packed.head import Head
-from hpo_service.training.engines.packed.pack import TOKENS_CPU
+from hpo_service.training.engines.packed.pack import LEAST_TOKENS
 from hpo_service.training.engines.packed.probe import PackSize, measure
 from tests.training.packed.packs import OOM, capacities, reasons
 
@@ -96,7 +96,7 @@ def test_the_verdict_is_offered_once_for_trials_that_are_alike(workshop, times):
 def needed_gb(workshop, trials):
     job = workshop.job()
     chunk = Head(job.base.model).chunk
-    return side_by_side(job.need.demand, trials, TOKENS_CPU, chunk).total_gb / PLANNED_SHARE
+    return side_by_side(job.need.demand, trials, LEAST_TOKENS, chunk).total_gb / PLANNED_SHARE
 
 
 def test_no_more_trials_are_tried_than_memory_is_thought_to_hold(workshop, times, monkeypatch):

@@ -48,7 +48,7 @@ def drawn(adapter, seed):
 def passing(rows, length=2, slots=None, noise=None):
     empty = torch.zeros(0, dtype=torch.long)
     ids = torch.zeros(rows, length, dtype=torch.long)
-    return Pass(ids, ids, slots, empty, empty, empty.float(), empty, noise)
+    return Pass(ids, slots, empty, empty, empty.float(), empty, noise)
 
 
 adapters = st.builds(

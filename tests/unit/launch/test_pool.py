@@ -63,6 +63,19 @@ def test_workers_beyond_the_gpus_share_them_in_turn(
     assert _devices(plan_places(workers)) == devices
 
 
+def test_workers_that_share_a_gpu_are_told_their_parts_of_its_memory_and_people_are_told_too(
+    machine: Callable[[int, int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(2, 16)
+    monkeypatch.delenv("HPO_SERVICE_MEMORY_GB", raising=False)
+    first, alone, third = plan_places(3)
+    assert first.environment == third.environment == {"CUDA_VISIBLE_DEVICES": "0", "HPO_SERVICE_MEMORY_GB": "42.8"}
+    assert alone == Place("gpu1", {"CUDA_VISIBLE_DEVICES": "1"})
+    assert third.note == "worker gpu2 is one of 2 on GPU 0 and may use 42.8 GB of it"
+    monkeypatch.setenv("HPO_SERVICE_MEMORY_GB", "7")
+    assert plan_places(3)[0].environment["HPO_SERVICE_MEMORY_GB"] == "7"
+
+
 @pytest.mark.parametrize(
     "gpus, workers, devices", [(8, None, ["0,1,2,3", "4,5,6,7"]), (6, None, ["0,1,2,3"]), (4, 2, ["0,1,2,3"] * 2)]
 )
@@ -184,6 +197,14 @@ def test_a_pool_is_planned_for_the_devices_of_this_machine(machine: Callable[[in
     assert planned.logs == str(tmp_path / "logs")
     with pytest.raises(HpoServiceError, match="gpus_per_trial is 8, but only 4 GPUs"):
         WorkerPool.plan(StudySpec.model_validate({**study, "execution": {"gpus_per_trial": 8}}), settings, None)
+
+
+def test_what_people_should_know_of_a_place_is_said_once(crew: Crew) -> None:
+    workers = crew("time.sleep(600)")
+    workers.places = [Place("gpu0", {}, "one of 2")]
+    workers.start()
+    assert workers.watch() == ["one of 2"]
+    assert workers.watch() == []
 
 
 def test_the_real_command_is_a_worker_of_this_package() -> None:

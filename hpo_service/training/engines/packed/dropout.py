@@ -26,24 +26,27 @@ def row_keys(seed: int, step: int, rows: int) -> Keys:
     return _mixed(start + np.arange(rows, dtype=np.uint64) * np.uint64(_GOLDEN)).astype(np.uint32)
 
 
-def module_salt(name: str) -> int:
-    """A module's own 32 bits."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")
+def module_salt(name: str, device: torch.device) -> torch.Tensor:
+    """A module's own 32 bits, int32 []: a number of Python's own would be compiled into what is compiled."""
+    bits = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little", signed=True)
+    return torch.tensor(bits, dtype=torch.int32, device=device)
 
 
-def keep_mask(keys: torch.Tensor, salt: int, length: int, width: int, thresholds: torch.Tensor) -> torch.Tensor:
+def keep_mask(
+    keys: torch.Tensor, salt: torch.Tensor, length: int, width: int, thresholds: torch.Tensor
+) -> torch.Tensor:
     """Which elements of [rows, length, width] are kept.
 
     Args:
         keys: int32 [rows], from `row_keys`.
-        salt: of the module.
+        salt: int32 [], of the module.
         length: positions in a row.
         width: features of the module's input.
         thresholds: int16 [rows], from `threshold`; the lowest int16 keeps everything.
     """
     where = keys.device
     positions = torch.arange(length, dtype=torch.int32, device=where)
-    cells = _hashed((keys ^ _signed(salt)).unsqueeze(1) + positions * _signed(_GOLDEN))
+    cells = _hashed((keys ^ salt).unsqueeze(1) + positions * _signed(_GOLDEN))
     pairs = torch.arange((width + 1) // 2, dtype=torch.int32, device=where) * _signed(_SILVER)
     # one hash serves two features: its halves are compared as signed 16-bit numbers
     bits = _hashed(cells.unsqueeze(2) + pairs).view(torch.int16)[..., :width]

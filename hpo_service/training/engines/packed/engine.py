@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from hpo_service.domain.trial.config import TrialConfig
@@ -19,7 +19,7 @@ from hpo_service.training.device.faults import is_fatal, is_out_of_memory
 from hpo_service.training.engines.packed.eligible import NotPackedError, adapter_shape, likeness, refusal
 from hpo_service.training.engines.packed.isolation import isolation_refusal
 from hpo_service.training.engines.packed.pack import Pack
-from hpo_service.training.engines.packed.probe import PackSize, measure
+from hpo_service.training.engines.packed.probe import PackSize, measure, try_compiling
 from hpo_service.training.engines.packed.slot import Slot
 from hpo_service.training.run.device_memory import capacity_gb, release_memory
 from hpo_service.training.run.job import Job
@@ -68,7 +68,9 @@ class PackedEngine:
         if size.slots == 1:
             dispatcher.run(first, self.alone)
             return
-        PackRun(self, dispatcher, Pack(job.base, job.rows, self.clock), size.slots, first, began).work()
+        pack = Pack(job.base, job.rows, self.clock, compiled=size.compiled)
+        pack.plan(job, size.slots)
+        PackRun(self, dispatcher, pack, size.slots, first, began).work()
 
     def job(self, link: TrialLink) -> Job:
         """What a trial needs, checked against the device's memory as if it were alone on it; raises as `Job.of`."""
@@ -84,7 +86,7 @@ class PackedEngine:
         size = self._sizes.get(key)
         if size is None or (size.as_asked and size.slots < asked):
             size = self._sizes[key] = self._find_size(job)
-        return PackSize(min(size.slots, asked), size.reason)
+        return replace(size, slots=min(size.slots, asked), as_asked=False)
 
     def _find_size(self, job: Job) -> PackSize:
         reason = isolation_refusal(job.base.model, job.base.key.compute)
@@ -96,18 +98,20 @@ class PackedEngine:
         except ModelError as error:
             return PackSize(1, str(error))
         if not assignment.measure:
-            return PackSize(assignment.slots, f"the study asks for {assignment.slots}", as_asked=True)
-        fitting, short = pack.fitting(job, assignment.slots)
+            asked = PackSize(assignment.slots, f"the study asks for {assignment.slots}", as_asked=True)
+            with job.link.busy("seeing whether torch is to compile packed trials"):
+                return try_compiling(job, asked)
+        fitting, short = pack.plan(job, assignment.slots)
         if fitting == 1:
             return PackSize(1, f"there is memory for one trial: {short}")
         with job.link.busy("measuring how many trials to train side by side"):
             size = self._measure_size(job, fitting)
-        return size if not short else PackSize(size.slots, f"{size.reason}; {short}")
+        return size if not short else replace(size, reason=f"{size.reason}; {short}")
 
     def _measure_size(self, job: Job, limit: int) -> PackSize:
         """The probe's answer; one that fails by no fault of the trial's says that trials run alone."""
         try:
-            return measure(job, limit)
+            return try_compiling(job, measure(job, limit))
         except (Stopped, TrialError):
             raise
         except Exception as error:
@@ -205,14 +209,14 @@ class PackRun:
     def _step(self, slots: Sequence[Slot]) -> None:
         began = self._clock()
         rates = [float(slot.optimizer.param_groups[0]["lr"]) for slot in slots]
-        norms = self._pack.step(slots)
+        found = self._pack.step(slots)
         share = (self._clock() - began) / len(slots)
         steps = [
-            Step(slot.step, slot.nll, rate, norm, slot.tokens, slot.seconds + share)
-            for slot, rate, norm in zip(slots, rates, norms, strict=True)
+            Step(slot.step, loss, rate, norm, slot.tokens, slot.seconds + share)
+            for slot, rate, (loss, norm) in zip(slots, rates, found, strict=True)
         ]
         for slot in slots:
-            slot.taken, slot.nll, slot.seconds = 0, 0.0, 0.0
+            slot.seconds = 0.0
         self._evaluate([slot for slot, step in zip(slots, steps, strict=True) if _is_due(slot, step)])
         for slot, step in zip(slots, steps, strict=True):
             slot.monitor.observe(step)

@@ -9,12 +9,15 @@ import torch
 from transformers import PreTrainedModel
 
 from hpo_service.errors import ModelError
+from hpo_service.training.engines.packed.compiled import compiled
 from hpo_service.training.engines.packed.passes import Pass
 
 # Logits of one chunk, in elements: they are raised to float32, and their gradient is as large again.
 CHUNK_CUDA, CHUNK_CPU = 2**28, 2**21
 # Relative difference between this head and the model's own that rounding explains, by bytes of the type.
 TOLERANCE = {4: 1e-5, 2: 2e-2}
+# Ids that the head is tried on, and those that the model's own forward is told to mask after them.
+TRIED, PADDED = 8, 4
 
 Finish = Callable[[torch.Tensor, Any], torch.Tensor]
 
@@ -40,6 +43,7 @@ class Head:
         self._decoder = model.base_model
         self._embedding: Any = model.get_output_embeddings()
         config = model.config.get_text_config()
+        self._nll = self._plain_nll
         self._finishes = [(finish, getattr(config, name, None)) for name, finish in FINISHES.items()]
         vocabulary = int(config.vocab_size)
         self.chunk = max(1, (CHUNK_CUDA if model.device.type == "cuda" else CHUNK_CPU) // vocabulary)
@@ -52,9 +56,7 @@ class Head:
 
     def hidden(self, now: Pass) -> torch.Tensor:
         """Hidden states [n, width] at the learned positions of a pass, after the decoder's last norm."""
-        states: torch.Tensor = self._decoder(
-            input_ids=now.ids, attention_mask=now.mask, use_cache=False
-        ).last_hidden_state
+        states: torch.Tensor = self._decoder(input_ids=now.ids, use_cache=False).last_hidden_state
         return states.flatten(0, 1).index_select(0, now.positions)
 
     def nll(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -81,9 +83,13 @@ class Head:
         hidden.backward(gradient)
         return torch.cat(nlls)
 
-    def _nll(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def _plain_nll(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         logits = self._logits(hidden).float()
         return torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+
+    def compile(self) -> None:
+        """Have logits, softmax and their gradient compiled together: logits are then read and written fewer times."""
+        self._nll = compiled(self._plain_nll)
 
     def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self._embedding(hidden)
@@ -93,14 +99,18 @@ class Head:
         return logits
 
     def _difference(self, vocabulary: int) -> str:
-        """What the model's own logits and those of its parts differ in, on a few ids; nothing where they agree."""
-        ids = torch.arange(1, 9, device=self._model.device).remainder(vocabulary).unsqueeze(0)
+        """What the model's own logits and those of its parts differ in, on a few ids; nothing where they agree.
+
+        The model is given a padded row with its mask, the parts without one.
+        """
+        ids = torch.arange(1, TRIED + PADDED + 1, device=self._model.device).remainder(vocabulary).unsqueeze(0)
+        mask = (torch.arange(TRIED + PADDED, device=self._model.device) < TRIED).long().unsqueeze(0)
         was_training = self._model.training
         self._model.eval()
         try:
             with torch.no_grad():
-                theirs = self._model(input_ids=ids, use_cache=False).logits
-                ours = self._logits(self._decoder(input_ids=ids, use_cache=False).last_hidden_state)
+                theirs = self._model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :TRIED]
+                ours = self._logits(self._decoder(input_ids=ids, use_cache=False).last_hidden_state[:, :TRIED])
         # models come with code of their own, which lacks what it likes
         except (AttributeError, TypeError, ValueError) as error:
             return f"{type(error).__name__}: {error}"

@@ -15,12 +15,13 @@ from peft import PeftModel, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
-from hpo_service.domain.memory.fit import trials_that_fit
+from hpo_service.domain.memory.fit import pack_that_fits
 from hpo_service.domain.trial.scores import Scores
 from hpo_service.training.data.rows import StudyRows
+from hpo_service.training.engines.packed.compiled import CompiledLayers, layers_of
 from hpo_service.training.engines.packed.eligible import NotPackedError, module_refusal
 from hpo_service.training.engines.packed.head import Head
-from hpo_service.training.engines.packed.passes import Cutter, Pass, RowTable, Share
+from hpo_service.training.engines.packed.passes import Cutter, Pass, RowTable, Share, onto
 from hpo_service.training.engines.packed.products import fast_products, slow_layers
 from hpo_service.training.engines.packed.slot import STATE_KINDS, Slot, adamw, read_state, schedule, write_state
 from hpo_service.training.engines.packed.stack import Adapter, Factors, Stack, Target
@@ -53,8 +54,10 @@ class _NewAdapter:
 class Pack:
     """Trials that share a base and a study's rows. What happens to one changes no number of another."""
 
-    def __init__(self, base: Base, rows: StudyRows, clock: Callable[[], float] = time.monotonic) -> None:
-        """Make an empty pack.
+    def __init__(
+        self, base: Base, rows: StudyRows, clock: Callable[[], float] = time.monotonic, *, compiled: bool = False
+    ) -> None:
+        """Make an empty pack, whose layers and losses torch compiles if asked to.
 
         Raises:
             ModelError: the model cannot be packed.
@@ -66,15 +69,25 @@ class Pack:
         self._head = Head(base.model)
         self._slow_layers = slow_layers(base.model, base.key.compute)
         self._stack: Stack | None = None
+        self._drawn: tuple[Job, _NewAdapter] | None = None
         self._merges = True
+        self._layers = CompiledLayers(layers_of(base.model) if compiled else ())
+        if compiled:
+            self._head.compile()
         self.tokens = TOKENS_CUDA if base.model.device.type == "cuda" else TOKENS_CPU
         base.model.requires_grad_(False)
 
-    def fitting(self, job: Job, most: int) -> tuple[int, str]:
-        """How many trials like this one the device's memory is thought to hold, up to `most`, and why no more."""
+    def plan(self, job: Job, most: int) -> tuple[int, str]:
+        """Choose passes that the device is thought to hold beside as many trials like this one as it can, up to `most`.
+
+        Returns how many that are, and why no more.
+        """
         if job.need.demand is None:
             return most, ""
-        return trials_that_fit(job.need.demand, most, job.pressure.capacity_gb, self.tokens, self._head.chunk)
+        sizes = (min(LEAST_TOKENS, self.tokens), self.tokens)
+        fit = pack_that_fits(job.need.demand, most, job.pressure.capacity_gb, sizes, self._head.chunk)
+        self.tokens = fit.pass_tokens
+        return fit.trials, fit.short
 
     @property
     def places(self) -> int:
@@ -97,7 +110,9 @@ class Pack:
         Raises:
             NotPackedError: its adapters cannot be stacked.
         """
-        new = self._new_adapter(job)
+        if self._drawn is None or self._drawn[0] is not job:
+            self._drawn = job, self._new_adapter(job)
+        new = self._drawn[1]
         index = self._place(new, capacity)
         checkpoint, refused = job.store.newest()
         state, tokens = ({"weight": new.weights}, 0) if checkpoint is None else read_state(checkpoint.folder)
@@ -145,8 +160,11 @@ class Pack:
             self._stack.close()
             self._stack = None
 
-    def forward_backward(self, shares: Sequence[Share]) -> list[float]:
-        """Run micro-batches through the base and add their gradients; return each share's sum of token NLLs."""
+    def forward_backward(self, shares: Sequence[Share]) -> torch.Tensor:
+        """Run micro-batches through the base and add their gradients; return each share's sum of token NLLs.
+
+        They stay on the device, float64 [shares]: whoever reads a number waits until the device has got that far.
+        """
         model = self.base.model
         model.train()
         sums = torch.zeros(self.stack.slots, dtype=torch.float64, device=model.device)
@@ -155,16 +173,20 @@ class Pack:
                 hidden = self._head.hidden(now)
                 nll = self._head.backward(hidden, now)
             sums.index_add_(0, now.owners, nll.double())
-        return [float(sum_) for sum_ in sums[[share.slot for share in shares]].tolist()]
+        slots = np.asarray([share.slot for share in shares])
+        return sums.index_select(0, onto(slots, model.device))
 
-    def step(self, slots: Sequence[Slot]) -> list[float]:
-        """Clip, make an optimizer step and clear the gradient of each slot; return gradient norms before clipping."""
+    def step(self, slots: Sequence[Slot]) -> list[tuple[float, float]]:
+        """Clip, make an optimizer step and clear the gradient of each slot; return losses and norms before clipping.
+
+        The host asks the device for a number once, when all has been sent to it.
+        """
         stack = self.stack
-        rows = torch.tensor([slot.index for slot in slots], device=stack.device)
+        rows = onto(np.asarray([slot.index for slot in slots]), stack.device)
         every = len(slots) == stack.slots
         grad = stack.grad if every else stack.grad.index_select(0, rows)
         norms = torch.linalg.vector_norm(grad, dim=1)
-        limits = torch.tensor([slot.job.config.training.max_grad_norm for slot in slots], device=stack.device)
+        limits = onto(np.asarray([slot.job.config.training.max_grad_norm for slot in slots], np.float32), stack.device)
         grad.mul_((limits / (norms + 1e-6)).clamp(max=1.0).unsqueeze(1))
         if not every:
             stack.grad.index_copy_(0, rows, grad)
@@ -177,7 +199,10 @@ class Pack:
             stack.grad.zero_()
         else:
             stack.grad.index_fill_(0, rows, 0.0)
-        return [float(norm) for norm in norms.tolist()]
+        sums = torch.stack([sum_ for slot in slots for sum_ in slot.sums])
+        found = iter(torch.cat([norms.double(), sums]).tolist())
+        seen = [float(next(found)) for _ in slots]
+        return [(slot.end_batch(found), norm) for slot, norm in zip(slots, seen, strict=True)]
 
     def rewind(self) -> None:
         """Go back to every trial's last optimizer step: forget gradients of effective batches under way."""
@@ -253,7 +278,11 @@ class Pack:
         """A pass under way: the hooks know it if they are to add, and products are made in the base's compute type."""
         self.stack.enter(None if merged else now)
         try:
-            with autocast(self.base.model.device, self.base.key.compute), fast_products(self._slow_layers):
+            with (
+                autocast(self.base.model.device, self.base.key.compute),
+                fast_products(self._slow_layers),
+                self._layers.used(),
+            ):
                 yield
         finally:
             self.stack.enter(None)

@@ -29,14 +29,13 @@ class RowTable:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def cut(self, rows: Index, padding: int) -> tuple[Index, Index, npt.NDArray[np.bool_]]:
-        """Ids, labels and mask of these rows, each [rows, longest], padded on the right."""
+    def cut(self, rows: Index, padding: int) -> tuple[Index, Index]:
+        """Ids and labels of these rows, each [rows, longest], padded on the right."""
         lengths = self.lengths[rows]
         columns = np.arange(lengths.max())
-        mask = columns < lengths[:, None]
-        index = np.where(mask, self._begins[rows][:, None] + columns, 0)
-        ids = np.where(mask, self._ids[index], padding)
-        return ids, np.where(mask, self._labels[index], IGNORED), mask
+        inside = columns < lengths[:, None]
+        index = np.where(inside, self._begins[rows][:, None] + columns, 0)
+        return np.where(inside, self._ids[index], padding), np.where(inside, self._labels[index], IGNORED)
 
 
 @dataclass(frozen=True)
@@ -68,13 +67,13 @@ class Noise:
 class Pass:
     """One forward: rows [r, L] in groups of equally many, each group of one slot.
 
+    Rows are padded on the right, where no position that is learned can see: a causal model needs no mask for that.
     `slots` holds the slot of each group; None says that group k is slot k, of all there are. `positions` are the flat
     places row * L + column whose next token is learned; `targets`, `weights` and `owners` are that token, what its NLL
     is multiplied with in the loss, and what it is counted for.
     """
 
     ids: torch.Tensor
-    mask: torch.Tensor
     slots: torch.Tensor | None
     positions: torch.Tensor
     targets: torch.Tensor
@@ -131,13 +130,12 @@ class Cutter:
         size = int(np.gcd.reduce([len(chunk) for _, chunk in parts]))
         slots = np.repeat([share.slot for share, _ in parts], [len(chunk) // size for _, chunk in parts])
         counts = [len(chunk) for _, chunk in parts]
-        ids, labels, mask = self.table.cut(np.concatenate([share.rows[chunk] for share, chunk in parts]), self.padding)
+        ids, labels = self.table.cut(np.concatenate([share.rows[chunk] for share, chunk in parts]), self.padding)
         row, column = np.nonzero(labels[:, 1:] != IGNORED)
         owners = np.concatenate([share.owners[chunk] for share, chunk in parts])
         weights = np.repeat(np.asarray([share.weight for share, _ in parts], dtype=np.float32), counts)
         return Pass(
             ids=self._on_device(ids),
-            mask=self._on_device(mask.astype(np.int64)),
             slots=None if np.array_equal(slots, np.arange(self.capacity)) else self._on_device(slots),
             positions=self._on_device(row * ids.shape[1] + column),
             targets=self._on_device(labels[row, column + 1]),
@@ -159,7 +157,13 @@ class Cutter:
         )
 
     def _on_device(self, array: npt.NDArray[Any]) -> torch.Tensor:
-        return torch.from_numpy(array).to(self.device, non_blocking=True)
+        return onto(array, self.device)
+
+
+def onto(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
+    """An array on a device; a GPU fetches it from pinned memory by itself, while the host goes on."""
+    there = torch.from_numpy(array)
+    return there.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else there
 
 
 def _joined(parts: Sequence[tuple[Share, Index]], more: Sequence[tuple[Share, Index]]) -> list[tuple[Share, Index]]:

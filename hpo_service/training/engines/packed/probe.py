@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+import torch._dynamo
 
+from hpo_service.errors import TrialError
 from hpo_service.training.data.tokens import collate
-from hpo_service.training.device.faults import is_out_of_memory
+from hpo_service.training.device.faults import is_fatal, is_out_of_memory
+from hpo_service.training.engines.packed.compiled import layers_of
 from hpo_service.training.engines.packed.pack import Pack
 from hpo_service.training.models.adapter import trainable
+from hpo_service.training.models.base import Base
 from hpo_service.training.run.job import Job
 from hpo_service.training.scoring.evaluation import autocast
+from hpo_service.wire.child import Stopped
+
+log = logging.getLogger(__name__)
 
 # Micro-batches that are timed, after one that is not.
 TIMED = 3
@@ -22,15 +31,23 @@ TIMED = 3
 WORTH = 1.05
 # Two may gain little where four gain much; a pack that is slower than the best so far by this factor ends the search.
 HOPELESS = 0.8
+# Compiling takes some ten seconds: it is tried where a trial trains for longer than this.
+LONG_SECONDS = 30.0
+# Relative difference of losses and gradient norms that rounding explains, by bytes of the compute type.
+ROUNDED = {4: 1e-4, 2: 2e-2}
 
 
 @dataclass(frozen=True)
 class PackSize:
-    """How many trials to serve at once, and why; with `as_asked` no more were asked for, and more might do."""
+    """How many trials to serve at once, and why; with `as_asked` no more were asked for, and more might do.
+
+    `compiled` says that torch compiles what they do.
+    """
 
     slots: int
     reason: str
     as_asked: bool = False
+    compiled: bool = False
 
 
 def measure(job: Job, limit: int, clock: Callable[[], float] = time.perf_counter) -> PackSize:
@@ -85,9 +102,61 @@ def _alone(job: Job, clock: Callable[[], float]) -> float:
         return _median(step, job, clock)
 
 
+def try_compiling(job: Job, size: PackSize, clock: Callable[[], float] = time.perf_counter) -> PackSize:
+    """Have torch compile what a pack of this size does, where that is faster and gives the same losses and gradients.
+
+    It is tried on GPUs alone: on a CPU it needs a C++ compiler, takes a minute, and brings nothing. torch's own
+    variable TORCHDYNAMO_DISABLE=1 switches it off.
+    """
+    if size.slots == 1 or not can_compile(job.base):
+        return size
+    plain = _packed_ticks(job, size.slots, clock)
+    if plain.seconds * job.plan.steps < LONG_SECONDS:
+        return size
+    began = clock()
+    try:
+        compiled = _packed_ticks(job, size.slots, clock, compiled=True)
+    # the compiler reaches into Triton and the machine's C compiler, which raise what they like
+    except Exception as error:
+        if (is_fatal(error) and not is_out_of_memory(error)) or isinstance(error, (Stopped, TrialError)):
+            raise
+        log.warning("torch cannot compile packed trials here", exc_info=error)
+        return replace(size, reason=f"{size.reason}; torch cannot compile them here ({type(error).__name__})")
+    took, ratio, apart = clock() - began, plain.seconds / compiled.seconds, plain.apart(compiled)
+    if not apart <= ROUNDED[min(4, job.base.key.compute.itemsize)]:
+        return replace(size, reason=f"{size.reason}; compiled, they would differ by {apart:.1g}: not done")
+    found = f"compiled by torch {ratio:.2f}x as fast ({took:.0f} s to compile)"
+    if ratio < WORTH:
+        return replace(size, reason=f"{size.reason}; {found}: not done")
+    return replace(size, reason=f"{size.reason}; {found}", compiled=True)
+
+
+def can_compile(base: Base) -> bool:
+    """Whether torch may compile here, and the base says what its layers are."""
+    return base.model.device.type == "cuda" and not torch._dynamo.config.disable and bool(layers_of(base.model))
+
+
+@dataclass(frozen=True)
+class _Ticks:
+    """Median seconds of a tick with its optimizer steps, and each trial's loss and gradient norm in the first."""
+
+    seconds: float
+    first: list[tuple[float, float]]
+
+    def apart(self, other: _Ticks) -> float:
+        """Largest relative difference of a loss or norm; NaN where one is not a number."""
+        ours, theirs = np.asarray(self.first), np.asarray(other.first)
+        return float(np.max(np.abs(ours - theirs) / np.maximum(np.abs(ours), 1e-12)))
+
+
 def _packed(job: Job, slots: int, clock: Callable[[], float]) -> float:
-    """Median seconds of a tick of so many copies, an optimizer step included."""
-    pack = Pack(job.base, job.rows)
+    return _packed_ticks(job, slots, clock).seconds
+
+
+def _packed_ticks(job: Job, slots: int, clock: Callable[[], float], *, compiled: bool = False) -> _Ticks:
+    """Time ticks of so many copies of a trial."""
+    pack, found = Pack(job.base, job.rows, compiled=compiled), []
+    pack.plan(job, slots)
     try:
         members = [pack.admit(job, slots) for _ in range(slots)]
 
@@ -96,11 +165,12 @@ def _packed(job: Job, slots: int, clock: Callable[[], float]) -> float:
             sums = pack.forward_backward(shares)
             for slot, share, nll in zip(members, shares, sums, strict=True):
                 slot.take(share, nll, 0.0)
-            pack.step(members)
+            found.append(pack.step(members))
             for slot in members:
-                slot.taken, slot.step = 0, slot.step % slot.job.plan.steps
+                slot.step %= slot.job.plan.steps
 
-        return _median(tick, job, clock)
+        seconds = _median(tick, job, clock)
+        return _Ticks(seconds, found[0])
     finally:
         pack.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,7 +32,8 @@ class Slot:
     Attributes:
         step: optimizer steps made.
         taken: rows of the effective batch under way that have been through the base.
-        nll: sum of their supervised tokens' NLL over the tokens of the whole effective batch.
+        sums: of each micro-batch of the effective batch under way the sum of token NLLs, on the device.
+        weight: what those are multiplied with in the loss.
         tokens: seen so far, padding left out.
         seconds: of training since the last step; a tick's are shared equally by who takes part.
         device_seconds: its share of the time of the packs it was in.
@@ -50,7 +52,8 @@ class Slot:
     refused: str = ""
     step: int = 0
     taken: int = 0
-    nll: float = 0.0
+    sums: list[torch.Tensor] = field(default_factory=list)
+    weight: float = 0.0
     tokens: int = 0
     seconds: float = 0.0
     device_seconds: float = 0.0
@@ -84,19 +87,29 @@ class Slot:
             dropout=dropout,
         )
 
-    def take(self, share: Share, nll: float, seconds: float) -> bool:
+    def take(self, share: Share, nll: torch.Tensor, seconds: float) -> bool:
         """Note that a micro-batch has been through; tell whether the effective batch is full."""
         self.taken += len(share.rows)
-        self.nll += nll * share.weight
+        self.sums.append(nll)
+        self.weight = share.weight
         self.tokens += int(self.table.lengths[share.rows].sum())
         self.seconds += seconds
         return self.taken >= len(self.batch)
+
+    def end_batch(self, sums: Iterator[float]) -> float:
+        """Begin the next effective batch; return the last one's loss, of the micro-batches' sums of NLLs.
+
+        The loss is in nats a token; `sums` gives one number for each of `self.sums`, in order.
+        """
+        loss = sum(next(sums) * self.weight for _ in self.sums)
+        self.taken, self.sums = 0, []
+        return loss
 
     def rewind(self) -> None:
         """Go back to the last optimizer step: the micro-batches since then are to be taken again."""
         for share in self.batch[: self.taken]:
             self.tokens -= int(self.table.lengths[share])
-        self.taken, self.nll = 0, 0.0
+        self.taken, self.sums = 0, []
 
     def _order_of(self, epoch: int) -> Index:
         """The rows' order in an epoch, as the Trainer's seedable sampler draws it."""

@@ -49,7 +49,7 @@ class _Part:
     a: torch.Tensor
     b: torch.Tensor
     scale: torch.Tensor
-    salt: int
+    salt: torch.Tensor
 
 
 @dataclass(eq=False)
@@ -82,7 +82,7 @@ class Stack:
                 b=self._leaf(begin + self.rank * target.d_in, (target.d_out, self.rank)),
                 name=name,
                 scale=torch.zeros(self.slots, device=self.device),
-                salt=module_salt(name),
+                salt=module_salt(name, self.device),
             )
             for name, target, begin in self._layout()
         }

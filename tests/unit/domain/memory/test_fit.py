@@ -12,11 +12,12 @@ from hpo_service.domain.memory.estimate import at_rest_gb, estimate, side_by_sid
 from hpo_service.domain.memory.fit import (
     PLANNED_SHARE,
     REFUSED_ABOVE,
+    PackFit,
     check_at_rest,
     largest_fit,
     memory_case,
+    pack_that_fits,
     remedies,
-    trials_that_fit,
 )
 from hpo_service.domain.memory.micro_batches import micro_batch, smaller_micro_batches
 from hpo_service.errors import DoesNotFitError
@@ -56,24 +57,33 @@ def test_nothing_is_cut_or_refused_where_the_device_is_not_known():
 
 
 @given(st.floats(1, 400), st.integers(1, 8))
-def test_as_many_trials_fit_side_by_side_as_the_estimate_has_room_for(capacity, most):
-    fit, reason = trials_that_fit(DEMAND, most, capacity, 32_768, 4_096)
+def test_as_many_trials_fit_side_by_side_as_there_is_room_for_in_small_passes_then_the_largest_passes(capacity, most):
+    found = pack_that_fits(DEMAND, most, capacity, (2_048, 32_768), 4_096)
 
-    def fits(trials):
-        return side_by_side(DEMAND, trials, 32_768, 4_096).total_gb <= PLANNED_SHARE * capacity
+    def fits(trials, tokens):
+        return side_by_side(DEMAND, trials, tokens, 4_096).total_gb <= PLANNED_SHARE * capacity
 
-    assert 1 <= fit <= most
-    assert fit == 1 or fits(fit)
-    if fit < most:
-        assert not fits(fit + 1)
-        assert reason.startswith(f"{fit + 1} trials would need about ")
-        assert reason.endswith(f" GB of {capacity:.2f}")
+    assert 1 <= found.trials <= most
+    assert found.trials == 1 or fits(found.trials, 2_048)
+    assert 2_048 <= found.pass_tokens <= 32_768
+    assert found.pass_tokens == 2_048 or fits(found.trials, found.pass_tokens)
+    # a pass a half larger would not have fitted
+    assert found.pass_tokens == 32_768 or not fits(found.trials, found.pass_tokens * 3 // 2)
+    if found.trials < most:
+        assert not fits(found.trials + 1, 2_048)
+        assert found.short.startswith(f"{found.trials + 1} trials would need about ")
+        assert found.short.endswith(f" GB of {capacity:.2f}")
     else:
-        assert reason == ""
+        assert found.short == ""
+
+
+def test_an_eight_billion_model_is_packed_on_80_gb_in_passes_that_fit_there():
+    demand = replace(DEMAND, micro_batch=1)
+    assert pack_that_fits(demand, 8, 79.0, (512, 32_768), 2_093) == PackFit(8, 6_144)
 
 
 def test_where_the_device_is_not_known_all_trials_fit():
-    assert trials_that_fit(DEMAND, 8, None, 32_768, 4_096) == (8, "")
+    assert pack_that_fits(DEMAND, 8, None, (512, 32_768), 4_096) == PackFit(8, 32_768)
 
 
 def test_a_correction_learned_from_peaks_plans_smaller():
