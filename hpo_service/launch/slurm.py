@@ -31,12 +31,13 @@ class SlurmOptions(LaunchOptions):
     account: Line | None = Field(default=None, description="Account that is charged.")
     qos: Line | None = Field(default=None, description="Quality of service.")
     time: Line | None = Field(default=None, description="Time limit of a task, as Slurm writes it, e.g. 8:00:00.")
-    gpus: Line | None = Field(
+    gpus: str | None = Field(
         default=None,
+        pattern=r"^([A-Za-z][\w.-]*:)?\d+$",
         description="GPUs of each worker, e.g. 1 or a100:1; by default what a trial needs, 0 for workers on CPUs.",
     )
     cpus: int | None = Field(default=None, ge=1, description="CPUs of each worker.")
-    memory: Line | None = Field(default=None, description="Memory of each worker, e.g. 64G.")
+    memory: str | None = Field(default=None, pattern=r"^\d+[KMGT]?$", description="Memory of each worker, e.g. 64G.")
     tasks: int = Field(default=1, ge=1, description="Workers of each array task, on one node; srun starts them.")
     container: Line | None = Field(default=None, description="Image for pyxis/enroot, in which workers run.")
     mounts: Line | None = Field(default=None, description="What the container sees, e.g. /shared:/shared.")
@@ -191,9 +192,11 @@ class Slurm:
         if options.cpus is not None:
             yield f"--cpus-per-task={options.cpus}"
         if options.memory is not None:
-            yield f"--mem={shlex.quote(_times(options.memory, options.tasks))}"
+            number, unit = options.memory.rstrip("KMGT"), options.memory.lstrip("0123456789")
+            yield f"--mem={int(number) * options.tasks}{unit}"
         if self._gpus:
-            yield f"--gres=gpu:{shlex.quote(_times(options.gpus or str(self._gpus), options.tasks))}"
+            kind = (options.gpus or "").rpartition(":")[0]
+            yield f"--gres=gpu:{f'{kind}:' if kind else ''}{self._gpus * options.tasks}"
         yield f"--output={shlex.quote(str(log).replace('%', '%%').replace('%%A_%%a', '%A_%a'))}"
         yield "--open-mode=append"
         yield f"--signal=B:USR1@{self._signal_seconds}"
@@ -204,7 +207,7 @@ class Slurm:
     def _gpus(self) -> int:
         """GPUs of a worker."""
         asked = self._options.gpus
-        return self._launch.gpus_per_trial if asked is None else int(re.findall(r"\d+$", asked)[-1])
+        return self._launch.gpus_per_trial if asked is None else int(asked.rpartition(":")[2])
 
     @property
     def _signal_seconds(self) -> int:
@@ -306,11 +309,6 @@ def largest_array() -> int:
     except SchedulerError:  # a machine without Slurm may show what would be submitted
         found = None
     return max(1, int(found[1])) if found else ARRAY_SIZE
-
-
-def _times(amount: str, tasks: int) -> str:
-    """An amount such as `64G` or `a100:1`, so many times."""
-    return re.sub(r"\d+(?=[A-Za-z]?$)", lambda number: str(int(number[0]) * tasks), amount)
 
 
 def _ask(*command: str, given: str | None = None) -> str:

@@ -44,6 +44,17 @@ def test_a_study_runs_to_its_end_with_several_workers_in_a_task(desk: Desk, site
     assert "the objective returned its value" in desk.say("launch", "logs", id)
 
 
+def test_until_done_tasks_are_submitted_as_stages_open(desk: Desk, site: SlurmSite) -> None:
+    desk.study(trials=1, confirm={"top": 1, "seeds": 2, "default": {"x": 0.9}})
+    options = ("--max", "3", "--until-done", "--idle-seconds", "2", "--drain-seconds", "20", "--gpus", "0")
+    said = desk.say("launch", "slurm", "mine", *options, STEP_SECONDS="2")
+    assert "1 workers started (1 can be of use in search): 1\n" in said
+    assert "can be of use in confirm" in said
+    assert said.endswith("is over: study mine is finished\n")
+    desk.require_nothing_lost(5)
+    assert site.left() == []
+
+
 def test_no_trial_is_lost_by_what_slurm_does_to_workers(desk: Desk, site: SlurmSite) -> None:
     desk.study(trials=8)
     id = launch(desk, "--workers", "3", "--cpus", "2", STEP_SECONDS="1")

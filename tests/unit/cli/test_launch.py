@@ -118,6 +118,16 @@ def test_a_launch_that_its_scheduler_refuses_has_ended(said, service, monkeypatc
     assert "`sbatch` is not installed here" in found.launch.reason
 
 
+def test_a_worker_of_a_launch_that_wants_none_any_more_leaves_at_once(service, monkeypatch):
+    service.launches.add("3f2a91c0", "mine", "slurm", 3, {}, output="/out", by="")
+    service.launches.cancel("3f2a91c0", "enough", "")
+    monkeypatch.setenv("HPO_SERVICE_LAUNCH", "3f2a91c0")
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["worker", "--study", "mine", "--until-finished"])
+    assert ended.value.code == 0
+    assert service.workers.list_all().workers == []
+
+
 def test_a_launch_by_a_launcher_of_another_version_is_named(said, service):
     service.launches.add("3f2a91c0", "mine", "moonbase", 3, {}, output="/out", by="")
     code, _, error = said("logs", "3f2a91c0")

@@ -128,6 +128,8 @@ def test_no_secret_is_in_the_script_and_the_file_that_has_them_is_its_owners(
         ({"workers": 0}, "--workers: "),
         ({"time": "1:00", "container": "a", "apptainer": "b"}, "--container and --apptainer exclude each other"),
         ({"mounts": "/a:/a"}, "--mounts needs --container"),
+        ({"gpus": "a100"}, "--gpus: "),
+        ({"memory": "1.5T"}, "--memory: "),
         ({"workers": 9, "tasks": 8}, "--workers must be a multiple of --tasks, 8"),
         ({"max_cost": 5.0}, "--max-cost needs --price-per-hour"),
         ({"unheard": 1}, "--unheard: "),
