@@ -76,13 +76,15 @@ class Keeper:
         """Keep the launch; return why that came to an end.
 
         Raises:
+            ConflictError: another process keeps it.
             HpoServiceError: workers leave over and over without a trial having ended.
         """
-        launcher = self.dispatch.launcher_of(self.dispatch.launches.beat(self.id))
+        launcher = self.dispatch.launcher_of(self.dispatch.launches.take(self.id))
         try:
             return self._rounds(launcher)
         except HpoServiceError as error:
-            self.dispatch.launches.end(self.id, str(error))
+            with contextlib.suppress(DatabaseUnavailableError):
+                self.dispatch.launches.end(self.id, str(error))
             raise
         finally:
             self._await_leaving(launcher)

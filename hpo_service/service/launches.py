@@ -17,6 +17,9 @@ from hpo_service.storage.workers import WorkerRow, WorkerState, WorkerStore
 
 __all__ = ["LaunchRow", "LaunchState", "LaunchedWorkers", "Launches", "new_launch_id"]
 
+SILENT_SECONDS = 30.0
+"""Whoever keeps a launch and was not heard of for so long is taken to be gone."""
+
 
 @dataclass(frozen=True)
 class LaunchedWorkers:
@@ -147,6 +150,22 @@ class Launches:
         for row in over:
             self.end(row.id, f"study {row.study} is {states[row.study]}")
         return over
+
+    def take(self, id: str) -> LaunchRow:
+        """Come to be the one who keeps a launch.
+
+        Raises:
+            NotFoundError: there is none of this id.
+            ConflictError: another process gave a sign of life a moment ago.
+        """
+        with self.db.transaction():
+            row, now = self.rows.get(id), self.db.clock()
+            if row.seen_at is not None and now - row.seen_at < SILENT_SECONDS:
+                raise ConflictError(
+                    f"launch {id} is kept by a process on {row.host} that was heard of {now - row.seen_at:.0f} s ago: "
+                    f"if it has ended, try again in {SILENT_SECONDS:g} s"
+                )
+            return self.rows.beat(id)
 
     def beat(self, id: str) -> LaunchRow:
         """Note that somebody keeps it, and read what is wanted."""

@@ -70,6 +70,17 @@ def test_whoever_keeps_a_launch_gives_signs_of_life_and_learns_what_is_wanted(la
     assert kept.seen_at >= kept.created_at
 
 
+def test_a_launch_is_kept_by_one_process_at_a_time(launches, launched, world):
+    assert launches.take(launched.id).seen_at is not None
+    with pytest.raises(
+        ConflictError, match=r"is kept by a process on .* that was heard of 0 s ago: .* try again in 30 s"
+    ):
+        launches.take(launched.id)
+    with world.db.transaction():
+        world.db.connection.exec_driver_sql("UPDATE hpo_launch SET seen_at = seen_at - 31")
+    assert launches.take(launched.id).id == launched.id
+
+
 def test_a_launch_that_is_not_there_is_named_with_what_is_near(launches, launched):
     with pytest.raises(NotFoundError, match=r"no launch '3f2a91c1' \(did you mean 3f2a91c0\?\).*launch status"):
         launches.get("3f2a91c1")

@@ -48,6 +48,9 @@ class World:
     def launcher_of(self, row: LaunchRow) -> World:
         return self
 
+    def take(self, id: str) -> LaunchRow:
+        return self.beat(id)
+
     def beat(self, id: str) -> LaunchRow:
         if self.away:
             raise DatabaseUnavailableError("the database is away")
