@@ -225,7 +225,7 @@ class Slurm:
             "worker": self._worker(),
             "signal_seconds": self._signal_seconds,
             "out_of_time": OutOfTimeError.exit_code,
-            "again": int(self._options.requeue),
+            "requeue": int(self._options.requeue),
             "restarts": RESTARTS,
         }
 
@@ -277,8 +277,8 @@ leave() {{
     # USR1 asks a worker to save and leave, however often it comes; srun passes it on
     [ -z "$worker" ] || kill -s USR1 "$worker" 2>/dev/null
 }}
-trap 'again={again}; leave' USR1 # Slurm's: the time limit is near
-trap leave TERM
+trap 'again=1; leave' USR1 # Slurm's: the time limit is near
+trap 'again=; leave' TERM
 for ((pause = 1; ; pause *= 2)); do
     {worker} &
     worker=$!
@@ -293,7 +293,8 @@ for ((pause = 1; ; pause *= 2)); do
     echo "the worker ended with status $status: it is started again in $pause s"
     sleep "$pause"
 done
-if [ "$status" = {out_of_time} ] || [ "$again" = 1 ]; then
+[ "$status" != {out_of_time} ] || again=1
+if [ "$again" ] && [ {requeue} = 1 ]; then
     echo "its time is up and the study goes on: the task is queued again"
     scontrol requeue "$SLURM_JOB_ID"
 fi

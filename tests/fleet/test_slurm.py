@@ -73,12 +73,12 @@ def test_no_trial_is_lost_by_what_slurm_does_to_workers(desk: Desk, site: SlurmS
 
 
 def test_at_the_time_limit_trials_are_given_back_and_the_task_is_queued_again(desk: Desk, site: SlurmSite) -> None:
-    desk.study(trials=2)
-    id = launch(desk, "--workers", "1", "--time", "1", "--signal-seconds", "35", STEP_SECONDS="1.5")
+    desk.study(trials=3)  # 36 seconds, of which a task has 30
+    id = launch(desk, "--workers", "1", "--time", "1", "--signal-seconds", "30", STEP_SECONDS="3")
     name = f"hpo-{id}"
     site.wait(lambda: "PENDING" not in site.tasks(name).values(), "a task that runs")
     desk.wait_for_the_end(lambda: site.let_begin(name))
-    desk.require_nothing_lost(2)
+    desk.require_nothing_lost(3)
     assert any("SIGUSR1" in reason or "time of" in reason for reason in desk.events("trial_given_back"))
     assert len(desk.launches()[0]["workers_seen"]) > 1
 

@@ -191,7 +191,7 @@ def test_what_slurm_lists_is_told_by_state_and_place(make: Make, monkeypatch: py
 def script(make: Make, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     """Starts the script with a worker of the test's own, where Slurm's commands only say that they were called."""
     folder = tmp_path / "bin"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     for name, text in {
         "squeue": "date --date=+1hour +%Y-%m-%dT%H:%M:%S",
         "scontrol": 'echo "asked: $0 $*"',
@@ -269,12 +269,25 @@ def test_a_task_that_is_not_to_be_queued_again_is_not(script: Script) -> None:
     _, said = ended(script(STAYS, requeue=False), signal.SIGUSR1)
     assert "asked to leave" in said
     assert "requeue 17" not in said
+    assert ended(script("exit 11", requeue=False)) == (11, "")
 
 
 def test_a_cancelled_task_has_its_worker_leave_and_stays_away(script: Script) -> None:
     status, said = ended(script(STAYS), signal.SIGTERM)
     assert status == 0
     assert "asked to leave" in said
+    assert "requeue" not in said
+
+
+def test_a_task_that_is_cancelled_near_its_time_limit_stays_away(script: Script) -> None:
+    waits = 'trap "echo told" USR1; echo ready; for i in 1 2 3 4 5 6 7 8; do /bin/sleep 0.2; done; exit 0'
+    process = script(waits)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGUSR1)
+    assert process.stdout.readline() == "told\n"
+    process.send_signal(signal.SIGTERM)
+    _, said = ended(process)
     assert "requeue" not in said
 
 
