@@ -56,7 +56,7 @@ from hpo_service.storage.trial.scores import ScoreStore
 from hpo_service.storage.trial.trials import TrialStore
 from hpo_service.storage.webhooks import WebhookStore
 from hpo_service.storage.workers import WorkerStore
-from hpo_service.worker.device_lock import DeviceLock
+from hpo_service.worker.device.lock import DeviceLock
 from hpo_service.worker.options import WorkerOptions
 from hpo_service.worker.supervisor import Supervisor
 

@@ -12,6 +12,7 @@ lies more than 10% from the other.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import sys
 import tempfile
@@ -26,6 +27,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from benchmarks.gpu.solo import LLAMA, QWEN, Shape, make_model, trial, write_rows
 from benchmarks.packing import Bench, Supervisor
 from hpo_service.domain.study.sections.data import SplitSpec
+from hpo_service.domain.trial.config import TrialConfig
+from hpo_service.domain.trial.facts import MemoryFacts
 from hpo_service.wire.messages import Finished
 
 NO_GPU = "benchmarks/gpu/memory.py: no GPU that torch can use; `--smoke` tries the program on a CPU"
@@ -105,10 +108,7 @@ def cells(shape: Shape, options: argparse.Namespace) -> Iterator[dict[str, Any]]
                     "data": one.data.model_copy(update={"split": SplitSpec(validation=0.2, test=0.2)}),
                 }
             )
-            with tempfile.TemporaryDirectory() as folder:
-                hearing: Any = Hearing([one], Path(folder), 1)
-                bench.serve(hearing)
-            memory = hearing.facts.memory
+            memory, ended = _trained(bench, one)
             off = memory.estimate_gb / memory.peak_gb - 1 if memory.peak_gb and memory.estimate_gb else None
             yield {
                 "model": shape.name,
@@ -119,9 +119,20 @@ def cells(shape: Shape, options: argparse.Namespace) -> Iterator[dict[str, Any]]
                 "estimate_gb": memory.estimate_gb,
                 "peak_gb": memory.peak_gb,
                 "off": off,
-                "ended": hearing.ended,
+                "ended": ended,
                 "halvings": memory.oom_halvings,
             }
+        # the engines hold each other, and what there was when they were made is not looked at by a collection
+        del bench
+        gc.unfreeze()
+        gc.collect()
+
+
+def _trained(bench: Bench, one: TrialConfig) -> tuple[MemoryFacts, str]:
+    with tempfile.TemporaryDirectory() as folder:
+        hearing: Any = Hearing([one], Path(folder), 1)
+        bench.serve(hearing)
+    return hearing.facts.memory, hearing.ended
 
 
 def main() -> int:

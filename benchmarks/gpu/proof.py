@@ -157,7 +157,7 @@ class Study:
         return {
             **given,
             **share,
-            "PYTHONPATH": str(HERE),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")])),
             "HPO_SERVICE_STORAGE": f"sqlite:///{self.folder}/study.db",
             "HPO_SERVICE_OUTPUT": str(self.output),
             "HPO_SERVICE_CACHE": str(self.folder / "cache"),

@@ -270,7 +270,7 @@ def our_search(task: Task, best: float, budget: int, slots: int, limit: float) -
     storage = f"sqlite:///{task.folder}/study.db"
     environment = {
         **os.environ,
-        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")])),
         "HPO_SERVICE_STORAGE": storage,
         "HPO_SERVICE_CACHE": str(task.folder / "cache"),
     }

@@ -8,7 +8,7 @@ from hpo_service.errors import UnfitWorkerError
 from hpo_service.worker.child import training_command
 from hpo_service.worker.child_slot import ChildSlot
 from hpo_service.worker.child_watch import ChildWatch
-from hpo_service.worker.device_hold import DeviceHold
+from hpo_service.worker.device.hold import DeviceHold
 from hpo_service.worker.options import WorkerOptions
 
 STEP_SECONDS = 0.5

@@ -26,7 +26,7 @@ from hpo_service.wire.undelivered import read_undelivered
 from hpo_service.worker.child import OBJECTIVE, Child, training_command
 from hpo_service.worker.child_slot import ChildSlot, StartChild
 from hpo_service.worker.child_watch import ChildWatch
-from hpo_service.worker.device_hold import DeviceHold
+from hpo_service.worker.device.hold import DeviceHold
 from hpo_service.worker.handover import prepare_folder
 from hpo_service.worker.held_trial import HeldTrial
 from hpo_service.worker.held_trials import HeldTrials

@@ -16,7 +16,7 @@ from hpo_service.errors import DatabaseUnavailableError, NotFoundError, SchemaEr
 from hpo_service.launch.devices import Gpu
 from hpo_service.service.workers import new_worker_id
 from hpo_service.settings import Settings
-from hpo_service.worker.device_lock import DeviceLock
+from hpo_service.worker.device.lock import DeviceLock
 from hpo_service.worker.options import WorkerOptions
 
 

@@ -15,7 +15,7 @@ from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.errors import ChildError, UnfitWorkerError
 from hpo_service.wire.messages import LEAVING, Admit, Failed, Finished, Ready, Unusable
 from hpo_service.worker.child import training_command
-from hpo_service.worker.device_hold import HOLD_SECONDS, DeviceHold
+from hpo_service.worker.device.hold import HOLD_SECONDS, DeviceHold
 
 Trial = Callable[..., Assignment]
 NO_PEFT = "the trainer's libraries cannot be loaded (No module named 'peft'): pip install 'hpo-service[train]'"

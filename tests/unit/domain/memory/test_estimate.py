@@ -48,7 +48,8 @@ def test_the_parts_of_an_8b_qlora_are_those_of_the_public_reckoning():
     assert parts["trained weights"] + parts["gradients"] + parts["optimizer"] == pytest.approx(0.63 * GIB, rel=0.01)
     # 0.5 GiB where the numbers between layers have 2 bytes; a base prepared for training in 4 bits has 4
     assert parts["activations"] == pytest.approx(2 * 0.5 * GIB, rel=0.01)
-    assert parts["logits"] == pytest.approx(2.45 * GIB, rel=0.01)
+    # the reckoning has 10 bytes a token and word, an H100 has 12: two gradients beside the log-softmax
+    assert parts["logits"] == pytest.approx(2.45 * GIB * 12 / 10, rel=0.01)
 
 
 def test_experts_stay_in_16_bits_where_the_rest_is_quantised():
@@ -59,8 +60,8 @@ def test_experts_stay_in_16_bits_where_the_rest_is_quantised():
     attention = parts["none"]["base weights"] - 2 * experts / 1e9
     assert parts["nf4"]["base weights"] == pytest.approx(2 * experts / 1e9 + attention * 4.127 / 16, rel=1e-3)
     assert parts["int8"]["base weights"] == pytest.approx(2 * experts / 1e9 + attention / 2, rel=1e-3)
-    # nothing larger than an attention matrix is ever spelled out
-    assert parts["nf4"]["workspace"] == pytest.approx(2 * 4096 * 4096 / 1e9)
+    # nothing larger than an attention matrix is ever spelled out, beside the head in 16 bits
+    assert parts["nf4"]["workspace"] == pytest.approx(2 * 4096 * (4096 + 32000) / 1e9)
     # a token keeps what the two experts that it goes through make of it
     one = estimate(Demand(LLAMA_8B, length=512)).parts["activations"]
     assert 1.2 * one < parts["none"]["activations"] < 2 * one

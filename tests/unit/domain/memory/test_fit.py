@@ -79,7 +79,7 @@ def test_as_many_trials_fit_side_by_side_as_there_is_room_for_in_small_passes_th
 
 def test_an_eight_billion_model_is_packed_on_80_gb_in_passes_that_fit_there():
     demand = replace(DEMAND, micro_batch=1)
-    assert pack_that_fits(demand, 8, 79.0, (512, 32_768), 2_093) == PackFit(8, 6_144)
+    assert pack_that_fits(demand, 8, 79.0, (512, 32_768), 2_093) == PackFit(8, 4_096)
 
 
 def test_where_the_device_is_not_known_all_trials_fit():
@@ -97,14 +97,14 @@ def test_a_refusal_names_what_is_needed_what_is_there_and_what_to_do():
         largest_fit(DEMAND, 16, 12.0)
     words = str(raised.value)
     assert words.startswith(
-        "needs about 35.87 GB for one row of 2048 tokens, method lora of rank 16 (activations 15.03, base "
+        "needs about 36.42 GB for one row of 2048 tokens, method lora of rank 16 (activations 15.03, base "
     )
     assert words.endswith(
         "and 12.00 GB are there: shorten data.max_length, switch activation checkpointing on, lower lora_rank, "
         "use an 8-bit optimizer, hold the base in 4 bits (method qlora), or use a larger device"
     )
     assert "\n" not in words
-    assert raised.value.over_gb == pytest.approx(23.87, abs=0.01)
+    assert raised.value.over_gb == pytest.approx(24.42, abs=0.01)
     assert not raised.value.ran_out
 
 

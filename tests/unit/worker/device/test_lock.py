@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from hpo_service.errors import UnfitWorkerError
-from hpo_service.worker.device_lock import DeviceLock
+from hpo_service.worker.device.lock import DeviceLock
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from hpo_service.worker.device_lock import DeviceLock
+from hpo_service.worker.device.lock import DeviceLock
 lock = DeviceLock("first", Path(sys.argv[1]))
 lock.take({"GPU-1": "GPU 1"})
 print("has it", flush=True)

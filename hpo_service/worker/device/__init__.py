@@ -1,0 +1,1 @@
+"""The device that a worker has: whether it may, and whether what was before it has let go."""
