@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING
 from hpo_service.domain.memory.fit import MEMORY_SHARE
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.launch.devices import list_gpus, processes_on
-from hpo_service.launch.launcher import LAUNCHERS
+from hpo_service.launch.dispatch import Dispatch
+from hpo_service.launch.keeper import Keeper
+from hpo_service.launch.pool import WorkerPool
 from hpo_service.launch.readiness import Machine
 from hpo_service.launch.study_run import StudyRun
 from hpo_service.search.policy import SearchPolicy
@@ -21,6 +24,7 @@ from hpo_service.service.containment import Containment
 from hpo_service.service.counting import Counting
 from hpo_service.service.events import Events
 from hpo_service.service.idempotency import Idempotency
+from hpo_service.service.launches import Launches
 from hpo_service.service.machine import require_fit
 from hpo_service.service.notes import Notes
 from hpo_service.service.query import Query
@@ -31,6 +35,7 @@ from hpo_service.service.studies.overview import Overview
 from hpo_service.service.studies.reader import StudyReader
 from hpo_service.service.studies.trial_list import TrialList
 from hpo_service.service.studies.watch import StudyWatch
+from hpo_service.service.trials.demand import Demands
 from hpo_service.service.trials.identity import EndedTrials
 from hpo_service.service.trials.ledger import TrialLedger
 from hpo_service.service.trials.queue import TrialQueue
@@ -42,6 +47,7 @@ from hpo_service.storage import migrations
 from hpo_service.storage.access.requests import IdempotentRequestStore
 from hpo_service.storage.access.tokens import AccessTokenStore
 from hpo_service.storage.database import Database
+from hpo_service.storage.launches import LaunchStore
 from hpo_service.storage.overview.counts import CountStore
 from hpo_service.storage.overview.stage_counts import StageCounts
 from hpo_service.storage.overview.trial_pages import TrialPages
@@ -151,6 +157,30 @@ class Service:
         return Workers(self.db, self.worker_rows)
 
     @cached_property
+    def launches(self) -> Launches:
+        """What was launched."""
+        return Launches(self.db, self.study_rows, LaunchStore(self.db), self.worker_rows)
+
+    @cached_property
+    def dispatch(self) -> Dispatch:
+        """Launches workers and steers launches."""
+        return Dispatch(self.launches, self.settings)
+
+    def keeper(self, id: str, note: Callable[[str], None]) -> Keeper:
+        """Return whoever keeps a launch; `note` takes lines for people."""
+
+        def tend() -> None:
+            self.reaper.reap()
+            self.stages.advance_all()
+
+        return Keeper(id, self.dispatch, self.demands, tend, note)
+
+    @cached_property
+    def demands(self) -> Demands:
+        """Tells what of studies is left to do."""
+        return Demands(self.db, self.study_rows, self.trial_rows)
+
+    @cached_property
     def queue(self) -> TrialQueue:
         """What workers call."""
         return TrialQueue(
@@ -243,18 +273,18 @@ class Service:
         """
         migrations.check(self.db)
 
-    def run(self, spec: StudySpec, workers: int | None = None, launcher: str = "local") -> StudyRun:
+    def run(self, spec: StudySpec, workers: int | None = None) -> StudyRun:
         """Plan workers for a study that was created, this many where a number is given; nothing is started yet.
 
         Raises:
             HpoServiceError: its trials do not fit where the workers would run.
         """
-        planned = LAUNCHERS[launcher].plan(spec, self.settings, workers)
+        planned = WorkerPool.plan(spec, self.settings, workers)
         return StudyRun(spec.name, planned, self.watch, self.workers, self.reaper)
 
     def supervisor(self, options: WorkerOptions) -> Supervisor:
         """Register a worker and return its loop."""
-        self.workers.register(options.id, options.gpus)
+        self.workers.register(options.id, options.gpus, options.job, options.launch)
         queue = replace(self.queue, gpus=options.gpus)
         gpus = list_gpus() if options.gpus else []
         lock = DeviceLock(options.id, shared=bool(os.environ.get(MEMORY_SHARE)))

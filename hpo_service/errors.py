@@ -76,6 +76,10 @@ class ServerUnavailableError(HpoServiceError):
     exit_code = 5
 
 
+class SchedulerError(HpoServiceError):
+    """What is to run workers refused, does not answer or cannot be asked from here; the message has its words."""
+
+
 class AccessError(HpoServiceError):
     """The server knows nobody by this access token, or its role does not allow what was asked."""
 
@@ -175,6 +179,12 @@ class UnfitWorkerError(HpoServiceError):
     """A worker cannot do its work here, or not in this study: it leaves, and others go on."""
 
     exit_code = 9
+
+
+class OutOfTimeError(HpoServiceError):
+    """A worker's time is up before its study has ended: start another one, it goes on from the checkpoints."""
+
+    exit_code = 11
 
 
 class StudyFailedError(HpoServiceError):

@@ -13,6 +13,7 @@ import typer
 from hpo_service.cli import data, database, studies, token, trial, worker
 from hpo_service.cli.doctor import doctor
 from hpo_service.cli.examples import examples
+from hpo_service.cli.launch import app as launches
 from hpo_service.cli.memory import memory
 from hpo_service.cli.records.events import events
 from hpo_service.cli.records.query import query
@@ -43,6 +44,7 @@ app.command(epilog=examples("hpo-service memory mine.yaml", "hpo-service memory 
 )
 app.add_typer(trial.app, name="trial")
 app.add_typer(worker.app, name="worker")
+app.add_typer(launches, name="launch")
 app.command(epilog=examples("hpo-service report quickstart", "hpo-service report quickstart --json"))(report)
 app.command(
     epilog=examples(

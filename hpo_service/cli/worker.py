@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
+import time
 from typing import Annotated
 
 import typer
 
 from hpo_service.cli.examples import examples
 from hpo_service.cli.options import AsJson, OutputFolder, Reason, StorageUrl, open_service, person
-from hpo_service.errors import UnfitWorkerError
+from hpo_service.errors import OutOfTimeError, UnfitWorkerError
 
 app = typer.Typer(help="Work on studies; list and drain workers.", invoke_without_command=True, rich_markup_mode=None)
 
@@ -33,20 +35,34 @@ def worker(
     drain_seconds: Annotated[
         float, typer.Option("--drain-seconds", min=0, help="Time to save and leave after the first signal.")
     ] = 90.0,
+    idle_seconds: Annotated[
+        float | None, typer.Option("--idle-seconds", min=0, help="Exit after so long without a trial.")
+    ] = None,
+    time_limit: Annotated[
+        float | None,
+        typer.Option("--time-limit", min=0, help="Seconds to stay. By default until HPO_SERVICE_STOP_AT, if set."),
+    ] = None,
+    max_device_hours: Annotated[
+        float | None,
+        typer.Option("--max-device-hours", min=0, help="Start no trial that would take its study beyond so many."),
+    ] = None,
     storage: StorageUrl = None,
     output: OutputFolder = None,
 ) -> None:
     """Pull trials and run them until told to stop.
 
     SIGTERM, SIGHUP or Ctrl-C: save checkpoints, give the trials back, exit within --drain-seconds; a second one
-    aborts. A worker may be killed at any moment: its trials are taken up by others. Before its first claim it makes
-    sure that trials can run on this machine, and it leaves a study of which several trials in a row failed on it. Exit
-    status: 0 done or told to leave, 7 the study of --study --until-finished failed, 9 it cannot work here, or another
-    worker has its GPU.
+    aborts. SIGUSR1 asks for the same, and never aborts. A worker may be killed at any moment: its trials are taken up
+    by others. Before its first claim it makes sure that trials can run on this machine, and it leaves a study of which
+    several trials in a row failed on it. Near the end of its time it takes no trial that would not reach its first
+    checkpoint. Exit status: 0 done or told to leave, 7 the study of --study --until-finished failed, 9 it cannot work
+    here, or another worker has its GPU, 11 its time is up and there is more to do.
     """
     if context.invoked_subcommand is not None:
         return
     from hpo_service.launch.devices import list_gpus
+    from hpo_service.launch.launch import LAUNCH
+    from hpo_service.launch.launcher import job_here, seconds_left
     from hpo_service.service.workers import new_worker_id
     from hpo_service.worker.child import adopt_orphans
     from hpo_service.worker.options import WorkerOptions
@@ -56,6 +72,10 @@ def worker(
     service = open_service(storage, output)
     service.upgrade()
     gpus = len(list_gpus()) or None
+    launch = os.environ.get(LAUNCH) or None
+    if launch is not None and not service.launches.is_wanted(launch):
+        logging.getLogger(__name__).info("launch %s wants no workers any more", launch)
+        return
     if study is not None:
         service.checks.require(study, gpus)
     options = WorkerOptions(
@@ -65,14 +85,22 @@ def worker(
         until_finished=until_finished,
         max_trials=max_trials,
         drain_seconds=drain_seconds,
+        idle_seconds=idle_seconds,
+        seconds=time_limit if time_limit is not None else seconds_left(os.environ, time.time()),
+        max_device_hours=max_device_hours,
         gpus=gpus,
         trainer=service.checks.trainer_processes(study, gpus),
+        job=job_here(os.environ),
+        launch=launch,
     )
     adopt_orphans()
     try:
         service.supervisor(options).run()
     except UnfitWorkerError as error:
         service.workers.retire(options.id, str(error))
+        raise
+    except OutOfTimeError:
+        service.workers.retire(options.id)
         raise
     service.workers.retire(options.id)
     if study is not None and until_finished:

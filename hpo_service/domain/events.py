@@ -40,6 +40,9 @@ class EventKind(StrEnum):
     WORKER_LEFT = "worker_left"
     WORKER_LOST = "worker_lost"
     WORKER_RETURNED = "worker_returned"
+    LAUNCH_STARTED = "launch_started"
+    LAUNCH_SCALED = "launch_scaled"
+    LAUNCH_ENDED = "launch_ended"
 
 
 _K = EventKind
@@ -74,6 +77,9 @@ TEXTS: Mapping[EventKind, str] = {
     _K.WORKER_LEFT: "a worker ended",
     _K.WORKER_LOST: "a worker fell silent",
     _K.WORKER_RETURNED: "a worker that had fallen silent was heard from again",
+    _K.LAUNCH_STARTED: "workers of the study were launched",
+    _K.LAUNCH_SCALED: "another number of workers is wanted of a launch",
+    _K.LAUNCH_ENDED: "a launch has ended: it starts no more workers",
 }
 """Every kind, and what it means."""
 

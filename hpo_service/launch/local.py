@@ -1,293 +1,117 @@
-"""Workers on this machine: one process per GPU, or a few that share the CPU's cores."""
+"""Workers on this machine: processes that the launching process starts, looks after and ends."""
 
 from __future__ import annotations
 
-import contextlib
 import os
+import shlex
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Self
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import ClassVar
 
-import psutil
+from hpo_service.launch.launch import Job, Launch
+from hpo_service.launch.options import LaunchOptions
+from hpo_service.launch.pool import Place, WorkerPool, plan_places
 
-from hpo_service.domain.decide.parallel import parallel
-from hpo_service.domain.memory.fit import MEMORY_SHARE
-from hpo_service.domain.study.protocol import stages_of
-from hpo_service.domain.study.spec import StudySpec
-from hpo_service.errors import DatabaseFaultError, DatabaseUnavailableError, ServedStudyFailedError, UnfitWorkerError
-from hpo_service.launch.devices import Gpu, list_gpus
-from hpo_service.service.studies.checks import too_few_gpus
-from hpo_service.settings import Settings
-from hpo_service.wire.attempt_folder import log_folder
-from hpo_service.wire.exit_status import how_it_ended
-from hpo_service.wire.log_file import cut
+PLACE = "HPO_SERVICE_PLACE"
+"""Variable in which a worker finds what its place is called."""
 
-MAX_RESTARTS = 5
-"""A worker that dies is started again this often; a worker's death loses no trial."""
-RESTART_SECONDS = 1.0
-"""Pause before the first restart, doubled with each further one: what killed a worker may take a while to pass."""
-LONGEST_PAUSE_SECONDS = 32.0
-HEALTHY_SECONDS = 600.0
-"""A worker that ran for so long before it died was healthy: its earlier deaths are forgotten."""
-COUNTS_AS = {
-    DatabaseUnavailableError.exit_code: 0,
-    UnfitWorkerError.exit_code: 4,
-    DatabaseFaultError.exit_code: MAX_RESTARTS + 1,
-}
-"""How many deaths an end with this status counts as; 1 for any other.
-
-An outage of the database is not the worker's; one that cannot work here gets one more chance, in case what it lacks
-comes back; where the database is damaged or gone, another would end in the same way."""
-DONE = (0, ServedStudyFailedError.exit_code)
-"""Statuses of workers that have nothing left to do."""
-TAIL_BYTES = 8192
-"""How much of a worker's log is looked through for its last words."""
-POLL_SECONDS = 0.2
-"""How often `wait` looks around."""
-CPU_WORKERS = 2
-"""Workers on a machine without a GPU whose trials run one at a time, if it has that many cores."""
+ABORT_SECONDS = 5.0
+"""How long workers may take to leave that were told to leave at once."""
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where one worker runs: what it is called, which variables tie it to its device, and what people should know."""
-
-    name: str
-    environment: dict[str, str]
-    note: str = ""
+class LocalOptions(LaunchOptions):
+    """This machine needs to be told nothing more."""
 
 
-def plan_places(workers: int | None, gpus_per_trial: int = 1, *, side_by_side: bool = False) -> list[Place]:
-    """Plan one worker per GPU or group of GPUs, or one or two on the CPU with the cores divided among them.
+class Local:
+    """The workers of one launch, one per GPU or group of GPUs, or a few on the CPU.
 
-    Args:
-        workers: a number asked for; more workers than GPUs share them in turn, each with its part of the memory.
-        gpus_per_trial: GPUs of one worker, neighbours in the listing; on the CPU its processes, which share cores.
-        side_by_side: one worker may train several trials at once: on the CPU it is faster with all cores than two are.
-
-    Raises:
-        HpoServiceError: this machine has GPUs, but not as many as one trial needs.
+    They live as long as the process that started them: `jobs` of another process knows none.
     """
-    gpus = list_gpus()
-    if gpus:
-        whole = range(0, len(gpus) - gpus_per_trial + 1, gpus_per_trial)
-        groups = [gpus[first : first + gpus_per_trial] for first in whole]
-        if not groups:
-            raise too_few_gpus(gpus_per_trial, len(gpus))
-        count = workers or len(groups)
-        # of a group that several workers share
-        sharers = [len(range(place, count, len(groups))) for place in range(len(groups))]
-        return [_on_gpus(f"gpu{i}", groups[i % len(groups)], sharers[i % len(groups)]) for i in range(count)]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = workers or (1 if side_by_side else max(1, min(CPU_WORKERS, cores // gpus_per_trial)))
-    threads = str(max(1, cores // (count * gpus_per_trial)))
-    return [Place(f"cpu{i}", {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}) for i in range(count)]
 
-
-def _on_gpus(name: str, gpus: Sequence[Gpu], sharers: int) -> Place:
-    """A worker on GPUs; where it is one of several there, each is told its share of their memory."""
-    environment = {"CUDA_VISIBLE_DEVICES": ",".join(gpu.index for gpu in gpus)}
-    if sharers == 1:
-        return Place(name, environment)
-    # where a GPU does not tell its memory, it is the machine's
-    smallest = min(gpu.memory_mib * 2**20 or psutil.virtual_memory().total for gpu in gpus)
-    share = os.environ.get(MEMORY_SHARE) or f"{smallest / sharers / 1e9:.1f}"
-    note = (
-        f"worker {name} is one of {sharers} on GPU {environment['CUDA_VISIBLE_DEVICES']} and may use {share} GB of it"
+    options: ClassVar[type[LaunchOptions]] = LocalOptions
+    title: ClassVar[str] = "Start workers on this machine, one per GPU."
+    examples: ClassVar[tuple[str, ...]] = (
+        "hpo-service launch local mine",
+        "hpo-service launch local mine --workers 4 --detach",
+        "hpo-service launch local mine --dry-run",
     )
-    return Place(name, {**environment, MEMORY_SHARE: share}, note)
+    keeps: ClassVar[bool] = True
 
-
-@dataclass
-class _Running:
-    """One place and the process that works there at present.
-
-    Attributes:
-        restart_at: when a process that died is to be replaced; None while it runs or stays ended.
-        ended: it is not started again.
-        told: how many signals this process was sent.
-        deaths: how many deaths there were, since one was healthy; some count more, or not at all.
-        outages: how often in a row it ended because the database was away.
-        since: when this process was started.
-    """
-
-    place: Place
-    process: subprocess.Popen[bytes]
-    since: float
-    deaths: int = 0
-    outages: int = 0
-    restart_at: float | None = None
-    ended: bool = False
-    told: int = 0
-
-
-def last_error(log: Path) -> str:
-    """The last error that a command wrote into its log; empty where there is none."""
-    with contextlib.suppress(OSError), log.open("rb") as stream:
-        stream.seek(max(0, log.stat().st_size - TAIL_BYTES))
-        lines = stream.read().decode("utf-8", "replace").splitlines()
-        return next((line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: ")), "")
-    return ""
-
-
-@dataclass
-class LocalWorkers:
-    """Starts, watches and ends the workers of one `run`; they live in sessions of their own."""
-
-    study: str
-    storage: str
-    output: Path
-    places: Sequence[Place]
-    clock: Callable[[], float] = time.monotonic
-    command: Sequence[str] = (sys.executable, "-m", "hpo_service", "worker")
-    _running: list[_Running] = field(default_factory=list)
-    _signals: list[signal.Signals] = field(default_factory=list)
-    _lines: list[str] = field(default_factory=list)
-
-    @classmethod
-    def plan(cls, spec: StudySpec, settings: Settings, workers: int | None) -> Self:
-        """Plan the workers of a study for the devices of this machine.
-
-        Raises:
-            HpoServiceError: this machine has GPUs, but not as many as one trial needs.
-        """
-        first = stages_of(spec)[0]
-        side_by_side = parallel(spec, first, first.trials(spec)).slots > 1
-        places = plan_places(workers, spec.execution.gpus_per_trial, side_by_side=side_by_side)
-        return cls(spec.name, settings.storage, settings.output, places)
-
-    def start(self) -> None:
-        """Start every worker."""
-        self._lines = [place.note for place in self.places if place.note]
-        for place in self.places:
-            if not self._signals:
-                self._running.append(_Running(place, self._spawn(place), self.clock()))
-                self._pass_on()
-
-    def _spawn(self, place: Place) -> subprocess.Popen[bytes]:
-        command = [*self.command, "--study", self.study, "--until-finished"]
-        log = self.log_of(place)
-        log.parent.mkdir(parents=True, exist_ok=True)
-        # The storage URL may hold a password: it travels in the environment, not on the command line.
-        environment = {
-            **os.environ,
-            **place.environment,
-            "HPO_SERVICE_STORAGE": self.storage,
-            "HPO_SERVICE_OUTPUT": str(self.output),
-        }
-        with log.open("ab") as stream:
-            return subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=stream,
-                env=environment,
-                start_new_session=True,
-            )
+    def __init__(self, launch: Launch[LaunchOptions], clock: Callable[[], float] = time.monotonic) -> None:
+        """Take charge of a launch."""
+        self._launch = launch
+        self._clock = clock
+        self._leave_by: float | None = None
+        settings = launch.settings
+        self._pool = WorkerPool(
+            launch.study,
+            settings.storage,
+            settings.output,
+            [],
+            arguments=launch.options.worker_arguments,
+            log_prefix=launch.log_prefix,
+        )
 
     @property
-    def logs(self) -> str:
-        """The folder of the workers' own logs."""
-        return str(log_folder(self.output))
+    def workers(self) -> int:
+        """One per GPU or group of GPUs; on the CPU one or two."""
+        return len(plan_places(None, self._launch.gpus_per_trial))
 
-    def log_of(self, place: Place) -> Path:
-        """Where a worker's own log is written."""
-        return log_folder(self.output) / f"{self.study}-{place.name}.log"
+    def plan(self, workers: int) -> str:
+        """A shell's line for each worker."""
+        lines = []
+        for place in self._places(workers):
+            variables = [f"{name}={shlex.quote(value)}" for name, value in place.environment.items()]
+            log = shlex.quote(str(self._pool.log_of(place)))
+            lines.append(f"{' '.join(variables)} {shlex.join(self._launch.own_command)} >>{log} 2>&1 &\n")
+        return "".join(lines)
 
-    def watch(self) -> list[str]:
-        """Restart workers that died, after a pause; return a line for each that died or came back.
+    def submit(self, workers: int) -> list[str]:
+        """Start so many more, in places that are free."""
+        taken = self._pool.occupied
+        # as many as there may be: who shares a GPU must know it from the start
+        meant = max(self._launch.options.workers or self.workers, len(taken) + workers)
+        free = [place for place in self._places(meant) if place.name not in taken][:workers]
+        return [str(pid) for pid in self._pool.add(free)]
 
-        The first time also what people should know of the places.
-        """
-        lines, self._lines = self._lines, []
-        lines += [line for worker in list(self._running) if (line := self._look_after(worker))]
-        self._pass_on()
-        return lines
+    def jobs(self) -> list[Job]:
+        """The processes that this one has started and that run, or are about to be started again."""
+        return [Job(name, "running", place=os.uname().nodename) for name in sorted(self._pool.occupied)]
 
-    def _look_after(self, worker: _Running) -> str | None:
-        cut(self.log_of(worker.place))
-        code = worker.process.poll()
-        if code is None or worker.ended:
-            return None
-        name = f"worker {worker.place.name}"
-        if worker.restart_at is not None:
-            if self.clock() < worker.restart_at:
-                return None
-            # one assignment, so that a signal handler finds either the old process or the new one
-            self._running[self._running.index(worker)] = _Running(
-                worker.place, self._spawn(worker.place), self.clock(), worker.deaths, worker.outages
-            )
-            return f"{name} was started again"
-        if code in DONE:
-            worker.ended = True
-            return None
-        why = self._why(worker.place, code)
-        pause = self._count(worker, code)
-        if pause is None:
-            worker.ended = True
-            return f"{name} ended for good: {why}"
-        worker.restart_at = self.clock() + pause
-        return f"{name} {why}: it is started again in {pause:g} s"
+    def tick(self) -> list[str]:
+        """Start workers again that died, after a pause; end those that were to leave and have not in time."""
+        if self._leave_by is not None and self._clock() > self._leave_by and not self._pool.wait(0.0):
+            return ["workers that did not leave in time were ended; their trials are taken up again later"]
+        return self._pool.watch()
 
-    def _count(self, worker: _Running, code: int) -> float | None:
-        """Count the end of a worker; return the pause until it is started again, None where it has died too often."""
-        if self.clock() - worker.since >= HEALTHY_SECONDS:
-            worker.deaths = worker.outages = 0
-        weight = COUNTS_AS.get(code, 1)
-        before = worker.deaths if weight else worker.outages
-        if weight and before + weight > MAX_RESTARTS:
-            return None
-        worker.deaths += weight
-        worker.outages = 0 if weight else worker.outages + 1
-        return min(LONGEST_PAUSE_SECONDS, RESTART_SECONDS * 2.0 ** (before + max(0, weight - 1)))
+    def withdraw(self, workers: int) -> int:  # noqa: ARG002
+        """None waits to be started."""
+        return 0
 
-    def _why(self, place: Place, code: int) -> str:
-        """How a worker ended, in its own last words where it left for a reason that it gave."""
-        log = self.log_of(place)
-        if code == UnfitWorkerError.exit_code and (words := last_error(log)):
-            return f"left: {words}"
-        return f"{how_it_ended(code)}, see {log}"
+    def logs(self, lines: int) -> Iterator[str]:
+        """The last lines of each worker's log."""
+        return self._launch.tails(lines)
 
-    @property
-    def alive(self) -> int:
-        """Workers that are running, or about to be started again."""
-        return len(self._processes()) + sum(w.restart_at is not None and not w.ended for w in self._running)
+    def cancel(self, *, now: bool = False) -> None:
+        """Tell the workers to save and leave, or once more to leave at once; `tick` ends those that do not."""
+        for _ in range(2 if now else 1):
+            self._pool.signal(signal.SIGTERM)
+        patience = ABORT_SECONDS if now else self._launch.options.drain_seconds + ABORT_SECONDS
+        self._leave_by = self._clock() + patience
 
-    def _processes(self) -> list[subprocess.Popen[bytes]]:
-        return [worker.process for worker in self._running if worker.process.poll() is None]
+    def settle(self) -> None:
+        """Nothing was kept."""
 
-    def signal(self, number: signal.Signals) -> None:
-        """Pass a signal on to every worker that is running; none is started again. Fit for a signal handler."""
-        self._signals.append(number)
-        self._pass_on()
+    @staticmethod
+    def here(environment: Mapping[str, str]) -> str | None:
+        """Name the place."""
+        place = environment.get(PLACE)
+        return f"local {place}" if place else None
 
-    def _pass_on(self) -> None:
-        """Send each process every signal once: also to one that was being started when the signal came."""
-        for worker in self._running:
-            worker.ended = worker.ended or bool(self._signals)
-            while worker.told < len(self._signals):
-                worker.told += 1
-                with contextlib.suppress(ProcessLookupError):
-                    worker.process.send_signal(self._signals[worker.told - 1])
-
-    def wait(self, seconds: float, tick: Callable[[], None] = lambda: None) -> bool:
-        """Wait for all workers to end, calling `tick` meanwhile; kill those that have not after `seconds`.
-
-        Returns:
-            Whether all ended by themselves.
-        """
-        deadline = self.clock() + seconds
-        while (running := self._processes()) and self.clock() < deadline:
-            tick()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                running[0].wait(POLL_SECONDS)
-        late = self._processes()
-        for process in late:
-            process.kill()
-            process.wait()
-        return not late
+    def _places(self, workers: int) -> list[Place]:
+        shared = self._launch.environment
+        planned = plan_places(workers, self._launch.gpus_per_trial)
+        return [replace(each, environment={**each.environment, **shared, PLACE: each.name}) for each in planned]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from hpo_service.errors import DatabaseUnavailableError, HpoServiceError
-from hpo_service.launch.launcher import Launcher
+from hpo_service.launch.pool import WorkerPool
 from hpo_service.service.studies.checks import require_not_held
 from hpo_service.service.studies.snapshot import StudySnapshot
 from hpo_service.service.studies.watch import StudyWatch
@@ -40,14 +40,14 @@ class StudyRun:
 
     Attributes:
         study: its name.
-        launcher: of its workers.
+        pool: its workers.
         watch: reads the study, often.
         workers: tells what workers are busy with.
         reaper: takes trials back from workers that are gone.
     """
 
     study: str
-    launcher: Launcher
+    pool: WorkerPool
     watch: StudyWatch
     workers: Workers
     reaper: Reaper
@@ -58,7 +58,7 @@ class StudyRun:
     def interrupt(self) -> None:
         """Have the workers save and leave; a second time, at once. Fit for a signal handler."""
         self._interruptions += 1
-        self.launcher.signal(signal.SIGTERM)
+        self.pool.signal(signal.SIGTERM)
 
     def work(self, view: RunView) -> StudySnapshot:
         """Run workers until the study ends, they do, or somebody interrupts.
@@ -70,7 +70,7 @@ class StudyRun:
             ConflictError: somebody paused, drained or cancelled the study meanwhile.
             HpoServiceError: all workers ended for good before it did.
         """
-        self.launcher.start()
+        self.pool.start()
         try:
             snapshot = self._watch(view)
         except BaseException:
@@ -79,7 +79,7 @@ class StudyRun:
                 self.interrupt()
             raise
         finally:
-            if not self.launcher.wait(DRAIN_SECONDS if self._interruptions < 2 else ABORT_SECONDS):
+            if not self.pool.wait(DRAIN_SECONDS if self._interruptions < 2 else ABORT_SECONDS):
                 view.note("workers that did not leave in time were ended; their trials are taken up again later")
         # those that left last may have changed it after the last look
         with contextlib.suppress(DatabaseUnavailableError):
@@ -93,9 +93,9 @@ class StudyRun:
     def _watch(self, view: RunView) -> StudySnapshot:
         snapshot = self.watch.snapshot(self.study)
         answered = 0
-        while not snapshot.state.final and self.launcher.alive:
+        while not snapshot.state.final and self.pool.alive:
             time.sleep(REFRESH_SECONDS)
-            for line in self.launcher.watch() if not self._interruptions else []:
+            for line in self.pool.watch() if not self._interruptions else []:
                 self._last_words = line
                 view.note(line)
             if self._interruptions > answered:
@@ -125,6 +125,6 @@ class StudyRun:
         if not snapshot.state.final:
             last = f"the last said: {self._last_words}; " if self._last_words else ""
             raise HpoServiceError(
-                f"study {self.study} has not ended but no worker is left: {last}see {self.launcher.logs}, "
+                f"study {self.study} has not ended but no worker is left: {last}see {self.pool.logs}, "
                 "mend the cause, then run the same command again"
             )

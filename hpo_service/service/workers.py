@@ -41,13 +41,20 @@ class Workers:
     db: Database
     rows: WorkerStore
 
-    def register(self, worker_id: str, gpus: int | None) -> None:
-        """Note that this process is a worker now, with so many GPUs; None where it works on the CPU."""
+    def register(self, worker_id: str, gpus: int | None, job: str | None = None, launch: str | None = None) -> None:
+        """Note that this process is a worker now.
+
+        Args:
+            worker_id: its id.
+            gpus: how many it has; None where it works on the CPU.
+            job: what its scheduler calls it, if it has one.
+            launch: which launch it is of, if any.
+        """
         given = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(str(number) for number in range(gpus or 0))
         devices = given if gpus else "cpu"
         with self.db.transaction():
             self.rows.prune(KEPT_SECONDS, KEPT_WORKERS)
-            self.rows.register(worker_id, platform.node(), os.getpid(), version("hpo-service"), devices)
+            self.rows.register(worker_id, platform.node(), os.getpid(), version("hpo-service"), devices, job, launch)
 
     def retire(self, worker_id: str, reason: str = OWN_ACCORD) -> None:
         """Note that a worker left, and why; a database that is away is told nothing."""

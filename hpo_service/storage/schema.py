@@ -172,6 +172,28 @@ worker = Table(
     Column("reason", Text, nullable=False),
     Column("started_at", Double, nullable=False),
     Column("seen_at", Double, nullable=False),
+    # null where nothing launched it, and in what earlier versions write
+    Column("job", String(200)),
+    Column("launch", String(16)),
+)
+
+launch = Table(
+    "hpo_launch",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("study_id", _refers("hpo_study.id"), nullable=False, index=True),
+    Column("launcher", String(32), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("workers", Integer, nullable=False),
+    _json("options"),
+    _json("jobs"),
+    Column("output", Text, nullable=False),
+    Column("host", String(255), nullable=False),
+    Column("by", String(300), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("seen_at", Double),
+    Column("ended_at", Double),
 )
 
 event = Table(

@@ -31,7 +31,10 @@ class WorkerState(StrEnum):
 
 @dataclass(frozen=True)
 class WorkerRow:
-    """A worker as stored; times in seconds since 1970."""
+    """A worker as stored; times in seconds since 1970.
+
+    `job` is what its scheduler calls it and `launch` the launch that it is of; None where there is none.
+    """
 
     id: str
     host: str
@@ -42,6 +45,8 @@ class WorkerRow:
     reason: str
     started_at: float
     seen_at: float
+    job: str | None = None
+    launch: str | None = None
 
 
 WorkerRows: TypeAlias = list[WorkerRow]
@@ -58,7 +63,16 @@ class WorkerStore:
         self._database = database
         self.events = EventStore(database)
 
-    def register(self, id: str, host: str, pid: int, version: str, devices: str) -> WorkerRow:
+    def register(
+        self,
+        id: str,
+        host: str,
+        pid: int,
+        version: str,
+        devices: str,
+        job: str | None = None,
+        launch: str | None = None,
+    ) -> WorkerRow:
         """Write the worker down as active; registering again starts it anew."""
         values = {
             "id": id,
@@ -70,9 +84,14 @@ class WorkerStore:
             "reason": "registered",
             "started_at": Now(),
             "seen_at": Now(),
+            "job": job,
+            "launch": launch,
         }
         statement = insert_or_replace(self._database, schema.worker, values, unique=["id"])
-        self.events.of_worker(EventKind.WORKER_JOINED, id, "registered", host=host, devices=devices, version=version)
+        launched = {name: value for name, value in (("job", job), ("launch", launch)) if value is not None}
+        self.events.of_worker(
+            EventKind.WORKER_JOINED, id, "registered", host=host, devices=devices, version=version, **launched
+        )
         return _worker(self._database.connection.execute(statement.returning(schema.worker)).one())
 
     def prune(self, older_than_seconds: float, keep: int) -> int:
@@ -141,6 +160,12 @@ class WorkerStore:
         """Return all workers, in the order they started."""
         statement = select(schema.worker).order_by(schema.worker.c.started_at, schema.worker.c.id)
         return [_worker(row) for row in self._database.connection.execute(statement)]
+
+    def of_launch(self, launch: str) -> WorkerRows:
+        """Return the workers of a launch, in the order they started."""
+        workers = select(schema.worker).where(schema.worker.c.launch == launch)
+        ordered = workers.order_by(schema.worker.c.started_at, schema.worker.c.id)
+        return [_worker(row) for row in self._database.connection.execute(ordered)]
 
     def devices(self, ids: Collection[str]) -> dict[str, str]:
         """Return the devices of some workers, by their ids."""

@@ -24,3 +24,13 @@ class WorkerOptions:
     """GPUs this worker may use; None where it has none, and the CPU serves any number of processes."""
     trainer: int | None = None
     """Processes of a trial of the built-in trainer, which must start before a trial is claimed; None: none will."""
+    idle_seconds: float | None = None
+    """How long it looks for a trial without finding one before it leaves; None: as long as there are studies."""
+    seconds: float | None = None
+    """How long it may stay, all in all; None where nothing limits it."""
+    max_device_hours: float | None = None
+    """Device hours of a study beyond which it starts no trial of it; None where nothing limits it."""
+    job: str | None = None
+    """What the scheduler calls it that runs this worker; None where there is none."""
+    launch: str | None = None
+    """The launch that this worker is of; None where it was started by itself."""

@@ -13,9 +13,10 @@ from hpo_service.domain.trial.assignment import Assignment
 from hpo_service.domain.trial.decision import Decision
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.states import TrialState
-from hpo_service.errors import ChildError, UnfitWorkerError
+from hpo_service.errors import ChildError, OutOfTimeError, UnfitWorkerError
 from hpo_service.failpoint import reach
 from hpo_service.service.stages.advance import Stages
+from hpo_service.service.trials.budget import Limits, Withheld
 from hpo_service.service.trials.queue import Copied, TrialQueue
 from hpo_service.service.trials.reaper import Reaper
 from hpo_service.wire.attempt_folder import AttemptFolder, log_folder
@@ -48,6 +49,8 @@ BEAT_SECONDS = 20.0
 """Pause between two signs of life of a worker that holds nothing."""
 LEFT_SECONDS = 600.0
 """How long a worker stays away from a study whose trials failed on it, while it serves others."""
+WHOLE_TIME = 0.9
+"""A worker that has this share of its time left and may claim nothing for lack of time never will."""
 SWEEP_SECONDS = 60.0
 """Pause between two looks for checkpoints of trials that have ended, of a worker without work."""
 
@@ -111,6 +114,8 @@ class Supervisor:
         self._claimed = 0
         self._aborted = False
         self._idle = IDLE_SECONDS[0]
+        self._stop_at = None if options.seconds is None else clock() + options.seconds
+        self._idle_since: float | None = None
         self._claim_at = self._renew_at = self._reap_at = self._sweep_at = 0.0
 
     def run(self) -> None:
@@ -118,6 +123,7 @@ class Supervisor:
 
         Raises:
             UnfitWorkerError: no trial can run here, or several in a row failed; none is held any more.
+            OutOfTimeError: its time is up and there is more to do; none is held any more.
         """
         with self._shutdown:
             try:
@@ -134,8 +140,8 @@ class Supervisor:
                 self._sweep()
             finally:
                 self._slot.close()
-        if self._unfit and not self._nothing_left():
-            raise UnfitWorkerError(self._unfit)
+        if (self._unfit or self._shutdown.out_of_time) and not self._nothing_left():
+            raise UnfitWorkerError(self._unfit) if self._unfit else OutOfTimeError(self._shutdown.reason)
 
     def _prove(self) -> None:
         """See that trials can run here before one is claimed."""
@@ -162,6 +168,8 @@ class Supervisor:
     # --- signals -----------------------------------------------------------------------------------------------
 
     def _obey_signals(self) -> None:
+        if self._stop_at is not None and self._clock() >= self._stop_at:
+            self._shutdown.time_is_up(f"the worker's time of {self._options.seconds:.0f} s is up")
         if self._shutdown.begin():
             log.info("%s: saving checkpoints and giving trials back", self._shutdown.reason)
             for held in self._held:
@@ -185,14 +193,38 @@ class Supervisor:
         while self._may_claim():
             serving = next((h.assignment.study for h in self._held), self._options.study)
             together = self._room if self._held.live else 1
-            claim = functools.partial(self._queue.claim, self._options.id, serving, together, self._studies_left())
+            claim = functools.partial(
+                self._queue.claim, self._options.id, serving, together, self._studies_left(), self._limits
+            )
             claimed = self._outbox.ask(claim, default=None)
             if isinstance(claimed, Copied):
                 return  # the next round claims again, after a look at signals and leases
+            if isinstance(claimed, Withheld):
+                self._obey_limits(claimed)
+                claimed = None
             if claimed is None:
                 self._nothing_to_do()
                 return
             self._admit(claimed)
+
+    @property
+    def _limits(self) -> Limits:
+        left = None if self._stop_at is None else self._stop_at - self._clock()
+        return Limits(self._options.max_device_hours, left)
+
+    def _obey_limits(self, withheld: Withheld) -> None:
+        """Leave where there are trials, but none for this worker; not while it holds one."""
+        if self._held or (self._options.study is None and not withheld.out_of_time):
+            return
+        log.info("no trial is taken up: %s", withheld.reason)
+        whole, left = self._options.seconds or 0.0, self._limits.seconds_left or 0.0
+        if not withheld.out_of_time:
+            self._shutdown.ask(withheld.reason)
+        elif left > WHOLE_TIME * whole:
+            self._unfit = f"{withheld.reason}: give workers more time (--time-limit, or the scheduler's own limit)"
+            self._shutdown.ask(self._unfit)
+        else:
+            self._shutdown.time_is_up(withheld.reason)
 
     @property
     def _room(self) -> int:
@@ -243,13 +275,25 @@ class Supervisor:
             return
         if self._clock() >= self._sweep_at:
             self._sweep()
+        self._leave_if_idle()
         self._claim_at = self._clock() + self._idle * self._jitter.uniform(0.5, 1.0)
         self._idle = min(IDLE_SECONDS[1], 1.5 * self._idle)
         # whoever has nothing to do looks for what dead workers left whenever it looks for work
         self._reap_at = min(self._reap_at, self._claim_at)
 
+    def _leave_if_idle(self) -> None:
+        """Leave after a while without a trial; an outage of the database says nothing about trials."""
+        if self._held or self._outbox.database_away:
+            self._idle_since = None
+            return
+        self._idle_since = self._clock() if self._idle_since is None else self._idle_since
+        patience = self._options.idle_seconds
+        if patience is not None and self._clock() - self._idle_since >= patience:
+            log.info("no trial was found for %g s: the worker leaves", patience)
+            self._shutdown.ask(f"no trial was found for {patience:g} s")
+
     def _admit(self, assignment: Assignment) -> None:
-        self._idle = IDLE_SECONDS[0]
+        self._idle, self._idle_since = IDLE_SECONDS[0], None
         self._claimed += 1
         held = HeldTrial(
             assignment=assignment,

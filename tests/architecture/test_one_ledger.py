@@ -36,7 +36,7 @@ READ: dict[type, set[str]] = {
         "to_run",
         "leases",
     },
-    AttemptStore: {"of", "of_lease", "in_study", "spent_on", "device_seconds"},
+    AttemptStore: {"of", "of_lease", "in_study", "spent_on", "device_seconds", "seconds_to_first_report"},
     ReportStore: {"of", "of_many", "in_study", "last_value", "latest", "marks", "curves"},
     ScoreStore: {"load"},
     OptunaStudies: {"exists", "changed_attributes"},

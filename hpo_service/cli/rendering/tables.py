@@ -141,6 +141,7 @@ def worker_table(found: WorkerList) -> Table:
         Column("state", no_wrap=True),
         Column("seen", justify="right", no_wrap=True),
         Column("devices", no_wrap=True),
+        Column("job", no_wrap=True),
         Column("version", no_wrap=True),
         "why",
         box=box.SIMPLE_HEAD,
@@ -149,7 +150,9 @@ def worker_table(found: WorkerList) -> Table:
     )
     for row in sorted(found.workers, key=lambda row: row.seen_at, reverse=True):
         seen = f"{duration(max(0.0, found.now - row.seen_at))} ago"
-        table.add_row(row.id, row.state, seen, Text(str(row.devices)), row.version, Text(row.reason))
+        table.add_row(
+            row.id, row.state, seen, Text(str(row.devices)), Text(row.job or ""), row.version, Text(row.reason)
+        )
     return table
 
 

@@ -1,13 +1,42 @@
-"""Admission to the search stage: exact in trials, in time for device hours."""
+"""What bounds trials: the budget of the search stage, and what bounds the worker that asks for one."""
 
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hpo_service.domain.trial.states import TrialState
 from hpo_service.storage.studies import StageRow
 from hpo_service.storage.trial.tallies import TallyStore
 from hpo_service.storage.trial.trials import TrialStore
+
+FIRST_SECONDS = 10.0
+"""How long a trial is thought to take to its first checkpoint while none has been measured."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What bounds a worker, whatever the study.
+
+    Attributes:
+        max_device_hours: of the study, all stages together, beyond which it starts nothing.
+        seconds_left: until it must leave.
+    """
+
+    max_device_hours: float | None = None
+    seconds_left: float | None = None
+
+
+NO_LIMITS = Limits()
+
+
+@dataclass(frozen=True)
+class Withheld:
+    """Why a worker that is bounded is not given a trial, though there is one."""
+
+    reason: str
+    out_of_time: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,3 +72,60 @@ def _expected_hours(tallies: TallyStore, stage_id: int) -> float:
     if not durations:
         return 0.0
     return statistics.median(durations) * (tallies.to_run(stage_id) + 1.0) / 3600
+
+
+def withheld(limits: Limits, stages: Sequence[StageRow], trials: TrialStore) -> Withheld | None:
+    """Decide whether a worker's own limits forbid it another trial of the last of these stages, a study's so far."""
+    return _too_late(limits.seconds_left, stages[-1], trials) or _too_dear(limits.max_device_hours, stages, trials)
+
+
+def _too_late(seconds_left: float | None, stage: StageRow, trials: TrialStore) -> Withheld | None:
+    """A trial that cannot reach its first checkpoint in time would only be repeated by somebody else."""
+    if seconds_left is None:
+        return None
+    measured = trials.attempts.seconds_to_first_report(stage.id) or trials.tallies.run_seconds(stage.id)
+    needed = statistics.median(measured) if measured else FIRST_SECONDS
+    if seconds_left >= needed:
+        return None
+    left = f"{max(0.0, seconds_left):.0f} s are left"
+    return Withheld(f"{left}, a trial of {stage.stage} takes {needed:.0f} s to its first checkpoint", out_of_time=True)
+
+
+def _too_dear(cap: float | None, stages: Sequence[StageRow], trials: TrialStore) -> Withheld | None:
+    if cap is None:
+        return None
+    hours = device_hours(stages, trials)
+    if hours.used + hours.due < cap:
+        return None
+    return Withheld(
+        f"{hours.used:.3f} of at most {cap:g} device hours are used and {hours.due:.3f} more would be spoken for"
+    )
+
+
+@dataclass(frozen=True)
+class DeviceHours:
+    """What a study has taken so far, and what is to be expected.
+
+    Attributes:
+        used: by all its attempts, running ones included.
+        typical: of one trial: the median of the latest complete ones of the last stage, or while there are none of the
+            one before; 0 while there are none at all.
+        runs: whole trials that the running ones still are.
+    """
+
+    used: float
+    typical: float
+    runs: float
+
+    @property
+    def due(self) -> float:
+        """What the running trials and one more are to take still."""
+        return self.typical * (self.runs + 1.0)
+
+
+def device_hours(stages: Sequence[StageRow], trials: TrialStore) -> DeviceHours:
+    """Add up a study's device hours by its stages so far."""
+    used = sum(trials.attempts.device_seconds(stage.id) for stage in stages)
+    durations = next((found for stage in stages[::-1] if (found := trials.tallies.run_seconds(stage.id))), [])
+    typical = statistics.median(durations) if durations else 0.0
+    return DeviceHours(used / 3600, typical / 3600, trials.tallies.to_run(stages[-1].id, TrialState.RUNNING))

@@ -19,7 +19,7 @@ from hpo_service.failpoint import reach
 from hpo_service.search.policy import SearchPolicy, Suggestion
 from hpo_service.service.containment import Containment, Work
 from hpo_service.service.trials.assignment import assignment
-from hpo_service.service.trials.budget import admission
+from hpo_service.service.trials.budget import NO_LIMITS, Limits, Withheld, admission, withheld
 from hpo_service.service.trials.ledger import TrialLedger
 from hpo_service.service.trials.taken import TakenKeys
 from hpo_service.storage.database import Database
@@ -68,8 +68,13 @@ class TrialQueue:
     """GPUs of the worker that asks, which is given no trial that needs more; None where nothing limits it."""
 
     def claim(
-        self, worker_id: str, study: str | None = None, together: int = 1, left: Collection[str] = ()
-    ) -> Assignment | Copied | None:
+        self,
+        worker_id: str,
+        study: str | None = None,
+        together: int = 1,
+        left: Collection[str] = (),
+        limits: Limits = NO_LIMITS,
+    ) -> Assignment | Copied | Withheld | None:
         """Take one trial for this worker: a waiting one first, else a new one while the budget lasts.
 
         Args:
@@ -77,10 +82,11 @@ class TrialQueue:
             study: only this study; by default any active one, oldest first.
             together: trials that its device is divided among, for the account of device time.
             left: names of studies that it does not serve at present.
+            limits: what bounds this worker.
 
         Returns:
-            The assignment; `Copied` where a trial came to be that needs no running; None where there is nothing to do
-            at present.
+            The assignment; `Copied` where a trial came to be that needs no running; `Withheld` where there are trials,
+            but its limits forbid them; None where there is nothing to do at present.
 
         Raises:
             UnreadableStudyError: the one study that was asked for is of another version; of many, such are passed over.
@@ -88,23 +94,37 @@ class TrialQueue:
         with self.db.transaction(read_only=True):
             found = [(s, g) for s, g in self.studies.claimable() if s.name not in left]
             open_stages = [(s, g) for s, g in found if study is None or s.name == study]
+        forbidden: Withheld | None = None
         for row, stage in open_stages:
             if self.containment.rests(Work.CLAIM, row.name):
                 continue
             with self.containment.of(Work.CLAIM, row.name, alone=study is not None):
-                taken = self._claim_from(row, stage, worker_id, together)
+                forbidden = self._forbidden(row, stage, limits)
+                if forbidden is not None:
+                    continue
+                taken = self._claim_from(row, stage, worker_id, together, limits)
                 if taken is not None:
                     return taken
-        return None
+        return forbidden
+
+    def _forbidden(self, study: StudyRow, stage: StageRow, limits: Limits) -> Withheld | None:
+        """Why the limits of a worker forbid it a trial that there is."""
+        if limits == NO_LIMITS:
+            return None
+        with self.db.transaction(read_only=True):
+            there_is = self.trials.tallies.has(stage.id, TrialState.WAITING) or (
+                stage.rule.proposes and admission(stage, self.trials.tallies.total(stage.id), self.trials).open
+            )
+            return withheld(limits, self.studies.stages(study.id), self.trials) if there_is else None
 
     def _claim_from(
-        self, study: StudyRow, stage: StageRow, worker_id: str, together: int
+        self, study: StudyRow, stage: StageRow, worker_id: str, together: int, limits: Limits
     ) -> Assignment | Copied | None:
         spec, _ = study.specification(), stage.rule  # before anything is claimed: either may be of another version
         if self.gpus is not None and spec.execution.gpus_per_trial > self.gpus:
             return None
         waiting = self._claim_waiting(study, stage, worker_id, together) if self._waits(stage) else None
-        return waiting or self._claim_new(study, stage, worker_id, together)
+        return waiting or self._claim_new(study, stage, worker_id, together, limits)
 
     def _waits(self, stage: StageRow) -> bool:
         """Whether a trial waits: those who find none must not take the lock for it."""
@@ -124,7 +144,9 @@ class TrialQueue:
         reach("claim.committed")
         return found
 
-    def _claim_new(self, study: StudyRow, stage: StageRow, worker_id: str, together: int) -> Assignment | Copied | None:
+    def _claim_new(
+        self, study: StudyRow, stage: StageRow, worker_id: str, together: int, limits: Limits
+    ) -> Assignment | Copied | None:
         if not stage.rule.proposes:
             return None
         spec = study.specification()
@@ -138,7 +160,7 @@ class TrialQueue:
                 return None
             reach("claim.sampled")
             with self.db.transaction():
-                if not self._still_admits(study, stage):
+                if not self._still_admits(study, stage, limits):
                     return None
                 twin = self.trials.find_key(stage.id, suggestion.key) if suggestion.duplicate else None
                 if twin is not None and not twin.state.final:
@@ -168,9 +190,11 @@ class TrialQueue:
                 self.studies.limit_stage(stage.id, self.trials.tallies.total(stage.id))
         return suggestion
 
-    def _still_admits(self, study: StudyRow, stage: StageRow) -> bool:
+    def _still_admits(self, study: StudyRow, stage: StageRow, limits: Limits) -> bool:
         """Check the budget once more, now with the study locked: from here on nobody else admits."""
         if self.studies.lock(study.id).state is not StudyState.ACTIVE:
+            return False
+        if limits != NO_LIMITS and withheld(limits, self.studies.stages(study.id), self.trials) is not None:
             return False
         return admission(stage, self.trials.tallies.total(stage.id), self.trials).open
 

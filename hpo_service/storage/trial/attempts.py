@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Select, case, exists, func, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, case, exists, func, insert, literal, or_, select, update
 
 from hpo_service.domain.decide.retry import PAUSES, SAME_WORKER
 from hpo_service.domain.trial.assignment import Lease
@@ -39,6 +39,10 @@ class AttemptRow:
 
 
 AttemptRows: TypeAlias = list[AttemptRow]
+Seconds: TypeAlias = list[float]
+
+LATEST = 20
+"""Of so many of the latest attempts that reported it is said how long that took."""
 
 ERROR = ENDINGS[TrialEvent.ERROR].closed_as
 FAILURES = (ERROR, FINAL[TrialState.FAILED].closed_as)
@@ -144,6 +148,22 @@ class AttemptStore:
         )
         both = (self._database.connection.scalar(statement) for statement in (ended, running))
         return sum(float(seconds or 0.0) for seconds in both)
+
+    def seconds_to_first_report(self, stage_id: int) -> Seconds:
+        """Return how long the stage's latest attempts took to their first report, with which a checkpoint comes."""
+        first = (
+            select(func.min(schema.report.c.reported_at) - _attempt.started_at)
+            .join(schema.trial, _trial.id == _attempt.trial_id)
+            .join(
+                schema.report,
+                and_(schema.report.c.trial_id == _attempt.trial_id, schema.report.c.attempt == _attempt.attempt),
+            )
+            .where(_trial.stage_id == stage_id)
+            .group_by(_attempt.id, _attempt.started_at)
+            .order_by(_attempt.id.desc())
+            .limit(LATEST)
+        )
+        return [float(seconds) for seconds in self._database.connection.scalars(first)]
 
     def _all(self, statement: Select[Any]) -> AttemptRows:
         return [AttemptRow(**columns_of(schema.attempt, row)) for row in self._database.connection.execute(statement)]

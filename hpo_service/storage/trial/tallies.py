@@ -117,10 +117,10 @@ class TallyStore:
         )
         return [seconds for seconds, copied in self._database.connection.execute(latest) if copied is None]
 
-    def to_run(self, stage_id: int) -> float:
-        """Return how many whole runs the trials that have not ended still are."""
+    def to_run(self, stage_id: int, *states: TrialState) -> float:
+        """Return how many whole runs the trials in these states still are; by default those that have not ended."""
         left = func.sum(literal(1.0) - _trial.progress)
-        statement = select(left).where(_trial.stage_id == stage_id, _trial.state.in_(OPEN))
+        statement = select(left).where(_trial.stage_id == stage_id, _trial.state.in_(states or OPEN))
         return float(self._database.connection.scalar(statement) or 0.0)
 
     def leases(self) -> dict[int, Reach]:

@@ -17,7 +17,7 @@ from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.states import StudyState
 from hpo_service.errors import DatabaseUnavailableError
 from hpo_service.launch import study_run
-from hpo_service.launch.launcher import LAUNCHERS
+from hpo_service.launch.pool import WorkerPool
 from hpo_service.service.studies.watch import StudyWatch
 from hpo_service.settings import Settings
 
@@ -70,7 +70,7 @@ class Crew:
 @pytest.fixture
 def crew(monkeypatch):
     made = Crew()
-    monkeypatch.setitem(LAUNCHERS, "local", made)
+    monkeypatch.setattr(WorkerPool, "plan", made.plan)
     monkeypatch.setattr(study_run, "REFRESH_SECONDS", 0.0)
     return made
 

@@ -22,6 +22,7 @@ from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.report import Report
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import ChildError, DatabaseUnavailableError, NotFoundError, StaleLeaseError
+from hpo_service.service.trials.budget import NO_LIMITS, Limits, Withheld
 from hpo_service.service.trials.queue import Copied, Renewal
 from hpo_service.wire.messages import (
     Admit,
@@ -118,12 +119,20 @@ class FakeQueue:
     copies: int = 0
     on_claim: Callable[[], object] = lambda: None
     on_renew: Callable[[], object] = lambda: None
+    withholds: Callable[[Limits], Withheld | None] = lambda _: None
 
     def claim(
-        self, worker_id: str, study: str | None, together: int = 1, left: Collection[str] = ()
-    ) -> Assignment | Copied | None:
+        self,
+        worker_id: str,
+        study: str | None,
+        together: int = 1,
+        left: Collection[str] = (),
+        limits: Limits = NO_LIMITS,
+    ) -> Assignment | Copied | Withheld | None:
         self._reach("claim", study)
         self.on_claim()
+        if self.waiting and (forbidden := self.withholds(limits)):
+            return forbidden
         if self.copies:
             self.copies -= 1
             return Copied()

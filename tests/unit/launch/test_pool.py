@@ -13,10 +13,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from hpo_service.domain.study.spec import StudySpec
 from hpo_service.errors import DatabaseFaultError, HpoServiceError, UnfitWorkerError
-from hpo_service.launch import local
+from hpo_service.launch import pool
 from hpo_service.launch.devices import Gpu
-from hpo_service.launch.local import DONE, HEALTHY_SECONDS, MAX_RESTARTS, LocalWorkers, Place, plan_places
+from hpo_service.launch.pool import DONE, HEALTHY_SECONDS, MAX_RESTARTS, Place, WorkerPool, plan_places
+from hpo_service.settings import Settings
 
 PATIENCE = 20.0
 """Seconds until a test gives up."""
@@ -32,7 +34,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
 
     def machine(gpus: int, cores: int) -> None:
-        monkeypatch.setattr(local, "list_gpus", lambda: [Gpu(str(i), "H100", 81559) for i in range(gpus)])
+        monkeypatch.setattr(pool, "list_gpus", lambda: [Gpu(str(i), "H100", 81559) for i in range(gpus)])
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
 
     return machine
@@ -142,14 +144,14 @@ class Now:
 
 
 @pytest.fixture
-def crew(tmp_path: Path) -> Iterator[Callable[..., LocalWorkers]]:
+def crew(tmp_path: Path) -> Iterator[Callable[..., WorkerPool]]:
     """Makes a crew whose workers run the given Python text instead of the real program."""
     crews = []
 
-    def crew(text: str, places: int = 1, clock: Callable[[], float] = time.monotonic) -> LocalWorkers:
+    def crew(text: str, places: int = 1, clock: Callable[[], float] = time.monotonic) -> WorkerPool:
         where = [Place(f"cpu{i}", {"PLACE": str(i)}) for i in range(places)]
         command = (sys.executable, "-S", "-c", f"import os, signal, sys, time\n{text}")
-        crews.append(LocalWorkers("s", SECRET, tmp_path, where, clock, command))
+        crews.append(WorkerPool("s", SECRET, tmp_path, where, clock, command))
         return crews[-1]
 
     yield crew
@@ -158,7 +160,7 @@ def crew(tmp_path: Path) -> Iterator[Callable[..., LocalWorkers]]:
         each.wait(PATIENCE)
 
 
-Crew = Callable[..., LocalWorkers]
+Crew = Callable[..., WorkerPool]
 
 
 def _eventually(holds: Callable[[], object]) -> bool:
@@ -170,7 +172,7 @@ def _eventually(holds: Callable[[], object]) -> bool:
     return False
 
 
-def _log(crew: LocalWorkers, place: int = 0) -> str:
+def _log(crew: WorkerPool, place: int = 0) -> str:
     file = crew.log_of(crew.places[place])
     return file.read_text() if file.exists() else ""
 
@@ -184,6 +186,19 @@ def test_a_worker_knows_its_study_database_output_and_place(crew: Crew, tmp_path
         assert _log(workers, place) == f"['--study', 's', '--until-finished'] {SECRET} {tmp_path} {place}\n"
 
 
+def test_a_pool_is_planned_for_the_devices_of_this_machine(machine: Callable[[int, int], None], tmp_path: Path) -> None:
+    machine(4, 16)
+    study = {"name": "mine", "model": {"base": "one"}, "data": {"source": "rows"}}
+    settings = Settings(SECRET, tmp_path, tmp_path / "cache")
+    spec = StudySpec.model_validate({**study, "execution": {"gpus_per_trial": 2}})
+    planned = WorkerPool.plan(spec, settings, None)
+    assert _devices(list(planned.places)) == ["0,1", "2,3"]
+    assert (planned.study, planned.storage, planned.alive) == ("mine", SECRET, 0)
+    assert planned.logs == str(tmp_path / "logs")
+    with pytest.raises(HpoServiceError, match="gpus_per_trial is 8, but only 4 GPUs"):
+        WorkerPool.plan(StudySpec.model_validate({**study, "execution": {"gpus_per_trial": 8}}), settings, None)
+
+
 def test_what_people_should_know_of_a_place_is_said_once(crew: Crew) -> None:
     workers = crew("time.sleep(600)")
     workers.places = [Place("gpu0", {}, "one of 2")]
@@ -193,7 +208,7 @@ def test_what_people_should_know_of_a_place_is_said_once(crew: Crew) -> None:
 
 
 def test_the_real_command_is_a_worker_of_this_package() -> None:
-    workers = LocalWorkers("s", SECRET, Path(), [])
+    workers = WorkerPool("s", SECRET, Path(), [])
     assert list(workers.command) == [sys.executable, "-m", "hpo_service", "worker"]
 
 
@@ -236,7 +251,7 @@ def test_a_worker_that_dies_is_started_again_after_growing_pauses_and_then_left_
     assert (workers.alive, workers.watch()) == (0, [])
 
 
-def _pause(workers: LocalWorkers, now: Now) -> float | None:
+def _pause(workers: WorkerPool, now: Now) -> float | None:
     """The pause after the next death until the worker is started again; None where it is not."""
     assert _eventually(lambda: not workers._processes())
     (line,) = workers.watch()
