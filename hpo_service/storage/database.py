@@ -103,7 +103,7 @@ class Database:
     def __init__(self, url: str, *, connections: int = 1) -> None:
         address = parsed(url)
         self.dialect: Dialect = "sqlite" if address.get_backend_name() == "sqlite" else "postgresql"
-        self.url = address.render_as_string(hide_password=False)
+        self.url = address.difference_update_query([PREPARE]).render_as_string(hide_password=False)
         self.safe_url = without_secrets(address)
         self.session_source = SessionSource(self)
         self._engine = (

@@ -21,7 +21,7 @@ TRIALS = 8
 
 @pytest.fixture
 def through(postgres_database):
-    """URL of an empty database through PgBouncer with two connections to it."""
+    """URL of an empty database through PgBouncer with five connections to it."""
     if shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin") is None:
         if os.environ.get("CI", "").lower() in {"1", "true"}:
             pytest.fail("pgbouncer is not installed")
@@ -29,7 +29,7 @@ def through(postgres_database):
     # who runs the database runs the pooler, and must reach its settings
     with tempfile.TemporaryDirectory(prefix="hpo-pooler-") as name:
         Path(name).chmod(0o755)
-        with pooler(postgres_database, Path(name), size=2) as (url, _):
+        with pooler(postgres_database, Path(name), size=5) as (url, _):
             yield url
 
 
