@@ -15,10 +15,10 @@ TESTED: dict[str, tuple[str, str]] = {
     "pydantic": ("2.11.0", "2.14.3"),
     "torch": ("2.13.0", "2.13.0"),
     "transformers": ("5.3.0", "5.23.0"),
-    "peft": ("0.19.0", "0.21.2"),
+    "peft": ("0.20.0", "0.21.2"),
     "accelerate": ("1.10.0", "1.15.0"),
     "datasets": ("4.0.0", "5.2.0"),
-    "bitsandbytes": ("0.48.0", "0.50.2"),
+    "bitsandbytes": ("0.50.0", "0.50.2"),
 }
 """The oldest and the newest release that the tests are run with: those of constraints-oldest.txt and constraints.txt.
 
