@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar, Protocol
 
 from hpo_service.errors import UsageError
-from hpo_service.launch.kubernetes import Kubernetes
+from hpo_service.launch.kubernetes.launcher import Kubernetes
 from hpo_service.launch.launch import Job, Launch
 from hpo_service.launch.local import Local
 from hpo_service.launch.options import LaunchOptions

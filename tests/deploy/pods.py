@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from hpo_service.launch.job_manifest import SPARE_SECONDS
+from hpo_service.launch.kubernetes.manifest import SPARE_SECONDS
 
 Manifest = dict[str, Any]
 SECRETS = ("PASSWORD", "TOKEN", "STORAGE", "SECRET", "KEY")

@@ -8,6 +8,8 @@ import subprocess
 
 from ruamel.yaml import YAML
 
+from hpo_service.storage.database import SERVER_SETTINGS
+
 
 def seconds(pattern, text):
     return float(re.search(pattern, text)[1])
@@ -46,5 +48,9 @@ def test_pgbouncer_speaks_tls_both_ways_and_follows_prepared_statements(deploy):
     settings.read(deploy / "pgbouncer/pgbouncer.ini")
     ours = settings["pgbouncer"]
     assert int(ours["max_prepared_statements"]) > 0
+    assert ours["ignore_startup_parameters"] == "options"
+    roles = (deploy / "pgbouncer/pgbouncer.ini").read_text()
+    for name in ("lock_timeout", "idle_in_transaction_session_timeout"):
+        assert f"ALTER ROLE hpo SET {name} = '{SERVER_SETTINGS[name]}'" in roles
     assert (ours["server_tls_sslmode"], ours["client_tls_sslmode"]) == ("verify-full", "require")
     assert "password" not in settings["databases"]["hpo"]

@@ -10,7 +10,7 @@ import kubernetes_validate
 import pytest
 from ruamel.yaml import YAML
 
-from hpo_service.launch.job_manifest import LAUNCH_LABEL, JobManifest, KubernetesOptions
+from hpo_service.launch.kubernetes.manifest import LAUNCH_LABEL, JobManifest, KubernetesOptions
 from hpo_service.launch.launch import LAUNCH, Launch
 from hpo_service.settings import Settings
 from tests.deploy.conftest import ROOT

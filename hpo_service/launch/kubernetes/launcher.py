@@ -7,8 +7,8 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-from hpo_service.errors import HpoServiceError, UsageError
-from hpo_service.launch.job_manifest import LAUNCH_LABEL, JobManifest, KubernetesOptions, as_yaml
+from hpo_service.errors import SchedulerError, UsageError
+from hpo_service.launch.kubernetes.manifest import LAUNCH_LABEL, JobManifest, KubernetesOptions, as_yaml
 from hpo_service.launch.launch import Job, Launch
 from hpo_service.launch.options import LaunchOptions
 
@@ -100,6 +100,11 @@ class Kubernetes:
         if now:
             self._kubectl("delete", "pods", self._selector, "--wait=false", "--grace-period=0", "--force")
 
+    def settle(self) -> None:
+        """Delete the Secret; ended Jobs go by themselves."""
+        if self._options.secret is None:
+            self._kubectl("delete", "secrets", self._selector, "--wait=false")
+
     @staticmethod
     def here(environment: Mapping[str, str]) -> str | None:
         """Name the pod."""
@@ -144,21 +149,21 @@ def kubectl(*arguments: str, given: str | None = None) -> str:
     """Run kubectl; return what it says.
 
     Raises:
-        HpoServiceError: it is not there, refuses or does not answer.
+        SchedulerError: it is not there, refuses or does not answer.
     """
     try:
         done = subprocess.run(
             ["kubectl", *arguments], input=given, capture_output=True, text=True, check=False, timeout=COMMAND_SECONDS
         )
     except FileNotFoundError:
-        raise HpoServiceError(
+        raise SchedulerError(
             "kubectl is not installed here: run this where it is, or see what would be submitted with --dry-run"
         ) from None
     except subprocess.TimeoutExpired:
-        raise HpoServiceError(
+        raise SchedulerError(
             f"kubectl has not answered for {COMMAND_SECONDS:g} s: see `kubectl cluster-info`"
         ) from None
     if done.returncode != 0:
         reason = " ".join(done.stderr.split()) or "no reason"
-        raise HpoServiceError(f"Kubernetes refused (kubectl {arguments[0]}): {reason}")
+        raise SchedulerError(f"Kubernetes refused (kubectl {arguments[0]}): {reason}")
     return done.stdout

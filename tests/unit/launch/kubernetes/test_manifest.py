@@ -12,7 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from hpo_service.errors import UsageError
-from hpo_service.launch.job_manifest import JobManifest, KubernetesOptions, as_yaml
+from hpo_service.launch.kubernetes.manifest import JobManifest, KubernetesOptions, as_yaml
 from hpo_service.launch.launch import Launch
 from hpo_service.settings import Settings
 from tests.deploy.pods import require_worker_job

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from hpo_service.errors import HpoServiceError, UsageError
-from hpo_service.launch import kubernetes
-from hpo_service.launch.kubernetes import Kubernetes
+from hpo_service.errors import SchedulerError, UsageError
+from hpo_service.launch.kubernetes import launcher as kubernetes
+from hpo_service.launch.kubernetes.launcher import Kubernetes
 from hpo_service.launch.launch import Launch
 from hpo_service.launch.launcher import LAUNCHERS, job_here
 from hpo_service.settings import Settings
@@ -133,6 +133,13 @@ def test_cancel_deletes_all_that_bears_the_launch_s_label(cluster, tmp_path, now
     assert ("--grace-period=0" in cluster.told[-1]) is now
 
 
+def test_when_the_study_has_ended_the_secret_that_was_made_goes_and_nobody_else_s(cluster, tmp_path):
+    launcher(tmp_path, secret="theirs").settle()
+    assert cluster.told == []
+    launcher(tmp_path).settle()
+    assert cluster.told[0][:3] == ("delete", "secrets", "--selector=hpo-service/launch=1")
+
+
 def test_logs_are_the_last_lines_of_each_pod(cluster, tmp_path):
     assert list(launcher(tmp_path).logs(2)) == ["first line", "second line"]
     assert "--tail=2" in cluster.told[0]
@@ -155,7 +162,7 @@ def answer(monkeypatch, *, status=0, out="", err="", error=None):
 
 def test_what_the_cluster_refuses_is_told_in_one_line(monkeypatch):
     answer(monkeypatch, status=1, err="Error from server (Forbidden):\n jobs.batch is forbidden")
-    with pytest.raises(HpoServiceError, match=r"refused \(kubectl create\): Error from server .* is forbidden"):
+    with pytest.raises(SchedulerError, match=r"refused \(kubectl create\): Error from server .* is forbidden"):
         kubernetes.kubectl("create")
     answer(monkeypatch, out="fine")
     assert kubernetes.kubectl("create") == "fine"
@@ -170,5 +177,5 @@ def test_what_the_cluster_refuses_is_told_in_one_line(monkeypatch):
 )
 def test_a_kubectl_that_is_not_there_or_hangs_is_told(monkeypatch, error, says):
     answer(monkeypatch, error=error)
-    with pytest.raises(HpoServiceError, match=says):
+    with pytest.raises(SchedulerError, match=says):
         kubernetes.kubectl("get")
