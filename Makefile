@@ -10,7 +10,8 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 INPUTS := pyproject.toml constraints.txt
 CODE := $(wildcard hpo_service tests benchmarks)
-CORE := tests/unit tests/contract $(addprefix tests/training/,test_base.py test_solo.py test_methods.py test_checkpoint.py)
+CORE := tests/unit tests/contract \
+    $(addprefix tests/training/,test_base.py test_solo.py test_methods.py test_checkpoint.py packed/test_exactness.py)
 TYPED := $(wildcard hpo_service benchmarks)
 
 # one thread per process: workers and tests share the cores among themselves

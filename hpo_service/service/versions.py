@@ -14,7 +14,7 @@ TESTED: dict[str, tuple[str, str]] = {
     "psycopg": ("3.1.18", "3.3.9"),
     "pydantic": ("2.11.0", "2.14.3"),
     "torch": ("2.13.0", "2.13.0"),
-    "transformers": ("5.3.0", "5.23.0"),
+    "transformers": ("5.19.0", "5.23.0"),
     "peft": ("0.20.0", "0.21.2"),
     "accelerate": ("1.10.0", "1.15.0"),
     "datasets": ("4.0.0", "5.2.0"),
