@@ -102,6 +102,12 @@ class SchemaError(HpoServiceError):
     exit_code = 6
 
 
+class LibraryError(HpoServiceError):
+    """An installed library lacks what this package uses of it: another release; the message names one that fits."""
+
+    exit_code = 6
+
+
 class UnreadableStudyError(HpoServiceError):
     """A stored study does not fit this version's models: another version made it; the others go on."""
 

@@ -69,9 +69,13 @@ app.command(
 app.add_typer(token.app, name="token")
 app.add_typer(webhooks, name="webhook")
 app.add_typer(database.app, name="db")
-app.command(epilog=examples("hpo-service doctor", "hpo-service doctor --storage postgresql://hpo@db/hpo --json"))(
-    doctor
-)
+app.command(
+    epilog=examples(
+        "hpo-service doctor",
+        "hpo-service doctor --study mine.yaml --output /shared/hpo",
+        "hpo-service doctor --storage postgresql://hpo@db/hpo --json",
+    )
+)(doctor)
 
 
 def _print_version(wanted: bool) -> None:

@@ -57,6 +57,12 @@ def processes_on(gpus: Sequence[Gpu]) -> list[int]:
     return _in_time(lambda: _ask_for_processes([gpu.uuid for gpu in gpus if gpu.uuid])) or []
 
 
+def free_memory_mib(gpu: Gpu) -> int | None:
+    """Memory of a GPU in MiB that nobody holds now; None where the driver does not tell it."""
+    found = _in_time(lambda: _ask_for_free_memory(gpu.uuid)) if gpu.uuid else None
+    return found[0] if found else None
+
+
 def _in_time(ask: Callable[[], list[T]]) -> list[T] | None:
     """Ask the driver; None where it does not answer: a call into one that hangs cannot be ended, only left behind."""
     found: list[T] = []
@@ -125,6 +131,16 @@ def _ask_for_processes(uuids: Sequence[str]) -> list[int]:
         finally:
             pynvml.nvmlShutdown()
     return found
+
+
+def _ask_for_free_memory(uuid: str) -> list[int]:
+    with suppress(pynvml.NVMLError):
+        pynvml.nvmlInit()
+        try:
+            return [pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByUUID(uuid)).free // 2**20]
+        finally:
+            pynvml.nvmlShutdown()
+    return []
 
 
 def _gpus(number: int) -> Iterator[Gpu]:

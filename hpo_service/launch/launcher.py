@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar, Protocol
 
 from hpo_service.errors import UsageError
+from hpo_service.launch.kubernetes.launcher import Kubernetes
 from hpo_service.launch.launch import Job, Launch
 from hpo_service.launch.local import Local
 from hpo_service.launch.options import LaunchOptions
@@ -77,7 +78,7 @@ class Launcher(Protocol):
         """Name the job that a process with these variables is, as people know it; None where it is none of these."""
 
 
-LAUNCHERS: dict[str, type[Launcher]] = {"local": Local, "slurm": Slurm}
+LAUNCHERS: dict[str, type[Launcher]] = {"local": Local, "slurm": Slurm, "kubernetes": Kubernetes}
 """By name. A new one is a file beside this one and a row here."""
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 from hpo_service.domain.study.sections.tracking import TRACKER_PACKAGES
+from hpo_service.domain.study.spec import StudySpec
 from hpo_service.errors import HpoServiceError
 from hpo_service.launch.devices import list_gpus
 from hpo_service.service.machine import TRAINER_PACKAGES, clock_difference, missing_for_training, try_folder
 from hpo_service.service.studies.study_file import is_installed
+from hpo_service.service.versions import untested
 from hpo_service.settings import Settings
 from hpo_service.storage.database import Database
 from hpo_service.storage.migrations import check as check_schema
@@ -25,7 +27,7 @@ MANAGER_PACKAGES = ("hpo-service", "optuna", "sqlalchemy", "alembic", "pydantic"
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: `warning` leaves the manager usable, `error` does not."""
+    """One thing that was looked at: with an `error` the manager, or the study that was named, cannot work here."""
 
     what: str
     level: Literal["ok", "warning", "error"]
@@ -38,10 +40,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Machine:
-    """What is examined: this machine, with the database and the folders it is to work with."""
+    """What is examined: this machine, with the database, the folders and the study it is to work with."""
 
     db: Database
     settings: Settings
+    study: StudySpec | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Check:
     Attributes:
         name: what its finding is called; several findings have names of their own.
         look: yields what it finds; an expected error that it raises becomes an error finding.
-        remedy: what to do about the warning it gives.
+        remedy: what to do about the warnings and errors it gives.
     """
 
     name: str
@@ -66,11 +69,15 @@ class Check:
         """Something is missing; the remedy is added."""
         return Finding(self.name, "warning", f"{detail}: {self.remedy}")
 
+    def error(self, detail: str) -> Finding:
+        """Nothing works like this; the remedy is added."""
+        return Finding(self.name, "error", f"{detail}: {self.remedy}")
 
-def examine(machine: Machine) -> list[Finding]:
+
+def examine(machine: Machine, checks: Sequence[Check] | None = None) -> list[Finding]:
     """Look at everything; a check that breaks becomes an error finding and the others still run."""
     findings: list[Finding] = []
-    for check in CHECKS:
+    for check in CHECKS if checks is None else checks:
         try:
             findings += list(check.look(check, machine))
         except (HpoServiceError, OSError) as error:
@@ -92,6 +99,14 @@ def _trainer(check: Check, _: Machine) -> Iterator[Finding]:
         yield check.warning(f"{', '.join(missing)} not installed; this machine can manage but not train")
         return
     yield check.ok(_versions(TRAINER_PACKAGES))
+
+
+def _tested(check: Check, _: Machine) -> Iterator[Finding]:
+    lines = untested()
+    for line in lines:
+        yield check.warning(line)
+    if not lines:
+        yield check.ok("every library is a version that the tests were run with")
 
 
 def _trackers(check: Check, _: Machine) -> Iterator[Finding]:
@@ -145,6 +160,7 @@ CHECKS = (
     Check("python", _python),
     Check("manager", _manager),
     Check("trainer", _trainer, "pip install 'hpo-service[train]'"),
+    Check("tested versions", _tested, "it may well work; where it does not, install a version among those"),
     Check("trackers", _trackers, "pip install 'hpo-service[trackers]'"),
     Check("devices", _devices, "trials run on the CPU, fit for tiny models only"),
     Check("database", _database, "`run`, `worker` and `db upgrade` create the schema"),

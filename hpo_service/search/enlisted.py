@@ -5,19 +5,19 @@ The only file that touches private parts of Optuna; all else uses its public cal
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import inspect
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from types import SimpleNamespace
 from typing import Any, Protocol
 
+import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.storages import RDBStorage
-from optuna.storages._rdb import models
-from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from hpo_service.errors import NotFoundError
+from hpo_service.errors import LibraryError, NotFoundError
 from hpo_service.search.distributions import internal_value
 from hpo_service.search.logs import leave_logging_to_the_application
 
@@ -25,6 +25,49 @@ leave_logging_to_the_application()
 
 READ_FROM = "5.0"
 """The release of Optuna whose private parts were read for this file; a test fails under any other."""
+
+
+def require_parameters(function: Callable[..., object], names: Collection[str]) -> None:
+    """Make sure that a private function of Optuna takes what this file gives it.
+
+    Raises:
+        LibraryError: it does not.
+    """
+    if missing := sorted(set(names) - inspect.signature(function).parameters.keys()):
+        raise another_optuna(f"{function.__qualname__} takes no {', '.join(missing)}")
+
+
+def another_optuna(what: str) -> LibraryError:
+    """The error of an Optuna whose private parts are not those that this file was written against."""
+    return LibraryError(
+        f"optuna {optuna.__version__} does not fit this version, which was written against {READ_FROM} ({what}): "
+        f"pip install 'optuna=={READ_FROM}.*'"
+    )
+
+
+try:
+    from optuna.storages._rdb import models
+    from optuna.storages._rdb.storage import _create_scoped_session
+
+    require_parameters(RDBStorage._get_trials, ("study_id", "states", "included_trial_ids", "trial_id_greater_than"))
+    require_parameters(RDBStorage._get_prepared_new_trial, ("study_id", "template_trial", "session"))
+    _TRIAL_TABLES = (
+        models.TrialParamModel,
+        models.TrialValueModel,
+        models.TrialIntermediateValueModel,
+        models.TrialUserAttributeModel,
+        models.TrialSystemAttributeModel,
+        models.TrialHeartbeatModel,
+    )
+    _STUDY_TABLES = (
+        models.TrialModel,
+        models.StudyDirectionModel,
+        models.StudyUserAttributeModel,
+        models.StudySystemAttributeModel,
+        models.StudyModel,
+    )
+except (ImportError, AttributeError) as error:
+    raise another_optuna(str(error)) from error
 
 TEACHING = (TrialState.COMPLETE, TrialState.PRUNED)
 """States of finished trials that samplers learn from."""
@@ -168,23 +211,6 @@ class EnlistedStorage(RDBStorage):
             UpdateFinishedTrialError: the trial has ended.
         """
         self.set_trial_system_attr(trial_id, f"constraints:{name}", amount)
-
-
-_TRIAL_TABLES = (
-    models.TrialParamModel,
-    models.TrialValueModel,
-    models.TrialIntermediateValueModel,
-    models.TrialUserAttributeModel,
-    models.TrialSystemAttributeModel,
-    models.TrialHeartbeatModel,
-)
-_STUDY_TABLES = (
-    models.TrialModel,
-    models.StudyDirectionModel,
-    models.StudyUserAttributeModel,
-    models.StudySystemAttributeModel,
-    models.StudyModel,
-)
 
 
 def create_tables(url: str) -> None:

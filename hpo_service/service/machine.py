@@ -12,7 +12,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 from hpo_service.errors import HpoServiceError, UnfitWorkerError
+from hpo_service.service.versions import untested
 from hpo_service.storage.database import Database
 
 TRAINER_PACKAGES = ("torch", "transformers", "peft", "datasets", "accelerate", "bitsandbytes")
@@ -21,12 +24,13 @@ NO_TRAINING_WITHOUT = TRAINER_PACKAGES[:-1]
 """Those that every trial needs; the last one only where a base is quantised."""
 CLOCK_SECONDS = 30.0
 """By how much two machines' clocks may differ before somebody should know."""
+MOVE = "name a folder on a POSIX file system (NFS, Lustre, a local disk) with --output or HPO_SERVICE_OUTPUT"
 
 log = logging.getLogger(__name__)
 
 
 def require_fit(db: Database, output: Path, *, trains: bool) -> None:
-    """Make sure that a worker can do its work on this machine; a clock that differs is only said.
+    """Make sure that a worker can do its work here; a clock that differs and versions nobody tested are only said.
 
     Args:
         db: where it claims.
@@ -49,6 +53,8 @@ def require_fit(db: Database, output: Path, *, trains: bool) -> None:
         )
     if difference := clock_difference(db):
         log.warning(difference)
+    for line in untested():
+        log.warning(line)
 
 
 def missing_for_training() -> list[str]:
@@ -79,6 +85,37 @@ def try_folder(folder: Path) -> float:
             f"{folder} cannot be written ({error.strerror or error}): free space or give this user the right to "
             "write there, or choose another folder with --output or HPO_SERVICE_OUTPUT"
         ) from error
+
+
+def try_shared_folder(folder: Path) -> str:
+    """Replace a file and rename a folder, as checkpoints are kept; return the kind of file system ("" if unknown).
+
+    Raises:
+        HpoServiceError: it does not do that whole; the message names the folder.
+    """
+    place = Path(tempfile.mkdtemp(dir=folder, prefix=".rename-test-"))
+    try:
+        for name in ("old", "new"):
+            (place / name).write_text(name)
+        (place / "new").replace(place / "old")
+        (place / "unfinished").mkdir()
+        (place / "unfinished" / "weights").write_text("whole")
+        (place / "unfinished").rename(place / "finished")
+        kept = ((place / "old").read_text(), (place / "finished" / "weights").read_text())
+        if kept != ("new", "whole") or (place / "unfinished").exists():
+            raise HpoServiceError(f"{folder} does not rename whole: its checkpoints could be half written; {MOVE}")
+    except OSError as error:
+        raise HpoServiceError(f"{folder} cannot rename ({error.strerror or error}); {MOVE}") from error
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    return file_system(folder)
+
+
+def file_system(folder: Path) -> str:
+    """The kind of file system that a folder lies on, such as ext4 or nfs4; empty where that is not told."""
+    real = folder.resolve()
+    mounts = {Path(mount.mountpoint): str(mount.fstype) for mount in psutil.disk_partitions(all=True)}
+    return next((mounts[parent] for parent in (real, *real.parents) if parent in mounts), "")
 
 
 def clock_difference(db: Database, now: Callable[[], float] = time.time) -> str:

@@ -31,9 +31,10 @@ def first_look(spec: StudySpec) -> list[Finding]:
     """
     if spec.model is None or spec.data is None:
         return []
-    absent = list(_absent(spec.data, spec.model))
-    if all(absent):
-        return list(filter(None, absent))
+    names = list(_named(spec.data, spec.model))
+    missing = absent(spec)
+    if missing == names:
+        return [not_here(subject, name) for subject, name in missing]
     if not all(map(is_installed, TRAINER)):
         remedy = "pip install 'hpo-service[train]'"
         return [_unchecked(f"rows and models were not looked at, since no trainer is installed here: {remedy}")]
@@ -61,12 +62,18 @@ def _unchecked(what: str) -> Finding:
     return Finding(level="unchecked", subject="machine", what=what)
 
 
-def _absent(data: DataSpec, model: ModelSpec) -> Iterator[Finding | None]:
-    """For the rows and each model of a study, a finding where they are not on this machine."""
-    yield None if _is_here("data", data.source) else not_here("data", data.source)
+def absent(spec: StudySpec) -> list[tuple[Subject, str]]:
+    """Rows and models of a study that are not on this machine: what its trials would have to fetch from the hub."""
+    if spec.model is None or spec.data is None:
+        return []
+    return [(subject, name) for subject, name in _named(spec.data, spec.model) if not _is_here(subject, name)]
+
+
+def _named(data: DataSpec, model: ModelSpec) -> Iterator[tuple[Subject, str]]:
+    yield "data", data.source
     for name in (model.base, model.target):
         if name is not None:
-            yield None if _is_here("model", name) else not_here("model", name)
+            yield "model", name
 
 
 def _is_here(subject: Subject, name: str) -> bool:

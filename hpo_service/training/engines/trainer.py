@@ -12,6 +12,7 @@ from hpo_service.training.data.batches import Batches, LengthGrouped
 from hpo_service.training.data.tokens import IGNORED, TokenRow, TokenRows
 from hpo_service.training.distributed.process_group import ProcessGroup
 from hpo_service.training.engines.data_parallel import DataParallelTrainer, RankCollator
+from hpo_service.training.models import activation_checkpointing
 from hpo_service.training.models.base import Base
 from hpo_service.training.run.expert_balance import ExpertBalance
 from hpo_service.training.run.schedules import SCHEDULES
@@ -92,7 +93,7 @@ def _arguments(config: TrialConfig, plan: StepPlan, base: Base, scratch: str) ->
         data_seed=config.seed,
         bf16=compute == torch.bfloat16,
         fp16=compute == torch.float16,
-        activation_checkpointing=spec.checkpoints_activations(base.facts.parameters or 0, on_gpu=cuda),
+        **activation_checkpointing.argument(spec.checkpoints_activations(base.facts.parameters or 0, on_gpu=cuda)),
         use_cpu=not cuda,
         dataloader_pin_memory=cuda,
         remove_unused_columns=False,

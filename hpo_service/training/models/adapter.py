@@ -19,6 +19,7 @@ from hpo_service.domain.study.hyperparameters import Hyperparameters
 from hpo_service.domain.study.methods import LOW_RANK, METHODS, STARTS, adapts_embeddings
 from hpo_service.errors import ModelError, UnfitError
 from hpo_service.training.device.faults import is_out_of_memory
+from hpo_service.training.models import activation_checkpointing
 from hpo_service.training.models.fits import check_fits
 from hpo_service.training.models.reach import inner_layers, is_linear, linear_layers
 
@@ -111,8 +112,7 @@ def _take_off(adapted: PeftModel) -> None:
     # PEFT leaves this mark behind, and warns of a second adapter when it meets it again.
     if hasattr(base, "peft_config"):
         del base.peft_config
-    if base.is_activation_checkpointing:
-        base.activation_checkpointing_disable()
+    activation_checkpointing.switch_off(base)
 
 
 def lora_config(base: PreTrainedModel, hyper: Hyperparameters) -> LoraConfig:

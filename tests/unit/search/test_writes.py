@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -23,7 +24,7 @@ from hpo_service.domain.study.search_space import (
 from hpo_service.domain.study.sections.search import SearchSpec
 from hpo_service.domain.trial.endings import ENDINGS, Ending
 from hpo_service.domain.trial.states import TrialState
-from hpo_service.errors import ConflictError, DatabaseUnavailableError, NotFoundError, SchemaError
+from hpo_service.errors import ConflictError, DatabaseUnavailableError, LibraryError, NotFoundError, SchemaError
 from hpo_service.search import enlisted
 from hpo_service.search.enlisted import READ_FROM, EnlistedStorage
 from hpo_service.search.policy import SearchPolicy
@@ -356,6 +357,26 @@ def test_private_parts_of_optuna_were_read_from_the_release_that_is_installed() 
         f"hpo_service/search/enlisted.py was written against Optuna {READ_FROM}: compare the private parts it uses "
         f"with those of {optuna.__version__}, then change READ_FROM"
     )
+
+
+def as_loaded_now() -> None:
+    """Execute the file again, under another name, so that nobody else sees its classes twice."""
+    spec = importlib.util.spec_from_file_location("enlisted_again", enlisted.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+
+def test_an_optuna_whose_private_function_takes_something_else_is_refused_in_one_line(monkeypatch) -> None:
+    monkeypatch.setattr(optuna.storages.RDBStorage, "_get_trials", lambda self, study_id, states: [])
+    with pytest.raises(LibraryError, match=r"takes no included_trial_ids, trial_id_greater_than\): pip install 'opt"):
+        as_loaded_now()
+
+
+def test_an_optuna_without_one_of_its_private_tables_is_refused_in_one_line(monkeypatch) -> None:
+    monkeypatch.delattr("optuna.storages._rdb.models.TrialHeartbeatModel")
+    with pytest.raises(LibraryError, match=rf"optuna {optuna.__version__} does not fit .*TrialHeartbeatModel"):
+        as_loaded_now()
 
 
 def test_private_parts_of_optuna_are_used_in_one_file() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hpo_service.errors import DatabaseUnavailableError, HpoServiceError, UnfitWorkerError
-from hpo_service.service.machine import clock_difference, require_fit, try_folder
+from hpo_service.service.machine import clock_difference, file_system, require_fit, try_folder, try_shared_folder
 from hpo_service.storage.database import Database
 
 
@@ -94,3 +94,24 @@ def test_a_database_that_is_away_is_said_to_be(tmp_path: Path) -> None:
     with pytest.raises(DatabaseUnavailableError):
         require_fit(away, tmp_path, trains=False)
     away.dispose()
+
+
+def test_a_shared_folder_replaces_files_and_renames_folders_whole_and_is_left_as_it_was(tmp_path):
+    assert try_shared_folder(tmp_path) == file_system(tmp_path) != ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_rename_is_an_error_with_its_name(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(HpoServiceError, match=rf"{tmp_path} cannot rename \(Operation not supported\); name a folder"):
+        try_shared_folder(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_worker_says_which_libraries_nobody_tested(tmp_path, monkeypatch, caplog, database):
+    monkeypatch.setattr("hpo_service.service.machine.untested", lambda: ["peft 0.30 is newer"])
+    require_fit(database, tmp_path, trains=False)
+    assert "peft 0.30 is newer" in caplog.text

@@ -1,0 +1,1 @@
+"""Workers as indexed Jobs of Kubernetes: the launcher, and the manifests that it submits."""
