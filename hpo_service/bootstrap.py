@@ -38,6 +38,7 @@ from hpo_service.service.studies.watch import StudyWatch
 from hpo_service.service.trials.demand import Demands
 from hpo_service.service.trials.identity import EndedTrials
 from hpo_service.service.trials.ledger import TrialLedger
+from hpo_service.service.trials.placement import Placement
 from hpo_service.service.trials.queue import TrialQueue
 from hpo_service.service.trials.reaper import Reaper
 from hpo_service.service.webhooks import Webhooks
@@ -284,9 +285,9 @@ class Service:
 
     def supervisor(self, options: WorkerOptions) -> Supervisor:
         """Register a worker and return its loop."""
-        self.workers.register(options.id, options.gpus, options.job, options.launch)
-        queue = replace(self.queue, gpus=options.gpus)
-        gpus = list_gpus() if options.gpus else []
+        self.workers.register(options.id, options.has, options.job, options.launch)
+        placement = Placement(self.db, self.study_rows, self.worker_rows, options.has)
+        gpus = list_gpus() if options.has.gpus else []
         lock = DeviceLock(options.id, shared=bool(os.environ.get(MEMORY_SHARE)))
 
         def look_at_machine() -> None:
@@ -294,7 +295,7 @@ class Service:
             lock.take({gpu.uuid: f"GPU {gpu.index}" for gpu in gpus[: options.trainer or 0] if gpu.uuid})
 
         return Supervisor(
-            queue,
+            replace(self.queue, placement=placement),
             self.stages,
             self.reaper,
             partial(self.checks.finished, options.study),

@@ -22,6 +22,7 @@ class EventKind(StrEnum):
     STAGE_OPENED = "stage_opened"
     STAGE_CLOSED = "stage_closed"
     STAGE_REOPENED = "stage_reopened"
+    STAGE_UNSERVED = "stage_unserved"
     TRIAL_PROMOTED = "trial_promoted"
     TRIAL_CLAIMED = "trial_claimed"
     TRIAL_COMPLETE = "trial_complete"
@@ -59,6 +60,7 @@ TEXTS: Mapping[EventKind, str] = {
     _K.STAGE_OPENED: "a stage began, with what was chosen for it and why",
     _K.STAGE_CLOSED: "a stage has ended: the study advances",
     _K.STAGE_REOPENED: "a stage that had ended takes trials up again",
+    _K.STAGE_UNSERVED: "no worker that is there has what the trials of the stage need",
     _K.TRIAL_PROMOTED: "a configuration was carried on into this stage",
     _K.TRIAL_CLAIMED: "a worker took the trial",
     _K.TRIAL_COMPLETE: "the trial ran to the end",
@@ -110,7 +112,10 @@ OF_TRIAL: Mapping[TrialEvent, EventKind] = {
 OWN_ACCORD = "left of its own accord"
 """Why a worker left that nothing was wrong with."""
 
-TOLD = frozenset({_K.STAGE_CLOSED, _K.STUDY_FINISHED, _K.STUDY_FAILED, _K.STUDY_PAUSED, _K.WORKER_LEFT, _K.WORKER_LOST})
+TOLD = frozenset(
+    {_K.STAGE_CLOSED, _K.STAGE_UNSERVED, _K.STUDY_FINISHED, _K.STUDY_FAILED, _K.STUDY_PAUSED}
+    | {_K.WORKER_LEFT, _K.WORKER_LOST}
+)
 """What webhooks may be told: that a stage or a study has ended, and trouble."""
 
 

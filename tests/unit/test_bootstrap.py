@@ -10,6 +10,7 @@ import pytest
 
 from hpo_service import bootstrap
 from hpo_service.bootstrap import Service
+from hpo_service.domain.decide.placement import Resources
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.states import StudyState
 from hpo_service.errors import DatabaseUnavailableError, NotFoundError, SchemaError, UnfitWorkerError
@@ -86,7 +87,7 @@ def test_a_deleted_study_has_ended(service):
 
 def test_a_worker_is_written_down_with_its_devices_and_signs_off(service, tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
-    service.supervisor(WorkerOptions(id="w", output=tmp_path, gpus=1))
+    service.supervisor(WorkerOptions(id="w", output=tmp_path, has=Resources(1)))
     with service.db.transaction():
         [row] = service.worker_rows.list()
     assert (row.id, row.pid, row.devices, row.state) == ("w", os.getpid(), "3", "active")
