@@ -98,6 +98,7 @@ def worker(
         seconds=time_limit if time_limit is not None else seconds_left(os.environ, time.time()),
         max_device_hours=max_device_hours,
         has=has,
+        store=service.settings.store,
         trainer=service.checks.trainer_processes(study, has.gpus),
         job=job_here(os.environ),
         launch=launch,

@@ -33,6 +33,7 @@ class EventKind(StrEnum):
     TRIAL_COPIED = "trial_copied"
     TRIAL_ERROR = "trial_error"
     TRIAL_GIVEN_BACK = "trial_given_back"
+    CHECKPOINT_LOST = "checkpoint_lost"
     LEASE_LOST = "lease_lost"
     TRIAL_STOP_ASKED = "trial_stop_asked"
     TRIAL_RETRIED = "trial_retried"
@@ -71,6 +72,7 @@ TEXTS: Mapping[EventKind, str] = {
     _K.TRIAL_COPIED: "the trial repeats another's configuration and has its value",
     _K.TRIAL_ERROR: "an attempt failed; the trial waits for the next one",
     _K.TRIAL_GIVEN_BACK: "the holder gave the trial back on purpose",
+    _K.CHECKPOINT_LOST: "a checkpoint could not be saved, copied to the store or fetched; the trial goes on",
     _K.LEASE_LOST: "the holder fell silent; the trial was taken back",
     _K.TRIAL_STOP_ASKED: "somebody asked for the end of a running trial",
     _K.TRIAL_RETRIED: "the trial is to be tried again",

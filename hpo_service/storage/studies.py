@@ -279,10 +279,9 @@ class StudyStore:
 
         It is an event when it becomes so, and not when it is noted again; tell whether anything changed.
         """
-        column = schema.stage.c.unserved
-        news = column != "" if not reason else column == ""
-        statement = update(schema.stage).where(schema.stage.c.id == stage_id, news).values(unserved=reason)
-        study_id = self._database.connection.scalar(statement.returning(schema.stage.c.study_id))
+        news = schema.stage.c.unserved == "" if reason else schema.stage.c.unserved != ""
+        changed = update(schema.stage).where(schema.stage.c.id == stage_id, news).values(unserved=reason)
+        study_id = self._database.connection.scalar(changed.returning(schema.stage.c.study_id))
         if study_id is not None and reason:
             self.events.of_study(EventKind.STAGE_UNSERVED, study_id, reason, stage_id)
         return study_id is not None

@@ -24,6 +24,8 @@ class WorkerOptions:
     environment: dict[str, str] = field(default_factory=dict)
     has: Resources = NOT_TOLD
     """What trials may ask of this worker: its GPUs, their memory, its labels."""
+    store: str = ""
+    """URL of the store to which what trials save is copied; empty: none."""
     trainer: int | None = None
     """Processes of a trial of the built-in trainer, which must start before a trial is claimed; None: none will."""
     idle_seconds: float | None = None

@@ -15,6 +15,9 @@ from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import ChildError, OutOfTimeError, UnfitWorkerError
 from hpo_service.failpoint import reach
+from hpo_service.filestore.attempts import discard_checkpoints, trial_place
+from hpo_service.filestore.removal import Removal
+from hpo_service.filestore.store import store_at
 from hpo_service.service.stages.advance import Stages
 from hpo_service.service.trials.budget import Limits, Withheld
 from hpo_service.service.trials.queue import Copied, TrialQueue
@@ -103,6 +106,7 @@ class Supervisor:
         log_file = logs / f"worker-{options.id}.log"
         self._slot = ChildSlot(log_file, options.environment, clock, start_child)
         self._held = HeldTrials(queue, self._outbox, self._slot, clock, self._freed)
+        self._store, self._removal = store_at(options.store), Removal()
         self._watch = ChildWatch(queue, self._held, self._slot, clock)
         self._shutdown = ShutdownSignals(clock, options.drain_seconds)
         self._look_at_machine = look_at_machine
@@ -140,6 +144,7 @@ class Supervisor:
                 self._sweep()
             finally:
                 self._slot.close()
+                self._removal.close()
         if (self._unfit or self._shutdown.out_of_time) and not self._nothing_left():
             raise UnfitWorkerError(self._unfit) if self._unfit else OutOfTimeError(self._shutdown.reason)
 
@@ -252,6 +257,10 @@ class Supervisor:
         self._claim_at = 0.0
         if state is None or outcome is None:
             return
+        if self._store is not None and state.final:
+            one = held.assignment
+            place = trial_place(one.study, one.key, one.identity)
+            self._removal.ask(functools.partial(discard_checkpoints, self._store, place))
         if outcome.kind is OutcomeKind.ERROR:
             # where every trial must fail, the study ends, or pauses, before its whole budget has
             self._outbox.ask(self._stages.advance_all, default=False)
@@ -303,7 +312,7 @@ class Supervisor:
         self._held.add(held)
         self._renew_at = min(self._renew_at, self._clock() + assignment.lease_seconds / RENEWALS_PER_LEASE)
         resumes = prepare_folder(held.folder, assignment)
-        self._child_for(held).send(Admit(assignment=assignment, folder=held.folder.path))
+        self._child_for(held).send(Admit(assignment=assignment, folder=held.folder.path, store=self._options.store))
         if resumes:
             for report in read_undelivered(held.folder, assignment.attempt, assignment.identity):
                 self._held.report(held, report)

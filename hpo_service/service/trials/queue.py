@@ -240,6 +240,15 @@ class TrialQueue:
             return asked
         return self._judge(spec, stage, trial, report)
 
+    def lose_checkpoint(self, lease: Lease, reason: str) -> None:
+        """Note that a checkpoint could not be saved, copied or fetched; it is an event, and the trial goes on.
+
+        Raises:
+            StaleLeaseError: the trial is no longer held by this lease; nothing was written.
+        """
+        with self.db.transaction():
+            self.ledger.note_lost_checkpoint(self.trials.hold(lease), reason)
+
     def _judge(self, spec: StudySpec, stage: StageRow, trial: TrialRow, report: Report) -> Decision:
         if not stage.rule.prunes:
             return Decision(action="continue", reason=f"{stage.rule.runs} are never pruned")
