@@ -12,6 +12,8 @@ import typer
 from hpo_service.cli.examples import examples
 from hpo_service.cli.options import AsJson, OutputFolder, Reason, StorageUrl, open_service, person
 from hpo_service.errors import OutOfTimeError, UnfitWorkerError
+from hpo_service.filestore.store import FileStore
+from hpo_service.settings import Settings
 
 app = typer.Typer(help="Work on studies; list and drain workers.", invoke_without_command=True, rich_markup_mode=None)
 
@@ -103,6 +105,7 @@ def worker(
         job=job_here(os.environ),
         launch=launch,
     )
+    _tell_where(service.settings)
     adopt_orphans()
     try:
         service.supervisor(options).run()
@@ -115,6 +118,19 @@ def worker(
     service.workers.retire(options.id)
     if study is not None and until_finished:
         service.checks.require_success(study)
+
+
+def _tell_where(settings: Settings) -> None:
+    """Say in the worker's log what another node will see of what trials save here."""
+    log = logging.getLogger(__name__)
+    if settings.store:
+        log.info("checkpoints and adapters are copied to %s", FileStore(settings.store).shown())
+    else:
+        log.info(
+            "checkpoints and adapters stay in %s: on other nodes a trial goes on only where that folder is shared, and "
+            "begins anew where it is not; HPO_SERVICE_STORE names a store that all nodes see",
+            settings.output,
+        )
 
 
 @app.command("list", epilog=examples("hpo-service worker list", "hpo-service worker list --json"))

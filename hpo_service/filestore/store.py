@@ -74,6 +74,17 @@ class FileStore:
             self._remove([path for path in self._found(place) if path not in named])
         return bundle
 
+    def publish(self, place: str, files: Mapping[str, Path]) -> None:
+        """Put files under their own names, for people; each is there whole or as it was before."""
+        with self._asking(f"{place} cannot be written"):
+            for name, path in files.items():
+                target = self._path(place, name)
+                # an object is whole or not there by itself; a file of a folder is once it is renamed
+                written = f"{target}.{uuid.uuid4().hex[:8]}" if self._kind in LOCAL else target
+                self._fs.put_file(str(path), written)
+                if written != target:
+                    self._fs.mv(written, target)
+
     def newest(self, place: str) -> Bundle | None:
         """Return the bundle that lies in a place; None where there is none that is whole."""
         with self._asking(f"{place} cannot be read"):

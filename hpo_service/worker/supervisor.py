@@ -15,6 +15,7 @@ from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import ChildError, OutOfTimeError, UnfitWorkerError
 from hpo_service.failpoint import reach
+from hpo_service.filestore.adapters import reaches, remove_adapter
 from hpo_service.filestore.attempts import discard_checkpoints, trial_place
 from hpo_service.filestore.removal import Removal
 from hpo_service.filestore.store import store_at
@@ -57,6 +58,9 @@ WHOLE_TIME = 0.9
 SWEEP_SECONDS = 60.0
 """Pause between two looks for checkpoints of trials that have ended, of a worker without work."""
 
+GiveUp = Callable[[int, Callable[[str], bool]], Collection[str]]
+"""Gives up adapters that are kept no longer."""
+
 log = logging.getLogger(__name__)
 
 
@@ -76,6 +80,7 @@ class Supervisor:
         look_at_machine: Callable[[], object] = lambda: None,
         device_users: Callable[[], Collection[int]] = tuple,
         ended: Ended = lambda _: (),
+        give_up_adapters: GiveUp = lambda *_: (),
     ) -> None:
         """Prepare a worker.
 
@@ -91,12 +96,13 @@ class Supervisor:
             look_at_machine: raises UnfitWorkerError where no trial could run here.
             device_users: numbers of the processes that hold memory of this worker's device.
             ended: tells which trials have ended, so that their checkpoints are removed.
+            give_up_adapters: tells, for a trial that has ended and what this worker reaches, which adapters are to go.
         """
         self._queue = queue
         self._stages = stages
         self._reaper = reaper
         self._finished = finished
-        self._ended = ended
+        self._ended, self._give_up_adapters = ended, give_up_adapters
         self._options = options
         self._clock, self._sleep = clock, sleep
         self._jitter = random.Random(options.id)
@@ -257,16 +263,25 @@ class Supervisor:
         self._claim_at = 0.0
         if state is None or outcome is None:
             return
-        if self._store is not None and state.final:
-            one = held.assignment
-            place = trial_place(one.study, one.key, one.identity)
-            self._removal.ask(functools.partial(discard_checkpoints, self._store, place))
+        self._remove_needless(held.assignment, state, outcome)
         if outcome.kind is OutcomeKind.ERROR:
             # where every trial must fail, the study ends, or pauses, before its whole budget has
             self._outbox.ask(self._stages.advance_all, default=False)
         reason = self._streak.note(held, outcome)
         if reason is not None:
             self._leave(held.assignment.study, reason)
+
+    def _remove_needless(self, ended: Assignment, state: TrialState, outcome: Outcome) -> None:
+        """Remove what a trial that has ended leaves in the store, and adapters that its own has displaced."""
+        if self._store is not None and state.final:
+            place = trial_place(ended.study, ended.key, ended.identity)
+            self._removal.ask(functools.partial(discard_checkpoints, self._store, place))
+        if outcome.adapter is None:
+            return
+        within = functools.partial(reaches, output=self._options.output, store=self._store)
+        ask = functools.partial(self._give_up_adapters, ended.lease.trial_id, within)
+        for adapter in self._outbox.ask(ask, default=()):
+            self._removal.ask(functools.partial(remove_adapter, adapter, self._store))
 
     def _leave(self, study: str, reason: str) -> None:
         """Take no more trials of a study: for good where there is no other to serve, else for a while."""

@@ -166,3 +166,13 @@ def test_a_worker_that_removed_nothing_leaves_at_once_and_a_store_that_hangs_hol
 
 def test_paths_are_kept(tmp_path: Path):
     assert FileStore(str(tmp_path)).shown("a/b") == f"{tmp_path}/a/b"
+
+
+def test_what_is_for_people_keeps_its_names_and_is_replaced_whole(url, tmp_path):
+    store = FileStore(url)
+    report = tmp_path / "report.html"
+    for text in ("old", "new"):
+        report.write_text(text)
+        store.publish("s", {"report.html": report, "best/config.yaml": report})
+    assert [path.removeprefix(store._path("s")) for path in stored(store, "s")] == ["/best/config.yaml", "/report.html"]
+    assert store._fs.cat_file(store._path("s", "report.html")) == b"new"

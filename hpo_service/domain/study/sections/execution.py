@@ -26,4 +26,11 @@ class ExecutionSpec(Section):
         default="none",
         description="fsdp: a trial's GPUs hold the frozen base in shares, for what does not fit on one; slower.",
     )
+    keep_adapters: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="Adapters kept of search and of verify each, those of their best trials so far; confirm keeps all "
+        "of its own.",
+    )
     requires: Requirements = Field(default_factory=Requirements, description="What a worker must have.")
