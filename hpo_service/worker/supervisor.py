@@ -273,9 +273,8 @@ class Supervisor:
 
     def _remove_needless(self, ended: Assignment, state: TrialState, outcome: Outcome) -> None:
         """Remove what a trial that has ended leaves in the store, and adapters that its own has displaced."""
-        if self._store is not None and state.final:
-            place = trial_place(ended.study, ended.key, ended.identity)
-            self._removal.ask(functools.partial(discard_checkpoints, self._store, place))
+        if state.final:
+            self._discard_in_store(ended.study, ended.key, ended.identity)
         if outcome.adapter is None:
             return
         within = functools.partial(reaches, output=self._options.output, store=self._store)
@@ -404,4 +403,12 @@ class Supervisor:
         """Remove checkpoints that trials left which ended without their holder."""
         self._sweep_at = self._clock() + SWEEP_SECONDS
         with contextlib.suppress(OSError):
-            sweep(self._options.output, lambda found: self._outbox.ask(lambda: self._ended(found), default=()))
+            sweep(self._options.output, self._ask_ended, self._discard_in_store)
+
+    def _ask_ended(self, found: Collection[str]) -> Collection[str]:
+        return self._outbox.ask(lambda: self._ended(found), default=())
+
+    def _discard_in_store(self, study: str, key: str, identity: str) -> None:
+        if self._store is not None:
+            place = trial_place(study, key, identity)
+            self._removal.ask(functools.partial(discard_checkpoints, self._store, place))
