@@ -42,7 +42,7 @@ def validate(file: StudyPath, quick: Quick = False, as_json: AsJson = False) -> 
         refuse_unusable(found)
         return
     from hpo_service.cli.rendering.pages import summary_page
-    from hpo_service.presentation.space import space_lines
+    from hpo_service.presentation.sizing.space import space_lines
 
     console().print(summary_page(study.spec))
     settings = Settings.read()

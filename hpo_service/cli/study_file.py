@@ -44,7 +44,7 @@ def looked_at(spec: StudySpec) -> list[Finding]:
 
 def tell_space(spec: StudySpec, settings: Settings) -> None:
     """Say on standard error what disk a study takes, as far as that is known."""
-    from hpo_service.presentation.space import space_lines
+    from hpo_service.presentation.sizing.space import space_lines
 
     for line in space_lines(spec, settings.output, settings.cache, settings.store):
         sys.stderr.write(f"{line}\n")

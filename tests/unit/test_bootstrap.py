@@ -125,7 +125,7 @@ def test_a_worker_whose_gpu_is_another_workers_claims_nothing_and_says_so(servic
     monkeypatch.setattr(bootstrap, "list_gpus", lambda: [Gpu("3", "H100", 81559, "GPU-x"), Gpu("4", "H100", 81559, "")])
     other = DeviceLock("other")
     other.take({"GPU-x": "GPU 3"})
-    options = WorkerOptions(new_worker_id(), tmp_path / "out", gpus=2, trainer=1)
+    options = WorkerOptions(new_worker_id(), tmp_path / "out", has=Resources(2), trainer=1)
     with pytest.raises(UnfitWorkerError, match="worker other has GPU 3 already"):
         service.supervisor(options).run()
     other.release()

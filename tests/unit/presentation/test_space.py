@@ -7,8 +7,8 @@ import json
 import pytest
 
 from hpo_service.domain.study.spec import StudySpec
-from hpo_service.presentation import space
-from hpo_service.presentation.space import space_lines
+from hpo_service.presentation.sizing import space
+from hpo_service.presentation.sizing.space import space_lines
 
 LLAMA = {"model_type": "llama", "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16}
 HEADS = {"num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128_256}
