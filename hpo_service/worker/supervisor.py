@@ -15,10 +15,7 @@ from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import ChildError, OutOfTimeError, UnfitWorkerError
 from hpo_service.failpoint import reach
-from hpo_service.filestore.adapters import reaches, remove_adapter
-from hpo_service.filestore.attempts import discard_checkpoints, trial_place
 from hpo_service.filestore.removal import Removal
-from hpo_service.filestore.store import store_at
 from hpo_service.service.stages.advance import Stages
 from hpo_service.service.trials.budget import Limits, Withheld
 from hpo_service.service.trials.queue import Copied, TrialQueue
@@ -112,7 +109,7 @@ class Supervisor:
         log_file = logs / f"worker-{options.id}.log"
         self._slot = ChildSlot(log_file, options.environment, clock, start_child)
         self._held = HeldTrials(queue, self._outbox, self._slot, clock, self._freed)
-        self._store, self._removal = store_at(options.store), Removal()
+        self._removal = Removal(options.store, options.output)
         self._watch = ChildWatch(queue, self._held, self._slot, clock)
         self._shutdown = ShutdownSignals(clock, options.drain_seconds)
         self._look_at_machine = look_at_machine
@@ -263,24 +260,18 @@ class Supervisor:
         self._claim_at = 0.0
         if state is None or outcome is None:
             return
-        self._remove_needless(held.assignment, state, outcome)
+        if state.final:
+            ended = held.assignment
+            self._removal.checkpoints(ended.study, ended.key, ended.identity)
+        if outcome.adapter is not None:
+            ask = functools.partial(self._give_up_adapters, held.assignment.lease.trial_id, self._removal.reaches)
+            self._removal.adapters(self._outbox.ask(ask, default=()))
         if outcome.kind is OutcomeKind.ERROR:
             # where every trial must fail, the study ends, or pauses, before its whole budget has
             self._outbox.ask(self._stages.advance_all, default=False)
         reason = self._streak.note(held, outcome)
         if reason is not None:
             self._leave(held.assignment.study, reason)
-
-    def _remove_needless(self, ended: Assignment, state: TrialState, outcome: Outcome) -> None:
-        """Remove what a trial that has ended leaves in the store, and adapters that its own has displaced."""
-        if state.final:
-            self._discard_in_store(ended.study, ended.key, ended.identity)
-        if outcome.adapter is None:
-            return
-        within = functools.partial(reaches, output=self._options.output, store=self._store)
-        ask = functools.partial(self._give_up_adapters, ended.lease.trial_id, within)
-        for adapter in self._outbox.ask(ask, default=()):
-            self._removal.ask(functools.partial(remove_adapter, adapter, self._store))
 
     def _leave(self, study: str, reason: str) -> None:
         """Take no more trials of a study: for good where there is no other to serve, else for a while."""
@@ -403,12 +394,7 @@ class Supervisor:
         """Remove checkpoints that trials left which ended without their holder."""
         self._sweep_at = self._clock() + SWEEP_SECONDS
         with contextlib.suppress(OSError):
-            sweep(self._options.output, self._ask_ended, self._discard_in_store)
+            sweep(self._options.output, self._known_as_ended, self._removal.checkpoints)
 
-    def _ask_ended(self, found: Collection[str]) -> Collection[str]:
+    def _known_as_ended(self, found: Collection[str]) -> Collection[str]:
         return self._outbox.ask(lambda: self._ended(found), default=())
-
-    def _discard_in_store(self, study: str, key: str, identity: str) -> None:
-        if self._store is not None:
-            place = trial_place(study, key, identity)
-            self._removal.ask(functools.partial(discard_checkpoints, self._store, place))

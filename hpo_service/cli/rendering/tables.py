@@ -141,7 +141,6 @@ def worker_table(found: WorkerList) -> Table:
         Column("state", no_wrap=True),
         Column("seen", justify="right", no_wrap=True),
         Column("devices", no_wrap=True),
-        "has",
         Column("job", no_wrap=True),
         Column("version", no_wrap=True),
         "why",
@@ -152,9 +151,9 @@ def worker_table(found: WorkerList) -> Table:
     for row in sorted(found.workers, key=lambda row: row.seen_at, reverse=True):
         seen = f"{duration(max(0.0, found.now - row.seen_at))} ago"
         memory = [] if row.resources.memory_gb is None else [f"{row.resources.memory_gb:.0f} GB"]
-        has = Text(", ".join([*memory, *row.resources.labels]))
-        places = Text(str(row.devices)), has, Text(row.job or "")
-        table.add_row(row.id, row.state, seen, *places, row.version, Text(row.reason))
+        told = [label for label in row.resources.labels if label not in ("cpu", "gpu")]
+        devices = Text(" ".join([str(row.devices), *memory, *told]))
+        table.add_row(row.id, row.state, seen, devices, Text(row.job or ""), row.version, Text(row.reason))
     return table
 
 
