@@ -20,6 +20,7 @@ from hpo_service.search.policy import SearchPolicy
 from hpo_service.search.studies import OptunaStudies
 from hpo_service.service.access import Access
 from hpo_service.service.artifacts import Artifacts
+from hpo_service.service.cleaning import Cleaning
 from hpo_service.service.containment import Containment
 from hpo_service.service.counting import Counting
 from hpo_service.service.events import Events
@@ -35,9 +36,11 @@ from hpo_service.service.studies.overview import Overview
 from hpo_service.service.studies.reader import StudyReader
 from hpo_service.service.studies.trial_list import TrialList
 from hpo_service.service.studies.watch import StudyWatch
+from hpo_service.service.trials.adapters import KeptAdapters
 from hpo_service.service.trials.demand import Demands
 from hpo_service.service.trials.identity import EndedTrials
 from hpo_service.service.trials.ledger import TrialLedger
+from hpo_service.service.trials.placement import Placement
 from hpo_service.service.trials.queue import TrialQueue
 from hpo_service.service.trials.reaper import Reaper
 from hpo_service.service.webhooks import Webhooks
@@ -52,6 +55,7 @@ from hpo_service.storage.overview.counts import CountStore
 from hpo_service.storage.overview.stage_counts import StageCounts
 from hpo_service.storage.overview.trial_pages import TrialPages
 from hpo_service.storage.studies import StudyStore
+from hpo_service.storage.trial.adapters import AdapterStore
 from hpo_service.storage.trial.scores import ScoreStore
 from hpo_service.storage.trial.trials import TrialStore
 from hpo_service.storage.webhooks import WebhookStore
@@ -244,6 +248,11 @@ class Service:
         return projection(self.db.url, self.db.session_source, writes=writes)
 
     @property
+    def cleaning(self) -> Cleaning:
+        """Finds what trials have left that nobody needs."""
+        return Cleaning(self.db, self.study_rows, self.trial_rows)
+
+    @property
     def machine(self) -> Machine:
         """This machine, to be examined."""
         return Machine(self.db, self.settings)
@@ -284,9 +293,9 @@ class Service:
 
     def supervisor(self, options: WorkerOptions) -> Supervisor:
         """Register a worker and return its loop."""
-        self.workers.register(options.id, options.gpus, options.job, options.launch)
-        queue = replace(self.queue, gpus=options.gpus)
-        gpus = list_gpus() if options.gpus else []
+        self.workers.register(options.id, options.has, options.job, options.launch)
+        placement = Placement(self.db, self.study_rows, self.worker_rows, options.has)
+        gpus = list_gpus() if options.has.gpus else []
         lock = DeviceLock(options.id, shared=bool(os.environ.get(MEMORY_SHARE)))
 
         def look_at_machine() -> None:
@@ -294,7 +303,7 @@ class Service:
             lock.take({gpu.uuid: f"GPU {gpu.index}" for gpu in gpus[: options.trainer or 0] if gpu.uuid})
 
         return Supervisor(
-            queue,
+            replace(self.queue, placement=placement),
             self.stages,
             self.reaper,
             partial(self.checks.finished, options.study),
@@ -302,4 +311,5 @@ class Service:
             look_at_machine=look_at_machine,
             device_users=lambda: processes_on(gpus),
             ended=self.ended.among,
+            give_up_adapters=KeptAdapters(self.db, self.study_rows, self.trial_rows, AdapterStore(self.db)).give_up,
         )

@@ -193,6 +193,10 @@ class OutOfTimeError(HpoServiceError):
     exit_code = 11
 
 
+class FileStoreError(HpoServiceError):
+    """The shared folder or object storage would not take, give or remove something; what lies on the node stays."""
+
+
 class StudyFailedError(HpoServiceError):
     """A study ended without a result; the message says at which stage and why."""
 

@@ -26,11 +26,16 @@ class Settings:
         storage: URL of the database (HPO_SERVICE_STORAGE; by default a SQLite file in the output folder).
         output: folder of studies' results (HPO_SERVICE_OUTPUT; by default ./hpo-output).
         cache: folder of what can be made again, such as models (HPO_SERVICE_CACHE; by default the user's).
+        store: URL or folder that the nodes share, to which checkpoints, adapters and reports are copied
+            (HPO_SERVICE_STORE; by default none: they stay in the output folder).
+        labels: what studies may ask of workers here (HPO_SERVICE_LABELS, with commas between).
     """
 
     storage: str = field(repr=False)  # it may hold a password
     output: Path
     cache: Path
+    labels: tuple[str, ...] = ()
+    store: str = field(default="", repr=False)
 
     @classmethod
     def read(
@@ -46,7 +51,11 @@ class Settings:
         output = (output or Path(env.get("HPO_SERVICE_OUTPUT") or "hpo-output")).expanduser().absolute()
         cache = cache or Path(env.get("HPO_SERVICE_CACHE") or user_cache_path("hpo-service"))
         storage = storage or env.get("HPO_SERVICE_STORAGE") or f"sqlite:///{output / DATABASE_FILE}"
-        return cls(storage=storage, output=output, cache=cache.expanduser().absolute())
+        labels = tuple(label.strip() for label in env.get("HPO_SERVICE_LABELS", "").split(",") if label.strip())
+        store = env.get("HPO_SERVICE_STORE", "").strip()
+        if store and "://" not in store:
+            store = str(Path(store).expanduser().absolute())
+        return cls(storage=storage, output=output, cache=cache.expanduser().absolute(), labels=labels, store=store)
 
 
 def person() -> str:

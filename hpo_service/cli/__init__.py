@@ -13,6 +13,7 @@ import typer
 from hpo_service.cli import data, database, studies, token, trial, worker
 from hpo_service.cli.doctor import doctor
 from hpo_service.cli.examples import examples
+from hpo_service.cli.files.clean import clean
 from hpo_service.cli.launch import app as launches
 from hpo_service.cli.memory import memory
 from hpo_service.cli.records.events import events
@@ -69,6 +70,7 @@ app.command(
 app.add_typer(token.app, name="token")
 app.add_typer(webhooks, name="webhook")
 app.add_typer(database.app, name="db")
+app.command(epilog=examples("hpo-service clean --study mine --dry-run", "hpo-service clean --study mine"))(clean)
 app.command(
     epilog=examples(
         "hpo-service doctor",

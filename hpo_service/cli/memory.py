@@ -27,7 +27,7 @@ def memory(file: StudyPath, gpu: GpuSizes = None, as_json: AsJson = False) -> No
     """
     from hpo_service.cli.rendering.console import console, print_json
     from hpo_service.launch.devices import gpu_sizes
-    from hpo_service.presentation.memory import memory_document
+    from hpo_service.presentation.sizing.memory import memory_document
     from hpo_service.service.studies.memory import memory_of
 
     spec = load_study(file, warn=not as_json)

@@ -20,16 +20,22 @@ def print_conclusion(service: Service, name: str, *, as_json: bool) -> None:
 
     Raises:
         StudyFailedError: the study ended without a result.
+        FileStoreError: report and best config were written here but could not be copied to the store.
     """
     from hpo_service.cli.rendering.console import console, print_json
     from hpo_service.cli.rendering.tables import verdict_table
-    from hpo_service.presentation.conclusion import conclude
+    from hpo_service.filestore.store import store_at
+    from hpo_service.presentation.conclusion import conclude, publish
 
     conclusion = conclude(service.reader, name, service.settings.output)
+    store = store_at(service.settings.store)
+    copied = publish(conclusion, store) if store is not None else ""
     if as_json:
-        print_json(conclusion.document())
+        print_json({**conclusion.document(), **({"store": copied} if copied else {})})
         return
     out = console()
     out.print(verdict_table(conclusion.study.evidence))
     for export, path in conclusion.written.items():
         out.print(f"{export.capitalize():<8}{path}")
+    if copied:
+        out.print(f"{'Copied':<8}{copied}")

@@ -7,6 +7,7 @@ import typer
 from hpo_service.cli.examples import examples
 from hpo_service.cli.options import AsJson
 from hpo_service.cli.study_file import MARKS, Quick, StudyPath, looked_at
+from hpo_service.settings import Settings
 
 app = typer.Typer(
     help="Check study files; create, list, show and steer studies.", no_args_is_help=True, rich_markup_mode=None
@@ -41,8 +42,12 @@ def validate(file: StudyPath, quick: Quick = False, as_json: AsJson = False) -> 
         refuse_unusable(found)
         return
     from hpo_service.cli.rendering.pages import summary_page
+    from hpo_service.presentation.sizing.space import space_lines
 
     console().print(summary_page(study.spec))
+    settings = Settings.read()
+    for line in [] if quick else space_lines(study.spec, settings.output, settings.cache, settings.store):
+        typer.echo(line)
     doubts = [f"warning: {file}:{warning}" for warning in study.warnings]
     doubts += [f"{MARKS[each.level]}: {each}" for each in found if each.level != "error"]
     for line in doubts:

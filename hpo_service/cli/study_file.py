@@ -12,6 +12,7 @@ from hpo_service.domain.study.finding import Finding
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.service.studies.first_look import first_look, refuse_unusable
 from hpo_service.service.studies.study_file import read_study_file
+from hpo_service.settings import Settings
 
 LOOKING = "looking at rows and models"
 MARKS = {"error": "error", "warning": "warning", "unchecked": "note"}
@@ -39,6 +40,14 @@ def looked_at(spec: StudySpec) -> list[Finding]:
 
     with console(stderr=True).status(LOOKING):
         return first_look(spec)
+
+
+def tell_space(spec: StudySpec, settings: Settings) -> None:
+    """Say on standard error what disk a study takes, as far as that is known."""
+    from hpo_service.presentation.sizing.space import space_lines
+
+    for line in space_lines(spec, settings.output, settings.cache, settings.store):
+        sys.stderr.write(f"{line}\n")
 
 
 def require_usable(spec: StudySpec, *, warn: bool = True, tell: bool = False) -> None:

@@ -12,6 +12,8 @@ import typer
 from hpo_service.cli.examples import examples
 from hpo_service.cli.options import AsJson, OutputFolder, Reason, StorageUrl, open_service, person
 from hpo_service.errors import OutOfTimeError, UnfitWorkerError
+from hpo_service.filestore.store import FileStore
+from hpo_service.settings import Settings
 
 app = typer.Typer(help="Work on studies; list and drain workers.", invoke_without_command=True, rich_markup_mode=None)
 
@@ -21,6 +23,7 @@ app = typer.Typer(help="Work on studies; list and drain workers.", invoke_withou
         "hpo-service worker",
         "hpo-service worker --study mine --until-finished",
         "CUDA_VISIBLE_DEVICES=3 hpo-service worker --storage postgresql://hpo@db/hpo",
+        "hpo-service worker --label spot --label rack=7",
     )
 )
 def worker(
@@ -46,6 +49,14 @@ def worker(
         float | None,
         typer.Option("--max-device-hours", min=0, help="Start no trial that would take its study beyond so many."),
     ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--label",
+            metavar="LABEL",
+            help="What studies may ask for; again for more. Also HPO_SERVICE_LABELS.",
+        ),
+    ] = None,
     storage: StorageUrl = None,
     output: OutputFolder = None,
 ) -> None:
@@ -60,7 +71,7 @@ def worker(
     """
     if context.invoked_subcommand is not None:
         return
-    from hpo_service.launch.devices import list_gpus
+    from hpo_service.launch.devices import resources
     from hpo_service.launch.launch import LAUNCH
     from hpo_service.launch.launcher import job_here, seconds_left
     from hpo_service.service.workers import new_worker_id
@@ -71,13 +82,13 @@ def worker(
     logging.getLogger("alembic").setLevel(logging.WARNING)
     service = open_service(storage, output)
     service.upgrade()
-    gpus = len(list_gpus()) or None
+    has = resources([*service.settings.labels, *(label or ())])
     launch = os.environ.get(LAUNCH) or None
     if launch is not None and not service.launches.is_wanted(launch):
         logging.getLogger(__name__).info("launch %s wants no workers any more", launch)
         return
     if study is not None:
-        service.checks.require(study, gpus)
+        service.checks.require(study, has)
     options = WorkerOptions(
         id=new_worker_id(),
         output=service.settings.output.resolve(),
@@ -88,11 +99,13 @@ def worker(
         idle_seconds=idle_seconds,
         seconds=time_limit if time_limit is not None else seconds_left(os.environ, time.time()),
         max_device_hours=max_device_hours,
-        gpus=gpus,
-        trainer=service.checks.trainer_processes(study, gpus),
+        has=has,
+        store=service.settings.store,
+        trainer=service.checks.trainer_processes(study, has.gpus),
         job=job_here(os.environ),
         launch=launch,
     )
+    _tell_where(service.settings)
     adopt_orphans()
     try:
         service.supervisor(options).run()
@@ -105,6 +118,19 @@ def worker(
     service.workers.retire(options.id)
     if study is not None and until_finished:
         service.checks.require_success(study)
+
+
+def _tell_where(settings: Settings) -> None:
+    """Say in the worker's log what another node will see of what trials save here."""
+    log = logging.getLogger(__name__)
+    if settings.store:
+        log.info("checkpoints and adapters are copied to %s", FileStore(settings.store).shown())
+    else:
+        log.info(
+            "checkpoints and adapters stay in %s: on other nodes a trial goes on only where that folder is shared, and "
+            "begins anew where it is not; HPO_SERVICE_STORE names a store that all nodes see",
+            settings.output,
+        )
 
 
 @app.command("list", epilog=examples("hpo-service worker list", "hpo-service worker list --json"))

@@ -22,6 +22,7 @@ class EventKind(StrEnum):
     STAGE_OPENED = "stage_opened"
     STAGE_CLOSED = "stage_closed"
     STAGE_REOPENED = "stage_reopened"
+    STAGE_UNSERVED = "stage_unserved"
     TRIAL_PROMOTED = "trial_promoted"
     TRIAL_CLAIMED = "trial_claimed"
     TRIAL_COMPLETE = "trial_complete"
@@ -32,6 +33,7 @@ class EventKind(StrEnum):
     TRIAL_COPIED = "trial_copied"
     TRIAL_ERROR = "trial_error"
     TRIAL_GIVEN_BACK = "trial_given_back"
+    CHECKPOINT_LOST = "checkpoint_lost"
     LEASE_LOST = "lease_lost"
     TRIAL_STOP_ASKED = "trial_stop_asked"
     TRIAL_RETRIED = "trial_retried"
@@ -59,6 +61,7 @@ TEXTS: Mapping[EventKind, str] = {
     _K.STAGE_OPENED: "a stage began, with what was chosen for it and why",
     _K.STAGE_CLOSED: "a stage has ended: the study advances",
     _K.STAGE_REOPENED: "a stage that had ended takes trials up again",
+    _K.STAGE_UNSERVED: "no worker that is there has what the trials of the stage need",
     _K.TRIAL_PROMOTED: "a configuration was carried on into this stage",
     _K.TRIAL_CLAIMED: "a worker took the trial",
     _K.TRIAL_COMPLETE: "the trial ran to the end",
@@ -69,6 +72,7 @@ TEXTS: Mapping[EventKind, str] = {
     _K.TRIAL_COPIED: "the trial repeats another's configuration and has its value",
     _K.TRIAL_ERROR: "an attempt failed; the trial waits for the next one",
     _K.TRIAL_GIVEN_BACK: "the holder gave the trial back on purpose",
+    _K.CHECKPOINT_LOST: "a checkpoint could not be saved, copied to the store or fetched; the trial goes on",
     _K.LEASE_LOST: "the holder fell silent; the trial was taken back",
     _K.TRIAL_STOP_ASKED: "somebody asked for the end of a running trial",
     _K.TRIAL_RETRIED: "the trial is to be tried again",
@@ -110,7 +114,10 @@ OF_TRIAL: Mapping[TrialEvent, EventKind] = {
 OWN_ACCORD = "left of its own accord"
 """Why a worker left that nothing was wrong with."""
 
-TOLD = frozenset({_K.STAGE_CLOSED, _K.STUDY_FINISHED, _K.STUDY_FAILED, _K.STUDY_PAUSED, _K.WORKER_LEFT, _K.WORKER_LOST})
+TOLD = frozenset(
+    {_K.STAGE_CLOSED, _K.STAGE_UNSERVED, _K.STUDY_FINISHED, _K.STUDY_FAILED, _K.STUDY_PAUSED}
+    | {_K.WORKER_LEFT, _K.WORKER_LOST}
+)
 """What webhooks may be told: that a stage or a study has ended, and trouble."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -12,7 +13,9 @@ from typing import Any, TypeVar
 
 import pynvml
 
-from hpo_service.errors import HpoServiceError
+from hpo_service.domain.decide.placement import Resources, product_label
+from hpo_service.domain.study.sections.requires import LABEL
+from hpo_service.errors import HpoServiceError, UsageError
 
 DRIVER_SECONDS = 20.0
 """How long the driver may take to answer: GPUs that nobody uses take seconds to wake, a broken driver for ever."""
@@ -50,6 +53,28 @@ def list_gpus() -> list[Gpu]:
         log.warning("the NVIDIA driver has not answered for %g seconds: no GPU is used", DRIVER_SECONDS)
         return []
     return visible(found, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def resources(labels: Sequence[str] = ()) -> Resources:
+    """Say what this process may use: its GPUs, the memory of the smallest of them, and labels.
+
+    Args:
+        labels: its own, given by a person.
+
+    Raises:
+        UsageError: no study could ask for such a label.
+    """
+    for label in labels:
+        if not re.fullmatch(LABEL, label):
+            raise UsageError(
+                f"label {label!r} is none: up to 63 letters, digits and '._/=-', the first a letter or digit; "
+                "correct --label or HPO_SERVICE_LABELS"
+            )
+    gpus = list_gpus()
+    sizes = [gpu.memory_mib * 2**20 / 1e9 for gpu in gpus]
+    kinds = [product_label(gpu.name) for gpu in gpus] + ["mig" for gpu in gpus if gpu.slice_of is not None]
+    told = dict.fromkeys([*(["gpu", *kinds] if gpus else ["cpu"]), *labels])
+    return Resources(len(gpus) or None, min(sizes) if all(sizes) and sizes else None, tuple(told))
 
 
 def processes_on(gpus: Sequence[Gpu]) -> list[int]:

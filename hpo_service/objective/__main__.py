@@ -9,6 +9,7 @@ from hpo_service.domain.study.sections.objective import ObjectiveSpec
 from hpo_service.domain.trial.facts import RunFacts, WarningFacts
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.errors import TrialError
+from hpo_service.filestore.attempts import restore
 from hpo_service.objective.checkpoint import break_seal, seal
 from hpo_service.objective.command import run_command
 from hpo_service.objective.function import run_function
@@ -45,7 +46,7 @@ def main() -> int:
     """Serve trials until the supervisor is gone."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     adopt_orphans()
-    return Dispatcher(Channel.over_stdio(), in_turn(run_objective)).serve()
+    return Dispatcher(Channel.over_stdio(), in_turn(run_objective), prepare=restore).serve()
 
 
 if __name__ == "__main__":

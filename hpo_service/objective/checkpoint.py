@@ -11,6 +11,8 @@ import json
 import logging
 import shutil
 
+from hpo_service.errors import FileStoreError
+from hpo_service.filestore.attempts import mirror
 from hpo_service.wire.attempt_folder import AttemptFolder
 from hpo_service.wire.child import TrialLink
 from hpo_service.wire.digests import damaged_file, digests_of
@@ -28,6 +30,17 @@ def seal(link: TrialLink) -> None:
         unfinished = folder.seal.with_suffix(".partial")
         unfinished.write_text(text)
         unfinished.replace(folder.seal)
+    copy_to_store(link)
+
+
+def copy_to_store(link: TrialLink) -> None:
+    """Copy what the objective has saved to the store, if there is one; nobody may write to it meanwhile."""
+    if not link.speaks or not link.folder.checkpoint.is_dir():
+        return
+    try:
+        mirror(link)
+    except FileStoreError as error:
+        link.checkpoint_lost(str(error))
 
 
 def break_seal(link: TrialLink) -> str:

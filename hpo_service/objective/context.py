@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -10,7 +11,11 @@ from pydantic import ValidationError
 from hpo_service.domain.study.search_space import ParameterValue
 from hpo_service.domain.trial.report import Report
 from hpo_service.errors import TrialError
+from hpo_service.objective.checkpoint import copy_to_store
 from hpo_service.wire.child import Stopped, TrialLink
+
+COPY_SECONDS = 30.0
+"""Shortest time between two copies of what an objective has saved to the store; the last is made when it ends."""
 
 
 class TrialContext:
@@ -27,8 +32,8 @@ class TrialContext:
             return loss
     """
 
-    def __init__(self, link: TrialLink) -> None:
-        self._link = link
+    def __init__(self, link: TrialLink, clock: Callable[[], float] = time.monotonic) -> None:
+        self._link, self._clock, self._copy_at = link, clock, 0.0
         self._expected = link.config.training.evaluations_per_epoch * link.config.training.epochs
 
     @property
@@ -76,6 +81,9 @@ class TrialContext:
         share = min(1.0, max(0.0, share))
         self._link.touch(share)
         self._link.report(_report(step=step, fraction=share, value=value, metrics=dict(metrics or {})))
+        if self._clock() >= self._copy_at:
+            copy_to_store(self._link)
+            self._copy_at = self._clock() + COPY_SECONDS
 
     def should_stop(self) -> bool:
         """Whether to end now: pruned, cancelled, or the worker is leaving; save a checkpoint and return."""

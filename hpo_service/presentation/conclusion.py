@@ -8,6 +8,7 @@ from typing import Any
 
 from hpo_service.domain.trial.states import StudyState
 from hpo_service.errors import StudyFailedError
+from hpo_service.filestore.store import FileStore
 from hpo_service.presentation.documents.verdict import verdict_document
 from hpo_service.presentation.exports.exporters import Written, export, exporters
 from hpo_service.service.studies.reader import MeasuredStudy, StudyReader
@@ -24,6 +25,20 @@ class Conclusion:
         """Return it as plain data."""
         found = verdict_document(self.study.snapshot, self.study.evidence)
         return {**found, **{name: str(path) for name, path in self.written.items()}}
+
+
+def publish(conclusion: Conclusion, store: FileStore) -> str:
+    """Copy what was written to the store, under the names that it has here; return where it is.
+
+    Raises:
+        FileStoreError: it could not be; what was written here stays.
+    """
+    place, files = conclusion.study.snapshot.name, dict[str, Path]()
+    for path in conclusion.written.values():
+        within = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
+        files |= {each.relative_to(path.parent).as_posix(): each for each in within}
+    store.publish(place, files)
+    return store.shown(place)
 
 
 def conclude(reader: StudyReader, name: str, output: Path) -> Conclusion:

@@ -30,6 +30,8 @@ def events(before: StudySnapshot | None, now: StudySnapshot) -> list[Event]:
         best = view.best(now.spec.search.direction)
         for trial in view.trials:
             found += _trial_events(view, trial, states.get(trial.id), is_best=best is not None and trial.id == best.id)
+        if view.unserved and (earlier is None or not earlier.unserved):
+            found.append(Event(view.unserved))
         if not view.open and (earlier is None or earlier.open):
             found.append(Event(f"{view.stage} has ended: {view.reason}"))
     if now.state is not before.state:

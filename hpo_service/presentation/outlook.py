@@ -46,7 +46,7 @@ def outlook(snapshot: StudySnapshot) -> str:
     if snapshot.state.final:
         return f"{snapshot.state} after {duration(snapshot.now - snapshot.created_at)}: {snapshot.reason}"
     if not view.count(TrialState.RUNNING):
-        return "waiting for a worker"
+        return view.unserved or "waiting for a worker"
     seconds = seconds_left(snapshot)
     stages = list(planned_stages(snapshot.spec))
     following = " and ".join(stages[stages.index(view.stage) + 1 :]) if view.stage in stages else ""

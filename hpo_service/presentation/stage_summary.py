@@ -148,7 +148,7 @@ def lr_factor(trial: TrialView) -> float | None:
 
 def _warnings(spec: StudySpec, view: StageView) -> list[str]:
     mixed = mixed_rows(view.trials)
-    return [*([mixed] if mixed else []), *_edges(spec, view)]
+    return [*([view.unserved] if view.unserved else []), *([mixed] if mixed else []), *_edges(spec, view)]
 
 
 def _edges(spec: StudySpec, view: StageView) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from importlib.metadata import version
 
+from hpo_service.domain.decide.placement import Resources
 from hpo_service.domain.events import OWN_ACCORD
 from hpo_service.errors import DatabaseUnavailableError
 from hpo_service.storage.database import Database
@@ -41,20 +42,21 @@ class Workers:
     db: Database
     rows: WorkerStore
 
-    def register(self, worker_id: str, gpus: int | None, job: str | None = None, launch: str | None = None) -> None:
+    def register(self, worker_id: str, has: Resources, job: str | None = None, launch: str | None = None) -> None:
         """Note that this process is a worker now.
 
         Args:
             worker_id: its id.
-            gpus: how many it has; None where it works on the CPU.
+            has: what trials may ask of it.
             job: what its scheduler calls it, if it has one.
             launch: which launch it is of, if any.
         """
-        given = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(str(number) for number in range(gpus or 0))
-        devices = given if gpus else "cpu"
+        given = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(str(number) for number in range(has.gpus or 0))
+        devices = given if has.gpus else "cpu"
         with self.db.transaction():
             self.rows.prune(KEPT_SECONDS, KEPT_WORKERS)
-            self.rows.register(worker_id, platform.node(), os.getpid(), version("hpo-service"), devices, job, launch)
+            here = platform.node(), os.getpid(), version("hpo-service"), devices
+            self.rows.register(worker_id, *here, job, launch, has)
 
     def retire(self, worker_id: str, reason: str = OWN_ACCORD) -> None:
         """Note that a worker left, and why; a database that is away is told nothing."""

@@ -73,6 +73,8 @@ stage = Table(
     Column("reason", Text, nullable=False),
     Column("opened_at", Double, nullable=False),
     Column("closed_at", Double),
+    # why no worker that is there can run its trials; empty where one can, or nobody has asked
+    Column("unserved", Text, nullable=False, server_default=""),
     UniqueConstraint("study_id", "stage"),
     sqlite_autoincrement=True,
 )
@@ -175,6 +177,8 @@ worker = Table(
     # null where nothing launched it, and in what earlier versions write
     Column("job", String(200)),
     Column("launch", String(16)),
+    # null: a worker of a version that did not say
+    Column("resources", JSON(none_as_null=True)),
 )
 
 launch = Table(

@@ -78,6 +78,7 @@ class StageRow:
     reason: str
     opened_at: float
     closed_at: float | None
+    unserved: str = ""
 
     @property
     def space(self) -> SearchSpace:
@@ -272,6 +273,18 @@ class StudyStore:
     def reopen_stage(self, stage_id: int, reason: str) -> None:
         """Have trials claimed in a closed stage again; an open one stays as it is."""
         self._move_stage(stage_id, (CLOSED, OPEN), EventKind.STAGE_REOPENED, reason, closed_at=None)
+
+    def mark_unserved(self, stage_id: int, reason: str) -> bool:
+        """Note why no worker that is there can run the stage's trials, or with an empty reason that one can.
+
+        It is an event when it becomes so, and not when it is noted again; tell whether anything changed.
+        """
+        news = schema.stage.c.unserved == "" if reason else schema.stage.c.unserved != ""
+        changed = update(schema.stage).where(schema.stage.c.id == stage_id, news).values(unserved=reason)
+        study_id = self._database.connection.scalar(changed.returning(schema.stage.c.study_id))
+        if study_id is not None and reason:
+            self.events.of_study(EventKind.STAGE_UNSERVED, study_id, reason, stage_id)
+        return study_id is not None
 
     def of_stage(self, stage_id: int) -> tuple[StudyRow, StageRow]:
         """Return a stage and the study it belongs to.

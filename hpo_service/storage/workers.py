@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import ColumnElement, Row, and_, case, delete, func, or_, select, true, update
 
+from hpo_service.domain.decide.placement import NOT_TOLD, Resources
 from hpo_service.domain.events import EventKind
 from hpo_service.domain.study.spelling import did_you_mean
 from hpo_service.domain.trial.states import TrialState
@@ -47,10 +48,12 @@ class WorkerRow:
     seen_at: float
     job: str | None = None
     launch: str | None = None
+    resources: Resources = NOT_TOLD
 
 
 WorkerRows: TypeAlias = list[WorkerRow]
 Names: TypeAlias = list[str]
+HadByWorkers: TypeAlias = list[Resources]
 
 
 class WorkerStore:
@@ -72,6 +75,7 @@ class WorkerStore:
         devices: str,
         job: str | None = None,
         launch: str | None = None,
+        resources: Resources = NOT_TOLD,
     ) -> WorkerRow:
         """Write the worker down as active; registering again starts it anew."""
         values = {
@@ -86,12 +90,17 @@ class WorkerStore:
             "seen_at": Now(),
             "job": job,
             "launch": launch,
+            "resources": resources.document(),
         }
         statement = insert_or_replace(self._database, schema.worker, values, unique=["id"])
-        launched = {name: value for name, value in (("job", job), ("launch", launch)) if value is not None}
-        self.events.of_worker(
-            EventKind.WORKER_JOINED, id, "registered", host=host, devices=devices, version=version, **launched
-        )
+        details: dict[str, Any] = {
+            "host": host,
+            "devices": devices,
+            "version": version,
+            "labels": list(resources.labels),
+        }
+        details |= {name: value for name, value in (("job", job), ("launch", launch)) if value is not None}
+        self.events.of_worker(EventKind.WORKER_JOINED, id, "registered", **details)
         return _worker(self._database.connection.execute(statement.returning(schema.worker)).one())
 
     def prune(self, older_than_seconds: float, keep: int) -> int:
@@ -177,6 +186,11 @@ class WorkerStore:
         of_them = select(func.count()).select_from(schema.worker).where(schema.worker.c.state == WorkerState.ACTIVE)
         return int(self._database.connection.scalar(of_them) or 0)
 
+    def resources(self) -> HadByWorkers:
+        """Return what the workers that take trials have."""
+        statement = select(schema.worker.c.resources).where(schema.worker.c.state == WorkerState.ACTIVE)
+        return [Resources.read(stored) for stored in self._database.connection.scalars(statement)]
+
     def any_silent(self, older_than_seconds: float) -> bool:
         """Tell whether `mark_lost` would find a worker."""
         here = schema.worker.c.state.in_([WorkerState.ACTIVE, WorkerState.DRAINING])
@@ -220,4 +234,5 @@ class WorkerStore:
 def _worker(row: Row[Any]) -> WorkerRow:
     values = columns_of(schema.worker, row)
     values["state"] = WorkerState(values["state"])
+    values["resources"] = Resources.read(values["resources"])
     return WorkerRow(**values)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hpo_service.filestore.attempts import restore
 from hpo_service.training.device.libraries import keep_quiet
 from hpo_service.training.distributed.follower import end_with_launcher, follow, leave_stdio_to_leader
 from hpo_service.wire.child import Channel, Dispatcher, reason_of
@@ -50,7 +51,7 @@ def main() -> int:
         channel.close()
         return 1
     engines = Engines(engine, PackedEngine(engine.loaded, engine.run))
-    status = Dispatcher(channel, engines.work, is_fatal, will_recur).serve()
+    status = Dispatcher(channel, engines.work, is_fatal, will_recur, restore).serve()
     if status == 0:
         engine.ranks.announce(None)
     return status

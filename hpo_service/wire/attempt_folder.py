@@ -18,7 +18,12 @@ def log_folder(output: Path) -> Path:
 
 def trial_folder(output: Path, study: str, trial: str) -> Path:
     """The folder of a trial, by its key (e.g. `search-0007`)."""
-    return output / study / "trials" / trial
+    return trials_folder(output, study) / trial
+
+
+def trials_folder(output: Path, study: str) -> Path:
+    """The folder of all trials of a study."""
+    return output / study / "trials"
 
 
 @dataclass(frozen=True)

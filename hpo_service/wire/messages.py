@@ -25,6 +25,7 @@ class Admit(Record):
     type: Literal["admit"] = "admit"
     assignment: Assignment
     folder: Path = Field(description="Of the attempt.")
+    store: str = Field(default="", description="URL of the store to which what is saved is copied; empty: none.")
 
     @property
     def trial(self) -> str:
@@ -85,6 +86,14 @@ class Reported(Record):
     report: Report
 
 
+class CheckpointLost(Record):
+    """Child to supervisor: a checkpoint could not be saved, copied to the store or fetched; the trial goes on."""
+
+    type: Literal["checkpoint_lost"] = "checkpoint_lost"
+    trial: str
+    reason: Reason
+
+
 class Finished(Record):
     """Child to supervisor: the trial ended; after `stop` its kind is the one that was ordered."""
 
@@ -137,7 +146,7 @@ class Heartbeat(Record):
 
 
 ToTrial: TypeAlias = Continue | Stop
-FromTrial: TypeAlias = Started | Reported | Finished | Failed
+FromTrial: TypeAlias = Started | Reported | CheckpointLost | Finished | Failed
 ToChild: TypeAlias = Admit | ToTrial | Shutdown
 FromChild: TypeAlias = FromTrial | Capacity | Ready | Unusable | Heartbeat
 

@@ -13,6 +13,7 @@ from hpo_service.service.trials.queue import TrialQueue
 from hpo_service.wire.messages import (
     LEAVING,
     Capacity,
+    CheckpointLost,
     Continue,
     Failed,
     Finished,
@@ -120,6 +121,10 @@ class ChildWatch:
             return
         elif isinstance(message, Started):
             self._describe(held, message)
+        elif isinstance(message, CheckpointLost):
+            log.warning("%s: %s", held.key, message.reason)
+            call = functools.partial(self._queue.lose_checkpoint, held.assignment.lease, message.reason)
+            self._held.deliver(held, call, lambda _: None)
         else:
             self._report(held, message)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hpo_service.domain.decide.placement import NOT_TOLD, Resources
+
 DRAIN_SECONDS = 90.0
 """From the first signal to the abort, if the child has not saved its checkpoint by then."""
 
@@ -20,8 +22,10 @@ class WorkerOptions:
     max_trials: int | None = None
     drain_seconds: float = DRAIN_SECONDS
     environment: dict[str, str] = field(default_factory=dict)
-    gpus: int | None = None
-    """GPUs this worker may use; None where it has none, and the CPU serves any number of processes."""
+    has: Resources = NOT_TOLD
+    """What trials may ask of this worker: its GPUs, their memory, its labels."""
+    store: str = ""
+    """URL of the store to which what trials save is copied; empty: none."""
     trainer: int | None = None
     """Processes of a trial of the built-in trainer, which must start before a trial is claimed; None: none will."""
     idle_seconds: float | None = None

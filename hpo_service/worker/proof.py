@@ -60,7 +60,7 @@ class Proof:
             ) from error
 
     def _check_device(self) -> None:
-        if self._slot.ready == "cpu" and self._options.gpus:
+        if self._slot.ready == "cpu" and self._options.has.gpus:
             raise UnfitWorkerError(
                 "the driver lists a GPU for this worker but torch cannot use it: install a torch that was built for "
                 "this driver, or set CUDA_VISIBLE_DEVICES to nothing to train on the CPU"

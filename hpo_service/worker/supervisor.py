@@ -15,6 +15,7 @@ from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import ChildError, OutOfTimeError, UnfitWorkerError
 from hpo_service.failpoint import reach
+from hpo_service.filestore.removal import Removal
 from hpo_service.service.stages.advance import Stages
 from hpo_service.service.trials.budget import Limits, Withheld
 from hpo_service.service.trials.queue import Copied, TrialQueue
@@ -54,6 +55,9 @@ WHOLE_TIME = 0.9
 SWEEP_SECONDS = 60.0
 """Pause between two looks for checkpoints of trials that have ended, of a worker without work."""
 
+GiveUp = Callable[[int, Callable[[str], bool]], Collection[str]]
+"""Gives up adapters that are kept no longer."""
+
 log = logging.getLogger(__name__)
 
 
@@ -73,6 +77,7 @@ class Supervisor:
         look_at_machine: Callable[[], object] = lambda: None,
         device_users: Callable[[], Collection[int]] = tuple,
         ended: Ended = lambda _: (),
+        give_up_adapters: GiveUp = lambda *_: (),
     ) -> None:
         """Prepare a worker.
 
@@ -88,12 +93,13 @@ class Supervisor:
             look_at_machine: raises UnfitWorkerError where no trial could run here.
             device_users: numbers of the processes that hold memory of this worker's device.
             ended: tells which trials have ended, so that their checkpoints are removed.
+            give_up_adapters: tells, for a trial that has ended and what this worker reaches, which adapters are to go.
         """
         self._queue = queue
         self._stages = stages
         self._reaper = reaper
         self._finished = finished
-        self._ended = ended
+        self._ended, self._give_up_adapters = ended, give_up_adapters
         self._options = options
         self._clock, self._sleep = clock, sleep
         self._jitter = random.Random(options.id)
@@ -103,6 +109,7 @@ class Supervisor:
         log_file = logs / f"worker-{options.id}.log"
         self._slot = ChildSlot(log_file, options.environment, clock, start_child)
         self._held = HeldTrials(queue, self._outbox, self._slot, clock, self._freed)
+        self._removal = Removal(options.store, options.output)
         self._watch = ChildWatch(queue, self._held, self._slot, clock)
         self._shutdown = ShutdownSignals(clock, options.drain_seconds)
         self._look_at_machine = look_at_machine
@@ -140,6 +147,7 @@ class Supervisor:
                 self._sweep()
             finally:
                 self._slot.close()
+                self._removal.close()
         if (self._unfit or self._shutdown.out_of_time) and not self._nothing_left():
             raise UnfitWorkerError(self._unfit) if self._unfit else OutOfTimeError(self._shutdown.reason)
 
@@ -252,6 +260,12 @@ class Supervisor:
         self._claim_at = 0.0
         if state is None or outcome is None:
             return
+        if state.final:
+            ended = held.assignment
+            self._removal.checkpoints(ended.study, ended.key, ended.identity)
+        if outcome.adapter is not None:
+            ask = functools.partial(self._give_up_adapters, held.assignment.lease.trial_id, self._removal.reaches)
+            self._removal.adapters(self._outbox.ask(ask, default=()))
         if outcome.kind is OutcomeKind.ERROR:
             # where every trial must fail, the study ends, or pauses, before its whole budget has
             self._outbox.ask(self._stages.advance_all, default=False)
@@ -303,7 +317,7 @@ class Supervisor:
         self._held.add(held)
         self._renew_at = min(self._renew_at, self._clock() + assignment.lease_seconds / RENEWALS_PER_LEASE)
         resumes = prepare_folder(held.folder, assignment)
-        self._child_for(held).send(Admit(assignment=assignment, folder=held.folder.path))
+        self._child_for(held).send(Admit(assignment=assignment, folder=held.folder.path, store=self._options.store))
         if resumes:
             for report in read_undelivered(held.folder, assignment.attempt, assignment.identity):
                 self._held.report(held, report)
@@ -380,4 +394,7 @@ class Supervisor:
         """Remove checkpoints that trials left which ended without their holder."""
         self._sweep_at = self._clock() + SWEEP_SECONDS
         with contextlib.suppress(OSError):
-            sweep(self._options.output, lambda found: self._outbox.ask(lambda: self._ended(found), default=()))
+            sweep(self._options.output, self._known_as_ended, self._removal.checkpoints)
+
+    def _known_as_ended(self, found: Collection[str]) -> Collection[str]:
+        return self._outbox.ask(lambda: self._ended(found), default=())

@@ -15,8 +15,13 @@ Ended = Callable[[Collection[str]], Collection[str]]
 """Tells which of these trials, by identity, have ended."""
 
 
-def sweep(output: Path, ended: Ended) -> None:
+def sweep(output: Path, ended: Ended, discarded: Callable[[str, str, str], object] = lambda *_: None) -> None:
     """Remove what trials left in this folder that have ended by now; those of other databases are left alone.
+
+    Args:
+        output: the output folder.
+        ended: tells which trials have ended.
+        discarded: told study, key and identity of each whose checkpoints were removed.
 
     It costs as much as there are trials with checkpoints, however many have ended.
     """
@@ -26,6 +31,7 @@ def sweep(output: Path, ended: Ended) -> None:
     for path, identity in found.items():
         if identity in over:
             discard_checkpoints(AttemptFolder.numbered(path.parent.parent / path.name, 1))
+            discarded(path.parents[2].name, path.name, identity)
 
 
 def _identity(path: Path) -> str:

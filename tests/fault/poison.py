@@ -8,6 +8,7 @@ import psycopg
 from fault_studies import spec_of
 
 from hpo_service.bootstrap import Service
+from hpo_service.domain.decide.placement import Resources
 
 POISONS: dict[str, str] = {
     "a file that cannot be read": "UPDATE hpo_study SET spec = '{\"name\": 7}' WHERE id = {study}",
@@ -30,7 +31,7 @@ def insert_poison(service: Service, connection: psycopg.Connection[Any], count: 
     """
     name = f"poison-{count}"
     service.studies.create(spec_of(name, "objectives:instant", trials=5, lease=2.0))
-    service.workers.register(WORKER, None)
+    service.workers.register(WORKER, Resources())
     service.queue.claim(WORKER, name)
     study = connection.execute("SELECT id FROM hpo_study WHERE name = %s", (name,)).fetchone()
     assert study is not None

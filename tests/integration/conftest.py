@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hpo_service.bootstrap import Service
+from hpo_service.domain.decide.placement import NOT_TOLD, Resources
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.assignment import Assignment
 from hpo_service.domain.trial.decision import Decision
@@ -18,7 +19,8 @@ from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.report import Report
 from hpo_service.domain.trial.scores import Scores
 from hpo_service.domain.trial.states import StudyState, TrialState
-from hpo_service.service.trials.queue import Copied
+from hpo_service.service.trials.placement import Placement
+from hpo_service.service.trials.queue import Copied, TrialQueue
 from hpo_service.settings import Settings
 from hpo_service.storage.studies import StudyRow
 from hpo_service.storage.trial.trials import TrialRow
@@ -43,10 +45,15 @@ class Bench:
         }
         return self.service.studies.create(StudySpec.model_validate({**given, **sections}))
 
-    def register(self, worker: str) -> str:
+    def register(self, worker: str, has: Resources = NOT_TOLD) -> str:
         with self.service.db.transaction():
-            self.service.worker_rows.register(worker, "host", 1, "0", "cpu")
+            self.service.worker_rows.register(worker, "host", 1, "0", "cpu", resources=has)
         return worker
+
+    def with_resources(self, has: Resources, clock: Callable[[], float] = lambda: 0.0) -> TrialQueue:
+        """The queue as a worker meets it that has so much."""
+        made = self.service
+        return replace(made.queue, placement=Placement(made.db, made.study_rows, made.worker_rows, has, clock))
 
     def claim(self, worker: str | None = None) -> Assignment | None:
         """Claim as a worker does that has waited out the pauses after errors, going on after copies."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 import optuna
 import pytest
 
+from hpo_service.domain.decide.placement import Resources
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.scores import Scores
 from hpo_service.domain.trial.states import StudyState, TrialState
@@ -412,10 +413,9 @@ def test_a_trial_on_several_devices_uses_the_time_of_all(bench):
 
 def test_a_worker_is_given_no_trial_that_needs_more_gpus_than_it_has(bench):
     bench.create(execution={"gpus_per_trial": 2})
-    queue = bench.service.queue
-    assert replace(queue, gpus=1).claim("w1") is None
-    assert replace(queue, gpus=2).claim("w1").gpus == 2
-    assert queue.claim("w1").gpus == 2
+    assert bench.with_resources(Resources(gpus=1)).claim("w1") is None
+    assert bench.with_resources(Resources(gpus=2)).claim("w1").gpus == 2
+    assert bench.service.queue.claim("w1").gpus == 2
 
 
 @pytest.mark.parametrize(
@@ -425,7 +425,7 @@ def test_a_worker_is_listed_with_its_devices(bench, tmp_path, monkeypatch, given
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if given is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
-    bench.service.supervisor(WorkerOptions(id="w9", output=tmp_path, gpus=gpus))
+    bench.service.supervisor(WorkerOptions(id="w9", output=tmp_path, has=Resources(gpus)))
     with bench.service.db.transaction():
         [row] = [row for row in bench.service.worker_rows.list() if row.id == "w9"]
     assert row.devices == shown
@@ -434,9 +434,9 @@ def test_a_worker_is_listed_with_its_devices(bench, tmp_path, monkeypatch, given
 def test_a_worker_started_for_a_study_that_needs_more_gpus_says_so(bench):
     bench.create(execution={"gpus_per_trial": 2})
     for enough in (None, 2, 3):
-        bench.service.checks.require("s", enough)
+        bench.service.checks.require("s", Resources(enough))
     with pytest.raises(HpoServiceError, match="gpus_per_trial is 2, but only 1 GPU can be used here"):
-        bench.service.checks.require("s", 1)
+        bench.service.checks.require("s", Resources(1))
 
 
 def test_text_that_no_database_takes_is_written_out(bench):

@@ -8,6 +8,7 @@ from sqlalchemy import text
 
 from alembic import command
 from hpo_service.bootstrap import Service
+from hpo_service.domain.decide.placement import Resources
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.search.studies import OptunaStudies
@@ -50,7 +51,7 @@ def study_with_trials(service):
             }
         )
     )
-    service.workers.register("w1", None)
+    service.workers.register("w1", Resources())
     trial = service.queue.claim("w1")
     service.queue.finish(trial.lease, Outcome(kind=OutcomeKind.COMPLETE, reason="measured", value=1.5))
     service.queue.claim("w1")

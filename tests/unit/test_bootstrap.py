@@ -10,6 +10,7 @@ import pytest
 
 from hpo_service import bootstrap
 from hpo_service.bootstrap import Service
+from hpo_service.domain.decide.placement import Resources
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.states import StudyState
 from hpo_service.errors import DatabaseUnavailableError, NotFoundError, SchemaError, UnfitWorkerError
@@ -86,7 +87,7 @@ def test_a_deleted_study_has_ended(service):
 
 def test_a_worker_is_written_down_with_its_devices_and_signs_off(service, tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
-    service.supervisor(WorkerOptions(id="w", output=tmp_path, gpus=1))
+    service.supervisor(WorkerOptions(id="w", output=tmp_path, has=Resources(1)))
     with service.db.transaction():
         [row] = service.worker_rows.list()
     assert (row.id, row.pid, row.devices, row.state) == ("w", os.getpid(), "3", "active")
@@ -124,7 +125,7 @@ def test_a_worker_whose_gpu_is_another_workers_claims_nothing_and_says_so(servic
     monkeypatch.setattr(bootstrap, "list_gpus", lambda: [Gpu("3", "H100", 81559, "GPU-x"), Gpu("4", "H100", 81559, "")])
     other = DeviceLock("other")
     other.take({"GPU-x": "GPU 3"})
-    options = WorkerOptions(new_worker_id(), tmp_path / "out", gpus=2, trainer=1)
+    options = WorkerOptions(new_worker_id(), tmp_path / "out", has=Resources(2), trainer=1)
     with pytest.raises(UnfitWorkerError, match="worker other has GPU 3 already"):
         service.supervisor(options).run()
     other.release()

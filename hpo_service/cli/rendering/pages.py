@@ -10,7 +10,7 @@ from rich.table import Table
 from hpo_service.domain.study.data_report import DataReport
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.presentation.data_report import about_data, parts_table
-from hpo_service.presentation.memory import LARGEST, memory_tables
+from hpo_service.presentation.sizing.memory import LARGEST, memory_tables
 from hpo_service.presentation.study_summary import study_summary
 from hpo_service.service.studies.memory import ModelMemory
 

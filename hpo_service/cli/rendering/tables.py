@@ -150,9 +150,10 @@ def worker_table(found: WorkerList) -> Table:
     )
     for row in sorted(found.workers, key=lambda row: row.seen_at, reverse=True):
         seen = f"{duration(max(0.0, found.now - row.seen_at))} ago"
-        table.add_row(
-            row.id, row.state, seen, Text(str(row.devices)), Text(row.job or ""), row.version, Text(row.reason)
-        )
+        memory = [] if row.resources.memory_gb is None else [f"{row.resources.memory_gb:.0f} GB"]
+        told = [label for label in row.resources.labels if label not in ("cpu", "gpu")]
+        devices = Text(" ".join([str(row.devices), *memory, *told]))
+        table.add_row(row.id, row.state, seen, devices, Text(row.job or ""), row.version, Text(row.reason))
     return table
 
 

@@ -133,6 +133,7 @@ class WarningFacts(_Group):
 
     checkpoint: Reason | None = Field(default=None, serialization_alias="checkpoint_warning")
     checkpoint_refused: Reason | None = None
+    adapter: Reason | None = Field(default=None, serialization_alias="adapter_warning")
     metrics: Reason | None = Field(default=None, serialization_alias="metrics_warning")
     tracking: Reason | None = Field(default=None, serialization_alias="tracking_warning")
 

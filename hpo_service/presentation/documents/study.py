@@ -95,6 +95,7 @@ def _about(view: StageView) -> dict[str, Any]:
         "open": view.open,
         "budget": view.budget,
         "reason": view.reason,
+        "unserved": view.unserved,
         "plan": view.plan,
         "opened_at": view.opened_at,
         "closed_at": view.closed_at,

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from hpo_service.domain.study.protocol import STAGES
+from hpo_service.filestore.store import fetched
 from hpo_service.presentation.exports.best_config import best_config
 from hpo_service.service.studies.evidence import Evidence
 from hpo_service.service.studies.snapshot import StudySnapshot
@@ -26,18 +27,26 @@ def write_best(snapshot: StudySnapshot, evidence: Evidence, folder: Path) -> Pat
     work = Path(tempfile.mkdtemp(dir=folder, prefix=f".{NAME}-"))
     try:
         built = work / "new"
-        source = adapter_folder(evidence)
-        if source is None:
-            built.mkdir()
-        else:
-            shutil.copytree(source, built)
-        (built / CONFIG).write_text(best_config(snapshot, evidence, missing_adapter(snapshot, evidence)), "utf-8")
+        missing = _bring_adapter(snapshot, evidence, built)
+        (built / CONFIG).write_text(best_config(snapshot, evidence, missing), "utf-8")
         if target.exists():
             target.rename(work / "old")
         built.rename(target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return target
+
+
+def _bring_adapter(snapshot: StudySnapshot, evidence: Evidence, folder: Path) -> str | None:
+    """Make a folder with the adapter in it, as far as there is one; say why there is none."""
+    missing, source, run = missing_adapter(snapshot, evidence), adapter_folder(evidence), evidence.exported
+    if source is not None:
+        shutil.copytree(source, folder)
+        return missing
+    if missing and run is not None and run.adapter is not None and "://" in run.adapter:
+        missing = fetched(run.adapter, folder)
+    folder.mkdir(exist_ok=True)
+    return missing
 
 
 def adapter_folder(evidence: Evidence) -> Path | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 
+from hpo_service.domain.decide.placement import Resources, needs_of
+from hpo_service.domain.study.protocol import stages_of
 from hpo_service.domain.trial.states import StudyState
 from hpo_service.errors import (
     ConflictError,
@@ -13,6 +15,7 @@ from hpo_service.errors import (
     NotFoundError,
     ServedStudyFailedError,
     StudyFailedError,
+    UnfitWorkerError,
     UnreadableStudyError,
 )
 from hpo_service.storage.database import Database
@@ -29,17 +32,28 @@ class StudyChecks:
     db: Database
     studies: StudyStore
 
-    def require(self, study: str, gpus: int | None = None) -> None:
-        """Make sure that a study exists, and that its trials fit a worker with this many GPUs; None fits all.
+    def require(self, study: str, has: Resources | None = None) -> None:
+        """Make sure that a study exists, and that a worker which has so much may run trials of one stage at least.
 
         Raises:
             NotFoundError: there is no study of this name.
             HpoServiceError: its trials need more GPUs.
+            UnfitWorkerError: the worker lacks what every stage asks for.
         """
         with self.db.transaction(read_only=True):
             row = self.studies.get(study)
-        if gpus is not None and (needed := row.specification().execution.gpus_per_trial) > gpus:
-            raise too_few_gpus(needed, gpus)
+        if has is None:
+            return
+        spec = row.specification()
+        if has.gpus is not None and (needed := spec.execution.gpus_per_trial) > has.gpus:
+            raise too_few_gpus(needed, has.gpus)
+        missing = {rule.name: needs_of(spec, rule, row.facts).missing(has) for rule in stages_of(spec)}
+        if all(missing.values()):
+            said = "; ".join(f"{stage} needs {lack}" for stage, lack in missing.items())
+            raise UnfitWorkerError(
+                f"this worker can run no stage of study {study} ({said}): start one where that is, "
+                "with --label or HPO_SERVICE_LABELS for labels of your own"
+            )
 
     def trainer_processes(self, study: str | None, gpus: int | None = None) -> int | None:
         """How many processes a trial of the built-in trainer takes in this study; None where it needs no trainer.

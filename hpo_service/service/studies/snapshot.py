@@ -99,6 +99,7 @@ class StageView:
 
     `plan` keeps why the stage was opened (`why`), the numbers it carries on (`chosen`) and, by label, the reason
     of every planned trial (`trials`); it is empty for the search stage. `reason` is why it was closed, once it is.
+    `unserved` is why no worker that is there can run its trials, where that is so.
     """
 
     stage: str
@@ -110,6 +111,7 @@ class StageView:
     trials: list[TrialView]
     plan: dict[str, Any] = field(default_factory=dict)
     rest: Rest = field(default_factory=Rest)
+    unserved: str = ""
 
     @property
     def rule(self) -> StageRule:
@@ -253,6 +255,7 @@ def stage_view(stage: StageRow, trials: list[TrialView], rest: Rest | None = Non
         trials=trials,
         plan=stage.plan,
         rest=rest or Rest(),
+        unserved=stage.unserved if stage.open else "",
     )
 
 

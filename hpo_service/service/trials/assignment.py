@@ -81,7 +81,7 @@ def trial_config(spec: StudySpec, stage: StageRule, trial: TrialRow) -> TrialCon
         data=spec.data,
         training=training,
         score_test=trial.score_test,
-        keep_adapter=trial.keep_adapter,
+        keep_adapter=trial.keep_adapter or (spec.objective is None and spec.execution.keep_adapters > 0),
         evaluation=spec.evaluation if spec.evaluation.metrics and stage.name in spec.evaluation.stages else None,
         tracking=spec.tracking if spec.tracking.trackers else None,
         sharding=spec.execution.sharding,

@@ -136,6 +136,10 @@ class TrialLedger:
         if self.trials.reports.add(trial, report):
             self.optuna.report(_bound(trial), report.step, report.value)
 
+    def note_lost_checkpoint(self, trial: TrialRow, reason: str) -> None:
+        """Note that a trial which the caller holds goes on without a checkpoint that it should have."""
+        self._note(EventKind.CHECKPOINT_LOST, trial, reason)
+
     def finish(self, trial: TrialRow, outcome: Outcome) -> TrialState:
         """End a trial as its holder saw it end, with everything it measured; the outcome must be an end.
 

@@ -21,6 +21,7 @@ from hpo_service.service.containment import Containment, Work
 from hpo_service.service.trials.assignment import assignment
 from hpo_service.service.trials.budget import NO_LIMITS, Limits, Withheld, admission, withheld
 from hpo_service.service.trials.ledger import TrialLedger
+from hpo_service.service.trials.placement import Placement
 from hpo_service.service.trials.taken import TakenKeys
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StageRow, StudyRow, StudyStore
@@ -64,8 +65,8 @@ class TrialQueue:
     ledger: TrialLedger
     policy: SearchPolicy
     containment: Containment = field(default_factory=Containment)
-    gpus: int | None = None
-    """GPUs of the worker that asks, which is given no trial that needs more; None where nothing limits it."""
+    placement: Placement | None = None
+    """What the worker that asks has, which is given no trial that needs more; None where nothing limits it."""
 
     def claim(
         self,
@@ -120,8 +121,8 @@ class TrialQueue:
     def _claim_from(
         self, study: StudyRow, stage: StageRow, worker_id: str, together: int, limits: Limits
     ) -> Assignment | Copied | None:
-        spec, _ = study.specification(), stage.rule  # before anything is claimed: either may be of another version
-        if self.gpus is not None and spec.execution.gpus_per_trial > self.gpus:
+        _ = study.specification(), stage.rule  # before anything is claimed: either may be of another version
+        if self.placement is not None and not self.placement.serves(study, stage):
             return None
         waiting = self._claim_waiting(study, stage, worker_id, together) if self._waits(stage) else None
         return waiting or self._claim_new(study, stage, worker_id, together, limits)
@@ -238,6 +239,15 @@ class TrialQueue:
         if asked is not None:
             return asked
         return self._judge(spec, stage, trial, report)
+
+    def lose_checkpoint(self, lease: Lease, reason: str) -> None:
+        """Note that a checkpoint could not be saved, copied or fetched; it is an event, and the trial goes on.
+
+        Raises:
+            StaleLeaseError: the trial is no longer held by this lease; nothing was written.
+        """
+        with self.db.transaction():
+            self.ledger.note_lost_checkpoint(self.trials.hold(lease), reason)
 
     def _judge(self, spec: StudySpec, stage: StageRow, trial: TrialRow, report: Report) -> Decision:
         if not stage.rule.prunes:

@@ -16,6 +16,7 @@ from hpo_service.domain.trial.facts import MemoryFacts, RunFacts, TimingFacts
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.scores import Scores
 from hpo_service.errors import DoesNotFitError
+from hpo_service.filestore.attempts import keep_adapter
 from hpo_service.training.data.tokens import TokenRow
 from hpo_service.training.device.faults import is_out_of_memory
 from hpo_service.training.distributed.process_group import ProcessGroup
@@ -206,4 +207,4 @@ def _save_adapter(job: Job, save: SaveWeights) -> str:
     target = job.link.folder.adapter
     with job.link.busy("saving the adapter"):
         replace_folder(target, save)
-    return str(target)
+    return keep_adapter(job.link)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import random
@@ -21,6 +22,7 @@ from safetensors.torch import save_file
 from transformers import PreTrainedModel, TrainerState
 from transformers.trainer import OPTIMIZER_NAME, SCALER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 
+from hpo_service.errors import FileStoreError
 from hpo_service.failpoint import reach
 from hpo_service.training.files.atomic_folder import replace_folder, sync, sync_folder
 from hpo_service.training.run.history import History
@@ -30,6 +32,8 @@ __all__ = ["Checkpoint", "CheckpointStore", "Identity", "Running", "replace_fold
 
 FORMAT = 1
 MARKER = "complete.json"
+SPARE_BYTES = 1_000_000
+"""What a checkpoint leaves free on its disk, for logs and reports."""
 RNG_NAME = "rng_state.pth"
 # What people call the parts of an identity, where that is another word.
 MEANINGS = {"base": "base model", "config": "configuration"}
@@ -84,7 +88,15 @@ class CheckpointStore:
     another trial is set aside, and the one before it counts, which may be an earlier attempt's.
     """
 
-    def __init__(self, folder: Path, identity: Identity, trial: str = "", earlier: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        identity: Identity,
+        trial: str = "",
+        earlier: Sequence[Path] = (),
+        copy: Callable[[], object] = lambda: None,
+        free_bytes: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free,
+    ) -> None:
         """Keep checkpoints in a folder.
 
         Args:
@@ -92,8 +104,11 @@ class CheckpointStore:
             identity: what they may be resumed on.
             trial: the identity of the trial; empty where it is unknown.
             earlier: folders of checkpoints of earlier attempts, the latest first; they are only read.
+            copy: copies what was saved beyond this node, or raises FileStoreError.
+            free_bytes: what the disk of a folder has left.
         """
         self._folder, self._identity, self._trial, self._earlier = folder, identity, trial, earlier
+        self._copy, self._free_bytes, self._size = copy, free_bytes, 0
 
     def save(self, step: int, history: History, write: Callable[[Path], object]) -> None:
         """Write the state after an optimizer step, then remove older ones.
@@ -104,11 +119,20 @@ class CheckpointStore:
             write: fills a folder with the engine's state.
 
         Raises:
-            OSError: the folder cannot be written (disk full, no permission); older checkpoints stay.
+            OSError: the folder cannot be written (disk full, no permission), and older checkpoints stay; or what was
+                saved could not be copied to the store.
         """
+        self._write(step, history, write)
+        try:
+            self._copy()
+        except FileStoreError as error:
+            raise OSError(str(error)) from error
+
+    def _write(self, step: int, history: History, write: Callable[[Path], object]) -> None:
         unfinished = self._folder / f".unfinished-{uuid.uuid4().hex}"
         try:
             unfinished.mkdir(parents=True)
+            self._require_space()
             write(unfinished)
             sizes = {path.name: path.stat().st_size for path in unfinished.iterdir()}
             marker = {
@@ -122,6 +146,7 @@ class CheckpointStore:
             }
             (unfinished / MARKER).write_text(json.dumps({**marker, "digest": _digest(marker)}))
             sync(unfinished)
+            self._size = sum(sizes.values())
             unfinished.rename(self._folder / f"step-{step:08d}-{uuid.uuid4().hex[:8]}")
         except OSError:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -135,6 +160,16 @@ class CheckpointStore:
         for older in self._steps():
             if _step_of(older) < step:
                 shutil.rmtree(older, ignore_errors=True)
+
+    def _require_space(self) -> None:
+        """Leave a disk alone that cannot take another checkpoint: what is written there besides needs the rest."""
+        free, needed = self._free_bytes(self._folder), self._size + SPARE_BYTES
+        if free < needed:
+            raise OSError(
+                errno.ENOSPC,
+                f"{free / 1e6:.0f} MB are left on the disk of {self._folder}, a checkpoint needs {needed / 1e6:.0f}: "
+                "free space, for example with `hpo-service clean`",
+            )
 
     def newest(self) -> tuple[Checkpoint | None, str]:
         """The newest checkpoint that fits, or None; with it why a newer one was refused, or nothing."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import partial
 
 from hpo_service.domain.study.combinations import conflict
 from hpo_service.domain.study.methods import METHODS
 from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.errors import DataError, ModelError, UnfitError
+from hpo_service.filestore.attempts import mirror
 from hpo_service.training.data.batches import check_rows_stay_apart
 from hpo_service.training.data.pieces import pieces
 from hpo_service.training.data.rows import StudyRows
@@ -81,7 +83,9 @@ class Job:
         link.check()
         identity = Identity(base.facts.fingerprint, _digest(config), rows.fingerprint, engine)
         earlier = [each.checkpoint for each in link.folder.earlier]
-        store = CheckpointStore(link.folder.checkpoint, identity, link.assignment.identity, earlier)
+        store = CheckpointStore(
+            link.folder.checkpoint, identity, link.assignment.identity, earlier, partial(mirror, link)
+        )
         pressure = pressure or MemoryPressure()
         need = Need.of(config, base, rows.longest, ranks, pressure.capacity_gb, pressure.limit)
         plan = StepPlan.of(config.training, len(rows.train), ranks, need.limit)

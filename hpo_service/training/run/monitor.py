@@ -168,8 +168,11 @@ class Monitor:
             self.checkpoint_warning = ""
         except OSError as error:
             # The trial goes on: what a full disk costs is the checkpoint.
-            self.checkpoint_warning = " ".join(str(error).split())
-            log.warning("trial %s: no checkpoint could be written: %s", self.link.trial, self.checkpoint_warning)
+            warning = " ".join(str(error).split())
+            if not self.checkpoint_warning:
+                self.link.checkpoint_lost(warning)
+            self.checkpoint_warning = warning
+            log.warning("trial %s: no checkpoint could be kept: %s", self.link.trial, warning)
         self._saved_at = self.clock()
         self._save_seconds = self._saved_at - began
         self.seconds.checkpoint += self._save_seconds

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from safetensors import SafetensorError
+
 from hpo_service.domain.memory.fit import memory_case
 from hpo_service.domain.trial.facts import (
     EnvironmentFacts,
@@ -15,11 +17,13 @@ from hpo_service.domain.trial.facts import (
 )
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.scores import Scores
+from hpo_service.errors import FileStoreError
 from hpo_service.training.data.tokens import TokenRow
 from hpo_service.training.device.environment import device_name, versions
 from hpo_service.training.run.job import Job
 from hpo_service.training.run.monitor import Monitor
 from hpo_service.training.run.task_metrics import Answer, measure_task_metrics
+from hpo_service.wire.child import TrialLink
 
 Score = Callable[[Sequence[TokenRow]], Scores]
 
@@ -50,7 +54,7 @@ def conclude(
     # A run resumed after its last evaluation has not scored the rows in this process.
     scores = monitor.scores or score(job.rows.validation)
     test = score(job.rows.test) if link.config.score_test else None
-    adapter = save_adapter() if link.config.keep_adapter else None
+    adapter, lost = _saved(save_adapter, link) if link.config.keep_adapter else (None, None)
     return Outcome(
         kind=OutcomeKind.COMPLETE,
         reason=early_end.reason if early_end is not None else "trained to the end",
@@ -58,8 +62,18 @@ def conclude(
         validation=scores,
         test=test,
         adapter=adapter,
-        facts=facts | measure_task_metrics(job, answer),
+        facts=facts | RunFacts(warnings=WarningFacts(adapter=lost)) | measure_task_metrics(job, answer),
     )
+
+
+def _saved(save_adapter: Callable[[], str], link: TrialLink) -> tuple[str | None, str | None]:
+    """Where the adapter was saved, or why it could not be: what a full disk costs is the adapter, not the trial."""
+    try:
+        return save_adapter(), None
+    except (OSError, FileStoreError, SafetensorError) as error:
+        reason = f"the adapter could not be saved: {' '.join(str(error).split())}"
+    link.checkpoint_lost(reason)
+    return None, reason
 
 
 def run_facts(

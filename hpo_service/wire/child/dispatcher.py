@@ -36,6 +36,7 @@ class Dispatcher:
         work: Callable[[Dispatcher], object],
         is_fatal: Callable[[BaseException], bool] = lambda _: False,
         will_recur: Callable[[BaseException], bool] = lambda _: False,
+        prepare: Callable[[TrialLink], object] = lambda _: None,
     ) -> None:
         """Prepare to serve.
 
@@ -44,7 +45,9 @@ class Dispatcher:
             work: called while a trial waits; takes at least that one, and returns when what it took has ended.
             is_fatal: whether an exception leaves this process unusable.
             will_recur: whether an exception that nobody expected would end another attempt the same way.
+            prepare: called for a trial before an engine has it.
         """
+        self._prepare = prepare
         self._channel, self._work, self._is_fatal, self._will_recur = channel, work, is_fatal, will_recur
         self._waiting: deque[Admit] = deque()
         self._links: dict[str, TrialLink] = {}
@@ -78,6 +81,7 @@ class Dispatcher:
         admit = self._waiting.popleft()
         link = self._links[admit.trial] = TrialLink(admit, self._channel, self._hear)
         link.touch(0.0)
+        self._prepare(link)
         return link
 
     def run(self, link: TrialLink, run: RunTrial) -> None:

@@ -15,7 +15,7 @@ from hpo_service.errors import TrialError
 from hpo_service.wire.attempt_folder import AttemptFolder
 from hpo_service.wire.child.own_process import OwnProcess
 from hpo_service.wire.child.pipe import Channel
-from hpo_service.wire.messages import Admit, Reported, Started, Stop, ToTrial
+from hpo_service.wire.messages import Admit, CheckpointLost, Reported, Started, Stop, ToTrial
 from hpo_service.wire.undelivered import keep_undelivered
 
 
@@ -37,6 +37,7 @@ class TrialLink:
         self.admit = admit
         self.assignment, self.trial = admit.assignment, admit.trial
         self.config, self.folder = admit.assignment.config, AttemptFolder(admit.folder)
+        self.store = admit.store
         self._channel, self._hear = channel, hear
         self._stop: Stop | None = None
         self._answered = self._closed = False
@@ -85,6 +86,10 @@ class TrialLink:
         if self._stop is not None and self._stop.overtakes(report.step) and not self._answered:
             keep_undelivered(self.folder, report, self.assignment.identity)
         return self._stop
+
+    def checkpoint_lost(self, reason: str) -> None:
+        """Say that a checkpoint could not be saved, copied or fetched; the trial goes on."""
+        self._channel.send(CheckpointLost(trial=self.trial, reason=reason))
 
     def close(self) -> None:
         """Let a thread that waits for an answer have it, and refuse what is reported from here on."""

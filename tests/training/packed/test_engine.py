@@ -481,11 +481,11 @@ def test_a_configuration_that_cannot_be_trained_is_infeasible_by_itself(workshop
 
 def test_what_ends_badly_for_one_at_its_end_leaves_the_others_alone(workshop, monkeypatch, diary):
     def keep(pack, slot):
-        raise PermissionError("the folder cannot be written")
+        raise RuntimeError("the adapter is not as it was")
 
     monkeypatch.setattr(Pack, "save_adapter", keep)
     crowd = workshop.run({"bad": tracked(quick(workshop, keep_adapter=True)), "good": longer(workshop)})
     (failed,) = crowd.of(Failed)
-    assert (failed.trial, failed.reason) == ("bad", "PermissionError: the folder cannot be written")
+    assert (failed.trial, failed.reason) == ("bad", "RuntimeError: the adapter is not as it was")
     assert [m.outcome.kind for m in crowd.of(Finished)] == [OutcomeKind.COMPLETE]
     assert diary[-1] == "end error"

@@ -9,6 +9,7 @@ import pytest
 from hpo_service import cli
 from hpo_service.bootstrap import Service
 from hpo_service.cli.launch.start import cap_text
+from hpo_service.domain.decide.placement import Resources
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.states import StudyState
 from hpo_service.launch.launcher import LAUNCHERS
@@ -100,7 +101,7 @@ def test_a_launch_is_listed_with_what_its_scheduler_cannot_say(said, service, mo
 def test_a_launch_is_cancelled_for_its_workers_where_its_scheduler_cannot_be_asked(said, service, monkeypatch):
     monkeypatch.setenv("PATH", "")
     service.launches.add("3f2a91c0", "mine", "slurm", 3, {}, output="/out", by="")
-    service.workers.register("w1", None, "slurm 17_0", "3f2a91c0")
+    service.workers.register("w1", Resources(), "slurm 17_0", "3f2a91c0")
     code, _, error = said("cancel", "3f2a91c0", "--reason", "enough")
     assert code == 1
     assert "`scancel` is not installed here" in error

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pynvml
 import pytest
 
+from hpo_service.errors import UsageError
 from hpo_service.launch import devices
 from hpo_service.launch.devices import Gpu, list_gpus, visible
 
@@ -58,6 +59,31 @@ def test_a_gpu_named_by_its_uuid_keeps_its_properties() -> None:
 def test_a_slice_named_by_its_uuid_or_by_its_gpus_number_keeps_its_properties(name: str) -> None:
     (gpu,) = visible(GPUS + SLICES, name)
     assert (gpu.name, gpu.memory_mib, gpu.uuid) == (f"{H100} MIG 1g.10gb", 9984, "MIG-dddd4444")
+
+
+def test_a_worker_has_the_memory_of_its_smallest_gpu_and_labels_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "list_gpus", lambda: [GPUS[0], SLICES[0]])
+    has = devices.resources(["spot"])
+    assert has.gpus == 2
+    assert has.memory_gb == pytest.approx(10.47, abs=0.01)
+    assert has.labels == ("gpu", "nvidia-h100-80gb-hbm3", "nvidia-h100-80gb-hbm3-mig-1g.10gb", "mig", "spot")
+
+
+def test_a_gpu_that_does_not_tell_its_memory_offers_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "list_gpus", lambda: GPUS)
+    assert devices.resources().memory_gb is None
+
+
+def test_a_machine_without_gpus_says_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "list_gpus", list)
+    assert devices.resources() == devices.Resources(None, None, ("cpu",))
+
+
+@pytest.mark.parametrize("label", ["two words", "-x", "", "x" * 64])
+def test_a_label_that_no_study_could_ask_for_is_refused(label: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "list_gpus", list)
+    with pytest.raises(UsageError, match="HPO_SERVICE_LABELS"):
+        devices.resources([label])
 
 
 # asking the driver

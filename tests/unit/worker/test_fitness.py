@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from hpo_service.domain.decide.placement import Resources
 from hpo_service.domain.trial.assignment import Assignment
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.errors import ChildError, UnfitWorkerError
@@ -53,7 +54,7 @@ def test_where_it_cannot_the_worker_leaves_with_the_reason_and_nothing_is_claime
 def test_a_worker_with_a_gpu_that_torch_cannot_use_claims_nothing(world: Any, trial: Trial) -> None:
     world.script.first_word = Ready(device="cpu")
     with pytest.raises(UnfitWorkerError, match="CUDA_VISIBLE_DEVICES"):
-        world.run(trial(0), trainer=1, gpus=1)
+        world.run(trial(0), trainer=1, has=Resources(1))
     assert world.queue.times("claim") == []
 
 
@@ -96,7 +97,7 @@ def test_while_the_trainer_starts_signals_and_renewals_go_on(world: Any, trial: 
 
 def test_several_processes_prove_it_together(world: Any, trial: Trial) -> None:
     world.script.first_word = Ready(device="H100")
-    world.run(trial(0, gpus=2), trainer=2, gpus=2)
+    world.run(trial(0, gpus=2), trainer=2, has=Resources(2))
     assert [child.command for child in world.children] == [training_command(2)]
 
 

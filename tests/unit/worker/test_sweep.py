@@ -6,8 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from hpo_service.domain.trial.assignment import Assignment
 from hpo_service.domain.trial.report import Report
+from hpo_service.filestore.attempts import CHECKPOINT, place_of
+from hpo_service.filestore.store import FileStore
 from hpo_service.wire.attempt_folder import AttemptFolder
 from hpo_service.wire.undelivered import keep_undelivered
 from hpo_service.worker.handover import prepare_folder
@@ -62,3 +66,28 @@ def test_what_a_holder_saves_after_it_lost_its_trial_goes_too(world: Any, trial:
     folder.checkpoint.mkdir(exist_ok=True)
     sweep(world.output, {"trial 0"}.intersection)
     assert not folder.checkpoint.exists()
+
+
+def test_the_store_is_told_of_each_whose_checkpoints_are_removed(tmp_path: Path, trial: Trial) -> None:
+    told: list[tuple[str, str, str]] = []
+    for number in (1, 2):
+        _left(tmp_path, trial(number, identity=f"trial {number}"))
+    sweep(tmp_path, {"trial 1"}.intersection, lambda *place: told.append(place))
+    assert told == [("s", "search-0001", "trial 1")]
+
+
+@pytest.mark.parametrize("holder", ["this worker", "nobody"])
+def test_a_trial_that_has_ended_leaves_no_checkpoint_in_the_store(
+    world: Any, trial: Trial, tmp_path: Path, holder: str
+) -> None:
+    given, store = trial(0, identity="trial 0"), FileStore(str(tmp_path / "store"))
+    (tmp_path / "file").write_text("state")
+    place = place_of(given, 1, CHECKPOINT)
+    store.put(place, {"file": tmp_path / "file"}, {})
+    if holder == "nobody":
+        _left(world.output, given)
+        world.ended.add("trial 0")
+        world.run(store=store.url)
+    else:
+        world.run(given, store=store.url)
+    assert store.newest(place) is None

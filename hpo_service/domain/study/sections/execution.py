@@ -1,4 +1,4 @@
-"""How trials are held by workers: attempts, leases, and the devices of each."""
+"""How trials are held by workers: attempts, leases, the devices of each, and who may have them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from hpo_service.domain.study.sections.requires import Requirements
 from hpo_service.domain.study.sections.section import Section
 
 
@@ -25,3 +26,11 @@ class ExecutionSpec(Section):
         default="none",
         description="fsdp: a trial's GPUs hold the frozen base in shares, for what does not fit on one; slower.",
     )
+    keep_adapters: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="Adapters kept of search and of verify each, those of their best trials so far; confirm keeps all "
+        "of its own.",
+    )
+    requires: Requirements = Field(default_factory=Requirements, description="What a worker must have.")

@@ -17,6 +17,7 @@ from torch import nn
 
 from hpo_service.domain.memory.fit import pack_that_fits
 from hpo_service.domain.trial.scores import Scores
+from hpo_service.filestore.attempts import keep_adapter
 from hpo_service.training.data.rows import StudyRows
 from hpo_service.training.engines.packed.compiled import CompiledLayers, layers_of
 from hpo_service.training.engines.packed.eligible import NotPackedError, module_refusal
@@ -244,7 +245,7 @@ class Pack:
         target = link.folder.adapter
         with link.busy("saving the adapter"), self._with_adapter(slot) as model:
             replace_folder(target, lambda folder: save_weights(model, folder))
-        return str(target)
+        return keep_adapter(link)
 
     def answer(self, slot: Slot, prompts: list[list[int]]) -> list[list[int]]:
         """Continue prompts of token ids with a slot's adapter."""

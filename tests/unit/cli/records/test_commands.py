@@ -10,6 +10,7 @@ from pyarrow import parquet
 
 from hpo_service import cli
 from hpo_service.bootstrap import Service
+from hpo_service.domain.decide.placement import Resources
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.errors import DatabaseUnavailableError
@@ -40,7 +41,7 @@ def service(migrated_sqlite, monkeypatch):
         ),
         by="ann@desk",
     )
-    service.workers.register("w1", None)
+    service.workers.register("w1", Resources())
     trial = service.queue.claim("w1")
     service.queue.finish(trial.lease, Outcome(kind=OutcomeKind.COMPLETE, reason="measured", value=1.5))
     yield service

@@ -66,6 +66,7 @@ STORED = {
     "padding_share": 0.25,
     "packing_saved_share": 0.125,
     "checkpoint_warning": "the disk is full",
+    "adapter_warning": "the disk is full",
     "checkpoint_refused": "the checkpoint belongs to another data",
     "metrics_warning": "no answers",
     "tracking_warning": "wandb: away",

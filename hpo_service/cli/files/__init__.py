@@ -1,0 +1,1 @@
+"""Commands about the files that studies leave."""

@@ -1,0 +1,1 @@
+"""What a study needs of machines: memory of GPUs, and disk."""
