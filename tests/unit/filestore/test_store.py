@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import threading
 import uuid
 from pathlib import Path
@@ -13,13 +12,6 @@ from hpo_service.errors import FileStoreError
 from hpo_service.filestore.bundle import Bundle
 from hpo_service.filestore.removal import Removal
 from hpo_service.filestore.store import FileStore, fetched
-
-S3_PACKAGES = ("s3fs", "moto", "flask")
-needs_s3 = pytest.mark.skipif(
-    not all(map(importlib.util.find_spec, S3_PACKAGES)),
-    reason="s3fs and moto want another python-dateutil than the rest: in an environment of their own (CONTRIBUTING.md)",
-)
-
 
 @pytest.fixture(scope="session")
 def bucket():
@@ -41,7 +33,7 @@ def bucket():
     server.stop()
 
 
-@pytest.fixture(params=["folder", "file", "memory", pytest.param("s3", marks=needs_s3)])
+@pytest.fixture(params=["folder", "file", "memory", "s3"])
 def url(request, tmp_path):
     """A shared folder by its path and by its URL, fsspec's stand-in for object storage, and S3 as moto serves it."""
     if request.param == "s3":
