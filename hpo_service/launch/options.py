@@ -103,9 +103,24 @@ class LaunchOptions(BaseModel):
 
 OWN_COMMAND = (sys.executable, "-m", "hpo_service")
 """How this very installation is started once more."""
-PASSED_ON = ("HPO_SERVICE_CACHE", "HF_HOME", "HF_HUB_OFFLINE")
+PASSED_ON = (
+    "HPO_SERVICE_CACHE",
+    "HPO_SERVICE_STORE",
+    "HPO_SERVICE_LABELS",
+    "HF_HOME",
+    "HF_HUB_OFFLINE",
+    "AWS_ENDPOINT_URL",
+    "AWS_DEFAULT_REGION",
+)
 """Variables that workers get as they are set here; they hold no secrets."""
-SECRETS = ("PGPASSWORD", "HF_TOKEN")
+SECRETS = (
+    "PGPASSWORD",
+    "HF_TOKEN",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AZURE_STORAGE_CONNECTION_STRING",
+)
 """Variables that workers get besides the database's URL, and that nobody else may read."""
 
 

@@ -40,7 +40,8 @@ def test_spot_workers_save_within_a_short_notice_and_their_secrets_are_given_whe
     assert task["resources"]["use_spot"] is True
     assert seconds(r"--drain-seconds (\d+)", task["run"]) < 30
     assert not any(task["secrets"].values())
-    assert task["envs"]["HPO_SERVICE_OUTPUT"] in task["file_mounts"]
+    assert task["envs"]["HPO_SERVICE_STORE"].startswith("s3://")
+    assert "s3" in task["setup"]
 
 
 def test_pgbouncer_speaks_tls_both_ways_and_follows_prepared_statements(deploy):

@@ -13,6 +13,7 @@ from hpo_service.filestore.bundle import Bundle
 from hpo_service.filestore.removal import Removal
 from hpo_service.filestore.store import FileStore, fetched
 
+
 @pytest.fixture(scope="session")
 def bucket():
     """A bucket of an S3 server on this machine."""

@@ -58,6 +58,16 @@ def test_the_database_s_password_is_in_the_secret_alone(tmp_path, asked, monkeyp
     assert made.secret()["stringData"] == {"HPO_SERVICE_STORAGE": SECRET, "HF_TOKEN": "hf_sesame"}
 
 
+def test_a_store_is_the_pod_s_too_and_its_credentials_are_in_the_secret_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("HPO_SERVICE_STORE", "s3://bucket/hpo")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "aws sesame")
+    made = manifest(tmp_path)
+    (container,) = made.job(1)["spec"]["template"]["spec"]["containers"]
+    assert {"name": "HPO_SERVICE_STORE", "value": "s3://bucket/hpo"} in container["env"]
+    assert "sesame" not in as_yaml(made.job(1))
+    assert made.secret()["stringData"]["AWS_SECRET_ACCESS_KEY"] == "aws sesame"
+
+
 def test_folders_of_whoever_launches_are_none_of_the_pod_s(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HOME", "/home/me/hub")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
