@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 import psutil
 import pytest
 from fleet import Fleet
@@ -51,9 +53,9 @@ def kept(store, what):
 
 @pytest.mark.slow
 def test_a_trial_of_a_node_that_is_gone_ends_on_another_with_the_loss_of_an_undisturbed_one(
-    service, spec_named, node, tmp_path
+    service, spec_named, node, tmp_path, s3_bucket
 ):
-    url = f"file://{tmp_path}/shared"
+    url = f"{s3_bucket}/{uuid.uuid4().hex}"
     store = FileStore(url)
     service.studies.create(spec_named("killed"))
     first = node("first", "killed", url)

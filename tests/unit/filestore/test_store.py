@@ -14,31 +14,11 @@ from hpo_service.filestore.removal import Removal
 from hpo_service.filestore.store import FileStore, fetched
 
 
-@pytest.fixture(scope="session")
-def bucket():
-    """A bucket of an S3 server on this machine."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            patch.setenv(name, "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        import s3fs
-
-        s3fs.S3FileSystem().mkdir("bucket")
-        yield "s3://bucket"
-    server.stop()
-
-
 @pytest.fixture(params=["folder", "file", "memory", "s3"])
 def url(request, tmp_path):
     """A shared folder by its path and by its URL, fsspec's stand-in for object storage, and S3 as moto serves it."""
     if request.param == "s3":
-        return f"{request.getfixturevalue('bucket')}/{uuid.uuid4().hex}"
+        return f"{request.getfixturevalue('s3_bucket')}/{uuid.uuid4().hex}"
     kinds = {"folder": str(tmp_path / "shared"), "file": f"file://{tmp_path}/shared", "memory": "memory://"}
     return f"{kinds[request.param]}/{uuid.uuid4().hex}"
 
