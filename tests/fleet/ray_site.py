@@ -60,7 +60,10 @@ class RaySite:
         return [str(path) for path in (*written, *run) if secret.encode() in _read(path)]
 
     def stop(self) -> None:
-        """End it all."""
+        """End it all, this process's own connection first."""
+        import ray
+
+        ray.shutdown()
         self._cluster.shutdown()
 
 
