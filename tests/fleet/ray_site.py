@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +26,12 @@ class RaySite:
         from ray.cluster_utils import Cluster
 
         self.folder = folder
-        self._cluster = Cluster(
-            initialize_head=True, head_node_args={**NODE, "temp_dir": str(folder), "include_dashboard": False}
-        )
-        self._second: Any = self._add()
+        head = {**NODE, "temp_dir": str(folder), "include_dashboard": False}
+        self._cluster = _patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
+        self._second = self._add()
 
     def _add(self) -> Any:
-        return self._cluster.add_node(**NODE)
+        return _patiently(lambda: self._cluster.add_node(**NODE))
 
     @property
     def address(self) -> str:
@@ -65,6 +66,14 @@ class RaySite:
 
         ray.shutdown()
         self._cluster.shutdown()
+
+
+def _patiently(start: Callable[[], Any]) -> Any:
+    """Start something of Ray's, up to three times: it has 30 s for that, whatever else the machine does."""
+    for _ in range(2):
+        with suppress(Exception):
+            return start()
+    return start()
 
 
 def _read(path: Path) -> bytes:
