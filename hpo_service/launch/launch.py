@@ -132,10 +132,11 @@ class Launch(Generic[Options_co]):
             )
         for log in found:
             yield f"==> {log} <=="
-            yield from _tail(log, lines)
+            yield from tail(log, lines)
 
 
-def _tail(log: Path, lines: int) -> list[str]:
+def tail(log: Path, lines: int) -> list[str]:
+    """Return the last lines of a log."""
     with log.open("rb") as stream:
         stream.seek(max(0, log.stat().st_size - TAIL_BYTES))
         return stream.read().decode("utf-8", "replace").splitlines()[-lines:] if lines else []

@@ -10,6 +10,7 @@ from hpo_service.launch.kubernetes.launcher import Kubernetes
 from hpo_service.launch.launch import Job, Launch
 from hpo_service.launch.local import Local
 from hpo_service.launch.options import LaunchOptions
+from hpo_service.launch.ray.launcher import Ray
 from hpo_service.launch.slurm import Slurm
 
 
@@ -78,8 +79,8 @@ class Launcher(Protocol):
         """Name the job that a process with these variables is, as people know it; None where it is none of these."""
 
 
-LAUNCHERS: dict[str, type[Launcher]] = {"local": Local, "slurm": Slurm, "kubernetes": Kubernetes}
-"""By name. A new one is a file beside this one and a row here."""
+LAUNCHERS: dict[str, type[Launcher]] = {"local": Local, "ray": Ray, "slurm": Slurm, "kubernetes": Kubernetes}
+"""By name. A new one is a file beside this one and a row here, before those inside which it may run itself."""
 
 
 STOP_AT = "HPO_SERVICE_STOP_AT"

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from tests.fleet.processes import started_with
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 NODES = ("n1", "n2")
 PATIENCE = 120.0
@@ -142,7 +144,7 @@ class SlurmSite:
 
     def left(self) -> list[str]:
         """Command lines of what jobs of this site have left running."""
-        pids = _processes(lambda told: any(self._runs_on(node, told) for node in NODES))
+        pids = started_with(lambda told: any(self._runs_on(node, told) for node in NODES))
         return [Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") for pid in pids]
 
     def logs(self) -> str:
@@ -176,18 +178,7 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-def _processes(of: Callable[[set[str]], bool]) -> list[int]:
-    """Other processes that were started with certain variables."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            told = set((folder / "environ").read_bytes().decode("utf-8", "replace").split("\0"))
-            if int(folder.name) != os.getpid() and of(told):
-                found.append(int(folder.name))
-    return found
-
-
 def _kill(of: Callable[[set[str]], bool]) -> None:
-    for pid in _processes(of):
+    for pid in started_with(of):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

@@ -31,6 +31,7 @@ def test_every_launcher_has_all_of_them_and_takes_what_every_launch_takes(name: 
     [
         ({}, None),
         ({"HPO_SERVICE_PLACE": "gpu3"}, "local gpu3"),
+        ({"HPO_SERVICE_RAY_ACTOR": "hpo-3f2a91c0-3", "SLURM_JOB_ID": "7"}, "ray hpo-3f2a91c0-3"),
         ({"SLURM_JOB_ID": "7"}, "slurm 7"),
         ({"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}, "slurm 7_2"),
         ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "3"}, "slurm 7.3"),
