@@ -17,6 +17,8 @@ LABELS = (
     "report.committed",
     "renew.committed",
     "checkpoint.written",
+    "filestore.parts",
+    "filestore.manifest",
     "finish.held",
     "finish.told",
     "finish.committed",

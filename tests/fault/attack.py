@@ -30,7 +30,7 @@ PATIENCE = 45.0
 POISONED_STUDIES = 8
 """Each is looked at by every worker that serves all studies: a few are as good as many."""
 # Stages are advanced by whoever gets there first, and this objective writes its own checkpoints.
-ELSEWHERE = {"checkpoint.written", "stage.planned", "stage.opened"}
+ELSEWHERE = {"checkpoint.written", "filestore.parts", "filestore.manifest", "stage.planned", "stage.opened"}
 CLOCK = """
 CREATE TABLE clock (ahead double precision NOT NULL);
 INSERT INTO clock VALUES (0);

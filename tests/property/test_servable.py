@@ -17,6 +17,7 @@ from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.report import Report
 from hpo_service.domain.trial.states import StudyState
+from hpo_service.service.trials.budget import NO_LIMITS
 from hpo_service.service.trials.queue import Copied
 from hpo_service.settings import Settings
 
@@ -126,5 +127,5 @@ def _claim(service: Service, name: str) -> Any:
     with service.db.transaction(read_only=True):
         open_stages = [(study, stage) for study, stage in service.studies.rows.claimable() if study.name == name]
     for study, stage in open_stages:
-        return service.queue._claim_from(study, stage, "w", 1)
+        return service.queue._claim_from(study, stage, "w", 1, NO_LIMITS)
     return None

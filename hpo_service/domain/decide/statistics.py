@@ -264,7 +264,8 @@ def _welch(baseline: NDArray[np.float64], candidate: NDArray[np.float64]) -> tup
 
     Both sides need two values at least.
     """
-    parts = [float(side.var(ddof=1)) / len(side) for side in (baseline, candidate)]
+    # the mean of equal values may miss them by a rounding, which is no spread
+    parts = [float(side.var(ddof=1)) / len(side) if np.ptp(side) else 0.0 for side in (baseline, candidate)]
     weights = sum(part**2 / (len(side) - 1) for part, side in zip(parts, (baseline, candidate), strict=True))
     if not weights:
         return 0.0, math.inf

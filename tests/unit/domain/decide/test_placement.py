@@ -83,6 +83,12 @@ def test_an_estimate_of_a_model_that_nobody_has_seen_asks_for_nothing():
     assert needs.missing(CPU) == ""
 
 
+def test_an_estimate_where_every_model_is_new_asks_for_nothing():
+    spec = study({"memory_gb": "estimate"})
+    spec = spec.model_copy(update={"training": spec.training.model_copy(update={"method": "scratch"})})
+    assert needs_of(spec, STAGES["search"], {"org/small": facts(16)}).memory_gb is None
+
+
 @pytest.mark.parametrize("stored", [None, {}, {"gpus": 2, "memory_gb": 24.0, "labels": ["a", "b"]}])
 def test_what_a_worker_has_is_read_as_it_was_stored(stored):
     read = Resources.read(stored)
