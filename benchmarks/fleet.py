@@ -3,11 +3,12 @@
     python benchmarks/fleet.py                          # some three minutes; starts a PostgreSQL of its own
     python benchmarks/fleet.py --factors 1 4 --seconds 20 --no-pooler
 
-Nobody trains: a thousand trials are running, and a few threads call the queue at the moments at which so many workers
-would, drawn at random. A worker renews its leases three times in a lease of 60 seconds, reports ten times in a trial of
-twenty minutes, and then finishes it and claims the next. Time is compressed by factors: at 4 the calls come four times
-as often, as from 4,000 workers. Latency runs from the moment at which a call was due, so that waiting in line counts.
-Every claim is made as a worker does that has read nothing of its study yet, which is the dearest case.
+Nobody trains: two hundred trials are under way, and a few threads call the queue for them at the moments at which a
+thousand workers would, drawn at random: what counts for the database is the rate. A worker renews its leases four
+times in a lease of 60 seconds, reports ten times in a trial of twenty minutes, and then finishes it and claims the
+next. Time is compressed by factors: at 4 the calls come four times as often, as from 4,000 workers. Latency runs from
+the moment at which a call was due, so that waiting in line counts. Configurations are drawn at random: a proposal of
+TPE is each worker's own work (benchmarks/scale.py), and a thousand of them do not fit the cores of one machine.
 
 The database's CPU is that of PostgreSQL's processes; the threads share the machine's cores with it. Then as many idle
 connections are opened as there are workers, straight and through PgBouncer where it is installed, for what memory a
@@ -242,11 +243,12 @@ class Fleet:
         self.service_time[name].append(1e3 * (ended - began))
 
 
-def calls(workers: int, factor: float, seconds: float, draw: random.Random) -> Iterator[tuple[float, str, str]]:
+def calls(
+    workers: int, names: list[str], factor: float, seconds: float, draw: random.Random
+) -> Iterator[tuple[float, str, str]]:
     """When which call of which worker is due: heartbeats and reports at random, a trial's end and the next claim."""
     due: list[tuple[float, int, str, str]] = []
     order = itertools.count()
-    names = [f"w{number}" for number in range(workers)]
     speeds = {name: rate * factor for name, rate in rates(workers).items()}
     for name in ("heartbeat", "report", "finish"):
         at = draw.expovariate(speeds[name])
@@ -283,9 +285,10 @@ def load(fleet: Fleet, workers: int, factor: float, seconds: float, first: psuti
                 return
             fleet.timed(name, worker, due)
 
+    draw = random.Random(int(factor * 100))
     before, began = cpu_seconds(first), time.perf_counter()
     with ThreadPoolExecutor(THREADS) as pool:
-        for at, name, worker in calls(workers, factor, seconds, random.Random(int(factor * 100))):
+        for at, name, worker in calls(workers, list(fleet.running), factor, seconds, draw):
             time.sleep(max(0.0, began + at - time.perf_counter()))
             pool.submit(play, name, worker, began + at)
     spent = time.perf_counter() - began
@@ -330,7 +333,8 @@ def prepare(url: str, folder: Path, workers: int) -> tuple[Fleet, dict[str, floa
     service.upgrade()
     study = spec(100_000)
     execution = study.execution.model_copy(update={"lease_seconds": LEASE_SECONDS})
-    service.studies.create(study.model_copy(update={"execution": execution}))
+    search = study.search.model_copy(update={"sampler": "random"})
+    service.studies.create(study.model_copy(update={"execution": execution, "search": search}))
     with service.db.transaction():
         service.worker_rows.register("bench", "localhost", os.getpid(), "0", "cpu")
     empty = _size(url)
@@ -360,7 +364,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         folder = Path(name)
         folder.chmod(0o755)
         with server(folder, options.workers + 200) as (url, first):
-            fleet, found["rows"] = prepare(url, folder, options.workers)
+            fleet, found["rows"] = prepare(url, folder, options.running)
             progress = _note(options)
             for factor in options.factors:
                 found["loads"].append(load(fleet, options.workers, factor, options.seconds, first))
@@ -420,6 +424,9 @@ def main() -> int:
     """Measure, print, and judge if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, default=1000)
+    parser.add_argument(
+        "--running", type=int, default=200, help="trials that are under way, to which the calls belong (200)"
+    )
     parser.add_argument("--factors", type=float, nargs="+", default=[1.0, 2.0, 4.0, 8.0])
     parser.add_argument("--seconds", type=float, default=20.0, help="of each load (20)")
     parser.add_argument("--no-pooler", dest="pooler", action="store_false", help="leave PgBouncer out")
