@@ -87,23 +87,28 @@ def postgres_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def s3_bucket() -> Iterator[str]:
-    """URL of a bucket of an S3 server on this machine, which processes that a test starts find too."""
+def s3_server() -> Iterator[str]:
+    """Address of an S3 server on this machine."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            patch.setenv(name, "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        import s3fs
-
-        s3fs.S3FileSystem().mkdir("bucket")
-        yield "s3://bucket"
+    yield f"http://{host}:{port}"
     server.stop()
+
+
+@pytest.fixture
+def s3_bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """URL of a bucket of an S3 server on this machine, which processes that a test starts find too."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    import s3fs
+
+    s3fs.S3FileSystem().makedirs("bucket", exist_ok=True)
+    return "s3://bucket"
 
 
 @pytest.fixture
