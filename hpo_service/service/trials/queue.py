@@ -100,8 +100,9 @@ class TrialQueue:
             if self.containment.rests(Work.CLAIM, row.name):
                 continue
             with self.containment.of(Work.CLAIM, row.name, alone=study is not None):
-                forbidden = self._forbidden(row, stage, limits)
-                if forbidden is not None:
+                withheld_here = self._forbidden(row, stage, limits)
+                if withheld_here is not None:
+                    forbidden = withheld_here
                     continue
                 taken = self._claim_from(row, stage, worker_id, together, limits)
                 if taken is not None:

@@ -70,7 +70,6 @@ class Pack:
         self._head = Head(base.model)
         self._slow_layers = slow_layers(base.model, base.key.compute)
         self._stack: Stack | None = None
-        self._drawn: tuple[Job, _NewAdapter] | None = None
         self._merges = True
         self._layers = CompiledLayers(layers_of(base.model) if compiled else ())
         if compiled:
@@ -111,9 +110,14 @@ class Pack:
         Raises:
             NotPackedError: its adapters cannot be stacked.
         """
-        if self._drawn is None or self._drawn[0] is not job:
-            self._drawn = job, self._new_adapter(job)
-        new = self._drawn[1]
+        return self._admit(job, self._new_adapter(job), capacity)
+
+    def admit_copies(self, job: Job, count: int) -> list[Slot]:
+        """Take in a trial so many times, whose adapter is drawn once; raises as `admit`."""
+        new = self._new_adapter(job)
+        return [self._admit(job, new, count) for _ in range(count)]
+
+    def _admit(self, job: Job, new: _NewAdapter, capacity: int) -> Slot:
         index = self._place(new, capacity)
         checkpoint, refused = job.store.newest()
         state, tokens = ({"weight": new.weights}, 0) if checkpoint is None else read_state(checkpoint.folder)
