@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -30,24 +31,13 @@ NO_GPU = "benchmarks/gpu/candidates.py: no GPU that torch can use; `--smoke` tri
 
 
 @contextmanager
-def changed(where: Any, name: str, by: Any) -> Iterator[None]:
-    """Have an attribute be another for a while."""
-    plain = getattr(where, name)
-    setattr(where, name, by)
-    try:
-        yield
-    finally:
-        setattr(where, name, plain)
-
-
-@contextmanager
 def compiled_loss() -> Iterator[None]:
     """Logits, their float32 copy, softmax and gradient as kernels that torch compiles together."""
     import torch
 
     from hpo_service.training.engines.packed.head import Head
 
-    with changed(Head, "_plain_nll", torch.compile(Head._plain_nll, dynamic=True)):
+    with patch.object(Head, "_plain_nll", torch.compile(Head._plain_nll, dynamic=True)):
         yield
 
 
@@ -78,7 +68,7 @@ def compiled_layers() -> Iterator[None]:
         return alone(self, job)
 
     try:
-        with changed(Pack, "forward_backward", forward_backward), changed(SoloEngine, "_begin", begin):
+        with patch.object(Pack, "forward_backward", forward_backward), patch.object(SoloEngine, "_begin", begin):
             yield
     finally:
         for layer in layers:
@@ -98,7 +88,7 @@ def liger() -> Iterator[None]:
         found.use_liger_kernel = True
         return found
 
-    with changed(trainer, "_arguments", arguments):
+    with patch.object(trainer, "_arguments", arguments):
         yield
 
 

@@ -24,12 +24,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from benchmarks.gpu.packing import Hearing
 from benchmarks.gpu.solo import LLAMA, QWEN, Shape, make_model, trial, write_rows
-from benchmarks.packing import Bench, Supervisor
+from benchmarks.packing import Bench
 from hpo_service.domain.study.sections.data import SplitSpec
 from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.domain.trial.facts import MemoryFacts
-from hpo_service.wire.messages import Finished
 
 NO_GPU = "benchmarks/gpu/memory.py: no GPU that torch can use; `--smoke` tries the program on a CPU"
 WITHIN = 0.10
@@ -70,21 +70,6 @@ SHAPES = (
     ),
     replace(LLAMA, micro_batch=1),
 )
-
-
-class Hearing(Supervisor):
-    """Keeps the facts that a trial ended with."""
-
-    def __init__(self, *given: Any) -> None:
-        super().__init__(*given)
-        self.facts: Any = None
-        self.ended = ""
-
-    def send(self, message: Any) -> None:
-        """Hear the engine."""
-        super().send(message)
-        if isinstance(message, Finished):
-            self.facts, self.ended = message.outcome.facts, f"{message.outcome.kind} {message.outcome.reason or ''}"
 
 
 def cells(shape: Shape, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -132,7 +117,8 @@ def _trained(bench: Bench, one: TrialConfig) -> tuple[MemoryFacts, str]:
     with tempfile.TemporaryDirectory() as folder:
         hearing: Any = Hearing([one], Path(folder), 1)
         bench.serve(hearing)
-    return hearing.facts.memory, hearing.ended
+    (outcome,) = hearing.outcomes
+    return outcome.facts.memory, f"{outcome.kind} {outcome.reason or ''}"
 
 
 def main() -> int:

@@ -23,6 +23,7 @@ import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -30,6 +31,7 @@ from benchmarks.gpu.solo import LLAMA, QWEN, Shape, make_model, trial, write_row
 from benchmarks.packing import Bench, Supervisor
 from hpo_service.domain.study.sections.data import SplitSpec
 from hpo_service.domain.trial.config import TrialConfig
+from hpo_service.domain.trial.outcome import Outcome
 from hpo_service.wire.messages import Capacity, Finished
 
 NO_GPU = "benchmarks/gpu/packing.py: no GPU that torch can use; `--smoke` tries the program on a CPU"
@@ -166,14 +168,14 @@ class Hearing(Supervisor):
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
-        self.losses: list[float] = []
+        self.outcomes: list[Outcome] = []
         self.said: list[str] = []
 
     def send(self, message: Any) -> None:
         """Hear the engine."""
         super().send(message)
         if isinstance(message, Finished):
-            self.losses.append(float(message.outcome.value or 0))
+            self.outcomes.append(message.outcome)
         if isinstance(message, Capacity):
             self.said.append(message.reason)
 
@@ -200,19 +202,15 @@ def run(bench: Bench, members: list[TrialConfig], *, packed: bool) -> dict[str, 
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     began = time.perf_counter()
-    setattr(where, name, noted)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            hearing: Any = Hearing(members, Path(folder), len(members))
-            bench.serve(hearing)
-    finally:
-        setattr(where, name, plain)
+    with patch.object(where, name, noted), tempfile.TemporaryDirectory() as folder:
+        hearing: Any = Hearing(members, Path(folder), len(members))
+        bench.serve(hearing)
     steps = [after - before for before, after in zip(ticks.marks, ticks.marks[1:], strict=False)]
     return {
         "ms": statistics.median(steps[len(steps) // 2 :]) * 1e3,
         "until_first_step_s": ticks.marks[0] - began,
         "peak_gb": torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else 0.0,
-        "losses": hearing.losses,
+        "losses": [float(outcome.value or 0) for outcome in hearing.outcomes],
         "said": hearing.said,
     }
 

@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -123,11 +124,8 @@ def watched(stretch: Stretch, *, packed: bool) -> Iterator[None]:
         stretch.tick()
         return plain(*given, **named)
 
-    setattr(where, name, noted)
-    try:
+    with patch.object(where, name, noted):
         yield
-    finally:
-        setattr(where, name, plain)
 
 
 def measure(shape: Shape, quantisation: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import typer
 
 from hpo_service.cli.options import AsJson, OutputFolder, StorageUrl, open_service, person
 from hpo_service.cli.report import print_conclusion
-from hpo_service.cli.study_file import Quick, load_study, require_usable, tell_space
+from hpo_service.cli.study_file import Quick, load_study, require_usable, tell_disk
 from hpo_service.errors import DatabaseUnavailableError
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def run_study(service: Service, file: Path, workers: int | None, *, quick: bool,
     if not quick and service.studies.is_new(spec.name):
         require_usable(spec, warn=not as_json, tell=not as_json)
         if not as_json:
-            tell_space(spec, service.settings)
+            tell_disk(spec, service.settings)
     if not service.studies.take_up(spec, by=person()).state.final:
         run = service.run(spec, workers)
         with Interrupts(run.interrupt), LiveView(console(stderr=as_json), quiet=as_json) as view:

@@ -11,7 +11,7 @@ import typer
 from hpo_service.cli.examples import examples
 from hpo_service.cli.options import AsJson, Reason, StorageUrl, StudyName, open_service, person
 from hpo_service.cli.study import app
-from hpo_service.cli.study_file import Quick, StudyPath, load_study, require_usable, tell_space
+from hpo_service.cli.study_file import Quick, StudyPath, load_study, require_usable, tell_disk
 from hpo_service.domain.trial.states import StudyState
 from hpo_service.presentation.exports.exporters import Written, exporters
 from hpo_service.presentation.exports.exporters import export as write_export
@@ -40,7 +40,7 @@ def create(file: StudyPath, quick: Quick = False, storage: StorageUrl = None, as
     if not quick and service.studies.is_new(spec.name):
         require_usable(spec, warn=not as_json)
         if not as_json:
-            tell_space(spec, service.settings)
+            tell_disk(spec, service.settings)
     row = service.studies.create(spec, by=person())
     if as_json:
         print_json({"name": row.name, "state": row.state, "storage": service.db.safe_url})

@@ -42,11 +42,11 @@ def validate(file: StudyPath, quick: Quick = False, as_json: AsJson = False) -> 
         refuse_unusable(found)
         return
     from hpo_service.cli.rendering.pages import summary_page
-    from hpo_service.presentation.sizing.space import space_lines
+    from hpo_service.presentation.sizing.disk import disk_lines
 
     console().print(summary_page(study.spec))
     settings = Settings.read()
-    for line in [] if quick else space_lines(study.spec, settings.output, settings.cache, settings.store):
+    for line in [] if quick else disk_lines(study.spec, settings.output, settings.cache, settings.store):
         typer.echo(line)
     doubts = [f"warning: {file}:{warning}" for warning in study.warnings]
     doubts += [f"{MARKS[each.level]}: {each}" for each in found if each.level != "error"]

@@ -42,11 +42,11 @@ def looked_at(spec: StudySpec) -> list[Finding]:
         return first_look(spec)
 
 
-def tell_space(spec: StudySpec, settings: Settings) -> None:
+def tell_disk(spec: StudySpec, settings: Settings) -> None:
     """Say on standard error what disk a study takes, as far as that is known."""
-    from hpo_service.presentation.sizing.space import space_lines
+    from hpo_service.presentation.sizing.disk import disk_lines
 
-    for line in space_lines(spec, settings.output, settings.cache, settings.store):
+    for line in disk_lines(spec, settings.output, settings.cache, settings.store):
         sys.stderr.write(f"{line}\n")
 
 

@@ -7,14 +7,15 @@ import os
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from hpo_service.domain.trial.states import StudyState
 from hpo_service.errors import DatabaseUnavailableError, HpoServiceError, SchedulerError
 from hpo_service.launch.dispatch import Dispatch
+from hpo_service.launch.inherited import OWN_COMMAND
 from hpo_service.launch.launch import Launch
 from hpo_service.launch.launcher import Launcher
-from hpo_service.launch.options import OWN_COMMAND, LaunchOptions
+from hpo_service.launch.options import LaunchOptions
 from hpo_service.service.launches import LaunchRow, LaunchState
 from hpo_service.service.studies.checks import HELD
 from hpo_service.service.trials.demand import Demand, Demands
@@ -61,7 +62,7 @@ class Keeper:
     _start_at: float = 0.0
     _begun: bool = False
     _trouble_since: float | None = None
-    _done: tuple[str, int] | None = field(default=None)
+    _done: tuple[str, int] | None = None
 
     def interrupt(self) -> None:
         """Leave; workers of this process save and leave too, a second time at once. Fit for a signal handler."""

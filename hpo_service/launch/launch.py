@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from hpo_service.errors import NotFoundError
-from hpo_service.launch.options import OWN_COMMAND, PASSED_ON, SECRETS, LaunchOptions, set_here
+from hpo_service.launch.inherited import CREDENTIALS, OWN_COMMAND, PASSED_ON, set_here
+from hpo_service.launch.options import LaunchOptions
 from hpo_service.settings import Settings
 from hpo_service.wire.attempt_folder import log_folder
 
@@ -85,7 +86,7 @@ class Launch(Generic[Options_co]):
     @property
     def secrets(self) -> dict[str, str]:
         """Variables of a worker that nobody else may read."""
-        return {"HPO_SERVICE_STORAGE": self.settings.storage, **set_here(SECRETS)}
+        return {"HPO_SERVICE_STORAGE": self.settings.storage, **set_here(CREDENTIALS)}
 
     @property
     def logs(self) -> Path:

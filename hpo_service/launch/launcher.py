@@ -80,7 +80,7 @@ class Launcher(Protocol):
 
 
 LAUNCHERS: dict[str, type[Launcher]] = {"local": Local, "ray": Ray, "slurm": Slurm, "kubernetes": Kubernetes}
-"""By name. A new one is a file beside this one and a row here, before those inside which it may run itself."""
+"""By name. A new one is a file or folder here and a row, before those inside which it may run itself."""
 
 
 STOP_AT = "HPO_SERVICE_STOP_AT"

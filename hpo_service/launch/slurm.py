@@ -11,8 +11,9 @@ from typing import ClassVar, Self
 from pydantic import Field, model_validator
 
 from hpo_service.errors import OutOfTimeError, SchedulerError, UsageError
+from hpo_service.launch.inherited import OWN_COMMAND
 from hpo_service.launch.launch import Job, Launch
-from hpo_service.launch.options import OWN_COMMAND, LaunchOptions, Line
+from hpo_service.launch.options import LaunchOptions, Line
 
 ARRAY_SIZE = 1001
 """Tasks of an array where the site does not say: Slurm's own default."""

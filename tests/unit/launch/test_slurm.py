@@ -15,8 +15,8 @@ import pytest
 
 from hpo_service.errors import SchedulerError, UsageError
 from hpo_service.launch import slurm
+from hpo_service.launch.inherited import CREDENTIALS, PASSED_ON
 from hpo_service.launch.launch import Launch
-from hpo_service.launch.options import PASSED_ON, SECRETS
 from hpo_service.launch.slurm import Slurm, SlurmOptions
 from hpo_service.settings import Settings
 
@@ -27,7 +27,7 @@ Make = Callable[..., Slurm]
 @pytest.fixture
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     monkeypatch.setattr(slurm, "largest_array", lambda: 1001)
-    for name in (*PASSED_ON, *SECRETS):
+    for name in (*PASSED_ON, *CREDENTIALS):
         monkeypatch.delenv(name, raising=False)
 
     def make(each: int = 1, study: str = "mine", **options: Any) -> Slurm:

@@ -178,8 +178,7 @@ class Pack:
                 hidden = self._head.hidden(now)
                 nll = self._head.backward(hidden, now)
             sums.index_add_(0, now.owners, nll.double())
-        slots = np.asarray([share.slot for share in shares])
-        return sums.index_select(0, onto(slots, model.device))
+        return sums.index_select(0, onto(np.asarray([share.slot for share in shares]), model.device))
 
     def step(self, slots: Sequence[Slot]) -> list[tuple[float, float]]:
         """Clip, make an optimizer step and clear the gradient of each slot; return losses and norms before clipping.
@@ -282,12 +281,9 @@ class Pack:
     def _through(self, now: Pass, *, merged: bool = False) -> Iterator[None]:
         """A pass under way: the hooks know it if they are to add, and products are made in the base's compute type."""
         self.stack.enter(None if merged else now)
+        typed = autocast(self.base.model.device, self.base.key.compute)
         try:
-            with (
-                autocast(self.base.model.device, self.base.key.compute),
-                fast_products(self._slow_layers),
-                self._layers.used(),
-            ):
+            with typed, fast_products(self._slow_layers), self._layers.used():
                 yield
         finally:
             self.stack.enter(None)

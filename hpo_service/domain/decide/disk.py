@@ -15,7 +15,7 @@ AT_A_TIME = 3
 
 
 @dataclass(frozen=True)
-class Space:
+class DiskUse:
     """Disk that a study takes in GB of 1e9 bytes, at most.
 
     Attributes:
@@ -43,7 +43,7 @@ def adapter_gb(demand: Demand) -> float:
     return trained_weights(demand) * TRAINED_BYTES / GB
 
 
-def space_of(spec: StudySpec, largest: Mapping[str, Demand]) -> Space:
+def disk_of(spec: StudySpec, largest: Mapping[str, Demand]) -> DiskUse:
     """Tell what a study takes.
 
     Args:
@@ -59,4 +59,4 @@ def space_of(spec: StudySpec, largest: Mapping[str, Demand]) -> Space:
         count = stage.trials(spec) if stage.keeps_adapter else min(stage.trials(spec), spec.execution.keep_adapters)
         adapters += count
         kept += count * adapter_gb(demand)
-    return Space(running, kept, adapters)
+    return DiskUse(running, kept, adapters)

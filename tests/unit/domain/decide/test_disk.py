@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hpo_service.domain.decide.space import AT_A_TIME, adapter_gb, checkpoint_gb, space_of
+from hpo_service.domain.decide.disk import AT_A_TIME, adapter_gb, checkpoint_gb, disk_of
 from hpo_service.domain.memory.demand import Demand
 from hpo_service.domain.memory.shape import ModelShape
 from hpo_service.domain.study.spec import StudySpec
@@ -29,13 +29,13 @@ def test_a_checkpoint_is_the_trained_weights_and_their_optimizer(optimizer, stat
 
 def test_a_study_takes_what_runs_and_what_is_kept():
     small, large = Demand(shape=SHAPE, rank=8), Demand(shape=SHAPE, rank=16)
-    space = space_of(study(confirm={"seeds": 3, "top": 1}), {"small": small, "large": large})
-    assert space.running_gb == AT_A_TIME * checkpoint_gb(large)
-    assert (space.adapters, space.kept_gb) == (6, pytest.approx(6 * adapter_gb(large)))
-    assert space.total_gb(2) == pytest.approx(2 * space.running_gb + space.kept_gb)
+    use = disk_of(study(confirm={"seeds": 3, "top": 1}), {"small": small, "large": large})
+    assert use.running_gb == AT_A_TIME * checkpoint_gb(large)
+    assert (use.adapters, use.kept_gb) == (6, pytest.approx(6 * adapter_gb(large)))
+    assert use.total_gb(2) == pytest.approx(2 * use.running_gb + use.kept_gb)
 
 
 def test_adapters_of_the_best_count_and_models_that_are_not_known_do_not():
     spec = study(confirm={"enabled": False}, execution={"keep_adapters": 2})
-    assert space_of(spec, {"small": Demand(shape=SHAPE)}).adapters == 2
-    assert space_of(spec, {}).running_gb == 0.0
+    assert disk_of(spec, {"small": Demand(shape=SHAPE)}).adapters == 2
+    assert disk_of(spec, {}).running_gb == 0.0

@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from hpo_service.domain.decide.space import Space, space_of
+from hpo_service.domain.decide.disk import DiskUse, disk_of
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.errors import NotFoundError, UsageError
 from hpo_service.service.studies.memory import memory_of
 
 
-def space_lines(spec: StudySpec, output: Path, cache: Path, store: str = "") -> list[str]:
+def disk_lines(spec: StudySpec, output: Path, cache: Path, store: str = "") -> list[str]:
     """Say what disk a study takes, and warn where this machine has less; nothing where the sizes are not known.
 
     Args:
@@ -24,10 +24,10 @@ def space_lines(spec: StudySpec, output: Path, cache: Path, store: str = "") -> 
         models, _ = memory_of(spec, cache)
     except (NotFoundError, UsageError):
         return []
-    space = space_of(spec, {model.name: model.outlook.largest for model in models})
-    lines = [f"disk: about {_size(space.running_gb)} for each trial that runs at a time{_kept(space, store)}"]
+    use = disk_of(spec, {model.name: model.outlook.largest for model in models})
+    lines = [f"disk: about {_size(use.running_gb)} for each trial that runs at a time{_kept(use, store)}"]
     free = _free_gb(output)
-    needed = space.running_gb if store else space.total_gb(1)
+    needed = use.running_gb if store else use.total_gb(1)
     if free is not None and free < needed:
         lines.append(
             f"warning: {_size(free)} are free in {output} and {_size(needed)} are needed: free space, choose another "
@@ -36,11 +36,11 @@ def space_lines(spec: StudySpec, output: Path, cache: Path, store: str = "") -> 
     return lines
 
 
-def _kept(space: Space, store: str) -> str:
-    if not space.adapters:
+def _kept(use: DiskUse, store: str) -> str:
+    if not use.adapters:
         return ""
     where = " in the store" if store else ""
-    return f", and {_size(space.kept_gb)} in the end for {space.adapters} adapters that are kept{where}"
+    return f", and {_size(use.kept_gb)} in the end for {use.adapters} adapters that are kept{where}"
 
 
 def _size(size_gb: float) -> str:
