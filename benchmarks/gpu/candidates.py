@@ -133,7 +133,7 @@ def main() -> int:
     if not options.smoke and not torch.cuda.is_available():
         sys.stderr.write(NO_GPU + "\n")
         return 2
-    length, shape, found = 64 if options.smoke else 1024, replace(QWEN, rows=48), {}
+    length, shape, found = 64 if options.smoke else 1024, replace(QWEN, rows=60), {}
     with tempfile.TemporaryDirectory() as place:
         model = make_model(shape, Path(place) / "model", smoke=options.smoke)
         data = write_rows(Path(place) / "rows.jsonl", shape.rows, 6 * length)

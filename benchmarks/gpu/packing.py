@@ -29,7 +29,6 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.gpu.solo import LLAMA, QWEN, Shape, make_model, trial, write_rows
 from benchmarks.packing import Bench, Supervisor
-from hpo_service.domain.study.sections.data import SplitSpec
 from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.domain.trial.outcome import Outcome
 from hpo_service.wire.messages import Capacity, Finished
@@ -63,9 +62,6 @@ def measure(
     """Milliseconds, tokens per second, ratio and peak memory alone and at each pack size."""
     data = write_rows(folder / "rows.jsonl", shape.rows, 6 * length)
     one = trial(model, quantisation, data, shape, length)
-    # one row a tick: its length is the tokens of a slot's tick
-    assert one.data is not None
-    one = one.model_copy(update={"data": one.data.model_copy(update={"split": SplitSpec(validation=0.15, test=0.1)})})
     bench = Bench(folder / "cache")
     alone = run(bench, trials(one, 1, 1), packed=False)
     rows = [{"slots": 1, **alone, "tokens_per_second": length / alone["ms"] * 1e3, "ratio": 1.0}]

@@ -26,7 +26,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.solo import LEAST_RATIO, our_link, our_run, plain_row, plain_run, quiet
-from hpo_service.domain.study.sections.data import DataSpec
+from hpo_service.domain.study.sections.data import DataSpec, SplitSpec
 from hpo_service.domain.study.sections.model import ModelSpec
 from hpo_service.domain.study.sections.training import TrainingSpec
 from hpo_service.domain.trial.config import TrialConfig
@@ -138,7 +138,7 @@ def trial(model: str, quantisation: str, data: str, shape: Shape, length: int) -
         seed=7,
         model=ModelSpec.model_validate({"base": model, "quantisation": quantisation}),
         model_name=model,
-        data=DataSpec(source=data, max_length=length),
+        data=DataSpec(source=data, max_length=length, split=SplitSpec(validation=0.15, test=0.1)),
         training=TrainingSpec(evaluations_per_epoch=2, micro_batch=shape.micro_batch, patience=0),
     )
 
