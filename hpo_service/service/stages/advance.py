@@ -6,14 +6,15 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from hpo_service.domain.decide.planning import PLANNERS, Plan, Results
+from hpo_service.domain.decide.planning.plan import Plan, Results, enclosing_space
+from hpo_service.domain.decide.planning.planners import PLANNERS
 from hpo_service.domain.decide.repeated import IN_A_ROW, Failure, Repeated, repeated
-from hpo_service.domain.decide.selection import Measured
 from hpo_service.domain.study.protocol import StageRule, protocol_of, stage_after, stages_of
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.failpoint import reach
 from hpo_service.service.containment import Containment, Work
+from hpo_service.service.stages.calibrations import Calibrations, measured
 from hpo_service.service.trials.budget import admission
 from hpo_service.service.trials.ledger import TrialLedger
 from hpo_service.storage.database import Database
@@ -32,6 +33,7 @@ class Stages:
     studies: StudyStore
     trials: TrialStore
     ledger: TrialLedger
+    calibrations: Calibrations
     containment: Containment = field(default_factory=Containment)
 
     def open_first(self, study: StudyRow) -> None:
@@ -84,7 +86,7 @@ class Stages:
             closing = self._why_done(current, rows)
             if closing is None:
                 return False
-            if self._unmeasured(study, spec, current, rows):
+            if self._unmeasured(study, spec, current, rows) or self._extended(study, spec, stages, rows):
                 return True
             self.studies.close_stage(current.id, closing)
             self._move_on(study, spec, current, rows)
@@ -161,13 +163,48 @@ class Stages:
         self.studies.set_state(study.id, StudyState.FAILED, reason)
         return True
 
+    def _extended(self, study: StudyRow, spec: StudySpec, stages: Sequence[StageRow], rows: Sequence[TrialRow]) -> bool:
+        """Add the trials to a planned stage that its own results call for; tell whether there are any."""
+        current = stages[-1]
+        if current.rule.proposes:
+            return False
+        before = self.trials.list(study.id, stages[-2].id) if len(stages) > 1 else []
+        plan = self._plan(study, spec, current.rule, stages[-2].stage if before else "", before, rows)
+        if plan is None:
+            return False
+        told = {**current.plan.get("trials", {}), **{t.label: t.reason for t in plan.trials}}
+        configurations = [*(row.parameters for row in rows), *(trial.parameters for trial in plan.trials)]
+        self.studies.extend_stage(
+            current.id,
+            trials=len(plan.trials),
+            space=enclosing_space(configurations),
+            plan={**current.plan, "trials": told},
+            reason=plan.reason,
+        )
+        self.trials.plan(current, plan.trials)
+        return True
+
+    def _plan(
+        self,
+        study: StudyRow,
+        spec: StudySpec,
+        rule: StageRule,
+        stage: str,
+        before: Sequence[TrialRow],
+        rows: Sequence[TrialRow] = (),
+    ) -> Plan | None:
+        """Ask a stage's planner what is to be run, and what more where its trials have ended."""
+        found = [measured(row) for row in before if row.value is not None]
+        so_far = [measured(row) for row in rows]
+        calibrations = self.calibrations.of(spec) if rule.carries_over and not rows else []
+        return PLANNERS[rule.plan](rule, spec, Results(stage, found, study.facts, so_far, calibrations))
+
     def _move_on(self, study: StudyRow, spec: StudySpec, current: StageRow, rows: Sequence[TrialRow]) -> None:
         rule = stage_after(spec, current.rule)
         if rule is None:
             self.studies.set_state(study.id, StudyState.FINISHED, _why_finished(spec, current.rule))
             return
-        measured = [_measured(row) for row in rows if row.value is not None]
-        plan = PLANNERS[rule.plan](rule, spec, Results(current.stage, measured, study.facts))
+        plan = self._plan(study, spec, rule, current.stage, rows)
         if plan is None:
             reason = f"{rule.name} cannot start: nothing that {current.stage} measured can be carried over"
             self.studies.set_state(study.id, StudyState.FAILED, reason)
@@ -212,9 +249,3 @@ def _ended_how(rows: Sequence[TrialRow]) -> str:
 def _why_finished(spec: StudySpec, rule: StageRule) -> str:
     last = protocol_of(spec)[-1]
     return "all stages have ended" if rule is last else f"{rule.name} has ended; {last.name} is switched off"
-
-
-def _measured(row: TrialRow) -> Measured:
-    if row.number is None or row.value is None:
-        raise ValueError(f"trial {row.id} has no number or no value")
-    return Measured(row.id, row.number, row.parameters, row.value, row.state is TrialState.COMPLETE, row.label or "")
