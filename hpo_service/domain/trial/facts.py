@@ -34,7 +34,10 @@ class TimingFacts(_Group):
 
 
 class TrainingFacts(_Group):
-    """How far the run went, in which steps, and how well; `best_value` is the lowest validation loss, in nats."""
+    """How far the run went, on how many rows, in which steps, and how well.
+
+    `best_value` is the lowest validation loss, in nats.
+    """
 
     tokens: int | None = None
     steps: int | None = None
@@ -48,6 +51,7 @@ class TrainingFacts(_Group):
     resumed_at_step: int | None = None
     best_value: Number | None = None
     metric_rows: int | None = None
+    rows: int | None = Field(default=None, serialization_alias="rows_trained")
 
 
 class FingerprintFacts(_Group):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -36,15 +37,25 @@ UNDECISIVE = {
     "sharding": "says where the weights lie, not what they are",
     "memory_correction": "decides micro-batches, which change no step",
 }
+# Fields that came later, with what stood for them before: there they are left out, and old checkpoints still fit.
+BEFORE = {"share": 1.0}
+
+# A share of the rows that is whole but for rounding asks for no further row.
+ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
 class Job:
-    """A trial's link, base, rows, plan and checkpoints; what it needs of memory, and what it had to give up."""
+    """A trial's link, base, rows, plan and checkpoints; what it needs of memory, and what it had to give up.
+
+    `rows` are those of its study, whose training part may be cut into pieces; `train` are those of that part that it
+    is trained on, the first of all.
+    """
 
     link: TrialLink
     base: Base
     rows: StudyRows
+    train: TokenRows
     plan: StepPlan
     store: CheckpointStore
     need: Need
@@ -75,8 +86,10 @@ class Job:
             raise UnfitError(reason)
         base = loaded.base(link)
         rows = loaded.rows(link, base)
+        train = rows.train.first(rows_of_share(config.share, len(rows.train)))
         if config.training.scratch_length and METHODS[config.training.method].base == "new":
-            rows = replace(rows, train=TokenRows.of(pieces(rows.train, config.training.scratch_length)))
+            train = TokenRows.of(pieces(train, config.training.scratch_length))
+            rows = replace(rows, train=train)
         _check_fit(base, rows, config.training.prefix_tokens if config.training.reads("prefix_tokens") else 0)
         if config.data is not None and config.data.pack_rows:
             check_rows_stay_apart(base)
@@ -88,8 +101,8 @@ class Job:
         )
         pressure = pressure or MemoryPressure()
         need = Need.of(config, base, rows.longest, ranks, pressure.capacity_gb, pressure.limit)
-        plan = StepPlan.of(config.training, len(rows.train), ranks, need.limit)
-        return cls(link, base, rows, plan, store, need, pressure)
+        plan = StepPlan.of(config.training, len(train), ranks, need.limit)
+        return cls(link, base, rows, train, plan, store, need, pressure)
 
     @property
     def config(self) -> TrialConfig:
@@ -111,5 +124,19 @@ def _check_fit(base: Base, rows: StudyRows, before: int) -> None:
         )
 
 
+def rows_of_share(share: float, rows: int) -> int:
+    """Rows that are trained on: the first of all, at least one.
+
+    Their order follows from what is in them and the seed of the split, which no trial decides. So trials of one share
+    are trained on the same rows, and the rows of a smaller share are among those of a larger one.
+
+    Args:
+        share: above 0, up to 1.
+        rows: of the training part.
+    """
+    return min(rows, max(1, math.ceil(share * rows - ROUNDING)))
+
+
 def _digest(config: TrialConfig) -> str:
-    return hashlib.sha256(config.model_dump_json(exclude=set(UNDECISIVE)).encode()).hexdigest()
+    left_out = set(UNDECISIVE) | {name for name, value in BEFORE.items() if getattr(config, name) == value}
+    return hashlib.sha256(config.model_dump_json(exclude=left_out).encode()).hexdigest()

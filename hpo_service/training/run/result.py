@@ -107,6 +107,7 @@ def run_facts(
             trainable_parameters=trainable,
             resumed_at_step=resumed_at,
             best_value=history.best,
+            rows=len(job.train),
         ),
         fingerprints=FingerprintFacts(base=job.base.facts.fingerprint, data=job.rows.fingerprint),
         environment=EnvironmentFacts(

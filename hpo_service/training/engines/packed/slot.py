@@ -112,10 +112,10 @@ class Slot:
         self.taken, self.sums = 0, []
 
     def _order_of(self, epoch: int) -> Index:
-        """The rows' order in an epoch, as the Trainer's seedable sampler draws it."""
+        """The order in an epoch of the rows it is trained on, as the Trainer's seedable sampler draws it."""
         if self._order is None or self._order[0] != epoch:
             generator = torch.Generator().manual_seed(self.job.config.seed + epoch)
-            self._order = epoch, torch.randperm(len(self.table), generator=generator).numpy()
+            self._order = epoch, torch.randperm(len(self.job.train), generator=generator).numpy()
         return self._order[1]
 
 

@@ -36,6 +36,7 @@ STORED = {
     "resumed_at_step": 0,
     "best_value": 2.25,
     "metric_rows": 5,
+    "rows_trained": 40,
     "base_fingerprint": "b" * 64,
     "data_fingerprint": "d" * 64,
     "compute": "float32",
