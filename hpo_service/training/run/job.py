@@ -6,7 +6,9 @@ import hashlib
 import math
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
+from hpo_service.domain.decide.watched_rows import watched_rows
 from hpo_service.domain.study.combinations import conflict
 from hpo_service.domain.study.methods import METHODS
 from hpo_service.domain.trial.config import TrialConfig
@@ -49,13 +51,16 @@ class Job:
     """A trial's link, base, rows, plan and checkpoints; what it needs of memory, and what it had to give up.
 
     `rows` are those of its study, whose training part may be cut into pieces; `train` are those of that part that it
-    is trained on, the first of all.
+    is trained on, the first of all; `watched` are those of the validation part that it is evaluated on before its last
+    evaluation, the first of all too, and `watched_reason` says why so many.
     """
 
     link: TrialLink
     base: Base
     rows: StudyRows
     train: TokenRows
+    watched: TokenRows
+    watched_reason: str
     plan: StepPlan
     store: CheckpointStore
     need: Need
@@ -87,6 +92,8 @@ class Job:
         base = loaded.base(link)
         rows = loaded.rows(link, base)
         train = rows.train.first(rows_of_share(config.share, len(rows.train)))
+        decided = watched_rows(config.training, len(train), len(rows.validation))
+        watched = rows.validation.first(decided.rows)
         if config.training.scratch_length and METHODS[config.training.method].base == "new":
             train = TokenRows.of(pieces(train, config.training.scratch_length))
             rows = replace(rows, train=train)
@@ -94,7 +101,12 @@ class Job:
         if config.data is not None and config.data.pack_rows:
             check_rows_stay_apart(base)
         link.check()
-        identity = Identity(base.facts.fingerprint, _digest(config), rows.fingerprint, engine)
+        identity = Identity(
+            base.facts.fingerprint,
+            _digest(config, watched=len(watched), of=len(rows.validation)),
+            rows.fingerprint,
+            engine,
+        )
         earlier = [each.checkpoint for each in link.folder.earlier]
         store = CheckpointStore(
             link.folder.checkpoint, identity, link.assignment.identity, earlier, partial(mirror, link)
@@ -102,12 +114,21 @@ class Job:
         pressure = pressure or MemoryPressure()
         need = Need.of(config, base, rows.longest, ranks, pressure.capacity_gb, pressure.limit)
         plan = StepPlan.of(config.training, len(train), ranks, need.limit)
-        return cls(link, base, rows, train, plan, store, need, pressure)
+        return cls(link, base, rows, train, watched, decided.reason, plan, store, need, pressure)
 
     @property
     def config(self) -> TrialConfig:
         """The trial's configuration."""
         return self.link.config
+
+    @property
+    def watched_rows(self) -> int | None:
+        """How many of the validation rows are watched; None where all are."""
+        return None if self.watched is self.rows.validation else len(self.watched)
+
+    def part(self, name: str) -> TokenRows:
+        """Return the rows that are scored under a name: "watched", "validation" or "test"."""
+        return {"watched": self.watched, "validation": self.rows.validation, "test": self.rows.test}[name]
 
 
 def _check_fit(base: Base, rows: StudyRows, before: int) -> None:
@@ -137,6 +158,10 @@ def rows_of_share(share: float, rows: int) -> int:
     return min(rows, max(1, math.ceil(share * rows - ROUNDING)))
 
 
-def _digest(config: TrialConfig) -> str:
+def _digest(config: TrialConfig, watched: int = 0, of: int = 0) -> str:
+    """Digest of what decides the numbers of a run that is watched on so many validation rows of all there are."""
     left_out = set(UNDECISIVE) | {name for name, value in BEFORE.items() if getattr(config, name) == value}
-    return hashlib.sha256(config.model_dump_json(exclude=left_out).encode()).hexdigest()
+    # what counts of evaluation_rows is the number that comes of it
+    exclude: dict[str, Any] = {**dict.fromkeys(left_out, True), "training": {"evaluation_rows"}}
+    text = config.model_dump_json(exclude=exclude)
+    return hashlib.sha256((text if watched == of else f"{text} {watched}").encode()).hexdigest()

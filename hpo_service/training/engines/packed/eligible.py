@@ -47,7 +47,15 @@ SHAPELESS = {
         "read by the schedule of each trial",
     ),
     **dict.fromkeys(
-        ("epochs", "effective_batch", "micro_batch", "evaluations_per_epoch", "patience", "min_improvement"),
+        (
+            "epochs",
+            "effective_batch",
+            "micro_batch",
+            "evaluations_per_epoch",
+            "evaluation_rows",
+            "patience",
+            "min_improvement",
+        ),
         "decides when a trial steps, is evaluated and ends",
     ),
     **dict.fromkeys(

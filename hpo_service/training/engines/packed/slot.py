@@ -68,6 +68,12 @@ class Slot:
         return self._order_of(epoch)[step * size : (step + 1) * size]
 
     @property
+    def rows_due(self) -> int:
+        """Validation rows of an evaluation after the step that was just made: all of them after the last one."""
+        job = self.job
+        return len(job.rows.validation if self.step == job.plan.steps else job.watched)
+
+    @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps of one pass over the rows."""
         return self.job.plan.steps // self.job.config.training.epochs

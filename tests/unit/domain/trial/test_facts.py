@@ -37,6 +37,8 @@ STORED = {
     "best_value": 2.25,
     "metric_rows": 5,
     "rows_trained": 40,
+    "rows_watched": 8,
+    "rows_watched_because": "8 of 10: so many were asked for",
     "base_fingerprint": "b" * 64,
     "data_fingerprint": "d" * 64,
     "compute": "float32",
