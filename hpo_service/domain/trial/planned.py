@@ -27,6 +27,7 @@ class PlannedTrial:
         score_test: whether the test rows are scored.
         keep_adapter: whether its adapter is kept.
         dedupe_key: set where no other trial of the stage may have the same.
+        share: of the training rows that it is trained on, above 0 and up to 1; its schedule is whole for those.
     """
 
     role: str
@@ -38,3 +39,4 @@ class PlannedTrial:
     score_test: bool = False
     keep_adapter: bool = False
     dedupe_key: str | None = None
+    share: float = 1.0
