@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from hpo_service.domain.decide.planning.plan import Plan, Results, enclosing_space
 from hpo_service.domain.decide.planning.planners import PLANNERS
 from hpo_service.domain.decide.repeated import IN_A_ROW, Failure, Repeated, repeated
+from hpo_service.domain.decide.selection import Choice
 from hpo_service.domain.study.protocol import StageRule, protocol_of, stage_after, stages_of
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.states import StudyState, TrialState
@@ -40,18 +42,14 @@ class Stages:
         """Open the first stage of a new study; call it in the transaction that creates the study."""
         spec = study.specification()
         rule = stages_of(spec)[0]
-        name = f"{spec.name}/{rule.name}"
-        self.ledger.open_study(name, spec.search.direction)
-        self.studies.open_stage(
-            study.id,
-            rule.name,
-            optuna_name=name,
-            trials=rule.trials(spec),
-            gpu_hours=spec.search.budget.gpu_hours,
-            space=spec.space.resolve(),
-            plan={},
-            reason=f"{spec.search.sampler} proposes, {spec.search.pruner} prunes",
-        )
+        if rule.plan:
+            plan = self._plan(study, spec, rule, "", [])
+            if plan is None:
+                raise ValueError(f"nothing is planned for {rule.name}, the first stage of study {spec.name}")
+        else:
+            search = rule.search(spec)
+            plan = Plan([], Choice([], f"{search.sampler} proposes, {search.pruner} prunes"), spec.space.resolve())
+        self._open(study, spec, rule, plan)
 
     def advance_all(self) -> bool:
         """Advance every active study, each in its own transaction; tell whether any moved."""
@@ -218,19 +216,30 @@ class Stages:
             study.id,
             rule.name,
             optuna_name=name,
-            trials=len(plan.trials),
-            gpu_hours=None,
+            trials=max(len(plan.trials), rule.trials(spec)) if rule.proposes else len(plan.trials),
+            gpu_hours=_gpu_hours(spec, rule),
             space=plan.space,
-            plan={
-                "why": plan.reason,
-                "chosen": [m.number for m in plan.choice.chosen],
-                "trials": {t.label: t.reason for t in plan.trials},
-            },
+            plan=_told(plan) if rule.plan else {},
             reason=plan.reason,
         )
         reach("stage.planned")
         if stage is not None:
             self.trials.plan(stage, plan.trials)
+
+
+def _gpu_hours(spec: StudySpec, rule: StageRule) -> float | None:
+    """Device hours of a stage that a sampler proposes for: its share of the search budget."""
+    hours = spec.search.budget.gpu_hours
+    if hours is None or not rule.proposes:
+        return None
+    proposed = sum(each.trials(spec) for each in stages_of(spec) if each.proposes)
+    return hours * rule.trials(spec) / proposed
+
+
+def _told(plan: Plan) -> dict[str, Any]:
+    """What is kept of a plan, for people."""
+    trials = {trial.label: trial.reason for trial in plan.trials}
+    return {"why": plan.reason, "chosen": [m.number for m in plan.choice.chosen], "trials": trials}
 
 
 def _others_at_work(rows: Sequence[TrialRow], broken: Collection[str]) -> bool:

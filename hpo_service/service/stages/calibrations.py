@@ -51,4 +51,5 @@ def measured(row: TrialRow) -> Measured:
     value = math.nan if row.value is None else row.value
     number = row.ordinal if row.number is None else row.number  # one that was cancelled before anybody took it
     complete = row.state is TrialState.COMPLETE
-    return Measured(row.id, number, row.parameters, value, complete, row.label or "", row.role, row.origin_id)
+    label = row.label or ""
+    return Measured(row.id, number, row.parameters, value, complete, label, row.role, row.origin_id, row.share)

@@ -214,6 +214,7 @@ class TrialQueue:
             worker_id=worker_id,
             lease_seconds=spec.execution.lease_seconds,
             devices=spec.execution.gpus_per_trial / together,
+            share=stage.rule.share(spec),
         )
 
     def describe(self, study: str, facts: Mapping[str, ModelFacts]) -> None:

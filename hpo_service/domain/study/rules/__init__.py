@@ -30,6 +30,8 @@ OWN_OBJECTIVE: tuple[Rule, ...] = (
 EVERY_STUDY: tuple[Rule, ...] = (
     sections.something_is_searched,
     sections.a_grid_is_finite,
+    sections.a_protocol_has_its_sampler,
+    sections.a_share_of_the_rows_can_be_had,
     sections.metrics_and_trackers_are_of_use,
     devices.trials_can_share_a_device,
     devices.a_base_can_be_sharded,

@@ -32,6 +32,9 @@ class SearchSpec(Section):
         default=[0.25, 0.5], description="Fractions of the run at which halving compares trials."
     )
     startup_trials: int = Field(default=5, ge=0, description="Random trials before the model-based sampler.")
+    share: float = Field(
+        default=0.25, gt=0, lt=1, description="Share of the training rows that proxy and coarse runs are trained on."
+    )
     seed: int = Field(default=42, ge=0, description="Seed of the sampler and of every search trial.")
     parallel_per_gpu: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = Field(
         default="auto",
