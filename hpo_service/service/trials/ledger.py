@@ -81,6 +81,7 @@ class TrialLedger:
         worker_id: str,
         lease_seconds: float,
         devices: float,
+        label: str = "",
     ) -> TrialRow | None:
         """Add a proposed trial that this worker runs at once; see `TrialStore.admit`."""
         trial = self.trials.admit(
@@ -92,6 +93,7 @@ class TrialLedger:
             worker_id=worker_id,
             lease_seconds=lease_seconds,
             devices=devices,
+            label=label,
         )
         if trial is None:
             return None
