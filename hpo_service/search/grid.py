@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from decimal import Decimal
 from itertools import islice
 from random import Random
 
 from hpo_service.domain.study.search_space import (
-    CategoricalParameter,
     FloatParameter,
-    IntParameter,
     Parameter,
     ParameterValue,
     SearchSpace,
     canonical_key,
+    value_at,
     value_count,
 )
 
@@ -112,12 +110,3 @@ def on_grid(parameter: Parameter, value: ParameterValue) -> ParameterValue:
     if not isinstance(parameter, FloatParameter) or parameter.step is None or isinstance(value, str):
         return value
     return value_at(parameter, round((value - parameter.low) / parameter.step))
-
-
-def value_at(parameter: FloatParameter | IntParameter | CategoricalParameter, digit: int) -> ParameterValue:
-    """Return the value number `digit` of a finite parameter, counted from its low end."""
-    if isinstance(parameter, CategoricalParameter):
-        return parameter.choices[digit]
-    if isinstance(parameter, IntParameter):
-        return parameter.low + digit * (parameter.step or 1)
-    return float(Decimal(str(parameter.low)) + digit * Decimal(str(parameter.step or 0)))

@@ -13,10 +13,10 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from hpo_service.domain.study.search_space import ParameterValue, SearchSpace
+from hpo_service.domain.study.search_space import ParameterValue, SearchSpace, value_at
 from hpo_service.domain.study.sections.search import SearchSpec
 from hpo_service.search.distributions import distribution_of, holds
-from hpo_service.search.grid import on_grid, shuffled, value_at
+from hpo_service.search.grid import on_grid, shuffled
 from hpo_service.search.quasirandom import halton
 from hpo_service.search.view import view_of
 
@@ -31,6 +31,11 @@ class Question:
     space: SearchSpace
     draw: int
     trials: Sequence[FrozenTrial] = field(default_factory=tuple)
+
+    @property
+    def ended(self) -> int:
+        """How many of the trials have ended so that a sampler can learn from them."""
+        return sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in self.trials)
 
     def seed(self, attempt: int) -> int:
         """Mix the study's seed with the draw and the attempt: a restarted worker goes on, it does not repeat."""

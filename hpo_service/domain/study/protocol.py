@@ -43,7 +43,7 @@ class Sections(Protocol):
 
 QUICK_RUNS = 6
 QUICK_SHARE = 0.2
-"""Share of the rows on which the quick protocol tries learning rates; practitioners judge them after 20% of the steps."""
+"""Share of the rows on which the quick protocol tries learning rates; practitioners judge after 20% of the steps."""
 
 
 def _search_of(study: Sections) -> SearchSpec:

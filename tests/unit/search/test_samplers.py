@@ -115,7 +115,7 @@ def test_one_worker_with_one_seed_repeats_itself_exactly(
 @pytest.mark.parametrize("sampler", ENDLESS)
 def test_seed_and_draw_each_change_the_proposal(policy: SearchPolicy, sampler: str) -> None:
     def first(seed: int, draw: int) -> str:
-        search = SearchSpec.model_validate({"sampler": sampler, "seed": seed})
+        search = SearchSpec.model_validate({"sampler": sampler, "seed": seed, "startup_trials": 0})
         suggestion = policy.suggest(NAME, search, LORA, lambda key: False, draw)
         assert suggestion is not None
         return suggestion.key
@@ -252,18 +252,6 @@ def test_samplers_that_do_not_learn_do_not_read() -> None:
         assert policy.suggest(NAME, search, SIXTY, lambda key: False, 0) is not None
 
 
-def test_tpe_starts_with_random_trials(database: Database, studies: OptunaStudies) -> None:
-    runs = [
-        Run(database, studies, LORA, SearchSpec(sampler=sampler, startup_trials=4), f"{sampler}/search")
-        for sampler in ("tpe", "random")
-    ]
-    for run in runs:
-        for _ in range(6):
-            run.step(bowl)
-    assert runs[0].keys[:4] == runs[1].keys[:4]
-    assert runs[0].keys[4] != runs[1].keys[4]
-
-
 def test_tpe_beats_random_on_a_smooth_function(database: Database, studies: OptunaStudies) -> None:
     def late(sampler: str, seed: int) -> float:
         search = SearchSpec.model_validate({"sampler": sampler, "seed": seed})
@@ -299,6 +287,7 @@ def test_tpe_learns_from_trials_that_ended_early(
 def test_tpe_never_hears_of_failed_trials(database: Database, studies: OptunaStudies, policy: SearchPolicy) -> None:
     before = policy.suggest(NAME, SearchSpec(startup_trials=1), LORA, lambda key: False, 3)
     assert before is not None
+    assert before.label == "start-up"
     with database.transaction():
         for _ in range(5):
             handle = studies.add_running(NAME, before.parameters, LORA)
@@ -377,13 +366,11 @@ def test_in_a_space_that_is_used_up_the_sampler_is_asked_once(
     assert asked == [0]
 
 
-def test_random_trials_before_the_model_may_be_more_than_it_looks_at(
-    database: Database, studies: OptunaStudies, policy: SearchPolicy, monkeypatch: pytest.MonkeyPatch
+def test_start_up_trials_may_be_more_than_the_model_looks_at(
+    database: Database, studies: OptunaStudies, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hpo_service.search.reader.LATEST", 5)
     run = Run(database, studies, LORA, SearchSpec(startup_trials=12))
     for _ in range(14):
         run.step(bowl)
-    random_ones = [policy.suggest(NAME, SearchSpec(sampler="random"), LORA, lambda key: False, n) for n in range(14)]
-    same = [ours == each.key for ours, each in zip(run.keys, random_ones, strict=True) if each is not None]
-    assert same == [True] * 12 + [False] * 2
+    assert [each.label for each in run.suggestions] == ["start-up"] * 12 + ["tpe"] * 2

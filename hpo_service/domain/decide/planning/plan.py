@@ -41,7 +41,7 @@ class Results:
 
 @dataclass(frozen=True)
 class Plan:
-    """Trials of a stage, why they were chosen, and the space that is searched beside them where it is not just theirs."""
+    """Trials of a stage, why they were chosen, and the space that is searched beside them where it is more."""
 
     trials: list[PlannedTrial]
     choice: Choice

@@ -114,7 +114,7 @@ def test_a_protocol_has_stages_of_its_own(protocol, names):
 def test_a_protocol_may_stand_for_a_sampler():
     assert SEARCH.search(study(protocol="random")).sampler == "random"
     assert SEARCH.search(study()).sampler == "tpe"
-    with pytest.raises(ValueError, match="protocol random proposes by random: drop search.sampler"):
+    with pytest.raises(ValueError, match=r"protocol random proposes by random: drop search\.sampler"):
         study(protocol="random", search={"sampler": "tpe"})
     with pytest.raises(ValueError, match="grid needs a finite space"):
         study(protocol="grid")

@@ -234,7 +234,17 @@ def test_warnings_come_in_the_order_of_the_file():
         ("search: {budget: {trials: 9}}", "4: search.budget.trials: with 9 trials random search is as good as TPE; "),
         (
             "search: {startup_trials: 20}",
-            "4: search.startup_trials: all 20 trials are start-up trials, drawn at random",
+            "4: search.startup_trials: all 20 trials are start-up trials, which fill the space and",
+        ),
+        (
+            "search: {budget: {trials: 1}, sampler: random, enqueue: [{lora_rank: 8}]}",
+            "4: search.enqueue: with the default 2 configurations come first, and the budget has 1 trials: the last "
+            "are never run; enqueue fewer, or raise the budget",
+        ),
+        (
+            "space: {parameters: {lora_rank: {choices: [4, 8]}}}",
+            "4: space.parameters.lora_rank: the default, 16, is none of its choices: 4, 8: search begins with 8; widen "
+            "the range to hold it, or give confirm.default a lora_rank of your own",
         ),
         (
             "space: {preset: minimal, parameters: {learning_rate: {choices: [1e-4, 2e-4]}}}",
