@@ -81,11 +81,8 @@ class TrialLedger:
         worker_id: str,
         lease_seconds: float,
         devices: float,
-<<<<<<< HEAD
         share: float,
-=======
         label: str = "",
->>>>>>> start
     ) -> TrialRow | None:
         """Add a proposed trial that this worker runs at once; see `TrialStore.admit`."""
         trial = self.trials.admit(
@@ -97,11 +94,8 @@ class TrialLedger:
             worker_id=worker_id,
             lease_seconds=lease_seconds,
             devices=devices,
-<<<<<<< HEAD
             share=share,
-=======
             label=label,
->>>>>>> start
         )
         if trial is None:
             return None

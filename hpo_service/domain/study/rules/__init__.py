@@ -39,12 +39,9 @@ OWN_OBJECTIVE: tuple[Rule, ...] = (
 EVERY_STUDY: tuple[Rule, ...] = (
     sections.something_is_searched,
     sections.a_grid_is_finite,
-<<<<<<< HEAD
     sections.a_protocol_has_its_sampler,
     sections.a_share_of_the_rows_can_be_had,
-=======
     beginning.enqueued_lie_in_the_space,
->>>>>>> start
     sections.metrics_and_trackers_are_of_use,
     devices.trials_can_share_a_device,
     devices.a_base_can_be_sharded,

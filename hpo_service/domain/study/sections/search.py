@@ -32,11 +32,6 @@ class SearchSpec(Section):
     rungs: list[float] = Field(
         default=[0.25, 0.5], description="Fractions of the run at which halving compares trials."
     )
-<<<<<<< HEAD
-    startup_trials: int = Field(default=5, ge=0, description="Random trials before the model-based sampler.")
-    share: float = Field(
-        default=0.25, gt=0, lt=1, description="Share of the training rows that proxy and coarse runs are trained on."
-=======
     startup_trials: int = Field(
         default=5, ge=0, description="Trials that fill the space before the sampler's model is asked."
     )
@@ -44,7 +39,9 @@ class SearchSpec(Section):
         default=[],
         max_length=1000,
         description="Configurations tried first, after the default; what one leaves out is the default's.",
->>>>>>> start
+    )
+    share: float = Field(
+        default=0.25, gt=0, lt=1, description="Share of the training rows that proxy and coarse runs are trained on."
     )
     seed: int = Field(default=42, ge=0, description="Seed of the sampler and of every search trial.")
     parallel_per_gpu: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = Field(
