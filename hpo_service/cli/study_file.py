@@ -19,6 +19,9 @@ MARKS = {"error": "error", "warning": "warning", "unchecked": "note"}
 """What a line about a finding begins with, by its level."""
 
 Quick = Annotated[bool, typer.Option("--quick", help="Do not look at the rows, the tokenizer and the models.")]
+Replace = Annotated[
+    bool, typer.Option("--replace", help="Take the place of a study of this name that failed without a result.")
+]
 StudyPath = Annotated[Path, typer.Argument(metavar="FILE", help="The study file (YAML).")]
 
 

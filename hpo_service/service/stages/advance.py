@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from hpo_service.domain.decide.planning import PLANNERS, Plan, Results
 from hpo_service.domain.decide.repeated import IN_A_ROW, Failure, Repeated, repeated
 from hpo_service.domain.decide.selection import Measured
-from hpo_service.domain.study.protocol import StageRule, protocol_of, stage_after, stages_of
+from hpo_service.domain.study.protocol import StageRule, current_of, protocol_of, stage_after, stages_of
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.failpoint import reach
 from hpo_service.service.containment import Containment, Work
+from hpo_service.service.stages.replanning import Replanning
 from hpo_service.service.trials.budget import admission
 from hpo_service.service.trials.ledger import TrialLedger
 from hpo_service.storage.database import Database
+from hpo_service.storage.extensions import ExtensionStore
 from hpo_service.storage.studies import StageRow, StudyRow, StudyStore
 from hpo_service.storage.trial.trials import TrialRow, TrialStore
 
@@ -76,8 +79,7 @@ class Stages:
             if study.state is not StudyState.ACTIVE:
                 return False
             spec = study.specification()
-            stages = self.studies.stages(study.id)
-            current = stages[-1]
+            current = current_of(self.studies.stages(study.id))
             rows = self.trials.list(study.id, current.id)
             if self._hopeless(study, rows) or self._spending(study, current, rows):
                 return True
@@ -97,7 +99,7 @@ class Stages:
             stages = self.studies.stages(study_id)
             if not stages:
                 return False  # deleted since
-            stage, tallies = stages[-1], self.trials.tallies
+            stage, tallies = current_of(stages), self.trials.tallies
             succeeded = tallies.has(stage.id, TrialState.COMPLETE, TrialState.PRUNED)
             if not succeeded and tallies.has(stage.id, TrialState.FAILED, at_least=HOPELESS):
                 return True
@@ -194,6 +196,22 @@ class Stages:
         reach("stage.planned")
         if stage is not None:
             self.trials.plan(stage, plan.trials)
+        else:
+            self.replanning.replan(study, rule, plan)
+
+    @cached_property
+    def replanning(self) -> Replanning:
+        """Plans a stage again that was opened before."""
+        return Replanning(self.studies, self.trials, self.ledger, ExtensionStore(self.db))
+
+    def plan_again(self, study: StudyRow, rule: StageRule) -> None:
+        """Plan a stage that was opened before again, from what the stage before it has measured; study is locked."""
+        spec, stages = study.specification(), self.studies.stages(study.id)
+        before = stages[[stage.stage for stage in stages].index(rule.name) - 1]
+        measured = [_measured(row) for row in self.trials.list(study.id, before.id) if row.value is not None]
+        plan = PLANNERS[rule.plan](rule, spec, Results(before.stage, measured, study.facts))
+        if plan is not None:
+            self.replanning.replan(study, rule, plan)
 
 
 def _others_at_work(rows: Sequence[TrialRow], broken: Collection[str]) -> bool:
