@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hpo_service.cli.examples import examples
 from hpo_service.cli.options import AsJson, StorageUrl, open_service
-from hpo_service.cli.study_file import MARKS, Quick, StudyPath, looked_at
+from hpo_service.cli.study_file import MARKS, Quick, StudyPath, check_text, looked_at
 from hpo_service.errors import HpoServiceError
 from hpo_service.settings import Settings
 
@@ -85,6 +87,44 @@ def _sensitivity(spec: StudySpec, storage: str | None) -> Sensitivity | None:
         return open_service(storage).foresight.sensitivity(spec)
     except HpoServiceError:
         return assumed(spec)
+
+
+@app.command(
+    "import",
+    epilog=examples(
+        "hpo-service study import sweep.yaml --output mine.yaml",
+        "hpo-service study import sweep.yaml > mine.yaml",
+    ),
+)
+def import_sweep(
+    file: Annotated[Path, typer.Argument(metavar="SWEEP", help="A sweep file of Weights & Biases (YAML).")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="The study file; printed where left out.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a study file of a W&B sweep file: ranges, method, early termination and command.
+
+    Every key that means something else here, or nothing, is named on standard error and in the file itself. What the
+    script reports it is to print, one JSON object a line: see the page on objectives of your own.
+    """
+    from hpo_service.cli.rendering.console import print_json
+    from hpo_service.presentation.study_text import translated_text
+    from hpo_service.service.studies.study_file import read_sweep_file
+
+    found = read_sweep_file(file)
+    text = translated_text(found, file.name)
+    if output is not None:
+        output.write_text(text, encoding="utf-8")
+    if as_json:
+        print_json({"study": found.study, "remarks": [asdict(remark) for remark in found.remarks]})
+    elif output is None:
+        sys.stdout.write(text)
+    for remark in [] if as_json else found.remarks:
+        sys.stderr.write(f"note: {file}:{remark}\n")
+    check_text(text, output or file)
+    if output is not None and not as_json:
+        typer.echo(f"{output} is valid: `hpo-service study validate {output}` says what it will do")
 
 
 @app.command(

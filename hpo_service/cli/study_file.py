@@ -37,6 +37,18 @@ def load_study(path: Path, *, warn: bool = True) -> StudySpec:
     return study.spec
 
 
+def check_text(text: str, path: Path) -> None:
+    """Make sure that a text which was made for this path is a study file.
+
+    Raises:
+        StudyFileError: it is not; one line with file, line and key.
+    """
+    from hpo_service.domain.studyfile.reader import read_study
+    from hpo_service.service.studies.study_file import surroundings
+
+    read_study(text, str(path), surroundings(path.absolute().parent))
+
+
 def looked_at(spec: StudySpec) -> list[Finding]:
     """Take a first look at the rows, tokenizer and models of a study; a terminal is told that it takes a while."""
     from hpo_service.cli.rendering.console import console
