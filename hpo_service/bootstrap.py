@@ -30,6 +30,7 @@ from hpo_service.service.machine import require_fit
 from hpo_service.service.notes import Notes
 from hpo_service.service.query import Query
 from hpo_service.service.stages.advance import Stages
+from hpo_service.service.stages.calibrations import Calibrations
 from hpo_service.service.studies.ahead.foresight import Foresight
 from hpo_service.service.studies.change.extend import Extensions
 from hpo_service.service.studies.change.replace import Replacements
@@ -126,7 +127,8 @@ class Service:
     @cached_property
     def stages(self) -> Stages:
         """Advances studies from stage to stage."""
-        return Stages(self.db, self.study_rows, self.trial_rows, self.ledger, self.containment)
+        calibrations = Calibrations(self.study_rows, self.trial_rows)
+        return Stages(self.db, self.study_rows, self.trial_rows, self.ledger, calibrations, self.containment)
 
     @cached_property
     def studies(self) -> Studies:

@@ -24,6 +24,7 @@ class EventKind(StrEnum):
     STAGE_OPENED = "stage_opened"
     STAGE_CLOSED = "stage_closed"
     STAGE_REOPENED = "stage_reopened"
+    STAGE_EXTENDED = "stage_extended"
     STAGE_UNSERVED = "stage_unserved"
     TRIAL_PROMOTED = "trial_promoted"
     TRIAL_CLAIMED = "trial_claimed"
@@ -65,6 +66,7 @@ TEXTS: Mapping[EventKind, str] = {
     _K.STAGE_OPENED: "a stage began, with what was chosen for it and why",
     _K.STAGE_CLOSED: "a stage has ended: the study advances",
     _K.STAGE_REOPENED: "a stage that had ended takes trials up again",
+    _K.STAGE_EXTENDED: "what a stage measured calls for more trials in it",
     _K.STAGE_UNSERVED: "no worker that is there has what the trials of the stage need",
     _K.TRIAL_PROMOTED: "a configuration was carried on into this stage",
     _K.TRIAL_CLAIMED: "a worker took the trial",

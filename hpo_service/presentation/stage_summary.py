@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hpo_service.domain.decide.planning.bracket import factor_of
 from hpo_service.domain.study.protocol import STAGES, StageRule
 from hpo_service.domain.study.search_space import CategoricalParameter, Parameter, ParameterValue
 from hpo_service.domain.study.spec import StudySpec
@@ -15,7 +15,6 @@ from hpo_service.presentation.formatting import configuration, measured
 from hpo_service.service.studies.data_consistency import mixed_rows
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
 
-_FACTOR = re.compile(r"lr x ([0-9.e+-]+)$")
 _MOST_NUMBERS = 20
 _EDGE = 0.05
 
@@ -142,8 +141,7 @@ def _numbers(trials: Sequence[TrialView]) -> str:
 
 def lr_factor(trial: TrialView) -> float | None:
     """Return the multiple of the carried-over learning rate that a verify trial ran at, which its label says."""
-    match = _FACTOR.search(trial.label)
-    return float(match.group(1)) if match else None
+    return factor_of(trial.label)
 
 
 def _warnings(spec: StudySpec, view: StageView) -> list[str]:
@@ -156,12 +154,12 @@ def _edges(spec: StudySpec, view: StageView) -> list[str]:
     if best is None:
         return []
     if view.rule.carries_over:
-        factor, tried = lr_factor(best), sorted(spec.transfer.bracket)
-        if factor is None or len(tried) == 1 or factor not in (tried[0], tried[-1]):
+        factor = lr_factor(best)
+        tried = sorted({f for t in view.trials if t.origin_id == best.origin_id and (f := lr_factor(t)) is not None})
+        if view.open or factor is None or len(tried) == 1 or factor not in (tried[0], tried[-1]):
             return []
-        return [
-            f"the best trial lies at the edge of the bracket (x {factor:g}): a wider transfer.bracket may find better"
-        ]
+        remedy = "a larger transfer.extend or a wider transfer.bracket may find better"
+        return [f"the best trial lies at the edge of the bracket (x {factor:g}): {remedy}"]
     if view.rule.proposes:
         space = spec.space.resolve().parameters.items()
         at_edge = [name for name, p in space if _at_edge(p, best.parameters.get(name))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hpo_service.domain.decide.planning import default_parameters
+from hpo_service.domain.decide.planning.default import default_parameters
 from hpo_service.domain.study.protocol import stages_of
 from hpo_service.domain.study.search_space import CategoricalParameter, Parameter
 from hpo_service.domain.study.spec import StudySpec

@@ -98,6 +98,8 @@ trial = Table(
     Column("copied_from", _refers("hpo_trial.id", on_delete="SET NULL"), index=True),
     Column("score_test", Boolean, nullable=False),
     Column("keep_adapter", Boolean, nullable=False),
+    # of the training rows; workers of earlier versions write none
+    Column("share", Double, nullable=False, server_default="1"),
     Column("attempt", Integer, nullable=False),
     Column("token", Integer, nullable=False),
     Column("worker_id", String(200)),

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, TypeAlias
 
 from pydantic import ValidationError
@@ -15,23 +13,21 @@ from sqlalchemy import Row, Select, delete, or_, select, update
 from hpo_service.domain.events import OF_STUDY, EventKind
 from hpo_service.domain.study.protocol import STAGES, StageRule
 from hpo_service.domain.study.search_space import SearchSpace
-from hpo_service.domain.study.spec import STORED, StudySpec
+from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.study.spelling import did_you_mean
 from hpo_service.domain.trial.model_facts import ModelFacts
 from hpo_service.domain.trial.states import StudyState, TrialState
-from hpo_service.errors import ConflictError, NotFoundError, UnreadableStudyError
+from hpo_service.errors import ConflictError, NotFoundError
 from hpo_service.storage import schema
 from hpo_service.storage.database import Database
 from hpo_service.storage.dialects.clock import Now
 from hpo_service.storage.dialects.upsert import columns_of, insert_once
 from hpo_service.storage.events import EventStore
+from hpo_service.storage.study_document import first_of, known_facts, parsed, unreadable
 from hpo_service.storage.values import plain
 
 OPEN = "open"
 CLOSED = "closed"
-
-PARSED_STUDIES = 256
-"""Study files that are kept parsed: a worker asks for its studies' several times in each call to the queue."""
 
 _PAIRS = select(schema.study, schema.stage).join(schema.stage, schema.stage.c.study_id == schema.study.c.id)
 
@@ -57,9 +53,9 @@ class StudyRow:
             UnreadableStudyError: another version wrote it, in a way that this one does not understand.
         """
         try:
-            return _parsed(json.dumps(self.spec))
+            return parsed(json.dumps(self.spec))
         except ValidationError as error:
-            raise _unreadable(self.name, _first(error)) from error
+            raise unreadable(self.name, first_of(error)) from error
 
 
 @dataclass(frozen=True)
@@ -90,7 +86,7 @@ class StageRow:
         try:
             return SearchSpace.model_validate(self.space_document)
         except ValidationError as error:
-            raise _unreadable(self._study, _first(error)) from error
+            raise unreadable(self._study, first_of(error)) from error
 
     @property
     def rule(self) -> StageRule:
@@ -100,7 +96,7 @@ class StageRow:
             UnreadableStudyError: another version opened it, and this one has no such stage.
         """
         if self.stage not in STAGES:
-            raise _unreadable(self._study, f"stage: there is no {self.stage}, only {', '.join(STAGES)}")
+            raise unreadable(self._study, f"stage: there is no {self.stage}, only {', '.join(STAGES)}")
         return STAGES[self.stage]
 
     @property
@@ -258,6 +254,25 @@ class StudyStore:
         self.events.of_study(EventKind.STAGE_OPENED, study_id, reason, opened.id, trials=trials, chosen=chosen)
         return opened
 
+    def extend_stage(
+        self, stage_id: int, *, trials: int, space: SearchSpace, plan: Mapping[str, Any], reason: str
+    ) -> None:
+        """Give an open stage more trials, which lie in a larger space; the caller has locked its study.
+
+        Args:
+            stage_id: of the stage.
+            trials: how many more.
+            space: what is searched in it now.
+            plan: what was decided so far; JSON values.
+            reason: why there are more.
+        """
+        values = {"space": plain(space.model_dump(mode="json")), "plan": plain(plan)}
+        more = {**values, "trials": schema.stage.c.trials + trials}
+        statement = update(schema.stage).where(schema.stage.c.id == stage_id).values(more)
+        study_id = self._database.connection.scalar(statement.returning(schema.stage.c.study_id))
+        if study_id is not None:
+            self.events.of_study(EventKind.STAGE_EXTENDED, study_id, reason, stage_id, trials=trials)
+
     def limit_stage(self, stage_id: int, trials: int) -> None:
         """Lower the number of trials the stage may have; it is never raised."""
         self._database.connection.execute(
@@ -344,12 +359,6 @@ class StudyStore:
         return _present(None if row is None else _study(row), study_id)
 
 
-@lru_cache(maxsize=PARSED_STUDIES)
-def _parsed(document: str) -> StudySpec:
-    """The study file with this very text; it is frozen, so that all who ask may share it."""
-    return StudySpec.model_validate(json.loads(document), context=STORED)
-
-
 def _present(row: StudyRow | None, study_id: int) -> StudyRow:
     if row is None:
         raise NotFoundError(f"study number {study_id} was deleted: see `hpo-service study list`")
@@ -363,21 +372,10 @@ def _no_stage(stage_id: int) -> NotFoundError:
 def _study(row: Row[Any]) -> StudyRow:
     values = columns_of(schema.study, row)
     if values["state"] not in list(StudyState):
-        raise _unreadable(row.name, f"state: there is no {values['state']}, only {', '.join(StudyState)}")
+        raise unreadable(row.name, f"state: there is no {values['state']}, only {', '.join(StudyState)}")
     values["state"] = StudyState(values["state"])
-    values["facts"] = dict(_known_facts(values["facts"]))
+    values["facts"] = dict(known_facts(values["facts"]))
     return StudyRow(**values)
-
-
-def _known_facts(facts: object) -> Iterator[tuple[str, ModelFacts]]:
-    """Read what is known of models; what a later version knows besides, or otherwise, is passed over.
-
-    Studies are read many at a time: one must not keep the others from being read.
-    """
-    fields = ModelFacts.model_fields
-    for name, fact in facts.items() if isinstance(facts, Mapping) else ():
-        with suppress(ValidationError):
-            yield name, ModelFacts.model_validate({key: fact[key] for key in fact if key in fields})
 
 
 def stage_row(row: Row[Any]) -> StageRow:
@@ -385,16 +383,3 @@ def stage_row(row: Row[Any]) -> StageRow:
     values = columns_of(schema.stage, row)
     values["space_document"] = values.pop("space")
     return StageRow(**values)
-
-
-def _first(error: ValidationError) -> str:
-    first, *others = error.errors(include_url=False)
-    place = ".".join(str(part) for part in first["loc"])
-    return f"{place}: {first['msg']}".removeprefix(": ") + (f" (and {len(others)} more)" if others else "")
-
-
-def _unreadable(study: str, reason: str) -> UnreadableStudyError:
-    return UnreadableStudyError(
-        f"study {study} was made by another version of hpo-service and cannot be read by this one "
-        f"({' '.join(reason.split())}): use that version here too"
-    )

@@ -85,6 +85,7 @@ class TestAdmission:
             origin_id=origin.id,
             score_test=True,
             keep_adapter=True,
+            share=0.125,
         )
         with world.db.transaction():
             (row,) = world.trials.plan(world.stage, [planned])
@@ -94,6 +95,7 @@ class TestAdmission:
         assert (row.role, row.label, row.seed, row.origin_id) == ("winner", "best", 2**40, origin.id)
         assert row.score_test
         assert row.keep_adapter
+        assert row.share == 0.125
 
 
 class TestClaims:

@@ -127,6 +127,7 @@ def trained() -> Trained:
         model={"base": "org/small", "target": "org/large"},
         data={"source": "org/rows"},
         space={"preset": "minimal"},
+        transfer={"control": False, "extend": 0},
         confirm={"seeds": 2},
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from hpo_service.domain.events import EventKind
 from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.errors import ConflictError, NotFoundError
@@ -35,6 +36,51 @@ def test_a_study_goes_through_all_three_stages(bench, trained):
     assert {t.seed for t in winners}.isdisjoint({t.seed for t in search.trials})
     defaults = [t for t in confirm.trials if t.role == "default"]
     assert [t.parameters["learning_rate"] for t in defaults] == [2e-4, 2e-4]
+
+
+def test_a_bracket_whose_best_lies_at_its_edge_goes_on_and_the_default_runs_beside_it(bench, trained):
+    trained["transfer"] = {"top": 1}
+    bench.create(**trained)
+    bench.service.queue.describe("s", trained.facts)
+    assert bench.drain_queue(loss_of) == 4 + (3 + 1 + 3) + 4, "higher is always better here: three steps are allowed"
+    _, verify, _ = bench.service.reader.snapshot("s").stages
+    assert [t.label.rpartition(" ")[2] for t in verify.trials] == ["0.5", "1", "2", "default", "4", "8", "16"]
+    assert [t.role for t in verify.trials] == ["carried"] * 3 + ["control"] + ["extended"] * 3
+    assert verify.budget == 7
+    assert "is the best and the highest of the bracket" in verify.plan["trials"][verify.trials[-1].label]
+    events = bench.service.events.list("s", last=None)
+    assert [e.kind for e in events if e.kind == EventKind.STAGE_EXTENDED] == [EventKind.STAGE_EXTENDED] * 3
+
+
+def test_the_control_stops_nobody_and_is_stopped_by_nobody(bench, trained):
+    trained["transfer"] = {"top": 2, "extend": 0}
+    bench.create(**trained, training={"evaluations_per_epoch": 4}, search={"budget": {"trials": 4}})
+    bench.service.queue.describe("s", trained.facts)
+    while (assignment := bench.claim()) is not None:
+        bench.complete(assignment, loss_of(assignment))
+    bench.service.stages.advance_all()
+    waiting = [bench.must_claim() for _ in range(7)]
+    roles = {t.id: t.role for t in bench.trials("verify")}
+    control = next(a for a in waiting if roles[a.lease.trial_id] == "control")
+    others = [a for a in waiting if a is not control]
+    assert bench.report(control, 1, 0.1).action == "continue"
+    decisions = [bench.report(a, 1, 1.0 + i).action for i, a in enumerate(others)]
+    assert decisions == ["continue"] * 3 + ["prune"] * 3, "four values make a comparison, and the control's is none"
+    assert bench.report(control, 2, 99.0).action == "continue"
+
+
+def test_a_calibrated_study_learns_from_the_one_before(bench, trained):
+    trained["transfer"] = {"top": 1, "control": False, "extend": 0, "bracket": [2.0]}
+    bench.create(**trained)
+    bench.service.queue.describe("s", trained.facts)
+    bench.drain_queue(loss_of)
+    trained["transfer"] = {"top": 1, "control": False, "extend": 0, "bracket": [1.0], "rule": "calibrated"}
+    bench.create(name="t", **trained)
+    bench.service.queue.describe("t", trained.facts)
+    bench.drain_queue(loss_of)
+    [trial] = bench.service.reader.snapshot("t").stages[1].trials
+    reason = bench.service.reader.snapshot("t").stages[1].plan["trials"][trial.label]
+    assert "(64/256)^0.25 (learned from s)" in reason, "what was found, width^0, and what was believed, halved"
 
 
 def test_advancing_twice_changes_nothing_more(bench, trained):

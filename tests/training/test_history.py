@@ -132,3 +132,15 @@ def test_what_an_earlier_version_has_stored_is_gone_on_with():
     history = History.read(stored)
     assert (history.best, history.history, history.recent) == (1.5, [[0.5, 1.5]], [2.0, 1.9])
     assert [history.add_loss(loss) for loss in [1.5] * 50] == [""] * 50
+
+
+def test_the_value_is_that_of_all_rows_and_everything_is_compared_on_those_that_are_watched():
+    history = History()
+    history.add_value(2.0, 0.5, 0.0)
+    assert history.add_value(1.5, 1.0, 0.0, 6.5) == ""
+    assert (history.value, history.best, history.without_improvement) == (6.5, 1.5, 0)
+    assert history.history == [[0.5, 2.0], [1.0, 1.5]]
+
+
+def test_a_loss_that_is_lost_on_all_rows_ends_the_run():
+    assert History().add_value(2.0, 1.0, 0.0, math.inf) == "diverged: the validation loss became inf"

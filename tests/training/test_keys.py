@@ -20,7 +20,7 @@ from hpo_service.training.run.checkpoint import Identity
 # A field that is new belongs either here, and then old caches and checkpoints no longer fit, or among those that do
 # not decide, with the reason.
 DECISIVE = [
-    (TrialConfig, job.UNDECISIVE, {"model", "model_name", "data", "training", "seed"}),
+    (TrialConfig, job.UNDECISIVE, {"model", "model_name", "data", "training", "seed", "share"}),
     (DataSpec, row_cache.UNDECISIVE, {"format", "learn", "split", "group", "max_length", "max_rows"}),
     (TrialConfig, eligible.MAY_DIFFER, {"objective", "model", "model_name", "data", "sharding"}),
     (TrainingSpec, eligible.SHAPELESS, {"target_modules", "lora_rank"}),

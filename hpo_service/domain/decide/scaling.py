@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from hpo_service.domain.decide.calibration import PRIOR, Calibration, calibrated_exponent
 from hpo_service.domain.study.hyperparameters import Hyperparameters
 from hpo_service.domain.study.methods import METHODS
 from hpo_service.domain.study.search_space import ParameterValue
 from hpo_service.domain.study.sections.transfer import TransferSpec
 from hpo_service.domain.trial.model_facts import ModelFacts
+
+HIGHEST_RATE = 1.0
+"""No learning rate is above it."""
+FAR, FAR_DIVISOR = 10, 4
+"""From so many times the weights on practitioners divide the learning rate by so much."""
+TINKER_EXPONENTS = {"llama": 0.781, "qwen2": 0.0775, "qwen3": 0.0775}
+"""Exponents of tinker-cookbook's formula, by model type."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +30,14 @@ class CarriedConfig:
 
 
 @dataclass(frozen=True)
+class Known:
+    """What a rule may use besides the two models: the study file, and what earlier studies found."""
+
+    transfer: TransferSpec
+    calibrations: Sequence[Calibration] = ()
+
+
+@dataclass(frozen=True)
 class ScalingRule:
     """How rank and learning rate of a small model become those of a large one; all else is copied.
 
@@ -29,13 +45,15 @@ class ScalingRule:
         summary: one line for people.
         source: where it was published or measured.
         rank: from a rank and what the study file says to the carried rank, with the formula in words.
-        learning_rate: from a learning rate, the two models and what the study file says, likewise.
+        learning_rate: from a learning rate, the two models and what is known besides, likewise.
+        corrects_rank: whether the learning rate falls besides where the rank grows and alpha with it.
     """
 
     summary: str
     source: str
     rank: Callable[[int, TransferSpec], tuple[int, str]]
-    learning_rate: Callable[[float, ModelFacts, ModelFacts, TransferSpec], tuple[float, str]]
+    learning_rate: Callable[[float, ModelFacts, ModelFacts, Known], tuple[float, str]]
+    corrects_rank: bool = True
 
 
 def carry_over(
@@ -44,6 +62,7 @@ def carry_over(
     small: ModelFacts,
     large: ModelFacts,
     transfer: TransferSpec,
+    calibrations: Sequence[Calibration] = (),
 ) -> CarriedConfig:
     """Scale rank and learning rate of a search winner for the target model.
 
@@ -57,9 +76,10 @@ def carry_over(
         small: facts of the model searched on.
         large: facts of the target model.
         transfer: what the study file says of it.
+        calibrations: what earlier studies found.
     """
     rule = rule_of(transfer)
-    learning_rate, formula = rule.learning_rate(training.learning_rate, small, large, transfer)
+    learning_rate, formula = rule.learning_rate(training.learning_rate, small, large, Known(transfer, calibrations))
     carried: dict[str, ParameterValue] = {**parameters}
     reasons = []
     if METHODS[training.method].low_rank:
@@ -67,7 +87,7 @@ def carry_over(
         exponent = rank_exponent(training)
         carried["lora_rank"] = rank
         reasons.append(f"rank {words} = {rank}{_scale_changes(training, rank)}")
-        if exponent and rank != training.lora_rank:
+        if rule.corrects_rank and exponent and rank != training.lora_rank:
             learning_rate *= (rank / training.lora_rank) ** exponent
             formula += f" x ({rank}/{training.lora_rank})^{exponent:g}, since alpha grows with rank,"
     carried["learning_rate"] = learning_rate
@@ -103,9 +123,9 @@ def scaled_rank(rank: int, transfer: TransferSpec) -> int:
     return rule_of(transfer).rank(rank, transfer)[0]
 
 
-def rule_of(_transfer: TransferSpec) -> ScalingRule:
-    """Return the rule by which a study carries over; there is one so far."""
-    return SCALING_RULES["width"]
+def rule_of(transfer: TransferSpec) -> ScalingRule:
+    """Return the rule by which a study carries over."""
+    return SCALING_RULES[transfer.rule]
 
 
 def _grown_rank(rank: int, transfer: TransferSpec) -> tuple[int, str]:
@@ -114,9 +134,47 @@ def _grown_rank(rank: int, transfer: TransferSpec) -> tuple[int, str]:
     return grown, f"{rank} x {transfer.rank_factor:g}, at most {transfer.rank_cap},"
 
 
-def _by_width(rate: float, small: ModelFacts, large: ModelFacts, transfer: TransferSpec) -> tuple[float, str]:
-    widths, exponent = (small.hidden_size, large.hidden_size), transfer.width_exponent
-    return rate * width_factor(*widths, exponent), f"{rate:.3g} x ({widths[0]}/{widths[1]})^{exponent:g}"
+def _same_rank(rank: int, _transfer: TransferSpec) -> tuple[int, str]:
+    return rank, "as it is"
+
+
+def _by_width(rate: float, small: ModelFacts, large: ModelFacts, known: Known) -> tuple[float, str]:
+    return _powered(rate, small, large, known.transfer.width_exponent)
+
+
+def _powered(rate: float, small: ModelFacts, large: ModelFacts, exponent: float) -> tuple[float, str]:
+    widths = (small.hidden_size, large.hidden_size)
+    return rate * width_factor(*widths, exponent), f"{rate:.3g} x ({widths[0]}/{widths[1]})^{exponent:.3g}"
+
+
+def _by_calibration(rate: float, small: ModelFacts, large: ModelFacts, known: Known) -> tuple[float, str]:
+    family = large.family if small.family == large.family else ""
+    exponent, source = calibrated_exponent(known.calibrations, family)
+    carried, formula = _powered(rate, small, large, exponent)
+    return carried, f"{formula} ({source})"
+
+
+def _as_practitioners(rate: float, small: ModelFacts, large: ModelFacts, _known: Known) -> tuple[float, str]:
+    times = size_of(large) / size_of(small)
+    divisor = 1 if times <= 1 else FAR_DIVISOR if times >= FAR else 2
+    return rate / divisor, f"{rate:.3g} / {divisor} (a model {times:.3g} times as large)"
+
+
+def _by_tinker(rate: float, small: ModelFacts, large: ModelFacts, _known: Known) -> tuple[float, str]:
+    if large.family not in TINKER_EXPONENTS:
+        carried, formula = _powered(rate, small, large, PRIOR)
+        return carried, f"{formula} (tinker's formula knows {' and '.join(TINKER_EXPONENTS)} only)"
+    exponent = TINKER_EXPONENTS[large.family]
+    return 5e-4 * (2000 / large.hidden_size) ** exponent, f"5e-4 x (2000/{large.hidden_size})^{exponent:g}"
+
+
+def _as_it_is(rate: float, _small: ModelFacts, _large: ModelFacts, _known: Known) -> tuple[float, str]:
+    return rate, "as it is"
+
+
+def size_of(model: ModelFacts) -> float:
+    """Return the number of a model's weights, or where that is unknown the square of its width, to compare sizes by."""
+    return float(model.parameters or model.hidden_size**2)
 
 
 def width_factor(small: int, large: int, exponent: float) -> float:
@@ -130,17 +188,29 @@ SCALING_RULES: dict[str, ScalingRule] = {
         "muA, arXiv 2602.06204 (width^-1/2); of the rules compared on public LoRA sweeps it lost least, 0.13% NLL",
         _grown_rank,
         _by_width,
-    )
+    ),
+    "practitioners": ScalingRule(
+        "rank x rank_factor up to rank_cap, learning rate halved, a quarter from ten times the weights on",
+        "rules of thumb of people who fine-tune: half, or a third to a fifth from 7B to 70B",
+        _grown_rank,
+        _as_practitioners,
+        corrects_rank=False,
+    ),
+    "tinker": ScalingRule(
+        "rank as it is, learning rate 5e-4 x (2000/h_large)^p, whatever the small model's was",
+        "tinker-cookbook's formula, with p 0.781 for Llama and 0.0775 for Qwen; 0.38% NLL on its own sweeps",
+        _same_rank,
+        _by_tinker,
+        corrects_rank=False,
+    ),
+    "copy": ScalingRule(
+        "rank and learning rate as they are", "the null hypothesis: 0.17% NLL on the same sweeps", _same_rank, _as_it_is
+    ),
+    "calibrated": ScalingRule(
+        "as width, with the exponent that earlier studies of the family found",
+        "the verify stages of this database",
+        _grown_rank,
+        _by_calibration,
+    ),
 }
 """Scaling rules by name."""
-
-
-def bracket(carried: CarriedConfig, transfer: TransferSpec) -> list[CarriedConfig]:
-    """Put the configuration at every multiple of its learning rate that is to be tried, in rising order."""
-    base = float(carried.parameters["learning_rate"])
-    return [
-        CarriedConfig(
-            {**carried.parameters, "learning_rate": min(1.0, base * factor)}, f"{carried.reason}, then x {factor:g}"
-        )
-        for factor in sorted(transfer.bracket)
-    ]

@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hpo_service.domain.study.direction import Direction
-from hpo_service.domain.study.search_space import ParameterValue, canonical_key
+from hpo_service.domain.study.search_space import (
+    CategoricalParameter,
+    Parameter,
+    ParameterValue,
+    SearchSpace,
+    canonical_key,
+)
+
+NEAR = 0.1
+"""Share of a parameter's range within which two values count as one."""
 
 
 @dataclass(frozen=True)
 class Measured:
     """A configuration with the value it ended with.
 
-    `complete` is False for a trial that was stopped early: its value is not comparable with complete ones.
+    Attributes:
+        trial_id: of the trial.
+        number: its number in its stage.
+        parameters: its values.
+        value: what it ended with.
+        complete: False for a trial that was stopped early: its value is not comparable with complete ones.
+        group: its label.
+        role: what it was for.
+        origin_id: the trial whose configuration it carried over.
     """
 
     trial_id: int
@@ -23,6 +40,8 @@ class Measured:
     value: float
     complete: bool = True
     group: str = ""
+    role: str = ""
+    origin_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -33,21 +52,65 @@ class Choice:
     reason: str
 
 
-def choose_top(measured: Iterable[Measured], top: int, direction: Direction = Direction.MINIMIZE) -> Choice:
+def choose_top(
+    measured: Iterable[Measured],
+    top: int,
+    direction: Direction = Direction.MINIMIZE,
+    space: SearchSpace | None = None,
+) -> Choice:
     """Choose the best `top` distinct configurations among those that ran to the end.
 
     Ties go to the earlier trial. Configurations stopped early are never chosen: a loss in mid-epoch says who
-    loses, not who wins.
+    loses, not who wins. Neighbours of one that is chosen say little that it does not say itself: they are passed over
+    unless there are too few others.
+
+    Args:
+        measured: to choose from.
+        top: how many.
+        direction: which values are better.
+        space: tells who are neighbours; without it only equal configurations are.
     """
     everyone = list(measured)
     ranked = _ranked((m for m in everyone if m.complete and math.isfinite(m.value)), direction)
-    chosen = _distinct(ranked)[:top]
+    chosen, passed_over = _apart(_distinct(ranked), top, space)
     stopped = sum(not m.complete for m in everyone)
     if not chosen:
         return Choice([], f"none of {len(everyone)} trials ran to the end with a finite value")
     names = ", ".join(f"#{m.number} ({m.value:.4f})" for m in chosen)
     first = f"{direction.superlative} validation value of {len(ranked)} complete trials"
-    return Choice(chosen, f"{first}: {names}; {stopped} stopped early left out")
+    neighbours = ", ".join(f"#{m.number}" for m in passed_over)
+    beside = f"; {neighbours} passed over as a neighbour of a better one" if neighbours else ""
+    return Choice(chosen, f"{first}: {names}{beside}; {stopped} stopped early left out")
+
+
+def _apart(ranked: Sequence[Measured], top: int, space: SearchSpace | None) -> tuple[list[Measured], list[Measured]]:
+    """Return the best that are no neighbours of each other, and those passed over; the latter fill up what is short."""
+    chosen: list[Measured] = []
+    passed: list[Measured] = []
+    for m in ranked:
+        if len(chosen) == top:
+            break
+        near = space is not None and any(neighbours(m.parameters, other.parameters, space) for other in chosen)
+        (passed if near else chosen).append(m)
+    missing = top - len(chosen)
+    filled = [*chosen, *passed[:missing]]
+    return [m for m in ranked if m in filled], passed[missing:]
+
+
+def neighbours(one: Mapping[str, ParameterValue], other: Mapping[str, ParameterValue], space: SearchSpace) -> bool:
+    """Tell whether two configurations lie within a tenth of the range of each parameter, and agree in all choices."""
+    if one.keys() != other.keys():
+        return False
+    return all(_near(space.parameters.get(name), value, other[name]) for name, value in one.items())
+
+
+def _near(parameter: Parameter | None, one: ParameterValue, other: ParameterValue) -> bool:
+    if parameter is None or isinstance(parameter, CategoricalParameter):
+        return one == other
+    ends = [float(each) for each in (one, other, parameter.low, parameter.high)]
+    if parameter.log:
+        ends = [math.log(end) for end in ends]
+    return abs(ends[0] - ends[1]) <= NEAR * (ends[3] - ends[2])
 
 
 def _ranked(measured: Iterable[Measured], direction: Direction) -> list[Measured]:

@@ -59,8 +59,9 @@ class StageRule:
         applies: whether a study has this stage.
         trials: how many trials it has in a study, at most.
         outline: that number in words, and how its trials come about.
-        plan: name of what plans its trials from the results of the stage before (`decide.planning.PLANNERS`);
+        plan: name of what plans its trials from the results of the stage before (`decide.planning.planners.PLANNERS`);
             empty where a sampler proposes them one by one.
+        search: how its trials are proposed and its losers stopped, where that is not just what the study file says.
         prunes: whether losers are stopped early.
         carries_over: whether it tries configurations of a smaller model around a scaled learning rate.
         compares: whether it runs winners and default with several seeds each, to tell which is better.
@@ -75,6 +76,7 @@ class StageRule:
     trials: Callable[[Sections], int]
     outline: Callable[[Sections], str]
     plan: str = ""
+    search: Callable[[Sections], SearchSpec] = lambda study: study.search
     prunes: bool = True
     carries_over: bool = False
     compares: bool = False
@@ -110,12 +112,24 @@ SEARCH = StageRule(
 
 
 def _verify_runs(study: Sections) -> int:
-    return study.transfer.top * len(study.transfer.bracket)
+    transfer = study.transfer
+    return transfer.top * len(transfer.bracket) + transfer.control + transfer.extend
 
 
 def _verify_outline(study: Sections) -> str:
-    factors = ", ".join(f"{factor:g}" for factor in study.transfer.bracket)
-    return f"up to {_verify_runs(study)} runs: the best {study.transfer.top} x learning rate times {factors}"
+    transfer = study.transfer
+    factors = ", ".join(f"{factor:g}" for factor in transfer.bracket)
+    default = ", and the default" if transfer.control else ""
+    beyond = f"; up to {transfer.extend} more while the best lies at an edge" if transfer.extend else ""
+    planned = _verify_runs(study) - transfer.extend
+    return f"up to {planned} runs: the best {transfer.top} x learning rate times {factors}{default}{beyond}"
+
+
+def _verify_search(study: Sections) -> SearchSpec:
+    """Halving at rungs of its own: all its trials are known from the start, and most of them lose."""
+    if study.search.pruner == "none":
+        return study.search
+    return study.search.model_copy(update={"pruner": "halving", "rungs": study.transfer.rungs})
 
 
 VERIFY = StageRule(
@@ -126,6 +140,7 @@ VERIFY = StageRule(
     trials=_verify_runs,
     outline=_verify_outline,
     plan="carry over",
+    search=_verify_search,
     carries_over=True,
 )
 

@@ -63,6 +63,17 @@ def one_of(names: Iterable[str], kind: type[str] = str) -> GetPydanticSchema:
     return GetPydanticSchema(lambda _source, _handler: known)
 
 
+def rising_fractions(fractions: list[float]) -> list[float]:
+    """Return fractions of a run, as they are.
+
+    Raises:
+        ValueError: they do not rise, or lie outside (0, 1).
+    """
+    if any(not 0 < fraction < 1 for fraction in fractions) or sorted(set(fractions)) != fractions:
+        raise ValueError("rungs must be rising fractions between 0 and 1")
+    return fractions
+
+
 def _noted(message: str, path: tuple[str | int, ...]) -> InitErrorDetails:
     error = PydanticCustomError(MISFIT, "{text}", {"text": message})
     return InitErrorDetails(type=error, loc=path, input=None)

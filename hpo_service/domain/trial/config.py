@@ -38,6 +38,7 @@ class TrialConfig(Record):
     tracking: TrackingSpec | None = Field(default=None, description="Trackers to report to.")
     sharding: Literal["none", "fsdp"] = "none"
     memory_correction: float = Field(default=1.0, gt=0, description="Measured memory over estimate, so far.")
+    share: float = Field(default=1.0, gt=0, le=1, description="Share of the training rows that are trained on.")
 
     @property
     def models(self) -> list[str]:

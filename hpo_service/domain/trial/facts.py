@@ -34,7 +34,10 @@ class TimingFacts(_Group):
 
 
 class TrainingFacts(_Group):
-    """How far the run went, in which steps, and how well; `best_value` is the lowest validation loss, in nats."""
+    """How far the run went, on how many rows, in which steps, and how well.
+
+    `best_value` is the lowest validation loss, in nats, of the `watched` rows: of the evaluations before the last.
+    """
 
     tokens: int | None = None
     steps: int | None = None
@@ -48,6 +51,9 @@ class TrainingFacts(_Group):
     resumed_at_step: int | None = None
     best_value: Number | None = None
     metric_rows: int | None = None
+    rows: int | None = Field(default=None, serialization_alias="rows_trained")
+    watched: int | None = Field(default=None, serialization_alias="rows_watched")
+    watched_reason: Reason | None = Field(default=None, serialization_alias="rows_watched_because")
 
 
 class FingerprintFacts(_Group):

@@ -11,6 +11,10 @@ class Scores(Record):
     nll: list[float]
     tokens: list[int]
 
+    def first(self, rows: int | None) -> Scores:
+        """Return the scores of the first rows; None stands for all."""
+        return self if rows is None else Scores(nll=self.nll[:rows], tokens=self.tokens[:rows])
+
     @property
     def mean(self) -> float:
         """Token-weighted mean NLL: sum of NLL over the number of supervised tokens."""

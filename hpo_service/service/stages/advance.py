@@ -7,14 +7,15 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from hpo_service.domain.decide.planning import PLANNERS, Plan, Results
+from hpo_service.domain.decide.planning.plan import Plan, Results, enclosing_space
+from hpo_service.domain.decide.planning.planners import PLANNERS
 from hpo_service.domain.decide.repeated import IN_A_ROW, Failure, Repeated, repeated
-from hpo_service.domain.decide.selection import Measured
 from hpo_service.domain.study.protocol import StageRule, current_of, protocol_of, stage_after, stages_of
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.failpoint import reach
 from hpo_service.service.containment import Containment, Work
+from hpo_service.service.stages.calibrations import Calibrations, measured
 from hpo_service.service.stages.replanning import Replanning
 from hpo_service.service.trials.budget import admission
 from hpo_service.service.trials.ledger import TrialLedger
@@ -35,6 +36,7 @@ class Stages:
     studies: StudyStore
     trials: TrialStore
     ledger: TrialLedger
+    calibrations: Calibrations
     containment: Containment = field(default_factory=Containment)
 
     def open_first(self, study: StudyRow) -> None:
@@ -79,14 +81,15 @@ class Stages:
             if study.state is not StudyState.ACTIVE:
                 return False
             spec = study.specification()
-            current = current_of(self.studies.stages(study.id))
+            stages = self.studies.stages(study.id)
+            current = current_of(stages)
             rows = self.trials.list(study.id, current.id)
             if self._hopeless(study, rows) or self._spending(study, current, rows):
                 return True
             closing = self._why_done(current, rows)
             if closing is None:
                 return False
-            if self._unmeasured(study, spec, current, rows):
+            if self._unmeasured(study, spec, current, rows) or self._extended(study, spec, stages, current, rows):
                 return True
             self.studies.close_stage(current.id, closing)
             self._move_on(study, spec, current, rows)
@@ -163,13 +166,54 @@ class Stages:
         self.studies.set_state(study.id, StudyState.FAILED, reason)
         return True
 
+    def _extended(
+        self,
+        study: StudyRow,
+        spec: StudySpec,
+        stages: Sequence[StageRow],
+        current: StageRow,
+        rows: Sequence[TrialRow],
+    ) -> bool:
+        """Add the trials to a planned stage that its own results call for; tell whether there are any."""
+        if current.rule.proposes:
+            return False
+        before = _before(stages, current.rule)
+        plan = self._plan(study, spec, current.rule, before.stage, self.trials.list(study.id, before.id), rows)
+        if plan is None:
+            return False
+        told = {**current.plan.get("trials", {}), **{t.label: t.reason for t in plan.trials}}
+        configurations = [*(row.parameters for row in rows), *(trial.parameters for trial in plan.trials)]
+        self.studies.extend_stage(
+            current.id,
+            trials=len(plan.trials),
+            space=enclosing_space(configurations),
+            plan={**current.plan, "trials": told},
+            reason=plan.reason,
+        )
+        self.trials.plan(current, plan.trials)
+        return True
+
+    def _plan(
+        self,
+        study: StudyRow,
+        spec: StudySpec,
+        rule: StageRule,
+        stage: str,
+        before: Sequence[TrialRow],
+        rows: Sequence[TrialRow] = (),
+    ) -> Plan | None:
+        """Ask a stage's planner what is to be run, and what more where its trials have ended."""
+        found = [measured(row) for row in before if row.value is not None]
+        so_far = [measured(row) for row in rows]
+        calibrations = self.calibrations.of(spec) if rule.carries_over and not rows else []
+        return PLANNERS[rule.plan](rule, spec, Results(stage, found, study.facts, so_far, calibrations))
+
     def _move_on(self, study: StudyRow, spec: StudySpec, current: StageRow, rows: Sequence[TrialRow]) -> None:
         rule = stage_after(spec, current.rule)
         if rule is None:
             self.studies.set_state(study.id, StudyState.FINISHED, _why_finished(spec, current.rule))
             return
-        measured = [_measured(row) for row in rows if row.value is not None]
-        plan = PLANNERS[rule.plan](rule, spec, Results(current.stage, measured, study.facts))
+        plan = self._plan(study, spec, rule, current.stage, rows)
         if plan is None:
             reason = f"{rule.name} cannot start: nothing that {current.stage} measured can be carried over"
             self.studies.set_state(study.id, StudyState.FAILED, reason)
@@ -206,12 +250,16 @@ class Stages:
 
     def plan_again(self, study: StudyRow, rule: StageRule) -> None:
         """Plan a stage that was opened before again, from what the stage before it has measured; study is locked."""
-        spec, stages = study.specification(), self.studies.stages(study.id)
-        before = stages[[stage.stage for stage in stages].index(rule.name) - 1]
-        measured = [_measured(row) for row in self.trials.list(study.id, before.id) if row.value is not None]
-        plan = PLANNERS[rule.plan](rule, spec, Results(before.stage, measured, study.facts))
+        before = _before(self.studies.stages(study.id), rule)
+        rows = self.trials.list(study.id, before.id)
+        plan = self._plan(study, study.specification(), rule, before.stage, rows)
         if plan is not None:
             self.replanning.replan(study, rule, plan)
+
+
+def _before(stages: Sequence[StageRow], rule: StageRule) -> StageRow:
+    """The stage from whose results one was planned that was opened."""
+    return stages[[stage.stage for stage in stages].index(rule.name) - 1]
 
 
 def _others_at_work(rows: Sequence[TrialRow], broken: Collection[str]) -> bool:
@@ -230,9 +278,3 @@ def _ended_how(rows: Sequence[TrialRow]) -> str:
 def _why_finished(spec: StudySpec, rule: StageRule) -> str:
     last = protocol_of(spec)[-1]
     return "all stages have ended" if rule is last else f"{rule.name} has ended; {last.name} is switched off"
-
-
-def _measured(row: TrialRow) -> Measured:
-    if row.number is None or row.value is None:
-        raise ValueError(f"trial {row.id} has no number or no value")
-    return Measured(row.id, row.number, row.parameters, row.value, row.state is TrialState.COMPLETE, row.label or "")

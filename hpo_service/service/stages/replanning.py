@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hpo_service.domain.decide.planning import Plan, enclosing_space
-from hpo_service.domain.decide.replanning import NOT_PLANNED, Standing, replanned
+from hpo_service.domain.decide.planning.plan import Plan, enclosing_space
+from hpo_service.domain.decide.planning.replanning import NOT_PLANNED, Standing, replanned
 from hpo_service.domain.study.protocol import StageRule
 from hpo_service.service.trials.ledger import TrialLedger
 from hpo_service.storage.extensions import ExtensionStore

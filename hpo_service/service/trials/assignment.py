@@ -85,4 +85,5 @@ def trial_config(spec: StudySpec, stage: StageRule, trial: TrialRow) -> TrialCon
         evaluation=spec.evaluation if spec.evaluation.metrics and stage.name in spec.evaluation.stages else None,
         tracking=spec.tracking if spec.tracking.trackers else None,
         sharding=spec.execution.sharding,
+        share=trial.share,
     )

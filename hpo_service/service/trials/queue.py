@@ -12,6 +12,7 @@ from hpo_service.domain.trial.decision import Decision
 from hpo_service.domain.trial.endings import SAID, STORED, ends_so
 from hpo_service.domain.trial.model_facts import ModelFacts
 from hpo_service.domain.trial.outcome import Outcome
+from hpo_service.domain.trial.planned import CONTROL
 from hpo_service.domain.trial.report import Report
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.errors import StaleLeaseError
@@ -186,7 +187,9 @@ class TrialQueue:
 
     def _suggest(self, spec: StudySpec, stage: StageRow, draw: int) -> Suggestion | None:
         taken = TakenKeys(self.db, self.trials, stage.id)
-        suggestion = self.policy.suggest(stage.optuna_name, spec.search, stage.space, taken.__contains__, draw)
+        suggestion = self.policy.suggest(
+            stage.optuna_name, stage.rule.search(spec), stage.space, taken.__contains__, draw
+        )
         if suggestion is None:
             with self.db.transaction():
                 self.studies.limit_stage(stage.id, self.trials.tallies.total(stage.id))
@@ -253,11 +256,13 @@ class TrialQueue:
     def _judge(self, spec: StudySpec, stage: StageRow, trial: TrialRow, report: Report) -> Decision:
         if not stage.rule.prunes:
             return Decision(action="continue", reason=f"{stage.rule.runs} are never pruned")
+        if trial.role == CONTROL:
+            return Decision(action="continue", reason="the control is never pruned: others are compared with it")
         with self.db.transaction(read_only=True):
             verdict = self.policy.judge(
                 self.trials.reports.marks(trial.id, spec.search.direction),
                 lambda: self.trials.reports.curves(stage.id, but_not=trial.id),
-                spec.search,
+                stage.rule.search(spec),
                 stage.space,
                 fraction=report.fraction,
                 evaluations=spec.training.evaluations_per_epoch * spec.training.epochs,

@@ -11,6 +11,7 @@ from sqlalchemy import Select, select
 
 from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.trial.curve import Curve, Peers
+from hpo_service.domain.trial.planned import CONTROL
 from hpo_service.domain.trial.report import Report
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.storage import schema
@@ -158,7 +159,8 @@ class ReportStore:
     def _unsettled(self, stage_id: int, read: _Read) -> list[tuple[int, int, str, int | None]]:
         """Read id, ordinal, state and twin of the trials that were not settled the last time or came since, by id."""
         columns = select(_trial.id, _trial.ordinal, _trial.state, _trial.copied_from)
-        new = columns.where(_trial.stage_id == stage_id, _trial.ordinal >= read.total)
+        compared = (_trial.stage_id == stage_id, _trial.role != CONTROL)  # the control stops nobody
+        new = columns.where(*compared, _trial.ordinal >= read.total)
         known = [columns.where(_trial.id.in_(some)) for some in batched(read.unsettled, IDS_AT_ONCE)]
         found = [tuple(row) for statement in [*known, new] for row in self._database.connection.execute(statement)]
         return sorted(set(found))

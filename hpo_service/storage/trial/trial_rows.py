@@ -26,7 +26,7 @@ class TrialRow:
     """A trial. `attempt` and `token` grow with every claim; `errors` and `losses` count attempts without a result.
 
     `ordinal` is its place in the stage, from 0; `number` its Optuna trial's, from the first claim on.
-    `device_seconds` counts finished attempts.
+    `device_seconds` counts finished attempts. `share` is that of the training rows it is trained on.
     """
 
     id: int
@@ -45,6 +45,7 @@ class TrialRow:
     copied_from: int | None
     score_test: bool
     keep_adapter: bool
+    share: float
     attempt: int
     token: int
     worker_id: str | None

@@ -73,6 +73,13 @@ class TokenRows(Sequence[TokenRow]):
         part = slice(self.bounds[place], self.bounds[place + 1])
         return TokenRow(self.ids[part], self.labels[part])
 
+    def first(self, count: int) -> TokenRows:
+        """Return the first rows, on the same memory; all rows stay the object that they are."""
+        if count >= len(self):
+            return self
+        end = self.bounds[count]
+        return TokenRows(self.ids[:end], self.labels[:end], self.bounds[: count + 1])
+
     @property
     def lengths(self) -> Bounds:
         """Tokens of each row."""

@@ -20,8 +20,8 @@ from hpo_service.training.run.optimizers import OptimizerTrainer
 
 # Beside the tensors of a batch: supervised tokens of all ranks' rows, and tokens of the rows of the other ranks.
 SUPERVISED, ELSEWHERE = "supervised_everywhere", "tokens_elsewhere"
-# Orders of rank 0; the first two are names of the parts of the rows.
-PARTS = ("validation", "test")
+# Orders of rank 0; these are names of rows that are scored.
+PARTS = ("validation", "watched", "test")
 GO_ON, END, DONE = "go on", "end", "done"
 
 Batch = dict[str, Any]
@@ -141,14 +141,14 @@ class DistributedScoring:
         """As rank 0, have the rows of one part scored by all."""
         if self.ranks.size == 1:
             return self.score(rows)
-        part = next(name for name in PARTS if getattr(self.job.rows, name) is rows)
+        part = next(name for name in PARTS if self.job.part(name) is rows)
         self.ranks.exchange({"do": part})
         return self._share(rows)
 
     def follow(self) -> str:
         """As any other rank, score what rank 0 asks for until it asks for something else, which is returned."""
         while (order := str(self.ranks.exchange({})[0]["do"])) in PARTS:
-            self._share(getattr(self.job.rows, order))
+            self._share(self.job.part(order))
         return order
 
     def _share(self, rows: Sequence[TokenRow]) -> Scores:

@@ -127,7 +127,8 @@ class SoloEngine:
             spec=link.config.training,
             plan=plan,
             history=checkpoint.history if checkpoint else History(),
-            score=lambda: score(job.rows.validation),
+            score=lambda whole: score(job.rows.validation if whole else job.watched),
+            watched=job.watched_rows,
             save=lambda: None,
             clock=self.clock,
             trackers=self._trackers,
@@ -137,7 +138,7 @@ class SoloEngine:
         callback = MonitorCallback(monitor, job.store, self.clock)
         models = self.loaded.describe(link, job.base)
         with tempfile.TemporaryDirectory() as scratch:
-            trainer = build_trainer(job.config, plan, job.base, job.rows.train, model, callback, scratch, self.ranks)
+            trainer = build_trainer(job.config, plan, job.base, job.train, model, callback, scratch, self.ranks)
             if self.ranks.size > 1:
                 trainer.add_callback(LeaderCallback(self.ranks, link.config.seed))
             callback.scaler = lambda: trainer.accelerator.scaler
@@ -167,9 +168,7 @@ class SoloEngine:
         scoring = self._scoring(job, model)
         callback = FollowerCallback(self.ranks, job.config.seed, scoring.follow)
         with tempfile.TemporaryDirectory() as scratch:
-            trainer = build_trainer(
-                job.config, job.plan, job.base, job.rows.train, model, callback, scratch, self.ranks
-            )
+            trainer = build_trainer(job.config, job.plan, job.base, job.train, model, callback, scratch, self.ranks)
             trainer.train(resume_from_checkpoint=str(checkpoint.folder) if checkpoint else None)
         reason = scoring.follow()
         return Outcome(kind=OutcomeKind.COMPLETE, reason=reason)

@@ -61,13 +61,21 @@ class History:
         in_a_row = f" in {tries} steps in a row" if tries > 1 else ""
         return f"diverged: the gradient norm became {norm}{in_a_row}"
 
-    def add_value(self, value: float, fraction: float, min_improvement: float) -> str:
-        """Take an evaluation; return why the run is lost, or nothing."""
-        if not math.isfinite(value):
-            return f"diverged: the validation loss became {value}"
+    def add_value(self, value: float, fraction: float, min_improvement: float, whole: float | None = None) -> str:
+        """Take an evaluation; return why the run is lost, or nothing.
+
+        Args:
+            value: the loss on the rows that are watched; all that is compared here is of these.
+            fraction: of the run.
+            min_improvement: what counts as an improvement.
+            whole: the loss on all rows, where that is another one.
+        """
+        said = value if whole is None else whole
+        if not math.isfinite(said):
+            return f"diverged: the validation loss became {said}"
         earlier = [each for _, each in self.history[:FIRST_EVALUATIONS]]
         self.evaluations += 1
-        self.value = value
+        self.value = said
         self.history.append([fraction, value])
         self.best = value if self.best is None else min(self.best, value)
         if self.reference is None or value < self.reference - min_improvement:

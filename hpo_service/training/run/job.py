@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
+from hpo_service.domain.decide.watched_rows import watched_rows
 from hpo_service.domain.study.combinations import conflict
 from hpo_service.domain.study.methods import METHODS
 from hpo_service.domain.trial.config import TrialConfig
@@ -36,15 +39,28 @@ UNDECISIVE = {
     "sharding": "says where the weights lie, not what they are",
     "memory_correction": "decides micro-batches, which change no step",
 }
+# Fields that came later, with what stood for them before: there they are left out, and old checkpoints still fit.
+BEFORE = {"share": 1.0}
+
+# A share of the rows that is whole but for rounding asks for no further row.
+ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
 class Job:
-    """A trial's link, base, rows, plan and checkpoints; what it needs of memory, and what it had to give up."""
+    """A trial's link, base, rows, plan and checkpoints; what it needs of memory, and what it had to give up.
+
+    `rows` are those of its study, whose training part may be cut into pieces; `train` are those of that part that it
+    is trained on, the first of all; `watched` are those of the validation part that it is evaluated on before its last
+    evaluation, the first of all too, and `watched_reason` says why so many.
+    """
 
     link: TrialLink
     base: Base
     rows: StudyRows
+    train: TokenRows
+    watched: TokenRows
+    watched_reason: str
     plan: StepPlan
     store: CheckpointStore
     need: Need
@@ -75,26 +91,44 @@ class Job:
             raise UnfitError(reason)
         base = loaded.base(link)
         rows = loaded.rows(link, base)
+        train = rows.train.first(rows_of_share(config.share, len(rows.train)))
+        decided = watched_rows(config.training, len(train), len(rows.validation))
+        watched = rows.validation.first(decided.rows)
         if config.training.scratch_length and METHODS[config.training.method].base == "new":
-            rows = replace(rows, train=TokenRows.of(pieces(rows.train, config.training.scratch_length)))
+            train = TokenRows.of(pieces(train, config.training.scratch_length))
+            rows = replace(rows, train=train)
         _check_fit(base, rows, config.training.prefix_tokens if config.training.reads("prefix_tokens") else 0)
         if config.data is not None and config.data.pack_rows:
             check_rows_stay_apart(base)
         link.check()
-        identity = Identity(base.facts.fingerprint, _digest(config), rows.fingerprint, engine)
+        identity = Identity(
+            base.facts.fingerprint,
+            _digest(config, watched=len(watched), of=len(rows.validation)),
+            rows.fingerprint,
+            engine,
+        )
         earlier = [each.checkpoint for each in link.folder.earlier]
         store = CheckpointStore(
             link.folder.checkpoint, identity, link.assignment.identity, earlier, partial(mirror, link)
         )
         pressure = pressure or MemoryPressure()
         need = Need.of(config, base, rows.longest, ranks, pressure.capacity_gb, pressure.limit)
-        plan = StepPlan.of(config.training, len(rows.train), ranks, need.limit)
-        return cls(link, base, rows, plan, store, need, pressure)
+        plan = StepPlan.of(config.training, len(train), ranks, need.limit)
+        return cls(link, base, rows, train, watched, decided.reason, plan, store, need, pressure)
 
     @property
     def config(self) -> TrialConfig:
         """The trial's configuration."""
         return self.link.config
+
+    @property
+    def watched_rows(self) -> int | None:
+        """How many of the validation rows are watched; None where all are."""
+        return None if self.watched is self.rows.validation else len(self.watched)
+
+    def part(self, name: str) -> TokenRows:
+        """Return the rows that are scored under a name: "watched", "validation" or "test"."""
+        return {"watched": self.watched, "validation": self.rows.validation, "test": self.rows.test}[name]
 
 
 def _check_fit(base: Base, rows: StudyRows, before: int) -> None:
@@ -111,5 +145,23 @@ def _check_fit(base: Base, rows: StudyRows, before: int) -> None:
         )
 
 
-def _digest(config: TrialConfig) -> str:
-    return hashlib.sha256(config.model_dump_json(exclude=set(UNDECISIVE)).encode()).hexdigest()
+def rows_of_share(share: float, rows: int) -> int:
+    """Rows that are trained on: the first of all, at least one.
+
+    Their order follows from what is in them and the seed of the split, which no trial decides. So trials of one share
+    are trained on the same rows, and the rows of a smaller share are among those of a larger one.
+
+    Args:
+        share: above 0, up to 1.
+        rows: of the training part.
+    """
+    return min(rows, max(1, math.ceil(share * rows - ROUNDING)))
+
+
+def _digest(config: TrialConfig, watched: int = 0, of: int = 0) -> str:
+    """Digest of what decides the numbers of a run that is watched on so many validation rows of all there are."""
+    left_out = set(UNDECISIVE) | {name for name, value in BEFORE.items() if getattr(config, name) == value}
+    # what counts of evaluation_rows is the number that comes of it
+    exclude: dict[str, Any] = {**dict.fromkeys(left_out, True), "training": {"evaluation_rows"}}
+    text = config.model_dump_json(exclude=exclude)
+    return hashlib.sha256((text if watched == of else f"{text} {watched}").encode()).hexdigest()

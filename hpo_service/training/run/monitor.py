@@ -64,18 +64,21 @@ class Seconds:
 class Monitor:
     """Looks at every optimizer step of one run; `early_end` says why it is to end early, if it is.
 
-    `score` evaluates the model as it is; `save` writes a checkpoint or raises OSError; `trackers` are told of every
-    report. So many gradients in a row as `bad_norms` says that are not finite end the run.
+    `score` evaluates the model as it is, on all validation rows (True) or on those that are watched (False), which are
+    the first `watched` of all, or all (None); `scores` are those of all rows, once they are known. `save` writes a
+    checkpoint or raises OSError; `trackers` are told of every report. So many gradients in a row as `bad_norms` says
+    that are not finite end the run.
     """
 
     link: TrialLink
     spec: TrainingSpec
     plan: StepPlan
     history: History
-    score: Callable[[], Scores]
+    score: Callable[[bool], Scores]
     save: Callable[[], object]
     clock: Callable[[], float] = time.monotonic
     bad_norms: int = 1
+    watched: int | None = None
     early_end: EarlyEnd | None = None
     scores: Scores | None = None
     checkpoint_warning: str = ""
@@ -109,10 +112,13 @@ class Monitor:
 
     def _evaluate(self, due: range, step: Step) -> None:
         began = self.clock()
-        self.scores = self.score()
+        whole = self.watched is None or step.number == self.plan.steps
+        scores = self.score(whole)
         self.seconds.evaluate += self.clock() - began
-        value = self.scores.mean
-        lost = self.history.add_value(value, self.plan.fraction(due[-1]), self.spec.min_improvement)
+        self.scores, value = scores if whole else None, scores.mean
+        # of all rows those that were watched go on with the curve: patience and divergence compare like with like
+        seen, fraction = scores.first(self.watched).mean, self.plan.fraction(due[-1])
+        lost = self.history.add_value(seen, fraction, self.spec.min_improvement, value)
         if math.isfinite(value):
             metrics = self._metrics(step)
             for number in due:

@@ -51,7 +51,8 @@ def conclude(
         return link.stopped(monitor.history.value, facts, monitor.checkpoint_warning)
     if early_end is not None and early_end.kind is OutcomeKind.PRUNED:
         return Outcome(kind=OutcomeKind.PRUNED, reason=early_end.reason, value=monitor.history.value, facts=facts)
-    # A run resumed after its last evaluation has not scored the rows in this process.
+    # A run resumed after its last evaluation has not scored the rows in this process; one that patience ended may have
+    # scored a part of them only.
     scores = monitor.scores or score(job.rows.validation)
     test = score(job.rows.test) if link.config.score_test else None
     adapter, lost = _saved(save_adapter, link) if link.config.keep_adapter else (None, None)
@@ -107,6 +108,9 @@ def run_facts(
             trainable_parameters=trainable,
             resumed_at_step=resumed_at,
             best_value=history.best,
+            rows=len(job.train),
+            watched=len(job.watched),
+            watched_reason=job.watched_reason,
         ),
         fingerprints=FingerprintFacts(base=job.base.facts.fingerprint, data=job.rows.fingerprint),
         environment=EnvironmentFacts(

@@ -29,7 +29,7 @@ def study(*trials: TrialView, **spec: object) -> StudySnapshot:
 
 
 def test_a_study_has_the_stages_its_file_asks_for() -> None:
-    assert planned_stages(story.snapshot().spec) == {"search": 16, "verify": 9, "confirm": 6}
+    assert planned_stages(story.snapshot().spec) == {"search": 16, "verify": 9 + 1 + 3, "confirm": 6}
     alone = story.snapshot(model={"base": "one"}, confirm={"enabled": False}).spec
     assert planned_stages(alone) == {"search": 16}
     own = StudySpec.model_validate(

@@ -38,6 +38,7 @@ OTHER: dict[str, Any] = {
     "tracking": TrackingSpec(trackers=["tensorboard"]),
     "sharding": "fsdp",
     "memory_correction": 1.25,
+    "share": 0.5,
 }
 """Another value of each field of a configuration."""
 

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 
 from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.study.sections.section import Section
-from hpo_service.domain.study.validation import one_of
+from hpo_service.domain.study.validation import one_of, rising_fractions
 
 LARGEST_SEED = 2**32 - 1
 """NumPy's seeds have 32 bits."""
@@ -46,6 +46,4 @@ class SearchSpec(Section):
     @field_validator("rungs")
     @classmethod
     def _rungs_rise(cls, rungs: list[float]) -> list[float]:
-        if any(not 0 < rung < 1 for rung in rungs) or sorted(set(rungs)) != rungs:
-            raise ValueError("rungs must be rising fractions between 0 and 1")
-        return rungs
+        return rising_fractions(rungs)

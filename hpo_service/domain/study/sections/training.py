@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -19,6 +19,12 @@ class TrainingSpec(Hyperparameters):
     epochs: int = Field(default=1, ge=1, le=100, description="Passes over the training rows.")
     evaluations_per_epoch: int = Field(
         default=8, ge=1, le=1000, description="Evaluations at equal fractions, the same for every trial."
+    )
+    evaluation_rows: Literal["auto", "all"] | Annotated[int, Field(ge=1)] = Field(
+        default="auto",
+        description="Validation rows of the evaluations before the last, the same for every trial. auto: as many as "
+        "keep a run's evaluations at a tenth of its training, never fewer than 256. The last evaluation, which is a "
+        "trial's value, is always of all rows.",
     )
     patience: int = Field(default=3, ge=0, description="Evaluations without improvement before stopping; 0 is never.")
     min_improvement: float = Field(default=0.001, ge=0, description="What counts as an improvement of the loss.")

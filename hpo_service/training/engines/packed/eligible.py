@@ -33,6 +33,7 @@ MAY_DIFFER = {
     **dict.fromkeys(("score_test", "keep_adapter", "evaluation"), "done for each trial by itself, at its end"),
     "tracking": "trackers only listen",
     "memory_correction": "each trial has its own micro-batch",
+    "share": "the rows of a share are the first of all, and each trial draws from its own",
 }
 """Fields of a configuration in which trials of one pack may differ, and why; in all others they are alike."""
 
@@ -46,7 +47,15 @@ SHAPELESS = {
         "read by the schedule of each trial",
     ),
     **dict.fromkeys(
-        ("epochs", "effective_batch", "micro_batch", "evaluations_per_epoch", "patience", "min_improvement"),
+        (
+            "epochs",
+            "effective_batch",
+            "micro_batch",
+            "evaluations_per_epoch",
+            "evaluation_rows",
+            "patience",
+            "min_improvement",
+        ),
         "decides when a trial steps, is evaluated and ends",
     ),
     **dict.fromkeys(

@@ -224,11 +224,11 @@ class PackRun:
                 self._end(slot)
 
     def _evaluate(self, slots: Sequence[Slot]) -> None:
-        """Score the validation rows for all slots that are to be evaluated now, in the same passes."""
+        """Score the validation rows that are due for all slots that are to be evaluated now, in the same passes."""
         if not slots:
             return
         began = self._clock()
-        found = self._scores(slots, "validation")
+        found = self._scores(slots, "watched")
         share = (self._clock() - began) / len(slots)
         for slot, scores in zip(slots, found, strict=True):
             slot.monitor.score = _constant(scores)
@@ -390,5 +390,5 @@ def _words(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _constant(scores: Scores) -> Callable[[], Scores]:
-    return lambda: scores
+def _constant(scores: Scores) -> Callable[[bool], Scores]:
+    return lambda _whole: scores

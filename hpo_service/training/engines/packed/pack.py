@@ -128,9 +128,10 @@ class Pack:
             spec=job.config.training,
             plan=job.plan,
             history=checkpoint.history if checkpoint is not None else History(),
-            score=lambda: Scores(nll=[], tokens=[]),
+            score=lambda _whole: Scores(nll=[], tokens=[]),
             save=lambda: None,
             clock=self._clock,
+            watched=job.watched_rows,
         )
         optimizer = adamw(job.config.training)
         self._attach(optimizer, index, step)
@@ -215,14 +216,13 @@ class Pack:
         self.stack.grad.zero_()
 
     def evaluate(self, slots: Sequence[Slot], part: str, touch: Callable[[], object] = lambda: None) -> list[Scores]:
-        """Score the rows of a part ("validation" or "test") with each slot's adapter, all slots in the same passes."""
-        rows = self.rows.validation if part == "validation" else self.rows.test
-        table, number = self._tables[id(rows)], len(rows)
-        model = self.base.model
+        """Score with each slot's adapter, all in the same passes: "validation", "test", or "watched" as is due."""
+        rows, model = self.rows.test if part == "test" else self.rows.validation, self.base.model
+        table, counts = self._tables[id(rows)], [s.rows_due if part == "watched" else len(rows) for s in slots]
         model.eval()
-        sums = torch.zeros(len(slots) * number, dtype=torch.float64, device=model.device)
-        everything = np.arange(number)
-        shares = [Share(slot.index, everything, everything + k * number) for k, slot in enumerate(slots)]
+        sums = torch.zeros(sum(counts), dtype=torch.float64, device=model.device)
+        owners = np.split(np.arange(sum(counts)), np.cumsum(counts)[:-1])
+        shares = [Share(slot.index, own - own[0], own) for slot, own in zip(slots, owners, strict=True)]
 
         def score(some: Sequence[Share], *, merged: bool) -> None:
             for now in self._cutter(table).cut(some):
@@ -233,14 +233,14 @@ class Pack:
 
         with torch.no_grad():
             merges = self._merges and self.base.key.compute is torch.float32
-            if merges and self.stack.worth_merging(int(table.lengths.sum())):
+            if merges and self.stack.worth_merging(int(table.lengths[: min(counts)].sum())):
                 for share in shares:
                     with self.stack.merged(share.slot):
                         score([share], merged=True)
             else:
                 score(shares, merged=False)
-        tokens = [int(count) for count in table.supervised]
-        return [Scores(nll=nll.tolist(), tokens=tokens) for nll in sums.view(len(slots), number).cpu()]
+        tokens = table.supervised.tolist()
+        return [Scores(nll=nll.tolist(), tokens=tokens[: len(nll)]) for nll in sums.cpu().split(counts)]
 
     def save_adapter(self, slot: Slot) -> str:
         """Save a slot's adapter in PEFT's own format; return its folder."""

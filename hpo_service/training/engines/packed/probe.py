@@ -87,7 +87,7 @@ def _alone(job: Job, clock: Callable[[], float]) -> float:
         model.train()
         weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(weights, lr=0.0, fused=True)
-        micro, rows = job.plan.micro_batch, job.rows.train
+        micro, rows = job.plan.micro_batch, job.train
 
         def step(number: int) -> None:
             chosen = [rows[(number * micro + k) % len(rows)] for k in range(micro)]

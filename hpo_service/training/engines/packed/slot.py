@@ -68,6 +68,12 @@ class Slot:
         return self._order_of(epoch)[step * size : (step + 1) * size]
 
     @property
+    def rows_due(self) -> int:
+        """Validation rows of an evaluation after the step that was just made: all of them after the last one."""
+        job = self.job
+        return len(job.rows.validation if self.step == job.plan.steps else job.watched)
+
+    @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps of one pass over the rows."""
         return self.job.plan.steps // self.job.config.training.epochs
@@ -112,10 +118,10 @@ class Slot:
         self.taken, self.sums = 0, []
 
     def _order_of(self, epoch: int) -> Index:
-        """The rows' order in an epoch, as the Trainer's seedable sampler draws it."""
+        """The order in an epoch of the rows it is trained on, as the Trainer's seedable sampler draws it."""
         if self._order is None or self._order[0] != epoch:
             generator = torch.Generator().manual_seed(self.job.config.seed + epoch)
-            self._order = epoch, torch.randperm(len(self.table), generator=generator).numpy()
+            self._order = epoch, torch.randperm(len(self.job.train), generator=generator).numpy()
         return self._order[1]
 
 

@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from hpo_service.domain.decide.scaling import SCALING_RULES, bracket, carry_over, scaled_rank, width_factor
+from hpo_service.domain.decide.calibration import Calibration
+from hpo_service.domain.decide.scaling import FAR_DIVISOR, SCALING_RULES, Known, carry_over, scaled_rank, width_factor
 from hpo_service.domain.study.hyperparameters import Hyperparameters
 from hpo_service.domain.study.search_space import ParameterValue
 from hpo_service.domain.study.sections.transfer import TransferSpec
@@ -63,26 +64,68 @@ def test_another_family_gets_a_warning() -> None:
     assert "families" not in carried({"learning_rate": 1e-4}).reason
 
 
-def test_the_bracket_lies_around_the_scaled_rate_in_rising_order() -> None:
-    full = carried({"method": "full", "learning_rate": 4e-4})
-    configs = bracket(full, TransferSpec(bracket=[2.0, 0.5, 1.0]))
-    assert [config.parameters["learning_rate"] for config in configs] == pytest.approx([1e-4, 2e-4, 4e-4])
-    assert [config.reason.rsplit(", ", 1)[1] for config in configs] == ["then x 0.5", "then x 1", "then x 2"]
-
-
-def test_no_learning_rate_exceeds_one() -> None:
-    configs = bracket(carried({"learning_rate": 0.9}, SMALL), RULE)
-    assert max(float(config.parameters["learning_rate"]) for config in configs) == 1.0
-    assert all(math.isfinite(float(config.parameters["learning_rate"])) for config in configs)
-
-
 @pytest.mark.parametrize("name", SCALING_RULES)
-def test_a_rule_names_its_source_and_leaves_a_model_of_equal_size_its_learning_rate(name: str) -> None:
+def test_a_rule_names_its_source_and_takes_no_rank_away(name: str) -> None:
     rule = SCALING_RULES[name]
     assert rule.summary
     assert rule.source
-    assert rule.learning_rate(3e-4, SMALL, SMALL, RULE)[0] == pytest.approx(3e-4)
     assert rule.rank(8, RULE)[0] >= 8
+
+
+@pytest.mark.parametrize("name", sorted(SCALING_RULES.keys() - {"tinker"}))
+def test_a_model_of_equal_size_keeps_its_learning_rate(name: str) -> None:
+    rate, _ = SCALING_RULES[name].learning_rate(3e-4, SMALL, SMALL, Known(RULE))
+    assert rate == pytest.approx(3e-4)
+
+
+def test_a_study_names_its_rule() -> None:
+    parameters: dict[str, ParameterValue] = {"learning_rate": 4e-4, "lora_rank": 8}
+    copied = carried(parameters, rule=TransferSpec(rule="copy"))
+    assert copied.parameters == parameters
+    assert copied.reason == "rank as it is = 8; learning rate as it is = 0.0004"
+
+
+@pytest.mark.parametrize("weights, divisor", [(1, 1), (7, 2), (10, FAR_DIVISOR), (70, FAR_DIVISOR)])
+def test_practitioners_halve_and_quarter_from_ten_times_the_weights(weights: int, divisor: int) -> None:
+    small = SMALL.model_copy(update={"parameters": 1_000_000})
+    large = LARGE.model_copy(update={"parameters": weights * 1_000_000})
+    rate, words = SCALING_RULES["practitioners"].learning_rate(4e-4, small, large, Known(RULE))
+    assert rate == pytest.approx(4e-4 / divisor)
+    assert f"{weights} times as large" in words
+
+
+def test_practitioners_leave_the_rank_out_of_the_rate() -> None:
+    config = carried({"learning_rate": 4e-4, "lora_rank": 8}, rule=TransferSpec(rule="practitioners"))
+    assert config.parameters["lora_rank"] == 16
+    assert config.parameters["learning_rate"] == pytest.approx(1e-4), "16 times the width squared"
+
+
+def test_tinkers_formula_asks_for_the_target_alone() -> None:
+    rule = TransferSpec(rule="tinker")
+    large = ModelFacts(family="llama", hidden_size=4000)
+    for rate in (1e-5, 1e-3):
+        config = carried({"learning_rate": rate, "lora_rank": 8}, large, rule)
+        assert config.parameters == {"learning_rate": pytest.approx(5e-4 * 0.5**0.781), "lora_rank": 8}
+
+
+def test_a_family_that_tinkers_formula_does_not_know_is_scaled_by_width_and_told_so() -> None:
+    config = carried({"learning_rate": 4e-4}, ModelFacts(family="gpt2", hidden_size=512), TransferSpec(rule="tinker"))
+    assert config.parameters["learning_rate"] == pytest.approx(2e-4)
+    assert "tinker's formula knows llama" in config.reason
+
+
+def test_a_calibrated_rule_learns_from_studies_of_the_family() -> None:
+    rule = TransferSpec(rule="calibrated")
+    parameters: dict[str, ParameterValue] = {"learning_rate": 4e-4, "lora_alpha": 16.0}
+    found = [Calibration("before", "llama", 128, 512, 1.0), Calibration("other", "qwen2", 128, 512, 0.01)]
+    training = Hyperparameters().with_values(parameters)
+    config = carry_over(parameters, training, SMALL, LARGE, rule, found)
+    assert config.parameters["learning_rate"] == pytest.approx(4e-4 * 0.25**0.25), "half of the way to width^0"
+    assert "learned from before" in config.reason
+    assert "other" not in config.reason
+    plain = carry_over(parameters, training, SMALL, LARGE, rule)
+    assert plain.parameters["learning_rate"] == pytest.approx(2e-4)
+    assert "no earlier study of llama to learn from" in plain.reason
 
 
 def test_a_rate_falls_with_the_rank_where_alpha_grows_with_it() -> None:

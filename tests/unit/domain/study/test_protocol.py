@@ -61,7 +61,7 @@ def test_the_first_trains_the_small_model_and_the_others_the_target():
 
 def test_a_stages_trials_are_counted_before_it_is_opened():
     spec = study(search={"budget": {"trials": 7}}, transfer={"top": 2, "bracket": [1, 2]}, confirm={"seeds": 4})
-    assert [rule.trials(spec) for rule in stages_of(spec)] == [7, 4, 8]
+    assert [rule.trials(spec) for rule in stages_of(spec)] == [7, 4 + 1 + 3, 8]
     assert CONFIRM.trials(own()) == 3, "there is no default to run beside the winner"
 
 
@@ -69,10 +69,21 @@ def test_a_stage_says_how_its_trials_come_about():
     spec = study(search={"budget": {"trials": 7, "gpu_hours": 1.5}}, transfer={"top": 2, "bracket": [1, 2]})
     assert [rule.outline(spec) for rule in stages_of(spec)] == [
         "7 trials or 1.5 GPU-hours, sampler tpe, pruner halving",
-        "up to 4 runs: the best 2 x learning rate times 1, 2",
+        "up to 5 runs: the best 2 x learning rate times 1, 2, and the default; "
+        "up to 3 more while the best lies at an edge",
         "up to 6 runs: the best and the default, 3 seeds each",
     ]
     assert CONFIRM.outline(study(confirm={"top": 2})).startswith("up to 9 runs: the best 2 and the default")
+    bare = study(transfer={"top": 2, "bracket": [1, 2], "control": False, "extend": 0})
+    assert VERIFY.outline(bare) == "up to 4 runs: the best 2 x learning rate times 1, 2"
+
+
+def test_the_verify_stage_halves_at_a_rung_of_its_own_unless_nothing_is_pruned():
+    spec = study(search={"pruner": "median", "rungs": [0.5]}, transfer={"rungs": [0.3]})
+    assert SEARCH.search(spec) == spec.search
+    judged = VERIFY.search(spec)
+    assert (judged.pruner, judged.rungs) == ("halving", [0.3])
+    assert VERIFY.search(study(search={"pruner": "none"})).pruner == "none"
 
 
 def test_stages_of_one_name_are_one_row():

@@ -48,6 +48,7 @@ def row(**changes: Any) -> TrialRow:
         "parameters": {"learning_rate": 3e-4, "lora_rank": 32},
         "score_test": False,
         "keep_adapter": False,
+        "share": 1.0,
     }
     return TrialRow(**{**values, **claimed, **changes})
 
@@ -117,9 +118,9 @@ def test_search_trains_the_small_model_and_later_stages_the_target(
 
 def test_data_seed_and_what_to_keep_are_passed_on() -> None:
     study = spec(data={"source": "rows.jsonl", "max_length": 64})
-    given = trial_config(study, CONFIRM, row(seed=1042, score_test=True, keep_adapter=True))
+    given = trial_config(study, CONFIRM, row(seed=1042, score_test=True, keep_adapter=True, share=0.25))
     assert given.data == study.data
-    assert (given.seed, given.score_test, given.keep_adapter) == (1042, True, True)
+    assert (given.seed, given.score_test, given.keep_adapter, given.share) == (1042, True, True, 0.25)
 
 
 def test_an_objective_gets_its_parameters_and_how_often_its_study_expects_reports() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpo_service.domain.decide.replanning import NOT_PLANNED, Standing, replanned
+from hpo_service.domain.decide.planning.replanning import NOT_PLANNED, Standing, replanned
 from hpo_service.domain.trial.planned import PlannedTrial
 from hpo_service.domain.trial.states import TrialState
 

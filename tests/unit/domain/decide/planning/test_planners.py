@@ -10,16 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpo_service.domain.decide.planning import (
-    CONFIRM_SEED_OFFSET,
-    PLANNERS,
-    Plan,
-    Results,
-    default_parameters,
-    enclosing_space,
-    plan_carried,
-    plan_comparison,
-)
+from hpo_service.domain.decide.planning.carry_over import plan_carried
+from hpo_service.domain.decide.planning.compare import CONFIRM_SEED_OFFSET, plan_comparison
+from hpo_service.domain.decide.planning.default import default_parameters
+from hpo_service.domain.decide.planning.plan import Plan, Results, enclosing_space
+from hpo_service.domain.decide.planning.planners import PLANNERS
 from hpo_service.domain.decide.selection import Measured
 from hpo_service.domain.study.hyperparameters import Hyperparameters
 from hpo_service.domain.study.presets import PRESETS
@@ -45,7 +40,9 @@ CONFIG: dict[str, ParameterValue] = {"learning_rate": 4e-4, "lora_rank": 8, "lor
 
 def spec(**sections: Any) -> StudySpec:
     """A study with a small and a large model."""
-    given = {"name": "s", "model": {"base": "small", "target": "large"}, "data": {"source": "rows.jsonl"}, **sections}
+    transfer = {"control": False, **sections.pop("transfer", {})}
+    models = {"base": "small", "target": "large"}
+    given = {"name": "s", "model": models, "data": {"source": "rows.jsonl"}, "transfer": transfer, **sections}
     return StudySpec.model_validate(given)
 
 
