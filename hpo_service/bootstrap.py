@@ -31,6 +31,9 @@ from hpo_service.service.notes import Notes
 from hpo_service.service.query import Query
 from hpo_service.service.stages.advance import Stages
 from hpo_service.service.stages.calibrations import Calibrations
+from hpo_service.service.studies.ahead.foresight import Foresight
+from hpo_service.service.studies.change.extend import Extensions
+from hpo_service.service.studies.change.replace import Replacements
 from hpo_service.service.studies.checks import StudyChecks
 from hpo_service.service.studies.lifecycle import Studies
 from hpo_service.service.studies.overview import Overview
@@ -132,10 +135,25 @@ class Service:
         """Creates and steers studies."""
         return Studies(self.db, self.study_rows, self.trial_rows, self.ledger, self.stages)
 
+    @property
+    def extensions(self) -> Extensions:
+        """Extends studies."""
+        return Extensions(self.db, self.study_rows, self.trial_rows, self.studies, self.stages)
+
+    @property
+    def replacements(self) -> Replacements:
+        """Replaces studies that measured nothing."""
+        return Replacements(self.db, self.study_rows, self.trial_rows, self.studies)
+
     @cached_property
     def reader(self) -> StudyReader:
         """Reads studies, trials and what was measured."""
         return StudyReader(self.db, self.study_rows, self.trial_rows, self.score_rows)
+
+    @property
+    def foresight(self) -> Foresight:
+        """Tells of a study before it runs what earlier ones measured."""
+        return Foresight(self.db, self.study_rows, self.trial_rows)
 
     @property
     def watch(self) -> StudyWatch:

@@ -37,6 +37,12 @@ class Settings:
     labels: tuple[str, ...] = ()
     store: str = field(default="", repr=False)
 
+    @property
+    def may_have_database(self) -> bool:
+        """Whether a database may be where the URL says: its file is there, or a server is named."""
+        file = self.storage.removeprefix("sqlite:///").partition("?")[0]
+        return not self.storage.startswith("sqlite:") or Path(file).exists()
+
     @classmethod
     def read(
         cls,

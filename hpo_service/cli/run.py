@@ -14,7 +14,7 @@ import typer
 
 from hpo_service.cli.options import AsJson, OutputFolder, StorageUrl, open_service, person
 from hpo_service.cli.report import print_conclusion
-from hpo_service.cli.study_file import Quick, load_study, require_usable, tell_disk
+from hpo_service.cli.study_file import Quick, Replace, load_study, require_usable, tell_disk
 from hpo_service.errors import DatabaseUnavailableError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def run(
         int | None, typer.Option("--workers", min=1, help="Workers; by default one per GPU; on the CPU one or two.")
     ] = None,
     quick: Quick = False,
+    replace: Replace = False,
     storage: StorageUrl = None,
     output: OutputFolder = None,
     as_json: AsJson = False,
@@ -43,7 +44,11 @@ def run(
     at once. Exit status: 0 finished, 130 interrupted, 1 the study failed, 2 the study file, or its rows or models,
     are wrong.
     """
-    raise typer.Exit(run_study(open_service(storage, output), file, workers, quick=quick, as_json=as_json))
+    service = open_service(storage, output)
+    if replace:
+        service.upgrade()
+        service.replacements.replace(load_study(file, warn=False), by=person())
+    raise typer.Exit(run_study(service, file, workers, quick=quick, as_json=as_json))
 
 
 @dataclass

@@ -11,7 +11,7 @@ import typer
 from hpo_service.cli.examples import examples
 from hpo_service.cli.options import AsJson, Reason, StorageUrl, StudyName, open_service, person
 from hpo_service.cli.study import app
-from hpo_service.cli.study_file import Quick, StudyPath, load_study, require_usable, tell_disk
+from hpo_service.cli.study_file import Quick, Replace, StudyPath, load_study, require_usable, tell_disk
 from hpo_service.domain.trial.states import StudyState
 from hpo_service.presentation.exports.exporters import Written, exporters
 from hpo_service.presentation.exports.exporters import export as write_export
@@ -27,25 +27,69 @@ LISTED = 100
 
 
 @app.command(epilog=examples("hpo-service study create mine.yaml --storage postgresql://hpo@db/hpo"))
-def create(file: StudyPath, quick: Quick = False, storage: StorageUrl = None, as_json: AsJson = False) -> None:
+def create(
+    file: StudyPath,
+    quick: Quick = False,
+    replace: Replace = False,
+    storage: StorageUrl = None,
+    as_json: AsJson = False,
+) -> None:
     """Create the study of a file without working on it: workers anywhere may then pull its trials.
 
-    A new study is looked at first, as by `study validate`. Creating the very same study again changes nothing.
+    A new study is looked at first, as by `study validate`. Creating the very same study again changes nothing. With
+    --replace the corrected file takes the place of a study that failed without a result.
     """
     from hpo_service.cli.rendering.console import print_json
 
     spec = load_study(file, warn=not as_json)
     service = open_service(storage)
     service.upgrade()
-    if not quick and service.studies.is_new(spec.name):
+    if not quick and (replace or service.studies.is_new(spec.name)):
         require_usable(spec, warn=not as_json)
         if not as_json:
             tell_disk(spec, service.settings)
-    row = service.studies.create(spec, by=person())
+    made = service.replacements.replace if replace else service.studies.create
+    row = made(spec, by=person())
     if as_json:
         print_json({"name": row.name, "state": row.state, "storage": service.db.safe_url})
         return
     typer.echo(f"study {row.name} is {row.state}: start workers with `hpo-service worker --study {row.name}`")
+
+
+@app.command(
+    epilog=examples(
+        "hpo-service study extend mine --trials 40",
+        "hpo-service study extend mine --seeds 8",
+        "hpo-service study extend mine --trials 60 --range learning_rate=1e-5:1e-2 --range lora_rank=4,8,16,32,64",
+    )
+)
+def extend(
+    name: StudyName,
+    trials: Annotated[int | None, typer.Option("--trials", min=1, help="Search trials in all.")] = None,
+    gpu_hours: Annotated[float | None, typer.Option("--gpu-hours", help="Device hours of the search in all.")] = None,
+    seeds: Annotated[int | None, typer.Option("--seeds", min=2, help="Seeds of each confirmed config in all.")] = None,
+    ranges: Annotated[
+        list[str] | None,
+        typer.Option("--range", metavar="NAME=LOW:HIGH", help="A wider range, or NAME=A,B,C with all choices."),
+    ] = None,
+    storage: StorageUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a study have more trials, seeds or values, also after it has finished or failed: all it measured is kept.
+
+    More trials open the search again; verify and confirm are then planned again and run only what is missing. More
+    seeds add confirmation runs. Give totals: the same command twice is told that there is nothing more to do.
+    """
+    from hpo_service.cli.rendering.console import print_json
+    from hpo_service.domain.studyfile.extension import Extension, read_range
+
+    service = open_service(storage)
+    wanted = Extension(trials, gpu_hours, seeds, dict(read_range(text) for text in ranges or []))
+    done = service.extensions.extend(name, wanted, by=person())
+    if as_json:
+        print_json({"name": name, "state": done.study.state, "extended": done.reason})
+        return
+    typer.echo(f"study {name} is {done.study.state}, {done.reason}; run its file again, or start workers for it")
 
 
 @app.command("list", epilog=examples("hpo-service study list"))
@@ -80,7 +124,7 @@ def show(
     --json all are there with their curves, which takes about a second for a thousand; --trials 0 is quick.
     """
     from hpo_service.cli.rendering.console import console, print_json
-    from hpo_service.cli.rendering.tables import study_tables
+    from hpo_service.cli.rendering.tables import study_tables, verdict_line
     from hpo_service.presentation.documents.study import study_document
 
     reader = open_service(storage).reader
@@ -90,6 +134,9 @@ def show(
     snapshot = reader.outline(name, LISTED if trials is None else trials)
     for part in study_tables(snapshot):
         console().print(part)
+    evidence = reader.evidence(snapshot)
+    if evidence.confirmed:
+        console().print(verdict_line(evidence))
 
 
 @app.command(

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
 from hpo_service.cli.examples import examples
-from hpo_service.cli.options import AsJson
-from hpo_service.cli.study_file import MARKS, Quick, StudyPath, looked_at
+from hpo_service.cli.options import AsJson, StorageUrl, open_service
+from hpo_service.cli.study_file import MARKS, Quick, StudyPath, check_text, looked_at
+from hpo_service.errors import HpoServiceError
 from hpo_service.settings import Settings
+
+if TYPE_CHECKING:
+    from hpo_service.domain.study.spec import StudySpec
+    from hpo_service.service.studies.ahead.sensitivity import Sensitivity
 
 app = typer.Typer(
     help="Check study files; create, list, show and steer studies.", no_args_is_help=True, rich_markup_mode=None
@@ -21,12 +31,13 @@ app = typer.Typer(
         "hpo-service study validate mine.yaml --quick",
     )
 )
-def validate(file: StudyPath, quick: Quick = False, as_json: AsJson = False) -> None:
-    """Check a study file without training: print what it will do, with warnings.
+def validate(file: StudyPath, quick: Quick = False, storage: StorageUrl = None, as_json: AsJson = False) -> None:
+    """Check a study file without training: print what it will do and which effect it can prove, with warnings.
 
     What is wrong with the file is one line that names file, line and key. Then the first rows, the tokenizer and the
     models are looked at, as far as they are on this machine, and all that is wrong with them is told, a line each.
-    Where anything is wrong the exit status is 2.
+    Where anything is wrong the exit status is 2. What confirm can see follows from earlier studies of the database,
+    or else from an assumption that is said; --quick leaves it out too.
     """
     from hpo_service.cli.rendering.console import console, print_json
     from hpo_service.service.studies.first_look import refuse_unusable
@@ -34,17 +45,24 @@ def validate(file: StudyPath, quick: Quick = False, as_json: AsJson = False) -> 
 
     study = read_study_file(file)
     found = [] if quick else looked_at(study.spec)
+    sight = None if quick else _sensitivity(study.spec, storage)
     if as_json:
         warnings = [{"line": w.line, "key": w.key, "message": w.message} for w in study.warnings]
         findings = [each.model_dump() for each in found]
         said = study.spec.model_dump(mode="json")
-        print_json({"file": str(file), "warnings": warnings, "findings": findings, "study": said})
+        document = {"file": str(file), "warnings": warnings, "findings": findings, "study": said}
+        print_json({**document, "sensitivity": asdict(sight) if sight else None})
         refuse_unusable(found)
         return
     from hpo_service.cli.rendering.pages import summary_page
     from hpo_service.presentation.sizing.disk import disk_lines
+    from hpo_service.presentation.study_summary import outside_remarks
 
     console().print(summary_page(study.spec))
+    if sight is not None:
+        typer.echo(f"confirm: {sight.sentence()}")
+    for remark in outside_remarks(study.spec):
+        typer.echo(f"note: {remark}")
     settings = Settings.read()
     for line in [] if quick else disk_lines(study.spec, settings.output, settings.cache, settings.store):
         typer.echo(line)
@@ -55,6 +73,58 @@ def validate(file: StudyPath, quick: Quick = False, as_json: AsJson = False) -> 
     refuse_unusable(found)
     count = sum(line.startswith("warning") for line in doubts)
     typer.echo(f"{file} is valid" + (f", warnings: {count}" if count else ""))
+
+
+def _sensitivity(spec: StudySpec, storage: str | None) -> Sensitivity | None:
+    """Ask the database, where there is one, which effect confirm can see; one that is away keeps no file back."""
+    from hpo_service.service.studies.ahead.sensitivity import assumed, compares
+
+    if not compares(spec):
+        return None
+    if not Settings.read(storage=storage).may_have_database:
+        return assumed(spec)
+    try:
+        return open_service(storage).foresight.sensitivity(spec)
+    except HpoServiceError:
+        return assumed(spec)
+
+
+@app.command(
+    "import",
+    epilog=examples(
+        "hpo-service study import sweep.yaml --output mine.yaml",
+        "hpo-service study import sweep.yaml > mine.yaml",
+    ),
+)
+def import_sweep(
+    file: Annotated[Path, typer.Argument(metavar="SWEEP", help="A sweep file of Weights & Biases (YAML).")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="The study file; printed where left out.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a study file of a W&B sweep file: ranges, method, early termination and command.
+
+    Every key that means something else here, or nothing, is named on standard error and in the file itself. What the
+    script reports it is to print, one JSON object a line: see the page on objectives of your own.
+    """
+    from hpo_service.cli.rendering.console import print_json
+    from hpo_service.presentation.study_text import translated_text
+    from hpo_service.service.studies.study_file import read_sweep_file
+
+    found = read_sweep_file(file)
+    text = translated_text(found, file.name)
+    if output is not None:
+        output.write_text(text, encoding="utf-8")
+    if as_json:
+        print_json({"study": found.study, "remarks": [asdict(remark) for remark in found.remarks]})
+    elif output is None:
+        sys.stdout.write(text)
+    for remark in [] if as_json else found.remarks:
+        sys.stderr.write(f"note: {file}:{remark}\n")
+    check_text(text, output or file)
+    if output is not None and not as_json:
+        typer.echo(f"{output} is valid: `hpo-service study validate {output}` says what it will do")
 
 
 @app.command(

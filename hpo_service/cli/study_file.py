@@ -19,6 +19,9 @@ MARKS = {"error": "error", "warning": "warning", "unchecked": "note"}
 """What a line about a finding begins with, by its level."""
 
 Quick = Annotated[bool, typer.Option("--quick", help="Do not look at the rows, the tokenizer and the models.")]
+Replace = Annotated[
+    bool, typer.Option("--replace", help="Take the place of a study of this name that failed without a result.")
+]
 StudyPath = Annotated[Path, typer.Argument(metavar="FILE", help="The study file (YAML).")]
 
 
@@ -32,6 +35,18 @@ def load_study(path: Path, *, warn: bool = True) -> StudySpec:
     for warning in study.warnings if warn else ():
         sys.stderr.write(f"warning: {path}:{warning}\n")
     return study.spec
+
+
+def check_text(text: str, path: Path) -> None:
+    """Make sure that a text which was made for this path is a study file.
+
+    Raises:
+        StudyFileError: it is not; one line with file, line and key.
+    """
+    from hpo_service.domain.studyfile.reader import read_study
+    from hpo_service.service.studies.study_file import surroundings
+
+    read_study(text, str(path), surroundings(path.absolute().parent))
 
 
 def looked_at(spec: StudySpec) -> list[Finding]:

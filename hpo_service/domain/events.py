@@ -12,6 +12,8 @@ class EventKind(StrEnum):
     """What happened, by the name that it is stored under."""
 
     STUDY_CREATED = "study_created"
+    STUDY_EXTENDED = "study_extended"
+    STUDY_REPLACED = "study_replaced"
     STUDY_RESUMED = "study_resumed"
     STUDY_PAUSED = "study_paused"
     STUDY_DRAINING = "study_draining"
@@ -52,6 +54,8 @@ _K = EventKind
 
 TEXTS: Mapping[EventKind, str] = {
     _K.STUDY_CREATED: "the study was created",
+    _K.STUDY_EXTENDED: "the study may have more trials, seeds or values than its file said",
+    _K.STUDY_REPLACED: "a study that had measured nothing gave way to the corrected file",
     _K.STUDY_RESUMED: "the study goes on",
     _K.STUDY_PAUSED: "the study was paused: running trials are given back, none is handed out",
     _K.STUDY_DRAINING: "the study drains: running trials end, none is handed out",

@@ -36,6 +36,8 @@ def _measured(evidence: Evidence, sides: list[Configuration]) -> list[list[str]]
         blank = [""] * (len(sides) - 1)
         rows.append(["improvement", *blank, f"{comparison.improvement:+.2f}{comparison.unit}"])
         rows.append([comparison.level, *blank, comparison.interval])
+        if comparison.smallest:
+            rows.append(["seen 4 times in 5 from", *blank, f"{comparison.smallest:.2f}{comparison.unit}"])
     return rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hpo_service.domain.decide.planning.default import default_parameters
 from hpo_service.domain.study.protocol import stages_of
 from hpo_service.domain.study.search_space import CategoricalParameter, Parameter
 from hpo_service.domain.study.spec import StudySpec
@@ -45,3 +46,12 @@ def describe(parameter: Parameter) -> str:
 def stage_lines(spec: StudySpec) -> list[tuple[str, str]]:
     """Say how many runs each stage asks for, and how they are chosen."""
     return [(rule.name, rule.outline(spec)) for rule in stages_of(spec)]
+
+
+def outside_remarks(spec: StudySpec) -> list[str]:
+    """Say of each value of the default to beat that the search could not come upon it."""
+    space = spec.space.resolve()
+    # as like as can be: a condition that does not hold leaves a parameter out of the winner, and so out of the default
+    searched = {name: p.choices[0] if isinstance(p, CategoricalParameter) else p.low for name, p in space.active({})}
+    default = default_parameters(spec, searched) if spec.confirm.enabled else None
+    return [f"the default's {one}: the search cannot find it again" for one in space.outside(default or {})]

@@ -33,11 +33,16 @@ VERDICT_STYLES = {
 
 def verdict_table(evidence: Evidence) -> RenderableType:
     """Return the verdict in words, default against winner in a table, and what to know besides."""
-    sentence = evidence.sentence[:1].upper() + evidence.sentence[1:]
-    parts: list[RenderableType] = [lines([Text(f"{sentence}.", style=VERDICT_STYLES[evidence.verdict])])]
+    parts: list[RenderableType] = [verdict_line(evidence)]
     if evidence.winner is not None:
         parts.append(_comparison(evidence))
     return Group(*parts, lines([Text(f"Note: {remark}", style="yellow") for remark in evidence.remarks]))
+
+
+def verdict_line(evidence: Evidence) -> RenderableType:
+    """Return the verdict in words."""
+    sentence = evidence.sentence[:1].upper() + evidence.sentence[1:]
+    return lines([Text(f"{sentence}.", style=VERDICT_STYLES[evidence.verdict])])
 
 
 def _comparison(evidence: Evidence) -> Table:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from hpo_service.domain.decide.detection import MOST_SEEDS, Spread, t_quantile
 from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.trial.scores import Scores
 
@@ -38,6 +39,7 @@ class Comparison:
         left_out: rows that were not compared because a run has no finite loss there.
         unit: `%`, or nothing where the baseline is too near 0 to divide by: then `improvement` and its interval are
             the difference itself.
+        spread: what the width of the interval comes from, in that unit; None where there is no interval.
     """
 
     baseline: float
@@ -50,6 +52,7 @@ class Comparison:
     examples: int = 0
     unit: str = "%"
     left_out: int = 0
+    spread: Spread | None = None
 
     @property
     def distinguishable(self) -> bool:
@@ -68,16 +71,47 @@ class Comparison:
             return "none"
         return f"{self._signed(self.low)} to {self._signed(self.high)}"
 
-    def sentence(self) -> str:
-        """Say in words what was found."""
+    @property
+    def smallest(self) -> float | None:
+        """The smallest difference that this comparison sees 4 times in 5; None where there is no interval."""
+        return None if self.spread is None else self.spread.smallest(self.confidence)
+
+    @property
+    def seeds_to_see(self) -> int | None:
+        """Seeds a side that it would take to see the difference that was found; None where 100 are too few."""
+        return None if self.spread is None else self.spread.seeds_to_see(self.improvement, self.confidence)
+
+    def sentence(self, run_hours: float | None = None) -> str:
+        """Say in words what was found, and of what was not, what it would take.
+
+        Args:
+            run_hours: device hours that one run of a seed takes, where that is known.
+        """
         sample = f"{self.seeds} seed{'s' if self.seeds > 1 else ''} each"
         sample += f", {self.examples} test rows" if self.examples else ""
         spread = f"no interval: {self._why_none()}" if self.low is None else f"{self.level} {self.interval}"
         if not self.distinguishable:
-            return f"not distinguishable from the default ({self._signed(self.improvement)}, {spread}; {sample})"
+            found = f"not distinguishable from the default ({self._signed(self.improvement)}, {spread}; {sample})"
+            return f"{found}{self._sight(run_hours)}"
         word = "better" if self.improvement > 0 else "WORSE"
         by = f"{abs(self.improvement):.2f}{self.unit}"
         return f"{word} than the default by {by} ({spread}; {sample})"
+
+    def _sight(self, run_hours: float | None) -> str:
+        """Say which difference would have been seen, and what it takes to see the one that was found."""
+        if self.spread is None or not self.smallest:
+            return ""
+        seen = f"; with {self.seeds} seeds a difference of {self.smallest:.2g}{self.unit} is seen 4 times in 5"
+        needed = self.seeds_to_see
+        if needed is None:
+            rows = " and more test rows" if self.spread.row_error > self.spread.seed_error else ""
+            missed = f"{abs(self.improvement):.2g}{self.unit}"
+            return f"{seen}, one of {missed} takes more than {MOST_SEEDS} seeds each{rows}"
+        if needed <= self.seeds:
+            return seen
+        runs = 2 * (needed - self.seeds)
+        hours = "" if run_hours is None else f", about {runs * run_hours:.2g} device-hours"
+        return f"{seen}, and one of {abs(self.improvement):.2g}{self.unit} with {needed}: {runs} more runs{hours}"
 
     def _why_none(self) -> str:
         if self.seeds < 2:
@@ -132,7 +166,8 @@ def compare(
     )
     draws = np.empty((0, 2))
     if found.seeds > 1 and found.examples >= FEWEST_ROWS:
-        draws = _draws(sides, per_seed, tokens, resamples, seed, confidence)
+        draws, spread = _draws(sides, per_seed, tokens, resamples, seed, confidence)
+        found = replace(found, spread=spread)
     return _in_percent(found, draws) or _with_interval(found, found.improvement, draws[:, 0], "")
 
 
@@ -145,7 +180,9 @@ def _in_percent(found: Comparison, draws: NDArray[np.float64]) -> Comparison | N
     """
     if abs(found.baseline) <= max(_NOTHING, _NOTHING * abs(found.candidate)):
         return None
-    percent = _with_interval(found, 100 * found.improvement / abs(found.baseline), 100 * draws[:, 1], "%")
+    factor = 100 / abs(found.baseline)
+    percent = _with_interval(found, factor * found.improvement, 100 * draws[:, 1], "%")
+    percent = replace(percent, spread=found.spread and found.spread.scaled(factor))
     ends = [percent.improvement, percent.low or 0.0, percent.high or 0.0]
     return percent if max(map(abs, ends)) <= _FULL else None
 
@@ -193,7 +230,8 @@ def compare_values(
         error, freedom = _welch(*sides)
         if error:
             half = error * t_quantile(0.5 + confidence / 2, freedom)
-            found = replace(found, low=improvement - half, high=improvement + half)
+            spread = Spread(found.seeds, error, freedom)
+            found = replace(found, low=improvement - half, high=improvement + half, spread=spread)
     return _values_in_percent(found)
 
 
@@ -203,22 +241,10 @@ def _values_in_percent(found: Comparison) -> Comparison:
         return found
     factor = 100.0 / abs(found.baseline)
     low, high = (None if end is None else factor * end for end in (found.low, found.high))
-    percent = replace(found, improvement=factor * found.improvement, low=low, high=high, unit="%")
+    spread = found.spread and found.spread.scaled(factor)
+    percent = replace(found, improvement=factor * found.improvement, low=low, high=high, unit="%", spread=spread)
     ends = [percent.improvement, low or 0.0, high or 0.0]
     return percent if max(map(abs, ends)) <= _FULL else found
-
-
-def t_quantile(probability: float, freedom: float) -> float:
-    """Return the quantile of Student's t distribution, for probabilities in [0.5, 1) and `freedom` of 1 or more.
-
-    Raises:
-        ValueError: outside those bounds.
-    """
-    from scipy.special import stdtrit  # here, because most commands compare nothing and it takes a third of a second
-
-    if not (0.5 <= probability < 1 and freedom >= 1):
-        raise ValueError(f"no t quantile at {probability} with {freedom} degrees of freedom")
-    return float(stdtrit(freedom, probability))
 
 
 def widening(rows: float, confidence: float) -> float:
@@ -241,13 +267,14 @@ def _draws(
     resamples: int,
     seed: int,
     confidence: float,
-) -> NDArray[np.float64]:
-    """Draw differences, and the same as shares of the drawn baseline; shape [resamples, 2]."""
+) -> tuple[NDArray[np.float64], Spread]:
+    """Draw differences, and the same as shares of the drawn baseline; shape [resamples, 2]. Also what they vary by."""
     rng = np.random.default_rng(seed)
     baseline, candidate = _row_means(sides, tokens, rng, resamples)
     error, freedom = _welch(*per_seed)
     noise = error * rng.standard_t(freedom, resamples) if error else np.zeros(resamples)
-    wider = widening(tokens.sum() ** 2 / (tokens**2).sum(), confidence)
+    rows = float(tokens.sum() ** 2 / (tokens**2).sum())
+    wider = widening(rows, confidence)
 
     def drawn(scale: NDArray[np.float64], centre: float) -> NDArray[np.float64]:
         draws: NDArray[np.float64] = centre + ((baseline - candidate) / scale - centre) * wider + noise / scale
@@ -256,7 +283,9 @@ def _draws(
     before = float(per_seed[0].mean())
     difference = before - float(per_seed[1].mean())
     share = drawn(np.maximum(baseline, _NOTHING), difference / max(before, _NOTHING))
-    return np.stack([drawn(np.ones(resamples), difference), share], axis=1)
+    row_error = float((baseline - candidate).std()) * math.sqrt(rows / (rows - 1))
+    spread = Spread(min(map(len, per_seed)), error, freedom, row_error, max(1.0, rows - 1))
+    return np.stack([drawn(np.ones(resamples), difference), share], axis=1), spread
 
 
 def _welch(baseline: NDArray[np.float64], candidate: NDArray[np.float64]) -> tuple[float, float]:

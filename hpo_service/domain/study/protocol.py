@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 from hpo_service.domain.study.sections.confirm import ConfirmSpec
 from hpo_service.domain.study.sections.model import ModelSpec
 from hpo_service.domain.study.sections.objective import ObjectiveSpec
 from hpo_service.domain.study.sections.search import SearchSpec
 from hpo_service.domain.study.sections.transfer import TransferSpec
+
+
+class Opened(Protocol):
+    """A stage of a study that was opened once."""
+
+    @property
+    def open(self) -> bool:
+        """Whether trials may be claimed in it."""
+
+
+SomeStage = TypeVar("SomeStage", bound=Opened)
 
 
 class Sections(Protocol):
@@ -303,3 +314,8 @@ def stage_after(study: Sections, rule: StageRule) -> StageRule | None:
     """Return the stage that follows on another one, or None where that is the study's last."""
     protocol = protocol_of(study)
     return next((each for each in protocol[protocol.index(rule) + 1 :] if each.applies(study)), None)
+
+
+def current_of(stages: Sequence[SomeStage]) -> SomeStage:
+    """Return the stage that a study is in: the open one, which may be an earlier one again, else the last."""
+    return next((stage for stage in stages if stage.open), stages[-1])

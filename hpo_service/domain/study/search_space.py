@@ -128,6 +128,16 @@ def _can_be(parameter: FloatParameter | IntParameter | CategoricalParameter, val
     return isinstance(value, int | float) and parameter.low <= value <= parameter.high
 
 
+def _said(value: ParameterValue) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _extent(parameter: FloatParameter | IntParameter | CategoricalParameter) -> str:
+    if isinstance(parameter, CategoricalParameter):
+        return ", ".join(map(str, parameter.choices))
+    return f"{parameter.low:g} to {parameter.high:g}"
+
+
 class SearchSpace(BaseModel):
     """An ordered set of parameters; a condition may only name parameters that come before it."""
 
@@ -153,6 +163,14 @@ class SearchSpace(BaseModel):
         for name, parameter in self.parameters.items():
             if parameter.applies(chosen):
                 yield name, parameter
+
+    def outside(self, configuration: Mapping[str, ParameterValue]) -> list[str]:
+        """Say of each value of a configuration that the space could not propose that it lies outside of it."""
+        return [
+            f"{name} {_said(value)} lies outside of what is searched, {_extent(self.parameters[name])}"
+            for name, value in configuration.items()
+            if name in self.parameters and not _can_be(self.parameters[name], value)
+        ]
 
     def size(self) -> int | None:
         """Count the distinct configurations, or None where a continuous parameter makes them endless.

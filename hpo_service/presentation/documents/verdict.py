@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from hpo_service.domain.decide.statistics import Comparison
 from hpo_service.presentation.cost import study_cost
 from hpo_service.presentation.documents.plain import plain
 from hpo_service.presentation.documents.study import counts
@@ -25,7 +26,7 @@ def verdict_document(snapshot: StudySnapshot, evidence: Evidence) -> dict[str, A
             "stage": evidence.stage,
             "measure": evidence.measure,
             "maximize": evidence.direction.maximize,
-            "comparison": dataclasses.asdict(comparison) if comparison else None,
+            "comparison": _comparison(comparison) if comparison else None,
             "configurations": [_configuration(side) for side in evidence.configurations],
             "recommended": evidence.recommended.label if evidence.recommended else None,
             "choice": evidence.choice,
@@ -39,6 +40,11 @@ def verdict_document(snapshot: StudySnapshot, evidence: Evidence) -> dict[str, A
         }
     )
     return document
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    smallest, seeds = comparison.smallest, comparison.seeds_to_see
+    return {**dataclasses.asdict(comparison), "smallest_seen": smallest, "seeds_to_see": seeds}
 
 
 def _configuration(side: Configuration) -> dict[str, Any]:

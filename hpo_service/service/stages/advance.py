@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from hpo_service.domain.decide.planning.plan import Plan, Results, enclosing_space
 from hpo_service.domain.decide.planning.planners import PLANNERS
 from hpo_service.domain.decide.repeated import IN_A_ROW, Failure, Repeated, repeated
 from hpo_service.domain.decide.selection import Choice
-from hpo_service.domain.study.protocol import StageRule, protocol_of, stage_after, stages_of
+from hpo_service.domain.study.protocol import StageRule, current_of, protocol_of, stage_after, stages_of
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.failpoint import reach
 from hpo_service.service.containment import Containment, Work
 from hpo_service.service.stages.calibrations import Calibrations, measured
+from hpo_service.service.stages.replanning import Replanning
 from hpo_service.service.trials.budget import admission
 from hpo_service.service.trials.ledger import TrialLedger
 from hpo_service.storage.database import Database
+from hpo_service.storage.extensions import ExtensionStore
 from hpo_service.storage.studies import StageRow, StudyRow, StudyStore
 from hpo_service.storage.trial.trials import TrialRow, TrialStore
 
@@ -77,14 +80,14 @@ class Stages:
                 return False
             spec = study.specification()
             stages = self.studies.stages(study.id)
-            current = stages[-1]
+            current = current_of(stages)
             rows = self.trials.list(study.id, current.id)
             if self._hopeless(study, rows) or self._spending(study, current, rows):
                 return True
             closing = self._why_done(current, rows)
             if closing is None:
                 return False
-            if self._unmeasured(study, spec, current, rows) or self._extended(study, spec, stages, rows):
+            if self._unmeasured(study, spec, current, rows) or self._extended(study, spec, stages, current, rows):
                 return True
             self.studies.close_stage(current.id, closing)
             self._move_on(study, spec, current, rows)
@@ -97,7 +100,7 @@ class Stages:
             stages = self.studies.stages(study_id)
             if not stages:
                 return False  # deleted since
-            stage, tallies = stages[-1], self.trials.tallies
+            stage, tallies = current_of(stages), self.trials.tallies
             succeeded = tallies.has(stage.id, TrialState.COMPLETE, TrialState.PRUNED)
             if not succeeded and tallies.has(stage.id, TrialState.FAILED, at_least=HOPELESS):
                 return True
@@ -161,13 +164,20 @@ class Stages:
         self.studies.set_state(study.id, StudyState.FAILED, reason)
         return True
 
-    def _extended(self, study: StudyRow, spec: StudySpec, stages: Sequence[StageRow], rows: Sequence[TrialRow]) -> bool:
+    def _extended(
+        self,
+        study: StudyRow,
+        spec: StudySpec,
+        stages: Sequence[StageRow],
+        current: StageRow,
+        rows: Sequence[TrialRow],
+    ) -> bool:
         """Add the trials to a planned stage that its own results call for; tell whether there are any."""
-        current = stages[-1]
         if current.rule.proposes:
             return False
-        before = self.trials.list(study.id, stages[-2].id) if len(stages) > 1 else []
-        plan = self._plan(study, spec, current.rule, stages[-2].stage if before else "", before, rows)
+        before = _before(stages, current.rule)
+        found = self.trials.list(study.id, before.id) if before is not None else []
+        plan = self._plan(study, spec, current.rule, before.stage if before is not None else "", found, rows)
         if plan is None:
             return False
         told = {**current.plan.get("trials", {}), **{t.label: t.reason for t in plan.trials}}
@@ -225,6 +235,29 @@ class Stages:
         reach("stage.planned")
         if stage is not None:
             self.trials.plan(stage, plan.trials)
+        else:
+            self.replanning.replan(study, rule, plan)
+
+    @cached_property
+    def replanning(self) -> Replanning:
+        """Plans a stage again that was opened before."""
+        return Replanning(self.studies, self.trials, self.ledger, ExtensionStore(self.db))
+
+    def plan_again(self, study: StudyRow, rule: StageRule) -> None:
+        """Plan a stage that was opened before again, from what the stage before it has measured; study is locked."""
+        before = _before(self.studies.stages(study.id), rule)
+        if before is None:
+            return  # planned from nothing: nothing can change it
+        rows = self.trials.list(study.id, before.id)
+        plan = self._plan(study, study.specification(), rule, before.stage, rows)
+        if plan is not None:
+            self.replanning.replan(study, rule, plan)
+
+
+def _before(stages: Sequence[StageRow], rule: StageRule) -> StageRow | None:
+    """The stage from whose results one was planned that was opened; None for a study's first."""
+    place = [stage.stage for stage in stages].index(rule.name)
+    return stages[place - 1] if place else None
 
 
 def _gpu_hours(spec: StudySpec, rule: StageRule) -> float | None:

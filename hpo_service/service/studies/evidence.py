@@ -179,14 +179,14 @@ def _confirmed(snapshot: StudySnapshot, stage: StageView, scores: LoadScores) ->
     choice = choose_group(measured, direction)
     others = [m for c in configurations if c.label != DEFAULT for m in _measured(c)]
     winners = choose_group([m for m in measured if m.group != DEFAULT] or others, direction)
-    recommended = _find(configurations, choice.chosen[0].group)
-    winner = _find(configurations, winners.chosen[0].group) if winners.chosen else None
+    named = {c.label: c for c in configurations}
+    recommended = named[choice.chosen[0].group]
+    winner = named[winners.chosen[0].group] if winners.chosen else None
     exported = next(run for run in recommended.runs if run.trial_id == choice.chosen[0].trial_id)
     remarks = _remarks(snapshot, stage, recommended, [c for c in configurations if c not in steady and c.lost])
     mixed = mixed_rows(trial for trial in stage.trials if _ended_well(trial))
-    comparisons, notes = _compare_all(snapshot.spec, configurations, tests)
-    if mixed:
-        comparisons = {}
+    compared, notes = _compare_all(snapshot.spec, configurations, tests)
+    comparisons = {} if mixed else compared
     comparison = comparisons.get(winner.label) if winner else None
     return Evidence(
         stage=stage.stage,
@@ -202,7 +202,7 @@ def _confirmed(snapshot: StudySnapshot, stage: StageView, scores: LoadScores) ->
         choice=choice.reason,
         export=f"seed {exported.seed} has the {direction.superlative} validation value "
         f"of {len(choice.chosen)}: {choice.chosen[0].value:.4f}",
-        remarks=[*remarks, *notes],
+        remarks=[*remarks, *notes, *_outside(snapshot.spec, named.get(DEFAULT))],
     )
 
 
@@ -262,6 +262,10 @@ def _remarks(
     if snapshot.spec.model is not None and snapshot.where(lambda rule: rule.carries_over) is None:
         remarks.append(f"searched and confirmed on the same model, {snapshot.spec.model.base}")
     return remarks
+
+
+def _outside(spec: StudySpec, default: Configuration | None) -> list[str]:
+    return [f"the default's {one}" for one in spec.space.resolve().outside(default.parameters if default else {})]
 
 
 def _compare_all(
@@ -326,10 +330,10 @@ def _sentence(
     stage: StageView,
 ) -> str:
     if comparison is not None:
-        lost = _lost(configurations, winner)
+        lost, found = _lost(configurations, winner), comparison.sentence(stage.run_hours)
         if winner is not None and winner.unreliable:
-            return f"not called better, {lost}; by the other seeds the winner is {comparison.sentence()}"
-        return f"{lost}; the winner is {comparison.sentence()}" if lost else f"the winner is {comparison.sentence()}"
+            return f"not called better, {lost}; by the other seeds the winner is {found}"
+        return f"{lost}; the winner is {found}" if lost else f"the winner is {found}"
     if winner is None:
         return "not compared: no run of the winner has ended with a finite value"
     if any(c.label == DEFAULT for c in configurations):
@@ -380,10 +384,6 @@ def _measured(configuration: Configuration) -> list[Measured]:
         for run in configuration.runs
         if run.validation is not None
     ]
-
-
-def _find(configurations: Sequence[Configuration], label: str) -> Configuration:
-    return next(c for c in configurations if c.label == label)
 
 
 def _ended_well(trial: TrialView) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpo_service.domain.events import EventKind
+from hpo_service.domain.study.protocol import current_of
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.errors import ConflictError, NotFoundError
@@ -14,6 +15,7 @@ from hpo_service.service.stages.advance import Stages
 from hpo_service.service.studies.checks import require_workable
 from hpo_service.service.trials.ledger import TrialLedger
 from hpo_service.storage.database import Database
+from hpo_service.storage.extensions import ExtensionStore
 from hpo_service.storage.studies import StageRow, StudyRow, StudyStore
 from hpo_service.storage.trial.trials import TrialRow, TrialStore
 
@@ -30,6 +32,9 @@ RESUMED_WITH: dict[StudyState, str] = {
     StudyState.CANCELLED: "queues again what its cancelling ended; retry this trial after that",
 }
 """What resuming does to a study whose end keeps its trials from being tried again one by one."""
+
+EXTENDED = ("search.budget.", "confirm.seeds", "space.parameters.")
+"""What of a study file an extension makes larger."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +55,16 @@ class Studies:
     def create(self, spec: StudySpec, by: str = "") -> StudyRow:
         """Create a study and open its search stage, or return it if the very same one exists.
 
+        A study that was extended is the same as the file that it was made of, and goes on as it was extended.
+
         Raises:
             ConflictError: a study of this name exists with another specification; the message names what differs.
         """
         with self.db.transaction():
             existing = self.rows.find(spec.name)
             if existing is not None:
-                _check_same(existing, spec)
+                if spec not in ExtensionStore.earlier(self.rows.stages(existing.id)[0]):
+                    _check_same(existing, spec)
                 return existing
             study = self.rows.create(spec, by)
             self.stages.open_first(study)
@@ -165,19 +173,19 @@ class Studies:
 
     def _retry_failed(self, study: StudyRow) -> None:
         """Queue again what failed in the last stage: the cause is mended, or it will fail as before."""
-        self.rows.reopen_stage(self.rows.stages(study.id)[-1].id, "opened again: the study was resumed")
+        self.rows.reopen_stage(self._current(study).id, "opened again: the study was resumed")
         for trial in self._failed(study):
             self.ledger.retry(trial)
 
     def _forgive(self, study: StudyRow) -> None:
         """Queue what a repeated cause has cost: the study paused itself for it, and would again at once."""
-        found = self.stages.repeated(self.rows.stages(study.id)[-1])
+        found = self.stages.repeated(self._current(study))
         for failure in found.failures if found is not None else ():
             self.ledger.forgive(self.trials.get(failure.trial_id))
 
     def _failed(self, study: StudyRow) -> list[TrialRow]:
         """The failed trials of the last stage: no later one was planned from its result."""
-        last = self.rows.stages(study.id)[-1].id
+        last = self._current(study).id
         return [trial for trial in self._in(study, TrialState.FAILED) if trial.stage_id == last]
 
     def _reopen(self, study: StudyRow, stage: StageRow) -> None:
@@ -186,13 +194,16 @@ class Studies:
         Raises:
             ConflictError: a later stage was planned from its result.
         """
-        if stage.id != self.rows.stages(study.id)[-1].id:
+        if stage.id != self._current(study).id:
             name = f"{study.name}/{stage.stage}"
             raise ConflictError(f"stage {name} is closed: a retried trial could not change its result")
         reason = "opened again: a trial was retried"
         self.rows.reopen_stage(stage.id, reason)
         if study.state is StudyState.FINISHED:
             self.rows.set_state(study.id, StudyState.ACTIVE, reason)
+
+    def _current(self, study: StudyRow) -> StageRow:
+        return current_of(self.rows.stages(study.id))
 
     def _trial(self, name: str, stage: str, number: int) -> TrialRow:
         study = self.rows.get(name)
@@ -206,9 +217,11 @@ def _check_same(existing: StudyRow, spec: StudySpec) -> None:
     stored = existing.specification().model_dump(mode="json")
     differing = sorted(_differences(stored, spec.model_dump(mode="json"), ""))
     if differing:
+        grows = all(path.startswith(EXTENDED) for path in differing)
+        more = f"where it asks for more, `hpo-service study extend {spec.name}`; else " if grows else ""
         raise ConflictError(
             f"study {spec.name} exists with another specification (differs in {', '.join(differing[:5])}): "
-            f"give the file another name, or `hpo-service study delete {spec.name}`"
+            f"{more}give the file another name, or `hpo-service study delete {spec.name}`"
         )
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from hpo_service.domain.study.direction import Direction
-from hpo_service.domain.study.protocol import STAGES, StageRule
+from hpo_service.domain.study.protocol import STAGES, StageRule, current_of
 from hpo_service.domain.study.search_space import ParameterValue
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.facts import RunFacts
@@ -133,6 +133,12 @@ class StageView:
         return [t.own_seconds for t in self.trials if t.state is state] + list(self.rest.own.get(state, ()))
 
     @property
+    def run_hours(self) -> float | None:
+        """Device hours that a run to the end took itself, on average; None where none has."""
+        own = [seconds for seconds in self.own_seconds(TrialState.COMPLETE) if seconds > 0]
+        return sum(own) / len(own) / 3600 if own else None
+
+    @property
     def ended(self) -> int:
         """Trials that have ended, whatever became of them."""
         return self.count(*(state for state in TrialState if state.final))
@@ -161,7 +167,7 @@ class StudySnapshot:
     @property
     def current(self) -> StageView:
         """The stage that is or was last open."""
-        return self.stages[-1]
+        return current_of(self.stages)
 
     def stage(self, stage: str) -> StageView | None:
         """The view of this stage, or None where it has not been opened."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hpo_service.domain.study.sources import Surroundings
 from hpo_service.domain.studyfile.reader import StudyFile, read_study
+from hpo_service.domain.sweepfile.translation import Translated, translate
 from hpo_service.errors import StudyFileError
 
 
@@ -18,11 +19,25 @@ def read_study_file(path: Path) -> StudyFile:
     Raises:
         StudyFileError: the file cannot be read or is wrong; one line with file, line and key.
     """
+    text = _text_of(path)
+    return read_study(text, str(path), surroundings(path.absolute().parent))
+
+
+def read_sweep_file(path: Path) -> Translated:
+    """Read a sweep file of Weights & Biases as a study file, named as the file is where the sweep has no name.
+
+    Raises:
+        StudyFileError: the file cannot be read or is no sweep file; one line with file, line and key.
+    """
+    return translate(_text_of(path), str(path), path.stem)
+
+
+def _text_of(path: Path) -> str:
     try:
         # reading a pipe may never end
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise StudyFileError(f"{path}: is no regular file but a pipe or a device; save it first", file=str(path))
-        text = path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = bytes(error.object[: error.start]).count(b"\n") + 1
         reason = f"{path}:{line}: is not UTF-8 text; save it as UTF-8"
@@ -30,7 +45,6 @@ def read_study_file(path: Path) -> StudyFile:
     except OSError as error:
         reason = f"{path}: {error.strerror or error}{_nearest_file(path)}"
         raise StudyFileError(reason, file=str(path)) from None
-    return read_study(text, str(path), surroundings(path.absolute().parent))
 
 
 def read_foreign_study(text: str, name: str) -> StudyFile:

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hpo_service.domain.study.protocol import current_of
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.storage.studies import StageRow
 from hpo_service.storage.trial.tallies import TallyStore
@@ -76,7 +77,9 @@ def _expected_hours(tallies: TallyStore, stage_id: int) -> float:
 
 def withheld(limits: Limits, stages: Sequence[StageRow], trials: TrialStore) -> Withheld | None:
     """Decide whether a worker's own limits forbid it another trial of the last of these stages, a study's so far."""
-    return _too_late(limits.seconds_left, stages[-1], trials) or _too_dear(limits.max_device_hours, stages, trials)
+    return _too_late(limits.seconds_left, current_of(stages), trials) or _too_dear(
+        limits.max_device_hours, stages, trials
+    )
 
 
 def _too_late(seconds_left: float | None, stage: StageRow, trials: TrialStore) -> Withheld | None:
@@ -128,4 +131,4 @@ def device_hours(stages: Sequence[StageRow], trials: TrialStore) -> DeviceHours:
     used = sum(trials.attempts.device_seconds(stage.id) for stage in stages)
     durations = next((found for stage in stages[::-1] if (found := trials.tallies.run_seconds(stage.id))), [])
     typical = statistics.median(durations) if durations else 0.0
-    return DeviceHours(used / 3600, typical / 3600, trials.tallies.to_run(stages[-1].id, TrialState.RUNNING))
+    return DeviceHours(used / 3600, typical / 3600, trials.tallies.to_run(current_of(stages).id, TrialState.RUNNING))

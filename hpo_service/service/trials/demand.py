@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hpo_service.domain.study.protocol import current_of
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.service.trials.budget import DeviceHours, Limits, admission, device_hours, withheld
 from hpo_service.storage.database import Database
@@ -49,7 +50,7 @@ class Demands:
         with self.db.transaction(read_only=True):
             row = self.studies.get(study)
             stages = self.studies.stages(row.id)
-            stage = stages[-1]
+            stage = current_of(stages)
             total = self.trials.tallies.total(stage.id)
             held = self.trials.tallies.open_or_new(stage.id, [], total)
             hours = device_hours(stages, self.trials)

@@ -166,3 +166,19 @@ def test_a_space_survives_json() -> None:
         rate={"type": "float", "low": 1e-5, "high": 1e-3, "log": True, "when": {"kind": ["a", 2]}},
     )
     assert SearchSpace.model_validate_json(before.model_dump_json()) == before
+
+
+def test_values_that_the_space_cannot_propose_are_named() -> None:
+    space = SearchSpace.model_validate(
+        {
+            "parameters": {
+                "rate": {"type": "float", "low": 0.1, "high": 0.5},
+                "kind": {"type": "categorical", "choices": ["a", "b"]},
+            }
+        }
+    )
+    assert space.outside({"rate": 0.3, "kind": "b", "other": 9}) == []
+    assert space.outside({"rate": 0.7, "kind": "c"}) == [
+        "rate 0.7 lies outside of what is searched, 0.1 to 0.5",
+        "kind c lies outside of what is searched, a, b",
+    ]

@@ -1,0 +1,1 @@
+"""What a study becomes after it was made: extended, or replaced."""
