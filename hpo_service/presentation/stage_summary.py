@@ -12,9 +12,9 @@ from hpo_service.domain.study.search_space import CategoricalParameter, Paramete
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.presentation.formatting import configuration, duration, measured
-from hpo_service.service.studies.data_consistency import mixed_rows
+from hpo_service.service.studies.findings.data_consistency import mixed_rows
+from hpo_service.service.studies.findings.transfer import transfer_of
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
-from hpo_service.service.studies.transfer import transfer_of
 
 _MOST_NUMBERS = 20
 _EDGE = 0.05

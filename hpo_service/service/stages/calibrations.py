@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from hpo_service.domain.decide.calibration import Calibration
 from hpo_service.domain.decide.selection import Measured
-from hpo_service.domain.decide.transferred import calibration, transferred
+from hpo_service.domain.decide.transfer.calibration import Calibration
+from hpo_service.domain.decide.transfer.transferred import calibration, transferred
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import UnreadableStudyError

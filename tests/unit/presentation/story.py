@@ -13,7 +13,7 @@ from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.scores import Scores
 from hpo_service.domain.trial.states import StudyState, TrialState
-from hpo_service.service.studies.evidence import Evidence, gather_evidence
+from hpo_service.service.studies.findings.evidence import Evidence, gather_evidence
 from hpo_service.service.studies.overview import StudyLine
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
 from hpo_service.storage.trial.reports import ReportRow

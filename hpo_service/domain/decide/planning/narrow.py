@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 
 from hpo_service.domain.decide.planning.plan import Plan, Results
-from hpo_service.domain.decide.row_share import for_all_rows
 from hpo_service.domain.decide.selection import choose_top
+from hpo_service.domain.decide.transfer.row_share import for_all_rows
 from hpo_service.domain.study.protocol import StageRule
 from hpo_service.domain.study.search_space import (
     CategoricalParameter,

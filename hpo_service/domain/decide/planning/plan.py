@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from hpo_service.domain.decide.calibration import Calibration
 from hpo_service.domain.decide.selection import Choice, Measured
+from hpo_service.domain.decide.transfer.calibration import Calibration
 from hpo_service.domain.study.search_space import (
     CategoricalParameter,
     FloatParameter,

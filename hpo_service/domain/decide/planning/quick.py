@@ -10,9 +10,9 @@ import math
 from collections.abc import Sequence
 
 from hpo_service.domain.decide.planning.plan import Plan, Results
-from hpo_service.domain.decide.row_share import for_all_rows
-from hpo_service.domain.decide.scaling import HIGHEST_RATE, rank_exponent
 from hpo_service.domain.decide.selection import Choice, Measured, choose_top
+from hpo_service.domain.decide.transfer.row_share import for_all_rows
+from hpo_service.domain.decide.transfer.scaling import HIGHEST_RATE, rank_exponent
 from hpo_service.domain.study.methods import METHODS
 from hpo_service.domain.study.protocol import QUICK_SHARE, StageRule
 from hpo_service.domain.study.search_space import CategoricalParameter, ParameterValue

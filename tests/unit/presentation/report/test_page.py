@@ -15,7 +15,7 @@ from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.presentation.formatting import moment
 from hpo_service.presentation.report.page import MOST_LINES, render, versions, write_report
-from hpo_service.service.studies.evidence import gather_evidence
+from hpo_service.service.studies.findings.evidence import gather_evidence
 from hpo_service.service.studies.snapshot import StudySnapshot
 from tests.unit.presentation import story
 

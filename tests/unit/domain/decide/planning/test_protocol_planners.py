@@ -14,8 +14,8 @@ from hpo_service.domain.decide.planning.narrow import narrowed, plan_narrowed
 from hpo_service.domain.decide.planning.plan import Plan, Results
 from hpo_service.domain.decide.planning.quick import APART, LONGER_WARMUP, plan_quick
 from hpo_service.domain.decide.planning.recheck import plan_recheck
-from hpo_service.domain.decide.row_share import ROWS_EXPONENT
 from hpo_service.domain.decide.selection import Measured
+from hpo_service.domain.decide.transfer.row_share import ROWS_EXPONENT
 from hpo_service.domain.study.protocol import FINE, QUICK, QUICK_SHARE, RECHECK
 from hpo_service.domain.study.search_space import (
     CategoricalParameter,

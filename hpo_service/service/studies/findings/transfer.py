@@ -7,7 +7,7 @@ import statistics
 from dataclasses import dataclass
 
 from hpo_service.domain.decide.selection import Measured
-from hpo_service.domain.decide.transferred import Transferred, transferred
+from hpo_service.domain.decide.transfer.transferred import Transferred, transferred
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
 
@@ -39,7 +39,7 @@ def transfer_of(snapshot: StudySnapshot) -> Transfer | None:
     found = transferred(snapshot.spec, _measured(small), _measured(large))
     if found is None:
         return None
-    before = [view for view in snapshot.stages[: place + 1]]
+    before = snapshot.stages[: place + 1]
     searched = sum(view.tally.device_seconds for view in before[:-1])
     medians = [_median_seconds(view) for view in (small, large)]
     direct = None if medians[0] is None or medians[1] is None else searched * medians[1] / medians[0]
