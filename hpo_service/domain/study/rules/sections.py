@@ -32,7 +32,7 @@ def a_grid_is_finite(study: StudyFields, wrong: Violations) -> None:
     space = study.space.resolve()
     if study.search.sampler == "grid" and space.size() is None:
         endless = ", ".join(space.endless())
-        reason = f"grid needs a finite space: give {endless} a step or choices, or use tpe"
+        reason = f"grid needs a finite space: give {endless} a step or choices, or use gp"
         wrong.add(reason, "search", "sampler")
 
 
