@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from random import Random
 
@@ -39,7 +39,7 @@ def shuffled(space: SearchSpace, *, seed: int, start: int = 0) -> Iterator[dict[
         return
     listed = list(islice(_branches(space, list(space.parameters), {}), LISTED_AT_MOST + 1))
     if len(listed) > LISTED_AT_MOST:
-        yield from _distinct(_by_index(space, size, seed, start))
+        yield from distinct(_by_index(space, size, seed, start))
         return
     Random(seed).shuffle(listed)
     start %= len(listed)
@@ -96,7 +96,8 @@ def _branches(
         yield from _branches(space, rest, {**chosen, name: value_at(parameter, digit)})
 
 
-def _distinct(configurations: Iterator[dict[str, ParameterValue]]) -> Iterator[dict[str, ParameterValue]]:
+def distinct(configurations: Iterable[dict[str, ParameterValue]]) -> Iterator[dict[str, ParameterValue]]:
+    """Leave out configurations that were there before."""
     met: set[str] = set()
     for configuration in configurations:
         key = canonical_key(configuration)

@@ -32,9 +32,9 @@ class StudyFields(Section):
     name: str = Field(pattern=NAME_PATTERN, description="Name of the study, unique in its database.")
     description: str = Field(default="", max_length=2000, description="Free text for people.")
     protocol: Annotated[str, one_of(PROTOCOLS)] = Field(
-        default="tpe",
-        description="What it goes through: tpe, random and grid search, verify and confirm; quick makes 5 or 6 runs; "
-        "progressive searches coarsely, then finely; proxy searches on a share of the rows.",
+        default="full",
+        description="What it goes through: full searches, verifies and confirms; tpe, random and grid do so with that "
+        "sampler; quick makes 5 or 6 runs; progressive searches coarsely, then finely; proxy on a share of the rows.",
     )
     model: ModelSpec | None = Field(default=None, description="The models.")
     data: DataSpec | None = Field(default=None, description="The rows.")

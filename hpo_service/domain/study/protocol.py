@@ -276,7 +276,10 @@ class StudyProtocol:
 
 
 PROTOCOLS: dict[str, StudyProtocol] = {
-    "tpe": StudyProtocol((SEARCH, VERIFY, CONFIRM), "a model-based search, the best carried over and confirmed"),
+    "full": StudyProtocol((SEARCH, VERIFY, CONFIRM), "a search by search.sampler, the best carried over and confirmed"),
+    "tpe": StudyProtocol(
+        (SEARCH, VERIFY, CONFIRM), "the same with Optuna's tree-structured Parzen estimator", sampler="tpe"
+    ),
     "random": StudyProtocol((SEARCH, VERIFY, CONFIRM), "the baseline of every search", sampler="random"),
     "grid": StudyProtocol((SEARCH, VERIFY, CONFIRM), "every configuration of a small finite space", sampler="grid"),
     "quick": StudyProtocol(

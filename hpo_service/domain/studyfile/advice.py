@@ -19,7 +19,9 @@ from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.studyfile.document import KeyPath
 
 FEW_TRIALS = 10
-"""Below this many trials a model of the space learns too little to be better than chance."""
+"""Below this many trials TPE learns too little to be better than chance; the Gaussian process does not."""
+LEARNING = ("gp", "tpe")
+"""Samplers that start-up trials are for."""
 
 Advice = Iterator[tuple[KeyPath, str]]
 
@@ -54,14 +56,14 @@ def _trackers(spec: StudySpec, around: Surroundings) -> Advice:
 
 def _few_trials(spec: StudySpec) -> Advice:
     trials, startup = spec.search.budget.trials, spec.search.startup_trials
-    if spec.search.sampler != "tpe":
+    if spec.search.sampler not in LEARNING:
         return
-    if trials < FEW_TRIALS:
-        remedy = "use sampler random, or 15 to 20 trials"
+    if trials < FEW_TRIALS and spec.search.sampler == "tpe":
+        remedy = "use sampler gp, or 15 to 20 trials"
         yield ("search", "budget", "trials"), f"with {trials} trials random search is as good as TPE; {remedy}"
     elif startup >= trials:
         reason = f"all {trials} trials are start-up trials, which fill the space and learn nothing"
-        yield ("search", "startup_trials"), f"{reason}; TPE needs fewer, 5 are usual"
+        yield ("search", "startup_trials"), f"{reason}; 5 are usual"
 
 
 def _beginning(spec: StudySpec) -> Advice:
@@ -111,7 +113,7 @@ def _fixed_and_searched(spec: StudySpec) -> Advice:
 
 
 def _unread(spec: StudySpec) -> Advice:
-    """Parameters that are sampled where no run reads them: TPE would learn from noise."""
+    """Parameters that are sampled where no run reads them: a sampler would learn from noise."""
     if spec.objective is not None:
         return
     fixed, never = spec.training.hyperparameters(), dict[str, list[str]]()

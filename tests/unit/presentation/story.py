@@ -168,7 +168,7 @@ def search_stage(ended: int = 16, running: int = 0) -> StageView:
         budget=16,
         reason="all 16 trials of the budget have been admitted, and all have ended"
         if done
-        else "tpe proposes, halving prunes",
+        else "gp proposes, halving prunes",
         opened_at=START,
         closed_at=START + 110 if done else None,
         trials=search_trials(ended, running),

@@ -33,7 +33,7 @@ def a_grid_is_finite(study: StudyFields, wrong: Violations) -> None:
     proposed = [rule.search(study).sampler for rule in stages_of(study) if rule.proposes]
     if "grid" in proposed and space.size() is None:
         endless = ", ".join(space.endless())
-        reason = f"grid needs a finite space: give {endless} a step or choices, or use tpe"
+        reason = f"grid needs a finite space: give {endless} a step or choices, or use gp"
         wrong.add(reason, *(("protocol",) if study.protocol == "grid" else ("search", "sampler")))
 
 

@@ -25,7 +25,7 @@ class BudgetSpec(Section):
 class SearchSpec(Section):
     """How configurations are proposed and losers are stopped."""
 
-    sampler: Literal["tpe", "random", "grid", "qmc"] = Field(default="tpe", description="Who proposes.")
+    sampler: Literal["gp", "tpe", "random", "grid", "qmc"] = Field(default="gp", description="Who proposes.")
     pruner: Literal["halving", "percentile", "median", "none"] = Field(
         default="halving", description="Who stops losers early; halving keeps the better half at each rung."
     )

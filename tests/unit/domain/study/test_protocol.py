@@ -68,7 +68,7 @@ def test_a_stages_trials_are_counted_before_it_is_opened():
 def test_a_stage_says_how_its_trials_come_about():
     spec = study(search={"budget": {"trials": 7, "gpu_hours": 1.5}}, transfer={"top": 2, "bracket": [1, 2]})
     assert [rule.outline(spec) for rule in stages_of(spec)] == [
-        "7 trials or 1.5 GPU-hours, sampler tpe, pruner halving",
+        "7 trials or 1.5 GPU-hours, sampler gp, pruner halving",
         "up to 5 runs: the best 2 x learning rate times 1, 2, and the default; "
         "up to 3 more while the best lies at an edge",
         "up to 6 runs: the best and the default, 3 seeds each",
@@ -113,9 +113,9 @@ def test_a_protocol_has_stages_of_its_own(protocol, names):
 
 def test_a_protocol_may_stand_for_a_sampler():
     assert SEARCH.search(study(protocol="random")).sampler == "random"
-    assert SEARCH.search(study()).sampler == "tpe"
+    assert SEARCH.search(study()).sampler == study().search.sampler
     with pytest.raises(ValueError, match=r"protocol random proposes by random: drop search\.sampler"):
-        study(protocol="random", search={"sampler": "tpe"})
+        study(protocol="random", search={"sampler": "qmc"})
     with pytest.raises(ValueError, match="grid needs a finite space"):
         study(protocol="grid")
 
@@ -129,7 +129,7 @@ def test_a_progressive_search_divides_its_budget():
 
 @pytest.mark.parametrize("protocol", ["quick", "progressive", "proxy"])
 def test_an_objective_of_the_users_own_is_not_asked_for_a_share_of_the_rows(protocol):
-    with pytest.raises(ValueError, match="use one of tpe, random, grid"):
+    with pytest.raises(ValueError, match="use one of full, tpe, random, grid"):
         own(protocol=protocol)
 
 
