@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
+from hpo_service.domain.study.sections.budget import WholeBudgetSpec
 from hpo_service.domain.study.sections.confirm import ConfirmSpec
 from hpo_service.domain.study.sections.model import ModelSpec
 from hpo_service.domain.study.sections.objective import ObjectiveSpec
@@ -46,6 +47,10 @@ class Sections(Protocol):
     @property
     def confirm(self) -> ConfirmSpec:
         """The proof."""
+
+    @property
+    def budget(self) -> WholeBudgetSpec:
+        """What all stages together may take."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +100,21 @@ class StageRule:
         return (study.model.target if self.model == "target" else None) or study.model.base
 
 
+def _search_runs(study: Sections) -> int:
+    """Trials of the search: its own limit, or what the study's leaves of those that later stages may need."""
+    own, whole = study.search.budget.trials, study.budget.trials
+    return own if whole is None else min(own, whole - trials_behind_search(study))
+
+
+def trials_behind_search(study: Sections) -> int:
+    """Count the trials that the stages behind the search may have together."""
+    return sum(rule.trials(study) for rule in stages_of(study) if not rule.proposes)
+
+
 def _search_outline(study: Sections) -> str:
     search, budget = study.search, study.search.budget
     hours = f" or {budget.gpu_hours:g} GPU-hours" if budget.gpu_hours else ""
-    return f"{budget.trials} trials{hours}, sampler {search.sampler}, pruner {search.pruner}"
+    return f"{_search_runs(study)} trials{hours}, sampler {search.sampler}, pruner {search.pruner}"
 
 
 SEARCH = StageRule(
@@ -106,7 +122,7 @@ SEARCH = StageRule(
     runs="search runs",
     model="base",
     applies=lambda _study: True,
-    trials=lambda study: study.search.budget.trials,
+    trials=_search_runs,
     outline=_search_outline,
 )
 

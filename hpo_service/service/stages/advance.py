@@ -9,6 +9,7 @@ from functools import cached_property
 
 from hpo_service.domain.decide.planning.plan import Plan, Results, enclosing_space
 from hpo_service.domain.decide.planning.planners import PLANNERS
+from hpo_service.domain.decide.planning.shares import search_hours
 from hpo_service.domain.decide.repeated import IN_A_ROW, Failure, Repeated, repeated
 from hpo_service.domain.study.protocol import StageRule, current_of, protocol_of, stage_after, stages_of
 from hpo_service.domain.study.spec import StudySpec
@@ -50,7 +51,7 @@ class Stages:
             rule.name,
             optuna_name=name,
             trials=rule.trials(spec),
-            gpu_hours=spec.search.budget.gpu_hours,
+            gpu_hours=search_hours(spec),
             space=spec.space.resolve(),
             plan={},
             reason=f"{spec.search.sampler} proposes, {spec.search.pruner} prunes",

@@ -31,6 +31,7 @@ EVERY_STUDY: tuple[Rule, ...] = (
     sections.something_is_searched,
     sections.a_grid_is_finite,
     sections.metrics_and_trackers_are_of_use,
+    sections.the_budget_leaves_a_search,
     devices.trials_can_share_a_device,
     devices.a_base_can_be_sharded,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hpo_service.domain.study.fields import StudyFields
-from hpo_service.domain.study.protocol import stages_of
+from hpo_service.domain.study.protocol import stages_of, trials_behind_search
 from hpo_service.domain.study.validation import Violations
 
 
@@ -34,6 +34,14 @@ def a_grid_is_finite(study: StudyFields, wrong: Violations) -> None:
         endless = ", ".join(space.endless())
         reason = f"grid needs a finite space: give {endless} a step or choices, or use tpe"
         wrong.add(reason, "search", "sampler")
+
+
+def the_budget_leaves_a_search(study: StudyFields, wrong: Violations) -> None:
+    """What the whole study may take is more than what proves its result."""
+    whole, behind = study.budget.trials, trials_behind_search(study)
+    if whole is not None and whole <= behind:
+        reason = f"{whole} trials leave none for the search, since the stages behind it may take {behind}"
+        wrong.add(f"{reason}: allow more, or lower transfer.top, confirm.seeds or confirm.top", "budget", "trials")
 
 
 def metrics_and_trackers_are_of_use(study: StudyFields, wrong: Violations) -> None:
