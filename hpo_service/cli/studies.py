@@ -67,6 +67,9 @@ def extend(
     name: StudyName,
     trials: Annotated[int | None, typer.Option("--trials", min=1, help="Search trials in all.")] = None,
     gpu_hours: Annotated[float | None, typer.Option("--gpu-hours", help="Device hours of the search in all.")] = None,
+    whole: Annotated[
+        float | None, typer.Option("--study-gpu-hours", help="Device hours of all stages together, in all.")
+    ] = None,
     seeds: Annotated[int | None, typer.Option("--seeds", min=2, help="Seeds of each confirmed config in all.")] = None,
     ranges: Annotated[
         list[str] | None,
@@ -84,7 +87,7 @@ def extend(
     from hpo_service.domain.studyfile.extension import Extension, read_range
 
     service = open_service(storage)
-    wanted = Extension(trials, gpu_hours, seeds, dict(read_range(text) for text in ranges or []))
+    wanted = Extension(trials, gpu_hours, seeds, whole, dict(read_range(text) for text in ranges or []))
     done = service.extensions.extend(name, wanted, by=person())
     if as_json:
         print_json({"name": name, "state": done.study.state, "extended": done.reason})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +18,7 @@ from hpo_service.settings import Settings
 
 if TYPE_CHECKING:
     from hpo_service.domain.study.spec import StudySpec
+    from hpo_service.service.studies.ahead.outlay import Outlay
     from hpo_service.service.studies.ahead.sensitivity import Sensitivity
 
 app = typer.Typer(
@@ -45,20 +47,23 @@ def validate(file: StudyPath, quick: Quick = False, storage: StorageUrl = None, 
 
     study = read_study_file(file)
     found = [] if quick else looked_at(study.spec)
-    sight = None if quick else _sensitivity(study.spec, storage)
+    sight, outlays = (None, []) if quick else _foreseen(study.spec, storage)
     if as_json:
         warnings = [{"line": w.line, "key": w.key, "message": w.message} for w in study.warnings]
         findings = [each.model_dump() for each in found]
         said = study.spec.model_dump(mode="json")
         document = {"file": str(file), "warnings": warnings, "findings": findings, "study": said}
-        print_json({**document, "sensitivity": asdict(sight) if sight else None})
+        ahead = {"sensitivity": asdict(sight) if sight else None, "outlays": [asdict(outlay) for outlay in outlays]}
+        print_json({**document, **ahead})
         refuse_unusable(found)
         return
     from hpo_service.cli.rendering.pages import summary_page
     from hpo_service.presentation.sizing.disk import disk_lines
-    from hpo_service.presentation.study_summary import outside_remarks
+    from hpo_service.presentation.study_summary import cost_ahead, outside_remarks
 
     console().print(summary_page(study.spec))
+    if not quick:
+        typer.echo(f"cost: {cost_ahead(outlays, study.spec.budget.price_per_hour)}")
     if sight is not None:
         typer.echo(f"confirm: {sight.sentence()}")
     for remark in outside_remarks(study.spec):
@@ -75,18 +80,15 @@ def validate(file: StudyPath, quick: Quick = False, storage: StorageUrl = None, 
     typer.echo(f"{file} is valid" + (f", warnings: {count}" if count else ""))
 
 
-def _sensitivity(spec: StudySpec, storage: str | None) -> Sensitivity | None:
-    """Ask the database, where there is one, which effect confirm can see; one that is away keeps no file back."""
+def _foreseen(spec: StudySpec, storage: str | None) -> tuple[Sensitivity | None, list[Outlay]]:
+    """Ask the database, where there is one, what confirm can see and what stages take; one that is away is silent."""
     from hpo_service.service.studies.ahead.sensitivity import assumed, compares
 
-    if not compares(spec):
-        return None
-    if not Settings.read(storage=storage).may_have_database:
-        return assumed(spec)
-    try:
-        return open_service(storage).foresight.sensitivity(spec)
-    except HpoServiceError:
-        return assumed(spec)
+    if Settings.read(storage=storage).may_have_database:
+        with suppress(HpoServiceError):
+            foresight = open_service(storage).foresight
+            return foresight.sensitivity(spec), foresight.outlays(spec)
+    return (assumed(spec) if compares(spec) else None), []
 
 
 @app.command(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hpo_service.domain.decide.planning.default import default_parameters
+from hpo_service.domain.decide.planning.shares import shares
 from hpo_service.domain.study.protocol import stages_of
 from hpo_service.domain.study.search_space import CategoricalParameter, Parameter
 from hpo_service.domain.study.spec import StudySpec
+from hpo_service.service.studies.ahead.outlay import Outlay
 
 
 def study_summary(spec: StudySpec) -> list[tuple[str, str]]:
@@ -44,8 +48,19 @@ def describe(parameter: Parameter) -> str:
 
 
 def stage_lines(spec: StudySpec) -> list[tuple[str, str]]:
-    """Say how many runs each stage asks for, and how they are chosen."""
-    return [(rule.name, rule.outline(spec)) for rule in stages_of(spec)]
+    """Say how many runs each stage asks for, and how they are chosen, and what all of them may take."""
+    return [*((rule.name, rule.outline(spec)) for rule in stages_of(spec)), *_budget(spec)]
+
+
+def _budget(spec: StudySpec) -> list[tuple[str, str]]:
+    """Say how the budget of the whole study is split; nothing where it has none."""
+    budget, parts = spec.budget, shares(spec)
+    said = [f"at most {budget.trials} trials in all"] if budget.trials is not None else []
+    if budget.hours is not None:
+        money = f" ({budget.money:g} at {budget.price_per_hour:g} an hour)" if budget.money is not None else ""
+        each = ", ".join(f"{part.stage} {part.hours:.3g}" for part in parts)
+        said.append(f"at most {budget.hours:.4g} device hours in all{money}: {each}")
+    return [("budget", "; ".join(said))] if said else []
 
 
 def outside_remarks(spec: StudySpec) -> list[str]:
@@ -55,3 +70,15 @@ def outside_remarks(spec: StudySpec) -> list[str]:
     searched = {name: p.choices[0] if isinstance(p, CategoricalParameter) else p.low for name, p in space.active({})}
     default = default_parameters(spec, searched) if spec.confirm.enabled else None
     return [f"the default's {one}: the search cannot find it again" for one in space.outside(default or {})]
+
+
+def cost_ahead(outlays: Sequence[Outlay], price: float | None) -> str:
+    """Say what a study is thought to cost, stage by stage, in device hours and by the price of one in money."""
+    known = [outlay for outlay in outlays if outlay.hours is not None]
+    if not known:
+        return "not known: no earlier study here has run these models; its first trials will tell"
+    each = [f"{o.stage} about {o.hours:.3g} device hours ({o.why})" for o in known]
+    each += [f"{o.stage} not known ({o.why})" for o in outlays if o.hours is None]
+    whole = sum(outlay.hours or 0.0 for outlay in known)
+    money = "" if price is None else f", {whole * price:.4g} at {price:g} an hour"
+    return f"{'; '.join(each)}; in all {whole:.3g}{money}"

@@ -194,7 +194,7 @@ def test_validate_says_what_confirm_can_see_and_what_it_assumes(capsys, monkeypa
     assert run("study", "validate", str(path)) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "confirm: with 3 seeds each a difference of" in said
-    assert "(assumed, since no earlier study of this database" in said
+    assert "(assumed, since no earlier study here has confirmed" in said
     assert "note: the default's learning_rate 0.0002 lies outside of what is searched, 0.0005 to 0.02" in said
     assert not (tmp_path / "none").exists(), "looking for a database makes none"
 

@@ -9,6 +9,7 @@ from pydantic import Field
 from hpo_service.domain.study.combinations import values_of
 from hpo_service.domain.study.protocol import PROTOCOLS
 from hpo_service.domain.study.search_space import ParameterValue
+from hpo_service.domain.study.sections.budget import WholeBudgetSpec
 from hpo_service.domain.study.sections.confirm import ConfirmSpec
 from hpo_service.domain.study.sections.data import DataSpec
 from hpo_service.domain.study.sections.evaluation import EvaluationSpec
@@ -46,6 +47,7 @@ class StudyFields(Section):
     confirm: ConfirmSpec = Field(default_factory=ConfirmSpec, description="The proof.")
     evaluation: EvaluationSpec = Field(default_factory=EvaluationSpec, description="Task metrics.")
     tracking: TrackingSpec = Field(default_factory=TrackingSpec, description="Other places runs are reported to.")
+    budget: WholeBudgetSpec = Field(default_factory=WholeBudgetSpec, description="What all stages together may take.")
     execution: ExecutionSpec = Field(default_factory=ExecutionSpec, description="Leases and attempts.")
 
     def values_of(self, name: str) -> list[ParameterValue]:

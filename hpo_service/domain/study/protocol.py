@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
+from hpo_service.domain.study.sections.budget import WholeBudgetSpec
 from hpo_service.domain.study.sections.confirm import ConfirmSpec
 from hpo_service.domain.study.sections.model import ModelSpec
 from hpo_service.domain.study.sections.objective import ObjectiveSpec
@@ -50,6 +51,10 @@ class Sections(Protocol):
     @property
     def confirm(self) -> ConfirmSpec:
         """The proof."""
+
+    @property
+    def budget(self) -> WholeBudgetSpec:
+        """What all stages together may take."""
 
 
 QUICK_RUNS = 6
@@ -110,10 +115,21 @@ class StageRule:
         return (study.model.target if self.model == "target" else None) or study.model.base
 
 
+def proposed_trials(study: Sections) -> int:
+    """Trials that samplers propose: the search's own limit, or what the study's leaves beside those that are planned."""
+    own, whole = study.search.budget.trials, study.budget.trials
+    return own if whole is None else min(own, whole - planned_trials(study))
+
+
+def planned_trials(study: Sections) -> int:
+    """Count the trials that stages may have together for which no sampler proposes."""
+    return sum(rule.trials(study) for rule in stages_of(study) if not rule.proposes)
+
+
 def _search_outline(study: Sections, trials: int | None = None) -> str:
     search, budget = _search_of(study), study.search.budget
     hours = f" or {budget.gpu_hours:g} GPU-hours" if budget.gpu_hours and trials is None else ""
-    return f"{trials or budget.trials} trials{hours}, sampler {search.sampler}, pruner {search.pruner}"
+    return f"{trials or proposed_trials(study)} trials{hours}, sampler {search.sampler}, pruner {search.pruner}"
 
 
 def _on_a_share(study: Sections) -> str:
@@ -125,7 +141,7 @@ SEARCH = StageRule(
     runs="search runs",
     model="base",
     applies=lambda _study: True,
-    trials=lambda study: study.search.budget.trials,
+    trials=proposed_trials,
     outline=_search_outline,
     proposes=True,
 )
@@ -135,7 +151,7 @@ PROXY = StageRule(
     runs="search runs on a share of the rows",
     model="base",
     applies=lambda _study: True,
-    trials=lambda study: study.search.budget.trials,
+    trials=proposed_trials,
     outline=lambda study: f"{_search_outline(study)}, {_on_a_share(study)}",
     proposes=True,
     share=lambda study: study.search.share,
@@ -154,11 +170,11 @@ RECHECK = StageRule(
 
 
 def _coarse_trials(study: Sections) -> int:
-    return max(1, study.search.budget.trials // 2)
+    return max(1, proposed_trials(study) // 2)
 
 
 def _fine_trials(study: Sections) -> int:
-    return max(1, study.search.budget.trials - _coarse_trials(study))
+    return max(1, proposed_trials(study) - _coarse_trials(study))
 
 
 COARSE = StageRule(

@@ -34,6 +34,7 @@ class Extension:
     Attributes:
         trials: of its search.
         gpu_hours: of its search.
+        whole_gpu_hours: of all its stages together.
         seeds: of each configuration in its confirm stage.
         ranges: by the parameter's name.
     """
@@ -41,6 +42,7 @@ class Extension:
     trials: int | None = None
     gpu_hours: float | None = None
     seeds: int | None = None
+    whole_gpu_hours: float | None = None
     ranges: Mapping[str, Wider] = field(default_factory=dict)
 
 
@@ -73,6 +75,7 @@ def extended(spec: StudySpec, extension: Extension) -> tuple[StudySpec, list[str
     for path, named, before, after in (
         (("search", "budget", "trials"), "search trials", budget.trials, extension.trials),
         (("search", "budget", "gpu_hours"), "device hours of the search", budget.gpu_hours, extension.gpu_hours),
+        (("budget", "gpu_hours"), "device hours of the study", spec.budget.gpu_hours, extension.whole_gpu_hours),
         (("confirm", "seeds"), "seeds each", spec.confirm.seeds, extension.seeds),
     ):
         if after is None or after == before:

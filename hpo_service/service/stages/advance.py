@@ -10,6 +10,7 @@ from typing import Any
 
 from hpo_service.domain.decide.planning.plan import Plan, Results, enclosing_space
 from hpo_service.domain.decide.planning.planners import PLANNERS
+from hpo_service.domain.decide.planning.shares import search_hours
 from hpo_service.domain.decide.repeated import IN_A_ROW, Failure, Repeated, repeated
 from hpo_service.domain.decide.selection import Choice
 from hpo_service.domain.study.protocol import StageRule, current_of, protocol_of, stage_after, stages_of
@@ -261,8 +262,8 @@ def _before(stages: Sequence[StageRow], rule: StageRule) -> StageRow | None:
 
 
 def _gpu_hours(spec: StudySpec, rule: StageRule) -> float | None:
-    """Device hours of a stage that a sampler proposes for: its share of the search budget."""
-    hours = spec.search.budget.gpu_hours
+    """Device hours of a stage that a sampler proposes for: its share of what searching may take."""
+    hours = search_hours(spec)
     if hours is None or not rule.proposes:
         return None
     proposed = sum(each.trials(spec) for each in stages_of(spec) if each.proposes)

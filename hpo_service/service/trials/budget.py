@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hpo_service.domain.study.protocol import current_of
+from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.storage.studies import StageRow
 from hpo_service.storage.trial.tallies import TallyStore
@@ -132,3 +133,15 @@ def device_hours(stages: Sequence[StageRow], trials: TrialStore) -> DeviceHours:
     durations = next((found for stage in stages[::-1] if (found := trials.tallies.run_seconds(stage.id))), [])
     typical = statistics.median(durations) if durations else 0.0
     return DeviceHours(used / 3600, typical / 3600, trials.tallies.to_run(current_of(stages).id, TrialState.RUNNING))
+
+
+def overspent(spec: StudySpec, stages: Sequence[StageRow], trials: TrialStore) -> str | None:
+    """Say why one more planned trial does not fit the device hours of the whole study; None where it does."""
+    limit = spec.budget.hours
+    if limit is None:
+        return None
+    hours = device_hours(stages, trials)
+    if hours.used + hours.due <= limit:
+        return None
+    said = f"{hours.used:.3f} are used and {hours.due:.3f} more would be spoken for"
+    return f"the study may take {limit:.4g} device hours, and {said}"

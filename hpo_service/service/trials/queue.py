@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from hpo_service.domain.decide.planning.replanning import NOT_PLANNED
 from hpo_service.domain.decide.retry import given_up, tried_again
 from hpo_service.domain.decide.start.beginning import beginnings
 from hpo_service.domain.study.spec import StudySpec
@@ -21,7 +22,7 @@ from hpo_service.failpoint import reach
 from hpo_service.search.policy import SearchPolicy, Suggestion
 from hpo_service.service.containment import Containment, Work
 from hpo_service.service.trials.assignment import assignment
-from hpo_service.service.trials.budget import NO_LIMITS, Limits, Withheld, admission, withheld
+from hpo_service.service.trials.budget import NO_LIMITS, Limits, Withheld, admission, overspent, withheld
 from hpo_service.service.trials.ledger import TrialLedger
 from hpo_service.service.trials.placement import Placement
 from hpo_service.service.trials.taken import TakenKeys
@@ -138,6 +139,8 @@ class TrialQueue:
     def _claim_waiting(self, study: StudyRow, stage: StageRow, worker_id: str, together: int) -> Assignment | None:
         spec = study.specification()
         with self.db.transaction():
+            if self._left_out(study, stage, spec):
+                return None
             trial = self.ledger.claim(
                 stage, worker_id, spec.execution.lease_seconds, devices=spec.execution.gpus_per_trial / together
             )
@@ -147,6 +150,18 @@ class TrialQueue:
             found = assignment(spec, stage, trial, self._measured(spec, stage, trial), self.workers.active())
         reach("claim.committed")
         return found
+
+    def _left_out(self, study: StudyRow, stage: StageRow, spec: StudySpec) -> bool:
+        """Give up the planned trials of a stage that the device hours of the whole study leave no room for."""
+        if stage.rule.proposes or spec.budget.hours is None:
+            return False
+        self.studies.lock(study.id)  # one at a time, or several would see the same room
+        reason = overspent(spec, self.studies.stages(study.id), self.trials)
+        waiting = [] if reason is None else self.trials.list(study.id, stage.id)
+        for trial in waiting:
+            if trial.state is TrialState.WAITING:
+                self.ledger.cancel(trial, f"{NOT_PLANNED}: {reason}")
+        return reason is not None
 
     def _claim_new(
         self, study: StudyRow, stage: StageRow, worker_id: str, together: int, limits: Limits

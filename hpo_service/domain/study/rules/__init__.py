@@ -43,6 +43,7 @@ EVERY_STUDY: tuple[Rule, ...] = (
     sections.a_share_of_the_rows_can_be_had,
     beginning.enqueued_lie_in_the_space,
     sections.metrics_and_trackers_are_of_use,
+    sections.the_budget_leaves_a_search,
     devices.trials_can_share_a_device,
     devices.a_base_can_be_sharded,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hpo_service.domain.study.fields import StudyFields
-from hpo_service.domain.study.protocol import PROTOCOLS, stages_of
+from hpo_service.domain.study.protocol import PROTOCOLS, planned_trials, stages_of
 from hpo_service.domain.study.validation import Violations
 
 
@@ -50,6 +50,14 @@ def a_share_of_the_rows_can_be_had(study: StudyFields, wrong: Violations) -> Non
         others = ", ".join(name for name, protocol in PROTOCOLS.items() if not protocol.built_in)
         reason = f"{study.protocol} trains on shares of the rows, which an objective of your own is not asked to do"
         wrong.add(f"{reason}: use one of {others}", "protocol")
+
+
+def the_budget_leaves_a_search(study: StudyFields, wrong: Violations) -> None:
+    """What the whole study may take is more than what proves its result."""
+    whole, behind = study.budget.trials, planned_trials(study)
+    if whole is not None and whole <= behind:
+        reason = f"{whole} trials leave none for the search, since the stages behind it may take {behind}"
+        wrong.add(f"{reason}: allow more, or lower transfer.top, confirm.seeds or confirm.top", "budget", "trials")
 
 
 def metrics_and_trackers_are_of_use(study: StudyFields, wrong: Violations) -> None:

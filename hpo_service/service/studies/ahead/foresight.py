@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
 from hpo_service.domain.decide.detection import Spread
-from hpo_service.domain.study.protocol import stages_of
+from hpo_service.domain.study.protocol import StageRule, stages_of
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.states import StudyState
 from hpo_service.errors import UnreadableStudyError
+from hpo_service.service.studies.ahead.outlay import Outlay
 from hpo_service.service.studies.ahead.sensitivity import Sensitivity, assumed, compares
 from hpo_service.service.studies.findings.evidence import gather_evidence
 from hpo_service.service.studies.snapshot import take_snapshot
@@ -50,11 +51,36 @@ class Foresight:
         why = f"as the runs of {', '.join(found)} differed, which confirmed with the same {_kind(spec)}"
         return Sensitivity(smallest, seeds, why, measured=True)
 
+    def outlays(self, spec: StudySpec) -> list[Outlay]:
+        """Estimate what each stage takes, from the latest earlier study that ran it on the same model.
+
+        Raises:
+            DatabaseUnavailableError: the database is away.
+            SchemaError: it was never set up.
+        """
+        with self.db.transaction(read_only=True):
+            rows = self.studies.list(StudyState.FINISHED)[::-1]
+            return [self._outlay(spec, rule, rows) for rule in stages_of(spec)]
+
+    def _outlay(self, spec: StudySpec, rule: StageRule, rows: Sequence[StudyRow]) -> Outlay:
+        for row in rows:
+            with suppress(UnreadableStudyError):
+                other = row.specification()
+                alike = other.objective == spec.objective and rule.model_of(other) == rule.model_of(spec)
+                stages = [each for each in self.studies.stages(row.id) if alike and each.stage == rule.name]
+                total = sum(self.trials.tallies.total(each.id) for each in stages)
+                if total:
+                    hours = sum(self.trials.attempts.device_seconds(each.id) for each in stages) / 3600
+                    return Outlay(
+                        rule.name, hours / total * rule.trials(spec), f"{row.name} took {hours / total:.3g} a trial"
+                    )
+        return Outlay(rule.name, None, "no earlier study here has run its model")
+
     def _spreads(self, spec: StudySpec) -> Iterator[tuple[str, Spread]]:
         """Go through earlier studies of the same model, the latest first, by what their comparisons varied by."""
         for row in reversed(self.studies.list(StudyState.FINISHED)):
             with suppress(UnreadableStudyError):
-                if row.name != spec.name and _alike(row, spec):
+                if _alike(row, spec):
                     snapshot = take_snapshot(self.db.clock(), self.studies, self.trials, row.name)
                     comparison = gather_evidence(snapshot, self.trials.scores.load).comparison
                     if comparison is not None and comparison.spread is not None and comparison.unit == "%":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hpo_service.domain.decide.planning.shares import search_hours
 from hpo_service.domain.events import EventKind
 from hpo_service.domain.study.protocol import current_of
 from hpo_service.domain.study.spec import StudySpec
@@ -69,18 +70,19 @@ class Extensions:
         store.respecify(row.id, wider)
         store.replan(
             search.id,
-            trials=wider.search.budget.trials,
-            gpu_hours=wider.search.budget.gpu_hours,
+            trials=search.rule.trials(wider),
+            gpu_hours=search_hours(wider),
             space=wider.space.resolve(),
             plan={**search.plan, EARLIER: [*search.plan.get(EARLIER, []), row.spec]},
         )
 
     def _reopen(self, study: StudyRow, before: StudySpec, wider: StudySpec, reason: str) -> None:
         stages = self.rows.stages(study.id)
+        current = current_of(stages)
         if (before.search, before.space) != (wider.search, wider.space):
             self._search_again(study, stages, reason)
-        elif (stage := current_of(stages)).rule.compares:
-            self.stages.plan_again(study, stage.rule)
+        elif current.rule.compares or (current.rule.plan and before.budget != wider.budget):
+            self.stages.plan_again(study, current.rule)
         else:
             return  # its confirm stage is still to come, and will have the seeds
         if study.state is StudyState.FINISHED:

@@ -26,3 +26,12 @@ def test_data_about_nothing_is_still_json() -> None:
     snapshot = story.snapshot(story.search_stage(0))
     data = json.loads(json.dumps(verdict_document(snapshot, story.found(snapshot)), allow_nan=False))
     assert (data["comparison"], data["exported"], data["recommended"]) == (None, None, None)
+
+
+def test_what_the_comparison_could_see_is_data_too() -> None:
+    snapshot = story.snapshot()
+    evidence = story.found(snapshot)
+    comparison = verdict_document(snapshot, evidence)["comparison"]
+    assert comparison["smallest_seen"] == evidence.comparison.smallest > 0
+    assert comparison["seeds_to_see"] == evidence.comparison.seeds_to_see
+    assert comparison["spread"]["seeds"] == 3
