@@ -5,7 +5,7 @@
 
 The plain script is what people write: Optuna's TPE, no pruning, for each trial the base loaded anew, PEFT and
 `transformers.Trainer` in bfloat16, an evaluation at the end. Ours is `hpo-service run` on the same random model of
-Qwen2.5-0.5B's shape, the same rows of the standard library's text, split, lengths and space, with halving and trials
+Qwen2.5-0.5B's shape, the same rows of the standard library's text, split, lengths and space, with pruning and trials
 packed side by side; it is over at its first evaluation that reaches the best loss of the plain trials (within 0.1%).
 
 Seconds are those for which the device is held: from the moment the first model begins to load to the end of the last
@@ -66,7 +66,7 @@ MULTIPLIERS = (1, 2)
 EFFECTIVE, MICRO = 8, 4
 SPLIT = {"validation": 0.15, "test": 0.05}
 RUNGS = 4
-"""Evaluations of each of our trials, two of them at the rungs of halving."""
+"""Evaluations of each of our trials; the pruner may stop one at the second and the third."""
 
 
 @dataclass(frozen=True)

@@ -120,19 +120,22 @@ class SearchPolicy:
         evaluations: int,
         fraction: float | None = None,
         warmup: float = 0.0,
+        ordinal: int = 0,
         measure: str = "validation loss",
         span: str = "epoch",
     ) -> Verdict:
         """Decide on a trial that has just reported whether it goes on.
 
         Args:
-            curve: what the trial has reported by evaluation; its two latest reports and its best are enough.
+            curve: what the trial has reported by evaluation; its two latest reports, its best now and at
+                both evaluations of `early_exit.look_back` are enough.
             peers: loads the curves of the other trials of its stage; only called where they are compared.
-            search: which pruner, its rungs, and which direction is better.
+            search: which pruner, its options, and which direction is better.
             space: what is sampled; nobody is compared before the longest warm-up in it has ended.
             evaluations: how many evaluations a full run reports, numbered from 1.
             fraction: share of the run at the latest report; by default its number over `evaluations`.
             warmup: share of the run spent warming up where the space does not search it.
+            ordinal: the trial's number in its stage, from 0; it decides on its bracket.
             measure: what is reported, for the sentence.
             span: what shares are of, likewise.
         """
@@ -143,7 +146,8 @@ class SearchPolicy:
         case = Case(
             curve=curve,
             peers=peers,
-            rungs=search.rungs,
+            search=search,
+            ordinal=ordinal,
             evaluations=evaluations,
             fraction=fraction,
             warmup=longest_warmup(space, default=warmup),

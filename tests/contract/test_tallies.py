@@ -112,15 +112,15 @@ def test_leases_tell_how_far_they_reach(world):
     assert reach.longest == pytest.approx(100.0, abs=2.0)
 
 
-def test_marks_are_the_best_and_the_two_latest_reports(world):
+def test_marks_are_the_two_latest_reports_and_the_bests_now_and_earlier(world):
     trial = world.admit()
     values = [3.0, 1.0, 2.0, float("nan"), 4.0]
     with world.db.transaction():
         for step, value in enumerate(values, start=1):
             world.trials.reports.add(trial, Report(step=step, fraction=0.1, value=value))
         reports = world.trials.reports
-        assert str(reports.marks(trial.id, Direction.MINIMIZE)) == "{2: 1.0, 4: nan, 5: 4.0}"
-        assert str(reports.marks(trial.id, Direction.MAXIMIZE)) == "{5: 4.0, 4: nan}"
+        assert str(reports.marks(trial.id, Direction.MINIMIZE)) == "{1: 3.0, 2: 1.0, 4: nan, 5: 4.0}"
+        assert str(reports.marks(trial.id, Direction.MAXIMIZE)) == "{1: 3.0, 4: nan, 5: 4.0}"
         assert reports.last_value(trial.id) == 4.0
         assert reports.latest([trial.id, -1])[trial.id].step == 5
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hpo_service.domain.decide.early_exit import Outlook, best_until, exit_early, look_back
 from hpo_service.domain.decide.pruning import MIN_RUNG_VALUES, Measure, halve, rung_reached, usable_rungs
 from hpo_service.domain.study.direction import Direction
 
@@ -87,3 +88,33 @@ def test_the_measure_knows_only_two_directions() -> None:
     assert Measure().badness(2.0) == 2.0
     assert Measure().badness(math.nan) == math.inf == Measure("score", Direction.MAXIMIZE).badness(math.nan)
     assert pytest.approx(0.1) == Measure().badness(0.1)
+
+
+BADNESS = st.floats(min_value=-1e6, max_value=1e6)
+
+
+@given(
+    st.lists(BADNESS, min_size=1, max_size=40),
+    st.integers(0, 60),
+    BADNESS,
+    st.lists(BADNESS, max_size=12),
+    st.lists(BADNESS, max_size=12),
+    MEASURES,
+)
+def test_an_early_exit_is_told_in_one_line_and_never_the_best_ones(
+    curve: list[float], more: int, target: float, gains: list[float], there: list[float], measure: Measure
+) -> None:
+    told = dict(enumerate(map(measure.direction.signed, curve), start=1))
+    step = len(told)
+    before, earlier = (best_until(told, at, measure) for at in look_back(step))
+    outlook = Outlook(min(curve), before, earlier, step, step + more, target, gains, there)
+    verdict = exit_early(told[step], outlook, share=0.5, measure=measure)
+    assert verdict.reason
+    assert "\n" not in verdict.reason
+    if min(curve) <= target:
+        assert not verdict.prune
+    if before is not None:
+        assert outlook.reach <= outlook.best
+    if verdict.prune:
+        worse = Outlook(min(curve), before, earlier, step, step + more, target - 1.0, gains, there)
+        assert exit_early(told[step], worse, share=0.5, measure=measure).prune, "a better rival never lets it go on"

@@ -12,6 +12,9 @@ from hpo_service.domain.study.search_space import CategoricalParameter, SearchSp
 MIN_RUNG_VALUES = 4
 """Halving compares nothing before this many trials (the judged one included) have a value at the rung."""
 
+KEPT = {2: "the better half", 3: "the best third", 4: "the best quarter"}
+"""Who goes on at a rung, by the reduction factor."""
+
 _ROUNDING = 1e-9
 
 
@@ -124,17 +127,18 @@ def diverged(value: float, measure: Measure) -> Verdict | None:
     return Verdict(True, f"diverged: {measure.name} is {value}")
 
 
-def halve(value: float, others: Sequence[float], *, share: float, measure: Measure) -> Verdict:
-    """Let the better half of a rung go on: rank at most ceil(n / 2) of the n values recorded there so far.
+def halve(value: float, others: Sequence[float], *, share: float, measure: Measure, factor: int = 2) -> Verdict:
+    """Let one in `factor` of a rung go on: rank at most ceil(n / factor) of the n values recorded there so far.
 
-    Asynchronous successive halving (Li et al., 2020) with a reduction factor of 2: nobody waits for a rung to
-    fill. Equal values share the better rank, so the best so far always goes on.
+    Asynchronous successive halving (Li et al., 2020): nobody waits for a rung to fill. Equal values share the better
+    rank, so the best so far always goes on.
 
     Args:
         value: the judged trial's value at the rung.
         others: the other trials' values there.
         share: the rung as a fraction of the run, for the sentence.
         measure: what the values are.
+        factor: the reduction factor, one of those in `KEPT`.
     """
     place = measure.place(value, share)
     count = len(others) + 1
@@ -144,14 +148,15 @@ def halve(value: float, others: Sequence[float], *, share: float, measure: Measu
 
     signed = np.asarray([value, *others]) * measure.direction.signed(1.0)
     ranked = np.sort(np.where(np.isnan(signed), np.inf, signed))
-    badness, cutoff = measure.badness(value), float(ranked[math.ceil(count / 2) - 1])
+    badness, cutoff = measure.badness(value), float(ranked[math.ceil(count / factor) - 1])
     rank = int(np.searchsorted(ranked, badness)) + 1
     limit, bound = measure.direction.signed(cutoff), "from" if measure.direction.maximize else "up to"
     prune = badness > cutoff
-    verb = "only the better half" if prune else "the better half"
-    return Verdict(prune, f"{place} is {_ordinal(rank)} of {count}; {verb} ({bound} {limit:.4g}) goes on")
+    verb = f"only {KEPT[factor]}" if prune else KEPT[factor]
+    return Verdict(prune, f"{place} is {ordinal(rank)} of {count}; {verb} ({bound} {limit:.4g}) goes on")
 
 
-def _ordinal(number: int) -> str:
+def ordinal(number: int) -> str:
+    """Write a rank: 1st, 2nd, 3rd, 4th."""
     suffix = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number}{suffix}"

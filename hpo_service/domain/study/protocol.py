@@ -116,7 +116,7 @@ class StageRule:
 
 
 def proposed_trials(study: Sections) -> int:
-    """Trials that samplers propose: the search's own limit, or what the study's leaves beside those that are planned."""
+    """Trials that samplers propose: the search's own limit, or what the study's leaves beside planned ones."""
     own, whole = study.search.budget.trials, study.budget.trials
     return own if whole is None else min(own, whole - planned_trials(study))
 

@@ -22,6 +22,9 @@ FEW_TRIALS = 10
 """Below this many trials TPE learns too little to be better than chance; the Gaussian process does not."""
 LEARNING = ("gp", "tpe")
 """Samplers that start-up trials are for."""
+FEWEST_EVALUATIONS = 3
+"""Of a run: a slope takes two, and at the last there is nothing left to save."""
+USUAL_EVALUATIONS = 8
 
 Advice = Iterator[tuple[KeyPath, str]]
 
@@ -84,7 +87,19 @@ def _small_space(spec: StudySpec) -> Advice:
         yield ("search", "budget", "trials"), f"{reason}: {trials} trials repeat some; lower trials or widen it"
 
 
+def _evaluations(spec: StudySpec) -> Advice:
+    if spec.search.pruner != "early_exit" or spec.objective is not None:
+        return
+    evaluations = spec.training.evaluations_per_epoch * spec.training.epochs
+    warmup = longest_warmup(spec.space.resolve(), default=spec.training.warmup_ratio)
+    if evaluations < FEWEST_EVALUATIONS or (evaluations - 1) / evaluations < warmup:
+        reason = "pruner early_exit can stop nobody: it needs two evaluations, after the longest warm-up and before the"
+        yield ("training", "evaluations_per_epoch"), f"{reason} last of a run; raise it, {USUAL_EVALUATIONS} are usual"
+
+
 def _rungs(spec: StudySpec) -> Advice:
+    if spec.search.pruner != "halving" and "rungs" in spec.search.model_fields_set:
+        yield ("search", "rungs"), f"are read by pruner halving alone, not by {spec.search.pruner}; drop them"
     if spec.search.pruner != "halving" or spec.objective is not None:
         return
     evaluations = spec.training.evaluations_per_epoch * spec.training.epochs
@@ -171,6 +186,7 @@ def _transfer_without_target(spec: StudySpec) -> Advice:
 RULES: tuple[Callable[[StudySpec], Advice], ...] = (
     _few_trials,
     _small_space,
+    _evaluations,
     _rungs,
     _fixed_and_searched,
     _unread,

@@ -15,10 +15,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Curve:
-    """The values of a trial by evaluation (from 1), not-a-number included, and where the trial stands."""
+    """The values of a trial by evaluation (from 1), not-a-number included, where the trial stands, and its number."""
 
     state: TrialState
     values: Mapping[int, float]
+    ordinal: int = 0
 
     @property
     def compares(self) -> bool:

@@ -285,6 +285,7 @@ class TrialQueue:
                 stage.space,
                 fraction=report.fraction,
                 evaluations=spec.training.evaluations_per_epoch * spec.training.epochs,
+                ordinal=trial.ordinal,
                 warmup=0.0 if spec.objective else spec.training.warmup_ratio,
                 measure="value" if spec.objective else "validation loss",
                 span="run" if spec.objective or spec.training.epochs > 1 else "epoch",

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import Select, select
 
+from hpo_service.domain.decide.early_exit import look_back
 from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.trial.curve import Curve, Peers
 from hpo_service.domain.trial.planned import CONTROL
@@ -122,18 +123,20 @@ class ReportStore:
         return {row.trial_id: row for row in rows}
 
     def marks(self, trial_id: int, direction: Direction) -> Mapping[int, float]:
-        """Return what a verdict on a trial looks at: its two latest reports and its best, by step.
+        """Return what a verdict on a trial looks at, by step: its two latest reports, and its best now and earlier.
 
-        Not-a-number is included. However much the trial has reported, these are three rows at most.
+        Not-a-number is included. Earlier are both evaluations of `look_back`: however much the trial has reported,
+        these are five rows at most.
         """
         columns = (_report.step, _report.value, _report.note)
         own = select(*columns).where(_report.trial_id == trial_id)
         value = _report.value.desc() if direction.maximize else _report.value.asc()
         latest = self._database.connection.execute(own.order_by(_report.step.desc()).limit(2)).all()
-        best = self._database.connection.execute(
-            own.where(_report.value.is_not(None)).order_by(value, _report.step).limit(1)
-        )
-        return {step: restored(value, note) for step, value, note in [*best, *latest[::-1]]}
+        best = own.where(_report.value.is_not(None)).order_by(value, _report.step).limit(1)
+        earlier = [best.where(_report.step <= step) for step in look_back(latest[0].step if latest else 0)]
+        bests = [row for statement in (best, *earlier) for row in self._database.connection.execute(statement)]
+        marks = {step: restored(value, note) for step, value, note in [*bests, *latest]}
+        return dict(sorted(marks.items()))
 
     def curves(self, stage_id: int, but_not: int | None = None) -> Peers:
         """Return what the trials of a stage have reported, as far as it says something of their configurations.
@@ -149,7 +152,8 @@ class ReportStore:
         rows = self._unsettled(stage_id, read)
         states = {trial_id: TrialState(state) for trial_id, _, state, _ in rows}
         tell = {i: copied for i, _, _, copied in rows if i != but_not and Curve(states[i], {}).compares}
-        curves = self._curves({trial_id: states[trial_id] for trial_id in tell}, tell)
+        ordinals = {trial_id: ordinal for trial_id, ordinal, _, _ in rows}
+        curves = self._curves({trial_id: (states[trial_id], ordinals[trial_id]) for trial_id in tell}, tell)
         settled = {trial_id for trial_id in curves if states[trial_id] in SETTLED}
         read.peers.settled.extend(curves[trial_id] for trial_id in curves if trial_id in settled)
         total = max([read.total, *(ordinal + 1 for _, ordinal, _, _ in rows)])
@@ -165,7 +169,9 @@ class ReportStore:
         found = [tuple(row) for statement in [*known, new] for row in self._database.connection.execute(statement)]
         return sorted(set(found))
 
-    def _curves(self, states: Mapping[int, TrialState], twins: Mapping[int, int | None]) -> dict[int, Curve]:
+    def _curves(
+        self, stands: Mapping[int, tuple[TrialState, int]], twins: Mapping[int, int | None]
+    ) -> dict[int, Curve]:
         """Read the curves of trials by id; one that repeats another's value has its twin's."""
         measured = {twin if twin is not None else trial_id for trial_id, twin in twins.items()}
         values: dict[int, list[tuple[int, float | None, str]]] = {}
@@ -178,7 +184,8 @@ class ReportStore:
         for trial_id, twin in twins.items():
             own = values.get(trial_id if twin is None else twin, [])
             known = {step: restored(value, note) for step, value, note in own if twin is None or value is not None}
-            curves[trial_id] = Curve(states[trial_id], known)
+            state, ordinal = stands[trial_id]
+            curves[trial_id] = Curve(state, known, ordinal)
         return curves
 
     def _all(self, statement: Select[Any]) -> ReportRows:

@@ -9,20 +9,28 @@ from typing import Any, get_args
 
 import optuna
 import pytest
-from optuna.pruners import PercentilePruner
+from optuna.pruners import PatientPruner, PercentilePruner
 from optuna.trial import TrialState as OptunaState
 from optuna.trial import create_trial
+from pydantic import ValidationError
 
+from hpo_service.domain.decide.early_exit import look_back
 from hpo_service.domain.decide.pruning import Verdict
 from hpo_service.domain.study.search_space import CategoricalParameter, FloatParameter, SearchSpace
 from hpo_service.domain.study.sections.search import SearchSpec
 from hpo_service.domain.trial.curve import Curve, Peers
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.search.policy import SearchPolicy
-from hpo_service.search.pruners import PRUNERS
+from hpo_service.search.pruners import BRACKETS, PRUNERS, SHARES, bracket_of
 
 COMPLETE = TrialState.COMPLETE
 SPACE = SearchSpace(parameters={"x": FloatParameter(low=0, high=1)})
+
+
+def search_spec(pruner: str, **options: object) -> SearchSpec:
+    """A study file's `search` with what a pruner cannot do without."""
+    needed = {"threshold_upper": 5.0} if pruner == "threshold" else {}
+    return SearchSpec.model_validate({"pruner": pruner, **needed, **options})
 
 
 @dataclass
@@ -46,7 +54,7 @@ class Field:
         return Peers(self.curves[:trial] + self.curves[trial + 1 :])
 
     def judge(self, trial: int, pruner: str = "halving", **options: object) -> Verdict:
-        return self.ask(trial, SearchSpec.model_validate({"pruner": pruner, **options}))
+        return self.ask(trial, search_spec(pruner, **options))
 
     def ask(self, trial: int, search: SearchSpec, **more: Any) -> Verdict:
         policy = SearchPolicy("sqlite:///nowhere.db", no_session)
@@ -154,9 +162,10 @@ def test_nobody_is_stopped_before_the_longest_warmup_has_ended(
     assert stopped("percentile") == stopped("median") == list(range(first, 8)), (
         "at the last evaluation nothing is left to save"
     )
+    assert stopped("early_exit") == list(range(max(2, first), 8)), "at the first there is no slope"
 
 
-@pytest.mark.parametrize("pruner", ["halving", "percentile", "median"])
+@pytest.mark.parametrize("pruner", sorted(PRUNERS.keys() - {"none"}))
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_diverged_trial_is_stopped_at_once(field: Field, pruner: str, value: float) -> None:
     verdict = field.judge(field.trial(value), pruner)
@@ -215,7 +224,7 @@ def test_the_measure_and_the_place_are_named(field: Field) -> None:
 def test_over_several_epochs_shares_are_of_the_run(field: Field, pruner: str) -> None:
     for _ in range(6):
         field.trial(*[1.0] * 8, end=TrialState.COMPLETE)
-    verdict = field.ask(field.trial(2.0, 2.0), SearchSpec.model_validate({"pruner": pruner}), span="run")
+    verdict = field.ask(field.trial(2.0, 2.0), search_spec(pruner), span="run")
     assert verdict.reason.startswith("validation loss 2 at 25% of the run")
 
 
@@ -244,10 +253,11 @@ def test_peers_are_loaded_only_where_trials_are_compared(field: Field) -> None:
     between_rungs, diverged, at_a_rung = field.trial(1.0), field.trial(1.0, math.nan), field.trial(1.0, 2.0)
     for pruner in PRUNERS:
         field.judge(diverged, pruner)
-    field.judge(between_rungs)
-    field.judge(at_a_rung, "none")
+    field.judge(between_rungs, "halving")
+    for pruner in ("none", "patient", "threshold"):
+        field.judge(at_a_rung, pruner)
     assert field.loaded == 0
-    field.judge(at_a_rung)
+    field.judge(at_a_rung, "halving")
     assert field.loaded == 1
 
 
@@ -270,17 +280,133 @@ def test_percentiles_stop_whom_optunas_own_pruner_stops(
         assert ours.prune == theirs.prune(study, judged)
 
 
-def test_the_two_latest_reports_and_the_best_are_enough_to_judge_a_trial(field: Field) -> None:
+def test_the_two_latest_reports_and_the_bests_now_and_earlier_are_enough_to_judge_a_trial(field: Field) -> None:
     draw = random.Random(4)
     for _ in range(9):
         field.trial(*[draw.random() for _ in range(8)], end=COMPLETE)
     for pruner in PRUNERS:
         for steps in range(1, 8):
             whole = dict(enumerate([draw.random() for _ in range(steps)], start=1))
-            best = min(whole, key=lambda step: whole[step])
-            marks = {step: whole[step] for step in sorted({best, max(1, steps - 1), steps})}
+            until = [step for step in (steps, *look_back(steps)) if step > 0]
+            bests = {min(range(1, step + 1), key=lambda at: whole[at]) for step in until}
+            marks = {step: whole[step] for step in sorted({*bests, max(1, steps - 1), steps})}
             found = []
             for values in (whole, marks):
                 found.append(field.judge(field.reporting(values), pruner))
                 field.curves.pop()
             assert found[0] == found[1]
+
+
+def test_a_trial_leaves_early_only_where_its_curve_and_its_peers_say_so(field: Field) -> None:
+    for _ in range(2):
+        field.trial(4.0, 3.0, 2.6, 2.4, 2.3, 2.2, 2.1, 2.0, end=COMPLETE)
+    steep = field.judge(field.trial(5.0, 4.5, 4.0, 3.5), "early_exit")
+    assert not steep.prune
+    assert "may lead to 1.5" in steep.reason
+    flat = field.judge(field.trial(4.0, 3.1, 3.05, 3.04), "early_exit")
+    assert flat.prune
+    assert "0 of 2 that ended gained from here what it lacks" in flat.reason
+
+
+def test_a_trial_is_compared_with_what_others_count_with_and_not_with_what_they_once_had(field: Field) -> None:
+    for _ in range(3):
+        field.trial(2.0, 1.0, 2.0, 3.0, 3.0, 3.0, 3.0, 3.0, end=COMPLETE)
+    field.trial(1.0, 1.0, end=TrialState.PRUNED)
+    assert not field.judge(field.trial(2.9, 2.9, 2.9, 2.9), "early_exit").prune
+    field.trial(2.0, 2.0, 2.0, 2.0)
+    assert field.judge(field.trial(2.9, 2.9, 2.9, 2.9), "early_exit").prune, "a running one stands with what it has"
+
+
+def test_a_complete_peer_that_ended_before_counts_with_its_end(field: Field) -> None:
+    for value in (1.0, 1.0, 1.0):
+        field.reporting({3: value}, COMPLETE)
+    assert field.judge(field.trial(2.0, 2.0), "early_exit").prune
+    assert field.judge(field.trial(*[2.0] * 6), "early_exit").prune
+
+
+def test_successive_halving_keeps_a_quarter_where_the_run_has_grown_fourfold(field: Field) -> None:
+    for value in (1.0, 2.0, 3.0):
+        field.trial(9.0, value)
+    worse, better = field.trial(9.0, 1.5), field.trial(9.0, 0.5)
+    verdict = field.judge(worse, "successive_halving")
+    assert verdict.prune
+    assert "only the best quarter" in verdict.reason
+    assert not field.judge(better, "successive_halving").prune
+    assert not field.judge(field.trial(9.0, 9.0, 9.0), "successive_halving").prune, "between rungs"
+
+
+def test_brackets_of_hyperband_get_their_shares_and_no_trial_two() -> None:
+    drawn = [bracket_of(number) for number in range(3400)]
+    assert drawn == [bracket_of(number) for number in range(3400)]
+    for bracket, share in SHARES.items():
+        assert drawn.count(bracket) == pytest.approx(200 * share, rel=0.2)
+    assert BRACKETS.keys() == SHARES.keys()
+
+
+def test_hyperband_compares_within_a_bracket_and_stops_nobody_in_bracket_0(field: Field) -> None:
+    numbers = {bracket: [n for n in range(99) if bracket_of(n) == bracket] for bracket in BRACKETS}
+    for bracket, step in ((1, 3), (2, 1)):
+        field.curves = [Curve(COMPLETE, dict.fromkeys(range(1, 9), 0.5), n) for n in numbers[0][:5]]
+        judged = field.trial(*[9.0] * step)
+        search = search_spec("hyperband")
+        few = field.ask(judged, search, ordinal=numbers[bracket][0])
+        assert not few.prune
+        assert f"(bracket {bracket} of hyperband)" in few.reason
+        field.curves += [Curve(COMPLETE, dict.fromkeys(range(1, 9), 1.0), n) for n in numbers[bracket][1:4]]
+        assert field.ask(judged, search, ordinal=numbers[bracket][0]).prune
+        assert not field.ask(judged, search, ordinal=numbers[0][0]).prune
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_patience_stops_whom_optunas_own_pruner_stops(field: Field, direction: str) -> None:
+    draw = random.Random(5)
+    study = optuna.create_study(direction=direction)
+    for patience in (1, 3):
+        theirs = PatientPruner(None, patience=patience)
+        for _ in range(40):
+            values = [draw.random() for _ in range(draw.randint(1, 7))]
+            judged = create_trial(state=OptunaState.RUNNING, intermediate_values=dict(enumerate(values, start=1)))
+            ours = field.judge(field.trial(*values), "patient", direction=direction, patience=patience)
+            assert ours.prune == theirs.prune(study, judged)
+            assert "patience" in ours.reason
+
+
+@pytest.mark.parametrize(
+    "limits,stopped,words",
+    [
+        ({"threshold_upper": 2.0}, [3.0], "not above 2"),
+        ({"threshold_lower": 1.5, "threshold_upper": None}, [1.0], "not below 1.5"),
+        ({"threshold_lower": 1.5, "threshold_upper": 2.0}, [1.0, 3.0], "not below 1.5 and not above 2"),
+    ],
+)
+def test_a_threshold_stops_who_leaves_its_bounds(
+    field: Field, limits: dict[str, float | None], stopped: list[float], words: str
+) -> None:
+    verdicts = {value: field.judge(field.trial(value), "threshold", **limits) for value in (1.0, 1.75, 3.0)}
+    assert [value for value, verdict in verdicts.items() if verdict.prune] == stopped
+    assert verdicts[1.75].reason.endswith(words)
+    assert all("the threshold of" in verdicts[value].reason for value in stopped)
+
+
+@pytest.mark.parametrize(
+    "options,words",
+    [
+        ({"pruner": "threshold"}, "give threshold_lower or threshold_upper"),
+        ({"threshold_lower": 2.0, "threshold_upper": 2.0}, "must be below threshold_upper, which is 2"),
+    ],
+)
+def test_thresholds_that_cannot_work_are_refused(options: dict[str, object], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        SearchSpec.model_validate(options)
+
+
+@pytest.mark.parametrize("pruner", ["patient", "threshold", "early_exit"])
+def test_at_the_last_evaluation_and_before_the_warmup_ends_the_others_stop_nobody(field: Field, pruner: str) -> None:
+    for _ in range(5):
+        field.trial(*[1.0] * 8, end=COMPLETE)
+    options = {"threshold_upper": 0.5, "patience": 1}
+    last = field.judge(field.trial(*[2.0] * 8), pruner, **options)
+    assert "nothing is left to save" in last.reason
+    early = field.ask(field.trial(*[2.0] * 3), search_spec(pruner, **options), warmup=0.5)
+    assert "before the longest warm-up has ended" in early.reason
+    assert field.ask(field.trial(*[2.0] * 4), search_spec(pruner, **options), warmup=0.5).prune

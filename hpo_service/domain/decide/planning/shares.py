@@ -47,7 +47,7 @@ def shares(spec: StudySpec) -> list[Share]:
 
 
 def search_hours(spec: StudySpec) -> float | None:
-    """Return the device hours of what samplers propose: its own limit or its share of the study's, whichever is less."""
+    """Return the device hours of what samplers propose: their own limit or their share of the study's, if less."""
     proposing = [share.hours for share in shares(spec) if STAGES[share.stage].proposes and share.hours is not None]
     limits = (spec.search.budget.gpu_hours, sum(proposing) if proposing else None)
     return min((hours for hours in limits if hours is not None), default=None)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.study.search_space import ParameterValue
 from hpo_service.domain.study.sections.section import Section
-from hpo_service.domain.study.validation import one_of, rising_fractions
+from hpo_service.domain.study.validation import one_of, refusal, rising_fractions
 
 LARGEST_SEED = 2**32 - 1
 """NumPy's seeds have 32 bits."""
@@ -26,11 +26,32 @@ class SearchSpec(Section):
     """How configurations are proposed and losers are stopped."""
 
     sampler: Literal["gp", "tpe", "random", "grid", "qmc"] = Field(default="gp", description="Who proposes.")
-    pruner: Literal["halving", "percentile", "median", "none"] = Field(
-        default="halving", description="Who stops losers early; halving keeps the better half at each rung."
+    pruner: Literal[
+        "early_exit",
+        "halving",
+        "successive_halving",
+        "hyperband",
+        "percentile",
+        "median",
+        "patient",
+        "threshold",
+        "none",
+    ] = Field(
+        default="early_exit",
+        description="Who stops losers early; early_exit stops whom neither its own slope nor its peers' gains "
+        "carry past the best, halving all but the better half at each rung.",
     )
     rungs: list[float] = Field(
         default=[0.25, 0.5], description="Fractions of the run at which halving compares trials."
+    )
+    patience: int = Field(
+        default=3, ge=1, description="Evaluations without a better value that pruner patient allows a trial."
+    )
+    threshold_lower: float | None = Field(
+        default=None, allow_inf_nan=False, description="Pruner threshold stops a trial that reports less."
+    )
+    threshold_upper: float | None = Field(
+        default=None, allow_inf_nan=False, description="Pruner threshold stops a trial that reports more."
     )
     startup_trials: int = Field(
         default=5, ge=0, description="Trials that fill the space before the sampler's model is asked."
@@ -53,6 +74,17 @@ class SearchSpec(Section):
         default=Direction.MINIMIZE, description="maximize is for objectives of your own; losses are minimised."
     )
     budget: BudgetSpec = Field(default_factory=BudgetSpec, description="When to stop.")
+
+    @model_validator(mode="after")
+    def _threshold_is_given(self) -> Self:
+        lower, upper = self.threshold_lower, self.threshold_upper
+        if self.pruner == "threshold" and lower is None and upper is None:
+            raise refusal(
+                "SearchSpec", "give threshold_lower or threshold_upper, which pruner threshold needs", "pruner"
+            )
+        if lower is not None and upper is not None and lower >= upper:
+            raise refusal("SearchSpec", f"must be below threshold_upper, which is {upper:g}", "threshold_lower")
+        return self
 
     @field_validator("rungs")
     @classmethod

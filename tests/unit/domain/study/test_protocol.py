@@ -68,7 +68,7 @@ def test_a_stages_trials_are_counted_before_it_is_opened():
 def test_a_stage_says_how_its_trials_come_about():
     spec = study(search={"budget": {"trials": 7, "gpu_hours": 1.5}}, transfer={"top": 2, "bracket": [1, 2]})
     assert [rule.outline(spec) for rule in stages_of(spec)] == [
-        "7 trials or 1.5 GPU-hours, sampler gp, pruner halving",
+        "7 trials or 1.5 GPU-hours, sampler gp, pruner early_exit",
         "up to 5 runs: the best 2 x learning rate times 1, 2, and the default; "
         "up to 3 more while the best lies at an edge",
         "up to 6 runs: the best and the default, 3 seeds each",

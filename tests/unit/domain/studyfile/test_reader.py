@@ -101,7 +101,11 @@ def test_a_good_file_is_read_without_warnings():
             "4: training.target_modules: must be one of minimal, attention, all-linear, full, not the text 'attn'",
         ),
         ("training: {target_modules: [1]}", "4: training.target_modules[0]: must be text, not 1"),
-        ("search: {pruner: asha}", "4: search.pruner: must be one of halving, percentile, median, none, not the text "),
+        (
+            "search: {pruner: asha}",
+            "4: search.pruner: must be one of early_exit, halving, successive_halving, hyperband, percentile, median, "
+            "patient, threshold, none, not the text 'asha'",
+        ),
         ("search: {parallel_per_gpu: 0}", "4: search.parallel_per_gpu: must be auto or at least 1, not 0"),
         ("search: {parallel_per_gpu: 65}", "4: search.parallel_per_gpu: must be auto or at most 64, not 65"),
         ("search: {parallel_per_gpu: x}", "4: search.parallel_per_gpu: must be auto or a whole number, not the text "),
@@ -254,16 +258,28 @@ def test_warnings_come_in_the_order_of_the_file():
             "1: search.budget.trials: the space has only 6 configurations: 20 trials repeat some",
         ),
         (
-            "space: {parameters: {warmup_ratio: {low: 0.1, high: 0.3}}}",
-            "1: search.rungs[0]: warm-up may last for 30% of the run, longer than the rung at 25%",
+            "space: {parameters: {warmup_ratio: {low: 0.1, high: 0.3}}}\nsearch: {pruner: halving}",
+            "5: search.rungs[0]: warm-up may last for 30% of the run, longer than the rung at 25%",
         ),
         (
-            "training: {evaluations_per_epoch: 1}",
-            "1: search.rungs[0]: the first of 1 evaluations at or after 25% is the last, where nothing is left to stop",
+            "training: {evaluations_per_epoch: 2}",
+            "4: training.evaluations_per_epoch: pruner early_exit can stop nobody: it needs two evaluations",
         ),
         (
-            "search:\n  rungs: [0.3, 0.35]\ntraining: {evaluations_per_epoch: 4}",
-            "5: search.rungs[1]: falls on the same evaluation as the rung at 30%; raise",
+            "training: {evaluations_per_epoch: 4, warmup_ratio: 0.8}\nspace: {parameters: {warmup_ratio: null}}",
+            "4: training.evaluations_per_epoch: pruner early_exit can stop nobody: it needs two evaluations",
+        ),
+        (
+            "search: {rungs: [0.25]}",
+            "4: search.rungs: are read by pruner halving alone, not by early_exit; drop them",
+        ),
+        (
+            "training: {evaluations_per_epoch: 1}\nsearch: {pruner: halving}",
+            "5: search.rungs[0]: the first of 1 evaluations at or after 25% is the last, where nothing is left to stop",
+        ),
+        (
+            "search:\n  pruner: halving\n  rungs: [0.3, 0.35]\ntraining: {evaluations_per_epoch: 4}",
+            "6: search.rungs[1]: falls on the same evaluation as the rung at 30%; raise",
         ),
         (
             "training: {lora_rank: 8}",

@@ -1,0 +1,77 @@
+"""Tables of runs that were made once: which kind one is, by its columns."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+Row = Mapping[str, str]
+
+
+class UnreadableTableError(Exception):
+    """A table cannot be replayed; the message names it, what is missing and what helps."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as it is written.
+
+    Attributes:
+        name: what it is called in figures: its file's name.
+        columns: in their order.
+        rows: one a run, or one a configuration.
+    """
+
+    name: str
+    columns: Sequence[str]
+    rows: Sequence[Row]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What can be done with tables that have certain columns.
+
+    Attributes:
+        name: what such a table is called.
+        columns: those it is known by, in words.
+        knows: tells from the columns whether a table is of this kind.
+    """
+
+    name: str
+    columns: str
+    knows: Callable[[Sequence[str]], bool]
+
+
+def read_table(path: Path) -> Table:
+    """Read a CSV file with a heading.
+
+    Raises:
+        UnreadableTableError: there is no such file, or nothing in it.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UnreadableTableError(f"{path}: cannot be read ({error}); give the path of a CSV file") from error
+    if not rows:
+        raise UnreadableTableError(f"{path}: has no rows; give a CSV file with a heading and a run in each row")
+    return Table(path.name, list(reader.fieldnames or ()), rows)
+
+
+def kind_of(table: Table, kinds: Sequence[Kind]) -> Kind:
+    """Tell which kind a table is: the first that knows its columns.
+
+    Raises:
+        UnreadableTableError: none does.
+    """
+    for kind in kinds:
+        if kind.knows(table.columns):
+            return kind
+    known = "; ".join(f"{kind.name}: {kind.columns}" for kind in kinds)
+    found = ", ".join(table.columns)
+    raise UnreadableTableError(
+        f"{table.name}: its columns are of no kind that is replayed ({found}). Known are {known}"
+    )
