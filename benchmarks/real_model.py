@@ -126,7 +126,7 @@ def figures(study: StudySnapshot, said: Mapping[str, Any]) -> dict[str, Any]:
     best = min(complete, key=lambda trial: trial.value or 0.0, default=None)
     return {
         "minutes": {name: ((view.closed_at or study.now) - view.opened_at) / 60 for name, view in stages.items()},
-        "trials": {name: counts(view) for name, view in stages.items()},
+        "trials": {name: {str(k): n for k, n in counts(view).items()} for name, view in stages.items()},
         "best": best and {"parameters": best.parameters, "value": best.value},
         "verdict": said["verdict"],
         "sentence": said["sentence"],
