@@ -80,8 +80,8 @@ class SearchPolicy:
         """Propose the configuration of the next trial, without writing anything.
 
         First what the study begins with; then, for samplers that learn, points that fill the space, until
-        `search.startup_trials` trials have ended from which one can learn, however many workers there are; then the
-        sampler's own proposals.
+        `search.startup_trials` more trials have ended from which one can learn, however many workers there are; then
+        the sampler's own proposals.
 
         Args:
             name: the study.
@@ -103,12 +103,38 @@ class SearchPolicy:
         if given is not None:
             return given
         sampler = SAMPLERS[search.sampler]
-        question = Question(search, space, draw, self.trials(name, search.startup_trials) if sampler.learns else [])
+        known = self.trials(name, search.startup_trials + len(first)) if sampler.learns else []
+        question = Question(search, space, draw, known)
         filling = _filling(question, len(first), taken) if sampler.learns else None
         if filling is not None:
             return filling
         found = _first_free(sampler.candidates(question), taken) if sampler.complete else _proposed(question, taken)
         return replace(found, label=search.sampler) if found is not None else None
+
+    def enough(self, name: str, search: SearchSpec, space: SearchSpace, draw: int) -> str | None:
+        """Say why another trial is not worth it, where `search.stop_when_gain_below` asks for that; else None.
+
+        It is not while the best of all configurations is expected to improve on the best so far by less, under a
+        Gaussian process of everything measured, whatever the sampler. Nothing is said before as many trials have ended
+        as start up the search and another for each parameter: a process of fewer believes too readily what it sees.
+
+        Raises:
+            DatabaseUnavailableError: the trials could not be read; the call may be repeated.
+        """
+        if search.stop_when_gain_below is None or draw < search.startup_trials + len(space.parameters):
+            return None
+        from hpo_service.search.samplers import Question, promise_of
+
+        question = Question(search, space, draw, self.trials(name, search.startup_trials))
+        if question.ended < search.startup_trials + len(space.parameters):
+            return None
+        found = promise_of(question)
+        if found is None or found.gain >= search.stop_when_gain_below:
+            return None
+        return (
+            f"after {question.ended} trials no configuration is expected to improve on the best by more than "
+            f"{found.gain:.2g}, which is below search.stop_when_gain_below, {search.stop_when_gain_below:g}"
+        )
 
     def judge(
         self,
@@ -178,7 +204,7 @@ def _filling(question: Question, before: int, taken: Callable[[str], bool]) -> S
     """
     from hpo_service.search.quasirandom import halton
 
-    if question.ended >= question.search.startup_trials:
+    if question.ended >= question.search.startup_trials + before:
         return None
     start = max(0, question.draw - before - BEHIND)
     points = islice(halton(question.space, seed=question.search.seed, start=start), BEHIND + 2 * ATTEMPTS)

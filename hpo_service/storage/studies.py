@@ -258,12 +258,12 @@ class StudyStore:
         self.events.of_study(EventKind.STAGE_OPENED, study_id, reason, opened.id, trials=trials, chosen=chosen)
         return opened
 
-    def limit_stage(self, stage_id: int, trials: int) -> None:
-        """Lower the number of trials the stage may have; it is never raised."""
+    def limit_stage(self, stage_id: int, trials: int, why: str = "") -> None:
+        """Lower the number of trials the stage may have, and keep why; it is never raised."""
         self._database.connection.execute(
             update(schema.stage)
             .where(schema.stage.c.id == stage_id, schema.stage.c.trials > trials)
-            .values(trials=trials)
+            .values(trials=trials, **({"plan": {"stopped": why}} if why else {}))
         )
 
     def close_stage(self, stage_id: int, reason: str) -> None:

@@ -187,6 +187,11 @@ class TrialQueue:
 
     def _suggest(self, spec: StudySpec, stage: StageRow, draw: int) -> Suggestion | None:
         taken = TakenKeys(self.db, self.trials, stage.id)
+        enough = self.policy.enough(stage.optuna_name, spec.search, stage.space, draw)
+        if enough is not None:
+            with self.db.transaction():
+                self.studies.limit_stage(stage.id, self.trials.tallies.total(stage.id), enough)
+            return None
         suggestion = self.policy.suggest(
             stage.optuna_name, spec.search, stage.space, taken.__contains__, draw, beginnings(spec)
         )

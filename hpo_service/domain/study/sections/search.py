@@ -33,12 +33,20 @@ class SearchSpec(Section):
         default=[0.25, 0.5], description="Fractions of the run at which halving compares trials."
     )
     startup_trials: int = Field(
-        default=5, ge=0, description="Trials that fill the space before the sampler's model is asked."
+        default=5,
+        ge=0,
+        description="Trials that fill the space, after the default and what is enqueued, before a model of it is asked.",
     )
     enqueue: list[dict[str, ParameterValue]] = Field(
         default=[],
         max_length=1000,
         description="Configurations tried first, after the default; what one leaves out is the default's.",
+    )
+    stop_when_gain_below: float | None = Field(
+        default=None,
+        gt=0,
+        description="End the search before its budget when no configuration is expected to improve on the best by so "
+        "much, in the unit of what is measured (nats per token for a loss).",
     )
     seed: int = Field(default=42, ge=0, description="Seed of the sampler and of every search trial.")
     parallel_per_gpu: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = Field(
