@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hpo_service.search.enlisted import EnlistedStorage, SessionSource
     from hpo_service.search.reader import TrialReader
     from hpo_service.search.samplers import Question
+    from hpo_service.search.warm import Warmth
 
 ATTEMPTS = 16
 """How often a sampler may propose a configuration that is taken before the rest of the space is gone through."""
@@ -76,6 +77,7 @@ class SearchPolicy:
         taken: Callable[[str], bool],
         draw: int,
         first: Sequence[Beginning] = (),
+        warmth: Warmth | None = None,
     ) -> Suggestion | None:
         """Propose the configuration of the next trial, without writing anything.
 
@@ -90,6 +92,8 @@ class SearchPolicy:
             taken: tells of a canonical key whether a trial has that configuration already.
             draw: the number of trials so far; with the seed it decides all that is random.
             first: what is tried before everything else, in this order.
+            warmth: another study from which samplers that learn do so too; with what it measured fewer start-up trials
+                are needed, or none.
 
         Returns:
             The proposal, or None where a grid has been gone through.
@@ -104,6 +108,10 @@ class SearchPolicy:
             return given
         sampler = SAMPLERS[search.sampler]
         known = self.trials(name, search.startup_trials + len(first)) if sampler.learns else []
+        if warmth is not None and sampler.learns:
+            from hpo_service.search.warm import known_before
+
+            known = [*known_before(self.trials(warmth.name), known, space, alike=warmth.alike), *known]
         question = Question(search, space, draw, known)
         filling = _filling(question, len(first), taken) if sampler.learns else None
         if filling is not None:

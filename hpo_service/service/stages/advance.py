@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from hpo_service.domain.decide.planning import PLANNERS, Plan, Results
 from hpo_service.domain.decide.repeated import IN_A_ROW, Failure, Repeated, repeated
 from hpo_service.domain.decide.selection import Measured
+from hpo_service.domain.decide.start.kinship import differences
 from hpo_service.domain.study.protocol import StageRule, protocol_of, stage_after, stages_of
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.states import StudyState, TrialState
+from hpo_service.errors import ConflictError, NotFoundError
 from hpo_service.failpoint import reach
 from hpo_service.service.containment import Containment, Work
 from hpo_service.service.trials.budget import admission
@@ -48,8 +50,22 @@ class Stages:
             gpu_hours=spec.search.budget.gpu_hours,
             space=spec.space.resolve(),
             plan={},
-            reason=f"{spec.search.sampler} proposes, {spec.search.pruner} prunes",
+            reason=f"{spec.search.sampler} proposes, {spec.search.pruner} prunes{self._warmed(spec)}",
         )
+
+    def _warmed(self, spec: StudySpec) -> str:
+        """Say which study the search learns from besides, if one, and what is not the same there."""
+        if spec.search.warm_start is None:
+            return ""
+        other = self.studies.find(spec.search.warm_start)
+        if other is None:
+            named = f"search.warm_start names study {spec.search.warm_start}, which is not in this database"
+            raise NotFoundError(f"{named}: see `hpo-service study list`, or leave it out")
+        if other.specification().search.direction is not spec.search.direction:
+            raise ConflictError(f"study {other.name}, which search.warm_start names, has another search.direction")
+        unlike = differences(spec, other.specification())
+        scaled = f" (which differs in {', '.join(unlike)}: its values are put on this study's scale)" if unlike else ""
+        return f"; learns from what study {other.name} measured, too{scaled}"
 
     def advance_all(self) -> bool:
         """Advance every active study, each in its own transaction; tell whether any moved."""

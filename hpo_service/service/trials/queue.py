@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from hpo_service.domain.decide.retry import given_up, tried_again
 from hpo_service.domain.decide.start.beginning import beginnings
+from hpo_service.domain.decide.start.kinship import differences
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.assignment import Assignment, Lease
 from hpo_service.domain.trial.decision import Decision
@@ -28,6 +30,9 @@ from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StageRow, StudyRow, StudyStore
 from hpo_service.storage.trial.trials import FactRows, TrialRow, TrialStore
 from hpo_service.storage.workers import WorkerStore
+
+if TYPE_CHECKING:
+    from hpo_service.search.warm import Warmth
 
 CONTINUE = Decision(action="continue", reason="the lease is held and nobody asked for its end")
 COLLISIONS = 20
@@ -193,12 +198,25 @@ class TrialQueue:
                 self.studies.limit_stage(stage.id, self.trials.tallies.total(stage.id), enough)
             return None
         suggestion = self.policy.suggest(
-            stage.optuna_name, spec.search, stage.space, taken.__contains__, draw, beginnings(spec)
+            stage.optuna_name, spec.search, stage.space, taken.__contains__, draw, beginnings(spec), self._warmth(spec)
         )
         if suggestion is None:
             with self.db.transaction():
                 self.studies.limit_stage(stage.id, self.trials.tallies.total(stage.id))
         return suggestion
+
+    def _warmth(self, spec: StudySpec) -> Warmth | None:
+        """Where the study's search learns from besides; None where it does not, or that study was deleted."""
+        if spec.search.warm_start is None:
+            return None
+        with self.db.transaction(read_only=True):
+            other = self.studies.find(spec.search.warm_start)
+            if other is None:
+                return None
+            from hpo_service.search.warm import Warmth
+
+            alike = not differences(spec, other.specification())
+            return Warmth(self.studies.stages(other.id)[0].optuna_name, alike)
 
     def _still_admits(self, study: StudyRow, stage: StageRow, limits: Limits) -> bool:
         """Check the budget once more, now with the study locked: from here on nobody else admits."""

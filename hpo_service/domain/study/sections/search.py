@@ -35,12 +35,18 @@ class SearchSpec(Section):
     startup_trials: int = Field(
         default=5,
         ge=0,
-        description="Trials that fill the space, after the default and what is enqueued, before a model of it is asked.",
+        description="Trials that fill the space, after the default and what is enqueued, before a model is asked.",
     )
     enqueue: list[dict[str, ParameterValue]] = Field(
         default=[],
         max_length=1000,
         description="Configurations tried first, after the default; what one leaves out is the default's.",
+    )
+    warm_start: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=100,
+        description="Another study of this database whose search results the sampler knows from the start.",
     )
     stop_when_gain_below: float | None = Field(
         default=None,
