@@ -122,9 +122,10 @@ class SearchPolicy:
     def enough(self, name: str, search: SearchSpec, space: SearchSpace, draw: int) -> str | None:
         """Say why another trial is not worth it, where `search.stop_when_gain_below` asks for that; else None.
 
-        It is not while the best of all configurations is expected to improve on the best so far by less, under a
-        Gaussian process of everything measured, whatever the sampler. Nothing is said before as many trials have ended
-        as start up the search and another for each parameter: a process of fewer believes too readily what it sees.
+        It is not when the trials that are left together are expected to improve on the best so far by less: at most as
+        many times what the best of all configurations is expected to bring next, under a Gaussian process of everything
+        measured, whatever the sampler. Nothing is said before as many trials have ended as start up the search and
+        another for each parameter: a process of fewer believes too readily what it sees.
 
         Raises:
             DatabaseUnavailableError: the trials could not be read; the call may be repeated.
@@ -137,11 +138,12 @@ class SearchPolicy:
         if question.ended < search.startup_trials + len(space.parameters):
             return None
         found = promise_of(question)
-        if found is None or found.gain >= search.stop_when_gain_below:
+        left = max(1, search.budget.trials - draw)
+        if found is None or left * found.gain >= search.stop_when_gain_below:
             return None
         return (
-            f"after {question.ended} trials no configuration is expected to improve on the best by more than "
-            f"{found.gain:.2g}, which is below search.stop_when_gain_below, {search.stop_when_gain_below:g}"
+            f"after {question.ended} trials the {left} that are left are expected to improve on the best by at most "
+            f"{left * found.gain:.2g}, which is below search.stop_when_gain_below, {search.stop_when_gain_below:g}"
         )
 
     def judge(

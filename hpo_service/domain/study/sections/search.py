@@ -51,8 +51,8 @@ class SearchSpec(Section):
     stop_when_gain_below: float | None = Field(
         default=None,
         gt=0,
-        description="End the search before its budget when no configuration is expected to improve on the best by so "
-        "much, in the unit of what is measured (nats per token for a loss).",
+        description="End the search before its budget when the trials that are left are not expected to improve on the "
+        "best by so much, in the unit of what is measured (nats per token for a loss).",
     )
     seed: int = Field(default=42, ge=0, description="Seed of the sampler and of every search trial.")
     parallel_per_gpu: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = Field(
