@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hpo_service.search.enlisted import EnlistedStorage, SessionSource
     from hpo_service.search.reader import TrialReader
     from hpo_service.search.samplers import Question
+    from hpo_service.search.warm import Warmth
 
 ATTEMPTS = 16
 """How often a sampler may propose a configuration that is taken before the rest of the space is gone through."""
@@ -76,12 +77,13 @@ class SearchPolicy:
         taken: Callable[[str], bool],
         draw: int,
         first: Sequence[Beginning] = (),
+        warmth: Warmth | None = None,
     ) -> Suggestion | None:
         """Propose the configuration of the next trial, without writing anything.
 
         First what the study begins with; then, for samplers that learn, points that fill the space, until
-        `search.startup_trials` trials have ended from which one can learn, however many workers there are; then the
-        sampler's own proposals.
+        `search.startup_trials` more trials have ended from which one can learn, however many workers there are; then
+        the sampler's own proposals.
 
         Args:
             name: the study.
@@ -90,6 +92,8 @@ class SearchPolicy:
             taken: tells of a canonical key whether a trial has that configuration already.
             draw: the number of trials so far; with the seed it decides all that is random.
             first: what is tried before everything else, in this order.
+            warmth: another study from which samplers that learn do so too; with what it measured fewer start-up trials
+                are needed, or none.
 
         Returns:
             The proposal, or None where a grid has been gone through.
@@ -103,12 +107,44 @@ class SearchPolicy:
         if given is not None:
             return given
         sampler = SAMPLERS[search.sampler]
-        question = Question(search, space, draw, self.trials(name, search.startup_trials) if sampler.learns else [])
+        known = self.trials(name, search.startup_trials + len(first)) if sampler.learns else []
+        if warmth is not None and sampler.learns:
+            from hpo_service.search.warm import known_before
+
+            known = [*known_before(self.trials(warmth.name), known, space, alike=warmth.alike), *known]
+        question = Question(search, space, draw, known)
         filling = _filling(question, len(first), taken) if sampler.learns else None
         if filling is not None:
             return filling
         found = _first_free(sampler.candidates(question), taken) if sampler.complete else _proposed(question, taken)
         return replace(found, label=search.sampler) if found is not None else None
+
+    def enough(self, name: str, search: SearchSpec, space: SearchSpace, draw: int) -> str | None:
+        """Say why another trial is not worth it, where `search.stop_when_gain_below` asks for that; else None.
+
+        It is not when the trials that are left together are expected to improve on the best so far by less: at most as
+        many times what the best of all configurations is expected to bring next, under a Gaussian process of everything
+        measured, whatever the sampler. Nothing is said before as many trials have ended as start up the search and
+        another for each parameter: a process of fewer believes too readily what it sees.
+
+        Raises:
+            DatabaseUnavailableError: the trials could not be read; the call may be repeated.
+        """
+        if search.stop_when_gain_below is None or draw < search.startup_trials + len(space.parameters):
+            return None
+        from hpo_service.search.samplers import Question, promise_of
+
+        question = Question(search, space, draw, self.trials(name, search.startup_trials))
+        if question.ended < search.startup_trials + len(space.parameters):
+            return None
+        found = promise_of(question)
+        left = max(1, search.budget.trials - draw)
+        if found is None or left * found.gain >= search.stop_when_gain_below:
+            return None
+        return (
+            f"after {question.ended} trials the {left} that are left are expected to improve on the best by at most "
+            f"{left * found.gain:.2g}, which is below search.stop_when_gain_below, {search.stop_when_gain_below:g}"
+        )
 
     def judge(
         self,
@@ -182,7 +218,7 @@ def _filling(question: Question, before: int, taken: Callable[[str], bool]) -> S
     """
     from hpo_service.search.quasirandom import halton
 
-    if question.ended >= question.search.startup_trials:
+    if question.ended >= question.search.startup_trials + before:
         return None
     start = max(0, question.draw - before - BEHIND)
     points = islice(halton(question.space, seed=question.search.seed, start=start), BEHIND + 2 * ATTEMPTS)

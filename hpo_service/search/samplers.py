@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from typing import TYPE_CHECKING
 
 import numpy as np
 import optuna
@@ -19,6 +20,9 @@ from hpo_service.search.distributions import distribution_of, holds
 from hpo_service.search.grid import distinct, on_grid, shuffled
 from hpo_service.search.quasirandom import halton
 from hpo_service.search.view import view_of
+
+if TYPE_CHECKING:
+    from hpo_service.search.gaussian.improvement import Promise
 
 Configuration = dict[str, ParameterValue]
 
@@ -76,12 +80,17 @@ def _tpe(question: Question) -> Iterator[Configuration]:
     return _drawn(question, made)
 
 
-def _gp(question: Question) -> Iterator[Configuration]:
+def promise_of(question: Question) -> Promise | None:
+    """Rank configurations by what they are expected to improve; None where nothing was measured."""
     from hpo_service.search.gaussian.improvement import promise
 
     domain = {name: distribution_of(parameter) for name, parameter in question.space.parameters.items()}
     usable = [trial for trial in question.trials if _belongs(trial, question.space, domain)]
-    found = promise(question.space, question.search.direction, usable, question.seed(0))
+    return promise(question.space, question.search.direction, usable, question.seed(0))
+
+
+def _gp(question: Question) -> Iterator[Configuration]:
+    found = promise_of(question)
     if found is not None:
         yield from distinct(found.candidates)
     yield from _random(question)

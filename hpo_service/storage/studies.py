@@ -273,12 +273,12 @@ class StudyStore:
         if study_id is not None:
             self.events.of_study(EventKind.STAGE_EXTENDED, study_id, reason, stage_id, trials=trials)
 
-    def limit_stage(self, stage_id: int, trials: int) -> None:
-        """Lower the number of trials the stage may have; it is never raised."""
+    def limit_stage(self, stage_id: int, trials: int, why: str = "") -> None:
+        """Lower the number of trials the stage may have, and keep why; it is never raised."""
         self._database.connection.execute(
             update(schema.stage)
             .where(schema.stage.c.id == stage_id, schema.stage.c.trials > trials)
-            .values(trials=trials)
+            .values(trials=trials, **({"plan": {"stopped": why}} if why else {}))
         )
 
     def close_stage(self, stage_id: int, reason: str) -> None:

@@ -267,6 +267,20 @@ def test_a_grid_ends_when_every_point_was_tried(bench):
     assert bench.state() is StudyState.FINISHED
 
 
+def test_a_search_that_has_little_left_to_gain_ends_before_its_budget_with_the_reason(bench):
+    space = {"parameters": {"x": {"low": 0.0, "high": 1.0}}}
+    search = {"sampler": "random", "budget": {"trials": 50}, "pruner": "none", "startup_trials": 3}
+    bench.create(space=space, search={**search, "stop_when_gain_below": 5.0})
+    ran = bench.drain_queue()
+    assert 4 <= ran < 50
+    stage = bench.service.reader.snapshot("s").stages[0]
+    assert stage.reason.startswith(
+        f"after {ran} trials the {50 - ran} that are left are expected to improve on the best by"
+    )
+    assert stage.reason.endswith("and all have ended")
+    assert bench.service.reader.snapshot("s").stages[0].budget == ran
+
+
 def test_a_device_hour_budget_stops_admitting_in_time(bench):
     bench.create(search={"budget": {"trials": 50, "gpu_hours": 1e-9}, "pruner": "none"})
     assignment = bench.must_claim()

@@ -13,9 +13,11 @@ from hpo_service.domain.decide.planning.planners import PLANNERS
 from hpo_service.domain.decide.planning.shares import search_hours
 from hpo_service.domain.decide.repeated import IN_A_ROW, Failure, Repeated, repeated
 from hpo_service.domain.decide.selection import Choice
+from hpo_service.domain.decide.start.kinship import differences
 from hpo_service.domain.study.protocol import StageRule, current_of, protocol_of, stage_after, stages_of
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.states import StudyState, TrialState
+from hpo_service.errors import ConflictError, NotFoundError
 from hpo_service.failpoint import reach
 from hpo_service.service.containment import Containment, Work
 from hpo_service.service.stages.calibrations import Calibrations, measured
@@ -52,8 +54,23 @@ class Stages:
                 raise ValueError(f"nothing is planned for {rule.name}, the first stage of study {spec.name}")
         else:
             search = rule.search(spec)
-            plan = Plan([], Choice([], f"{search.sampler} proposes, {search.pruner} prunes"), spec.space.resolve())
+            reason = f"{search.sampler} proposes, {search.pruner} prunes{self._warmed(spec)}"
+            plan = Plan([], Choice([], reason), spec.space.resolve())
         self._open(study, spec, rule, plan)
+
+    def _warmed(self, spec: StudySpec) -> str:
+        """Say which study the search learns from besides, if one, and what is not the same there."""
+        if spec.search.warm_start is None:
+            return ""
+        other = self.studies.find(spec.search.warm_start)
+        if other is None:
+            named = f"search.warm_start names study {spec.search.warm_start}, which is not in this database"
+            raise NotFoundError(f"{named}: see `hpo-service study list`, or leave it out")
+        if other.specification().search.direction is not spec.search.direction:
+            raise ConflictError(f"study {other.name}, which search.warm_start names, has another search.direction")
+        unlike = differences(spec, other.specification())
+        scaled = f" (which differs in {', '.join(unlike)}: its values are put on this study's scale)" if unlike else ""
+        return f"; learns from what study {other.name} measured, too{scaled}"
 
     def advance_all(self) -> bool:
         """Advance every active study, each in its own transaction; tell whether any moved."""

@@ -57,7 +57,8 @@ def admission(stage: StageRow, total: int, trials: TrialStore) -> Admission:
     expected to take still: the median of the latest complete trials that were run.
     """
     if total >= stage.trials:
-        return Admission(False, f"all {stage.trials} trials of the budget have been admitted")
+        stopped = stage.plan.get("stopped")
+        return Admission(False, str(stopped or f"all {stage.trials} trials of the budget have been admitted"))
     if stage.gpu_hours is not None:
         used = trials.attempts.device_seconds(stage.id) / 3600
         expected = _expected_hours(trials.tallies, stage.id)

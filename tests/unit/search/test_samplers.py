@@ -353,8 +353,7 @@ def test_the_process_tries_no_configuration_that_is_as_good_as_running(
         running.append(x)
         with database.transaction():
             studies.add_running(NAME, found.parameters, space)
-    assert len(set(running)) == 4
-    assert max(running) - min(running) > 0.01, "what is expected of the first is reckoned with for the next"
+    assert len(set(running)) == 4, "what is expected of the first is reckoned with for the next"
 
 
 @pytest.mark.parametrize("sampler", MODELS)

@@ -57,6 +57,19 @@ def test_the_default_and_what_was_enqueued_come_first_whatever_the_sampler(polic
     assert found[2].label == ("start-up" if sampler == "tpe" else sampler)
 
 
+def test_start_up_trials_come_after_what_the_search_begins_with(
+    database: Database, studies: OptunaStudies, policy: SearchPolicy
+) -> None:
+    taken, labels = set[str](), list[str]()
+    for draw in range(6):
+        found = asked(policy, SearchSpec(startup_trials=3), SMALL, taken, draw, FIRST)
+        labels.append(found.label)
+        with database.transaction():
+            handle = studies.add_running(NAME, found.parameters, SMALL)
+            studies.finish(handle.optuna_id, TrialState.COMPLETE, float(draw), None)
+    assert labels == ["default", "enqueued 1", "start-up", "start-up", "start-up", "gp"]
+
+
 def test_a_claim_that_lost_its_race_leaves_out_nothing_that_was_to_come_first(policy: SearchPolicy) -> None:
     taken = {canonical_key(FIRST[0].parameters)}
     assert asked(policy, SearchSpec(), SMALL, taken, 5, FIRST).label == "enqueued 1"
@@ -111,3 +124,23 @@ def test_a_space_that_start_up_trials_have_used_up_gives_a_duplicate(policy: Sea
     taken: set[str] = set()
     found = [asked(policy, SearchSpec(), space, taken, draw, []) for draw in range(3)]
     assert [each.duplicate for each in found] == [False, False, True]
+
+
+@pytest.mark.parametrize("sampler", ["gp", "random"])
+def test_a_search_has_enough_when_little_is_left_to_gain_and_says_so(
+    database: Database, studies: OptunaStudies, policy: SearchPolicy, sampler: str
+) -> None:
+    space = SearchSpace(parameters={"x": FloatParameter(low=0.0, high=1.0)})
+    with database.transaction():
+        for place in range(12):
+            handle = studies.add_running(NAME, {"x": place / 11}, space)
+            studies.finish(handle.optuna_id, TrialState.COMPLETE, (place / 11 - 0.3) ** 2, None)
+    asked_for = SearchSpec.model_validate({"sampler": sampler, "stop_when_gain_below": 0.05})
+    reason = policy.enough(NAME, asked_for, space, 12)
+    assert reason is not None
+    assert reason.startswith("after 12 trials the 8 that are left are expected to improve on the best by at most ")
+    assert reason.endswith("which is below search.stop_when_gain_below, 0.05")
+    assert policy.enough(NAME, asked_for, space, 5) is None, "too few were drawn"
+    assert policy.enough(NAME, SearchSpec(startup_trials=12, stop_when_gain_below=0.05), space, 20) is None
+    assert policy.enough(NAME, SearchSpec(stop_when_gain_below=1e-12), space, 12) is None
+    assert policy.enough(NAME, SearchSpec(), space, 12) is None

@@ -54,7 +54,9 @@ class SearchSpec(Section):
         default=None, allow_inf_nan=False, description="Pruner threshold stops a trial that reports more."
     )
     startup_trials: int = Field(
-        default=5, ge=0, description="Trials that fill the space before the sampler's model is asked."
+        default=5,
+        ge=0,
+        description="Trials that fill the space, after the default and what is enqueued, before a model is asked.",
     )
     enqueue: list[dict[str, ParameterValue]] = Field(
         default=[],
@@ -63,6 +65,18 @@ class SearchSpec(Section):
     )
     share: float = Field(
         default=0.25, gt=0, lt=1, description="Share of the training rows that proxy and coarse runs are trained on."
+    )
+    warm_start: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=100,
+        description="Another study of this database whose search results the sampler knows from the start.",
+    )
+    stop_when_gain_below: float | None = Field(
+        default=None,
+        gt=0,
+        description="End the search before its budget when the trials that are left are not expected to improve on the "
+        "best by so much, in the unit of what is measured (nats per token for a loss).",
     )
     seed: int = Field(default=42, ge=0, description="Seed of the sampler and of every search trial.")
     parallel_per_gpu: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = Field(

@@ -1,0 +1,30 @@
+"""Which studies measure the same thing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hpo_service.domain.decide.start.kinship import differences
+from hpo_service.domain.study.spec import StudySpec
+
+
+def spec(**sections: Any) -> StudySpec:
+    return StudySpec.model_validate({"name": "s", "model": {"base": "b"}, "data": {"source": "r.jsonl"}, **sections})
+
+
+def test_studies_that_search_differently_measure_the_same() -> None:
+    other = spec(name="t", search={"sampler": "tpe"}, space={"preset": "minimal"}, model={"base": "b", "target": "c"})
+    assert differences(spec(), other) == []
+
+
+def test_another_model_rows_or_training_is_told() -> None:
+    other = spec(model={"base": "c"}, data={"source": "t.jsonl"}, training={"epochs": 2})
+    assert differences(spec(), other) == ["model", "data", "training"]
+
+
+def test_an_objective_of_ones_own_is_another_thing() -> None:
+    own = StudySpec.model_validate(
+        {"name": "o", "objective": {"python": "m:f"}, "space": {"parameters": {"x": {"low": 0.0, "high": 1.0}}}}
+    )
+    assert differences(own, own) == []
+    assert differences(spec(), own) == ["model", "data", "objective"]
