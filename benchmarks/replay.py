@@ -22,70 +22,26 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.replaying.curves import CURVES, Problem, problems_of
-from benchmarks.replaying.made import MADE, made
-from benchmarks.replaying.policies import DEFAULT, OTHERS, POLICIES, Figures, figures
-from benchmarks.replaying.table import UnreadableTableError, kind_of, read_table
+from benchmarks.replaying.policies import OTHERS, POLICIES
+from benchmarks.replaying.searches import CURVES, replay_made
+from benchmarks.replaying.table import Told, UnreadableTableError, kind_of, read_table
 
-COMPUTE, REGRET = 0.35, 0.30
-"""What the default may spend of running everything, and lose on average, in percent."""
 KINDS = (CURVES,)
 """Kinds of tables that are replayed; the first that knows a table's columns takes it."""
 
 
-def searches(paths: Sequence[Path], groups: Sequence[str]) -> dict[str, list[Problem]]:
-    """Read what is searched, by table; without tables it is made up.
-
-    Raises:
-        UnreadableTableError: a table is not there, or of no kind that is known.
-    """
-    if not paths:
-        return {kind: made(kind) for kind in MADE}
-    tables = [read_table(path) for path in paths]
-    for table in tables:
-        kind_of(table, KINDS)
-    return {table.name: problems_of(table, groups) for table in tables}
-
-
-def failures(found: Sequence[Figures], *, limits: bool) -> list[str]:
-    """Say what was asked for and is not met.
-
-    Args:
-        found: of one table at one parallelism.
-        limits: whether compute and regret have limits.
-    """
-    default = next((each for each in found if each.policy == DEFAULT), None)
-    if default is None:
-        return []
-    told = []
-    where = f"{default.table}, {default.parallel} at once"
-    if limits and default.compute > COMPUTE:
-        told.append(f"{where}: the default spends {default.compute:.3f} of running everything, more than {COMPUTE}")
-    if limits and default.regret > REGRET:
-        told.append(f"{where}: the default loses {default.regret:.3f}% on average, more than {REGRET}%")
-    told += [
-        f"{where}: {each.policy} is better in both, {each.compute:.3f} and {each.regret:.3f}%"
-        for each in found
-        if each.compute < default.compute and each.regret < default.regret
-    ]
+def _replayed(options: argparse.Namespace) -> Told:
+    """Replay every table as its kind is; all are read before the first is replayed."""
+    if not options.tables:
+        return replay_made(options)
+    tables = [read_table(path) for path in options.tables]
+    kinds = [kind_of(table, KINDS) for table in tables]
+    told = Told()
+    for table, kind in zip(tables, kinds, strict=True):
+        told.add(kind.replay(table, options))
     return told
-
-
-def _print(found: Sequence[Figures], problems: Sequence[Problem]) -> None:
-    first = found[0]
-    space = ", ".join(problems[0].space.parameters)
-    sizes = sorted({len(problem.configurations) for problem in problems})
-    size = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
-    searches = f"{len(problems)} searches of {size} configurations ({space})"
-    print(f"{first.table}: {searches}, {first.replays // len(problems)} seeds, {first.parallel} at once")
-    print(f"{'':<30}{'compute':>9}{'regret %':>10}{'max %':>8}{'winner lost':>13}")
-    for each in found:
-        print(f"{each.policy:<30}{each.compute:>9.3f}{each.regret:>10.3f}{each.worst:>8.2f}{each.lost:>13.0%}")
-    print()
 
 
 def main(arguments: list[str]) -> int:
@@ -101,28 +57,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--check", action="store_true", help="exit 1 where the default is not as asked for")
     options = parser.parse_args(arguments)
     try:
-        todo = searches(options.tables, options.group)
+        told = _replayed(options)
     except UnreadableTableError as error:
         print(error, file=sys.stderr)
         return 2
-    if options.apart:
-        todo = {f"{table}, {each.name}": [each] for table, problems in todo.items() for each in problems}
-    seeds = options.seeds or (100 if options.tables else 10)
-    everything: list[Figures] = []
-    wrong: list[str] = []
-    for table, problems in todo.items():
-        for parallel in options.parallel:
-            found = [figures(table, problems, policy, seeds, parallel) for policy in options.policy]
-            everything += found
-            wrong += failures(found, limits=bool(options.tables))
-            if not options.json:
-                _print(found, problems)
-    if options.json:
-        print(json.dumps([asdict(each) for each in everything], indent=2))
+    print(json.dumps(told.figures, indent=2) if options.json else "\n".join(told.text))
     if options.check:
-        for each in wrong:
-            print(each, file=sys.stderr)
-    return int(options.check and bool(wrong))
+        print("\n".join(told.wrong), file=sys.stderr)
+    return int(options.check and bool(told.wrong))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
-from benchmarks.replaying.table import Kind, Table, UnreadableTableError
+from benchmarks.replaying.table import Table, UnreadableTableError
 from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.study.search_space import CategoricalParameter, FloatParameter, ParameterValue, SearchSpace
 
@@ -32,11 +32,9 @@ _MORE_IS_BETTER = re.compile(r"accuracy|acc(_|$)|bleu|chrf|f1|score")
 Configuration = Mapping[str, ParameterValue]
 
 
-def _knows(columns: Sequence[str]) -> bool:
+def has_curve(columns: Sequence[str]) -> bool:
+    """Whether a column holds curves."""
     return any(column.endswith("_curve") or column == "curve" for column in columns)
-
-
-CURVES = Kind("curves", "one `..._curve` (values with spaces between), `..._optimal` where the best counts", _knows)
 
 
 @dataclass(frozen=True)
@@ -142,7 +140,7 @@ def problems_of(table: Table, groups: Sequence[str] = ()) -> list[Problem]:
 
 
 def _curve_column(table: Table) -> str:
-    found = [column for column in table.columns if _knows([column])]
+    found = [column for column in table.columns if has_curve([column])]
     if len(found) > 1:
         raise UnreadableTableError(f"{table.name}: has several curves ({', '.join(found)}); leave the one that counts")
     return found[0]

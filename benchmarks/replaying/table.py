@@ -1,11 +1,13 @@
-"""Tables of runs that were made once: which kind one is, by its columns."""
+"""Tables of runs that were made once: which kind one is, by its columns, and what replaying it tells."""
 
 from __future__ import annotations
 
+import argparse
 import csv
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 Row = Mapping[str, str]
 
@@ -29,6 +31,27 @@ class Table:
     rows: Sequence[Row]
 
 
+@dataclass
+class Told:
+    """What came of replaying tables.
+
+    Attributes:
+        text: tables for people.
+        figures: the same for machines, one a row.
+        wrong: what was asked for and is not met.
+    """
+
+    text: list[str] = field(default_factory=list)
+    figures: list[dict[str, Any]] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+    def add(self, other: Told) -> None:
+        """Take over what came of another table."""
+        self.text += other.text
+        self.figures += other.figures
+        self.wrong += other.wrong
+
+
 @dataclass(frozen=True)
 class Kind:
     """What can be done with tables that have certain columns.
@@ -37,11 +60,13 @@ class Kind:
         name: what such a table is called.
         columns: those it is known by, in words.
         knows: tells from the columns whether a table is of this kind.
+        replay: replays one such table as the options of the command line say.
     """
 
     name: str
     columns: str
     knows: Callable[[Sequence[str]], bool]
+    replay: Callable[[Table, argparse.Namespace], Told]
 
 
 def read_table(path: Path) -> Table:
