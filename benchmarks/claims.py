@@ -44,7 +44,7 @@ def spec(name: str, trials: int, pruner: str) -> StudySpec:
             "name": name,
             "objective": {"python": "benchmarks.claims:never_called"},
             "space": {"parameters": {f"x{i}": {"type": "float", "low": 0.0, "high": 1.0} for i in range(8)}},
-            "search": {"budget": {"trials": trials}, "pruner": pruner},
+            "search": {"budget": {"trials": trials}, "sampler": "tpe", "pruner": pruner},
             "training": {"evaluations_per_epoch": REPORTS},
             "confirm": {"enabled": False},
         }

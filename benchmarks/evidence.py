@@ -3,11 +3,12 @@
     python benchmarks/evidence.py --check
     python benchmarks/evidence.py --only intervals --repetitions 2000 --json
 
-Divergence and carried rates are `benchmarks/divergence.py` and `benchmarks/transfer.py`, run from here with their own
-limits. Of the intervals each cell of the table simulates a confirm stage many times: rows whose difficulty both sides
-share, a true difference, rows that take it differently, seeds that shift a whole run. `--check` fails where an interval
-that calls itself 95% holds the truth in less than 92% or more than 99% of the cases, by more than so many repetitions
-may wander: 2.6 standard errors, for there are many cells.
+Divergence, carried rates and whole studies with a planted truth are `benchmarks/divergence.py`,
+`benchmarks/transfer.py` and `benchmarks/planted.py`, run from here with their own limits. Of the intervals each cell of
+the table simulates a confirm stage many times: rows whose difficulty both sides share, a true difference, rows that
+take it differently, seeds that shift a whole run. `--check` fails where an interval that calls itself 95% holds the
+truth in less than 92% or more than 99% of the cases, by more than so many repetitions may wander: 2.6 standard errors,
+for there are many cells.
 
 Rows with one long tail (lognormal) are printed too, and checked from 1,000 rows on: below, the rows that make the mean
 are seldom among those seen. A correction by the sample's own skewness (Hall, 1992) was tried: it covered them no more
@@ -25,7 +26,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import divergence, transfer
+from benchmarks import divergence, planted, transfer
 from hpo_service.domain.decide.statistics import compare
 from hpo_service.domain.trial.scores import Scores
 
@@ -124,6 +125,7 @@ def intervals(options: argparse.Namespace) -> bool:
 PARTS: dict[str, Callable[[argparse.Namespace], bool]] = {
     "intervals": intervals,
     "divergence": lambda _options: not divergence.main([]),
+    "planted": lambda options: not planted.main(["--check", *(["--json"] if options.json else [])]),
     "transfer": lambda options: not transfer.main(["--check", *(["--json"] if options.json else [])]),
 }
 """What is simulated or measured, by name: each prints what it found and says whether that is within its limits."""

@@ -71,7 +71,7 @@ def spec(trials: int) -> StudySpec:
             "name": STUDY,
             "objective": {"python": "benchmarks.scale:never_called"},
             "space": {"parameters": {name: {"type": "float", "low": 0.0, "high": 1.0} for name in NAMES}},
-            "search": {"budget": {"trials": trials}},
+            "search": {"sampler": "tpe", "budget": {"trials": trials}},
             "training": {"evaluations_per_epoch": REPORTS},
             "execution": {"lease_seconds": 3600},
             "confirm": {"enabled": False},

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.packing import Bench, Supervisor
-from hpo_service.domain.decide.scaling import carry_over
+from hpo_service.domain.decide.transfer.scaling import carry_over
 from hpo_service.domain.study.sections.data import DataSpec, SplitSpec
 from hpo_service.domain.study.sections.model import ModelSpec
 from hpo_service.domain.study.sections.training import TrainingSpec

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hpo_service.presentation.formatting import measured, number, perplexed
 from hpo_service.presentation.text_table import TextTable
-from hpo_service.service.studies.evidence import Configuration, Evidence
+from hpo_service.service.studies.findings.evidence import Configuration, Evidence
 
 
 def comparison_tables(evidence: Evidence) -> tuple[TextTable, TextTable]:

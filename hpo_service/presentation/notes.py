@@ -7,7 +7,7 @@ import re
 from urllib.parse import quote
 
 from hpo_service.domain.trial.states import TrialState
-from hpo_service.service.studies.evidence import Evidence
+from hpo_service.service.studies.findings.evidence import Evidence
 from hpo_service.service.studies.snapshot import StudySnapshot, TrialView
 
 SIGNED = "*Written by hpo-service.*"

@@ -11,8 +11,9 @@ from hpo_service.domain.study.protocol import STAGES, StageRule
 from hpo_service.domain.study.search_space import CategoricalParameter, Parameter, ParameterValue
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.states import TrialState
-from hpo_service.presentation.formatting import configuration, measured
-from hpo_service.service.studies.data_consistency import mixed_rows
+from hpo_service.presentation.formatting import configuration, duration, measured
+from hpo_service.service.studies.findings.data_consistency import mixed_rows
+from hpo_service.service.studies.findings.transfer import transfer_of
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
 
 _MOST_NUMBERS = 20
@@ -41,6 +42,7 @@ class StageSummary:
         promoted: what was carried on to the next stage.
         stopped: trials that did not run to the end, each with its reason.
         endings: reasons why complete trials ended, with the trials they hold for.
+        found: what carrying over showed, sentence by sentence.
         warnings: where the best value lies at the edge of what was tried, and which trials saw other rows.
     """
 
@@ -53,6 +55,7 @@ class StageSummary:
     promoted: str
     stopped: list[Line]
     endings: list[Line]
+    found: list[str]
     warnings: list[str]
 
     @property
@@ -77,6 +80,7 @@ def stage_summary(snapshot: StudySnapshot, view: StageView) -> StageSummary:
             if trial.state.final and trial.state is not TrialState.COMPLETE
         ],
         endings=_endings(view),
+        found=_found(snapshot, view),
         warnings=_warnings(snapshot.spec, view),
     )
 
@@ -85,7 +89,7 @@ def reasons(told: StageSummary, view: StageView) -> list[str]:
     """Say line by line why the trials of a stage are what they are, what they scored, and who went on."""
     lines = [f"{line.trial}: {line.text}" for line in (*told.planned, *told.stopped, *told.endings)]
     lines += [f"#{trial.number}: {configuration(trial.metrics)}" for trial in view.trials if trial.metrics]
-    return [*lines, *([told.promoted] if told.promoted else []), *told.warnings]
+    return [*lines, *told.found, *([told.promoted] if told.promoted else []), *told.warnings]
 
 
 def counts(view: StageView) -> str:
@@ -132,6 +136,27 @@ def _endings(view: StageView) -> list[Line]:
         if trial.state is TrialState.COMPLETE:
             reasons.setdefault(trial.reason, []).append(trial)
     return [Line(_numbers(trials), reason) for reason, trials in reasons.items()]
+
+
+def _found(snapshot: StudySnapshot, view: StageView) -> list[str]:
+    """Say what carrying over to the target showed, as soon as anything was measured there."""
+    transfer = transfer_of(snapshot) if view.rule.carries_over else None
+    if transfer is None:
+        return []
+    found = transfer.found
+    origin = f"{transfer.from_stage} #{found.origin.number}"
+    best = f"#{found.best.number} ({measured(found.best.value)})"
+    lines = [f"best on the target: {best}, at {found.factor:.3g} times the learning rate of {origin}"]
+    if found.correlation is not None:
+        lines.append(f"both models rank the {found.ranked} configurations alike to {found.correlation:+.2f} (Spearman)")
+    if found.control is not None:
+        better = snapshot.spec.search.direction.improvement(found.control, found.best.value) > 0
+        ended = "worse" if better else "no worse"
+        lines.append(f"the default, run beside them as it is, ended {ended}: {measured(found.control)}")
+    if transfer.direct_seconds is not None:
+        spent, direct = duration(transfer.spent_seconds), duration(transfer.direct_seconds)
+        lines.append(f"as many trials on the target itself: about {direct} of device time; so far it took {spent}")
+    return lines
 
 
 def _numbers(trials: Sequence[TrialView]) -> str:

@@ -10,9 +10,9 @@ from hpo_service.domain.study.search_space import (
     IntParameter,
     ParameterValue,
     SearchSpace,
+    value_at,
     value_count,
 )
-from hpo_service.search.grid import value_at
 
 
 def distribution_of(parameter: FloatParameter | IntParameter | CategoricalParameter) -> BaseDistribution:

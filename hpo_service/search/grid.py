@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from decimal import Decimal
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from random import Random
 
 from hpo_service.domain.study.search_space import (
-    CategoricalParameter,
     FloatParameter,
-    IntParameter,
     Parameter,
     ParameterValue,
     SearchSpace,
     canonical_key,
+    value_at,
     value_count,
 )
 
@@ -41,7 +39,7 @@ def shuffled(space: SearchSpace, *, seed: int, start: int = 0) -> Iterator[dict[
         return
     listed = list(islice(_branches(space, list(space.parameters), {}), LISTED_AT_MOST + 1))
     if len(listed) > LISTED_AT_MOST:
-        yield from _distinct(_by_index(space, size, seed, start))
+        yield from distinct(_by_index(space, size, seed, start))
         return
     Random(seed).shuffle(listed)
     start %= len(listed)
@@ -98,7 +96,8 @@ def _branches(
         yield from _branches(space, rest, {**chosen, name: value_at(parameter, digit)})
 
 
-def _distinct(configurations: Iterator[dict[str, ParameterValue]]) -> Iterator[dict[str, ParameterValue]]:
+def distinct(configurations: Iterable[dict[str, ParameterValue]]) -> Iterator[dict[str, ParameterValue]]:
+    """Leave out configurations that were there before."""
     met: set[str] = set()
     for configuration in configurations:
         key = canonical_key(configuration)
@@ -112,12 +111,3 @@ def on_grid(parameter: Parameter, value: ParameterValue) -> ParameterValue:
     if not isinstance(parameter, FloatParameter) or parameter.step is None or isinstance(value, str):
         return value
     return value_at(parameter, round((value - parameter.low) / parameter.step))
-
-
-def value_at(parameter: FloatParameter | IntParameter | CategoricalParameter, digit: int) -> ParameterValue:
-    """Return the value number `digit` of a finite parameter, counted from its low end."""
-    if isinstance(parameter, CategoricalParameter):
-        return parameter.choices[digit]
-    if isinstance(parameter, IntParameter):
-        return parameter.low + digit * (parameter.step or 1)
-    return float(Decimal(str(parameter.low)) + digit * Decimal(str(parameter.step or 0)))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from hpo_service.domain.decide.pruning import Measure, Verdict, longest_warmup
+from hpo_service.domain.decide.start.beginning import Beginning
 from hpo_service.domain.study.search_space import ParameterValue, SearchSpace, canonical_key
 from hpo_service.domain.study.sections.search import SearchSpec
 from hpo_service.domain.trial.curve import Peers
@@ -19,18 +20,28 @@ if TYPE_CHECKING:
 
     from hpo_service.search.enlisted import EnlistedStorage, SessionSource
     from hpo_service.search.reader import TrialReader
+    from hpo_service.search.samplers import Question
 
 ATTEMPTS = 16
 """How often a sampler may propose a configuration that is taken before the rest of the space is gone through."""
 
+BEHIND = 32
+"""Start-up points that are looked at again, whether claims which lost a race have passed one over."""
+START_UP = "start-up"
+"""Label of trials that fill the space."""
+
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A configuration to try; `duplicate` only where the space has none left that was not tried."""
+    """A configuration to try; `duplicate` only where the space has none left that was not tried.
+
+    `label` says in a word or two why this one: the default, enqueued, to fill the space, or by which sampler.
+    """
 
     parameters: dict[str, ParameterValue]
     key: str
     duplicate: bool = False
+    label: str = ""
 
 
 class SearchPolicy:
@@ -58,9 +69,19 @@ class SearchPolicy:
         return TrialReader(self._storage)
 
     def suggest(
-        self, name: str, search: SearchSpec, space: SearchSpace, taken: Callable[[str], bool], draw: int
+        self,
+        name: str,
+        search: SearchSpec,
+        space: SearchSpace,
+        taken: Callable[[str], bool],
+        draw: int,
+        first: Sequence[Beginning] = (),
     ) -> Suggestion | None:
         """Propose the configuration of the next trial, without writing anything.
+
+        First what the study begins with; then, for samplers that learn, points that fill the space, until
+        `search.startup_trials` trials have ended from which one can learn, however many workers there are; then the
+        sampler's own proposals.
 
         Args:
             name: the study.
@@ -68,6 +89,7 @@ class SearchPolicy:
             space: what is sampled; conditions are respected.
             taken: tells of a canonical key whether a trial has that configuration already.
             draw: the number of trials so far; with the seed it decides all that is random.
+            first: what is tried before everything else, in this order.
 
         Returns:
             The proposal, or None where a grid has been gone through.
@@ -77,21 +99,16 @@ class SearchPolicy:
         """
         from hpo_service.search.samplers import SAMPLERS, Question
 
+        given = _beginning(first, taken) if draw < len(first) + ATTEMPTS else None
+        if given is not None:
+            return given
         sampler = SAMPLERS[search.sampler]
-        trials = self.trials(name, search.startup_trials) if sampler.learns else []
-        question = Question(search, space, draw, trials)
-        if sampler.complete:
-            return _first_free(sampler.candidates(question), taken)
-        candidates = islice(sampler.candidates(question), ATTEMPTS)
-        favourite = _suggestion(next(candidates))
-        if not taken(favourite.key):
-            return favourite
-        size = space.size()
-        if size is not None and draw >= size and _first_free(shuffled(space, seed=search.seed), taken) is None:
-            return replace(favourite, duplicate=True)  # used up: the sampler need not be asked again to find that out
-        rest = shuffled(space, seed=search.seed, start=draw) if size is not None else iter(())
-        free = _first_free(chain(candidates, rest), taken)
-        return free or replace(favourite, duplicate=True)
+        question = Question(search, space, draw, self.trials(name, search.startup_trials) if sampler.learns else [])
+        filling = _filling(question, len(first), taken) if sampler.learns else None
+        if filling is not None:
+            return filling
+        found = _first_free(sampler.candidates(question), taken) if sampler.complete else _proposed(question, taken)
+        return replace(found, label=search.sampler) if found is not None else None
 
     def judge(
         self,
@@ -145,6 +162,45 @@ class SearchPolicy:
 
         with self._session_source.translated_errors():
             return self._reader.read(self._storage.study_id(name), max(LATEST, at_least))
+
+
+def _beginning(first: Sequence[Beginning], taken: Callable[[str], bool]) -> Suggestion | None:
+    """Return the first of these that no trial has yet."""
+    named = (replace(_suggestion(each.parameters), label=each.label) for each in first)
+    return next((suggestion for suggestion in named if not taken(suggestion.key)), None)
+
+
+def _filling(question: Question, before: int, taken: Callable[[str], bool]) -> Suggestion | None:
+    """Return the first point of the space-filling sequence that no trial has, while too few have ended to learn from.
+
+    It depends on the seed and on what is taken alone, so workers share one sequence, and none of its points is left out
+    where claims collide.
+    """
+    from hpo_service.search.quasirandom import halton
+
+    if question.ended >= question.search.startup_trials:
+        return None
+    start = max(0, question.draw - before - BEHIND)
+    points = islice(halton(question.space, seed=question.search.seed, start=start), BEHIND + 2 * ATTEMPTS)
+    found = _first_free(points, taken)
+    return None if found is None else replace(found, label=START_UP)
+
+
+def _proposed(question: Question, taken: Callable[[str], bool]) -> Suggestion:
+    """Return the sampler's first proposal that no trial has, else whatever is left of the space, else a duplicate."""
+    from hpo_service.search.samplers import SAMPLERS
+
+    search, space, draw = question.search, question.space, question.draw
+    candidates = islice(SAMPLERS[search.sampler].candidates(question), ATTEMPTS)
+    favourite = _suggestion(next(candidates))
+    if not taken(favourite.key):
+        return favourite
+    size = space.size()
+    if size is not None and draw >= size and _first_free(shuffled(space, seed=search.seed), taken) is None:
+        return replace(favourite, duplicate=True)  # used up: the sampler need not be asked again to find that out
+    rest = shuffled(space, seed=search.seed, start=draw) if size is not None else iter(())
+    free = _first_free(chain(candidates, rest), taken)
+    return free or replace(favourite, duplicate=True)
 
 
 def _suggestion(parameters: dict[str, ParameterValue]) -> Suggestion:

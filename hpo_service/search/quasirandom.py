@@ -11,9 +11,9 @@ from hpo_service.domain.study.search_space import (
     IntParameter,
     ParameterValue,
     SearchSpace,
+    value_at,
     value_count,
 )
-from hpo_service.search.grid import value_at
 
 
 def halton(space: SearchSpace, *, seed: int, start: int) -> Iterator[dict[str, ParameterValue]]:

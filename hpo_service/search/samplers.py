@@ -13,10 +13,10 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from hpo_service.domain.study.search_space import ParameterValue, SearchSpace
+from hpo_service.domain.study.search_space import ParameterValue, SearchSpace, value_at
 from hpo_service.domain.study.sections.search import SearchSpec
 from hpo_service.search.distributions import distribution_of, holds
-from hpo_service.search.grid import on_grid, shuffled, value_at
+from hpo_service.search.grid import distinct, on_grid, shuffled
 from hpo_service.search.quasirandom import halton
 from hpo_service.search.view import view_of
 
@@ -31,6 +31,11 @@ class Question:
     space: SearchSpace
     draw: int
     trials: Sequence[FrozenTrial] = field(default_factory=tuple)
+
+    @property
+    def ended(self) -> int:
+        """How many of the trials have ended so that a sampler can learn from them."""
+        return sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in self.trials)
 
     def seed(self, attempt: int) -> int:
         """Mix the study's seed with the draw and the attempt: a restarted worker goes on, it does not repeat."""
@@ -71,6 +76,17 @@ def _tpe(question: Question) -> Iterator[Configuration]:
     return _drawn(question, made)
 
 
+def _gp(question: Question) -> Iterator[Configuration]:
+    from hpo_service.search.gaussian.improvement import promise
+
+    domain = {name: distribution_of(parameter) for name, parameter in question.space.parameters.items()}
+    usable = [trial for trial in question.trials if _belongs(trial, question.space, domain)]
+    found = promise(question.space, question.search.direction, usable, question.seed(0))
+    if found is not None:
+        yield from distinct(found.candidates)
+    yield from _random(question)
+
+
 def _random(question: Question) -> Iterator[Configuration]:
     return _drawn(question, lambda seed: optuna.samplers.RandomSampler(seed=seed))
 
@@ -84,6 +100,13 @@ def _qmc(question: Question) -> Iterator[Configuration]:
 
 
 SAMPLERS: dict[str, Sampler] = {
+    "gp": Sampler(
+        _gp,
+        learns=True,
+        complete=False,
+        reason="models the objective itself and tries where most improvement is expected; ahead from the first trials"
+        " on (Jones et al., 1998; benchmarks/search.py)",
+    ),
     "tpe": Sampler(
         _tpe,
         learns=True,

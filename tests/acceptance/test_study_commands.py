@@ -47,7 +47,7 @@ def test_the_summary_says_what_will_run_and_where_the_warning_is(capsys):
     path = next(path for path in STUDIES if path.stem == "mixed-families")
     run("study", "validate", str(path))
     out = capsys.readouterr().out
-    assert "15 trials, sampler tpe, pruner halving" in " ".join(out.split())
+    assert "15 trials, sampler gp, pruner halving" in " ".join(out.split())
     assert "5e-05 to 0.0005, log scale" in out
     assert f"warning: {path}:8: model.target: Mistral is another family" in " ".join(out.split())
 

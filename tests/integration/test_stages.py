@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from hpo_service.domain.events import EventKind
@@ -236,3 +238,47 @@ def test_own_objectives_are_confirmed_only_against_a_default_that_is_given(bench
     bench.drain_queue()
     roles = [t.role for t in bench.trials("confirm", "t")]
     assert (roles.count("winner"), roles.count("default")) == (2, 2)
+
+
+def rate_of(assignment):
+    """The learning rate that a trial is given, on a logarithmic scale: 1e-3 is the best."""
+    return 1.0 + abs(math.log10(float(assignment.config.parameters["learning_rate"]) / 1e-3))
+
+
+@pytest.mark.parametrize(
+    "protocol, trials",
+    [
+        ("quick", {"quick": 3 + 2, "confirm": 4}),
+        ("progressive", {"coarse": 4, "fine": 4, "verify": 3, "confirm": 4}),
+        ("proxy", {"proxy": 8, "recheck": 2, "verify": 3, "confirm": 4}),
+        ("random", {"search": 8, "verify": 3, "confirm": 4}),
+    ],
+)
+def test_a_study_goes_through_the_stages_of_its_protocol(bench, trained, protocol, trials):
+    trained["transfer"] = {"top": 2, "bracket": [1.0], "extend": 0}
+    search = {"budget": {"trials": 8}, "pruner": "none"}
+    bench.create(**trained, protocol=protocol, search=search, training={"evaluations_per_epoch": 1})
+    bench.service.queue.describe("s", trained.facts)
+    bench.drain_queue(rate_of)
+    snapshot = bench.service.reader.snapshot("s")
+    assert snapshot.state is StudyState.FINISHED, snapshot.reason
+    assert {view.stage: len(view.trials) for view in snapshot.stages} == trials
+    first, *others = snapshot.stages
+    shares = {"quick": {0.2, 1.0}, "progressive": {0.25}, "proxy": {0.25}, "random": {1.0}}
+    assert {t.share for t in first.trials} == shares[protocol]
+    assert {t.share for view in others for t in view.trials} == {1.0}
+
+
+def test_the_fine_stage_begins_with_the_best_of_the_coarse_one(bench, trained):
+    bench.create(**trained, protocol="progressive", search={"budget": {"trials": 12}, "pruner": "none"})
+    bench.service.queue.describe("s", trained.facts)
+    bench.drain_queue(rate_of)
+    coarse, fine = bench.service.reader.snapshot("s").stages[:2]
+    best = coarse.best()
+    begun = [t for t in fine.trials if t.origin_id is not None]
+    assert begun[0].origin_id == best.id
+    assert fine.trials[: len(begun)] == begun
+    assert len(fine.trials) == 6
+    rates = [t.parameters["learning_rate"] for t in fine.trials]
+    everywhere = [t.parameters["learning_rate"] for t in coarse.trials]
+    assert max(rates) / min(rates) < max(everywhere) / min(everywhere)

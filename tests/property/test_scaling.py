@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpo_service.domain.decide.scaling import bracket, carry_over, scaled_rank, width_factor
+from hpo_service.domain.decide.transfer.scaling import bracket, carry_over, scaled_rank, width_factor
 from hpo_service.domain.study.hyperparameters import Hyperparameters
 from hpo_service.domain.study.sections.transfer import TransferSpec
 from hpo_service.domain.trial.model_facts import ModelFacts

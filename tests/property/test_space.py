@@ -96,7 +96,7 @@ def test_the_halton_sequence_stays_inside(space: SearchSpace, seed: int, start: 
     assert all(belongs(configuration, space) for configuration in islice(halton(space, seed=seed, start=start), 5))
 
 
-@given(spaces(), st.integers(0, 2**32), st.integers(0, 1000), st.sampled_from(["tpe", "random"]))
+@given(spaces(), st.integers(0, 2**32), st.integers(0, 1000), st.sampled_from(["gp", "tpe", "random"]))
 @settings(max_examples=60, deadline=None)
 def test_samplers_stay_inside_and_repeat_themselves(space: SearchSpace, seed: int, draw: int, sampler: str) -> None:
     question = Question(SearchSpec(seed=seed), space, draw)

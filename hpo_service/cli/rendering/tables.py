@@ -18,7 +18,7 @@ from hpo_service.presentation.documents.study import UNREADABLE
 from hpo_service.presentation.formatting import configuration, device_time, duration, measured, perplexed
 from hpo_service.presentation.stage_summary import reasons, stage_summary
 from hpo_service.service.access import AccessList
-from hpo_service.service.studies.evidence import Evidence, Verdict
+from hpo_service.service.studies.findings.evidence import Evidence, Verdict
 from hpo_service.service.studies.overview import StudyLines
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot
 from hpo_service.service.workers import WorkerList

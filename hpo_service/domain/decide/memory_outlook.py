@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
-from hpo_service.domain.decide.scaling import scaled_rank
+from hpo_service.domain.decide.transfer.scaling import scaled_rank
 from hpo_service.domain.memory.demand import Demand
 from hpo_service.domain.memory.estimate import estimate
 from hpo_service.domain.memory.micro_batches import smaller_micro_batches

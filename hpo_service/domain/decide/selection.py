@@ -32,6 +32,7 @@ class Measured:
         group: its label.
         role: what it was for.
         origin_id: the trial whose configuration it carried over.
+        share: of the training rows that it was trained on.
     """
 
     trial_id: int
@@ -42,6 +43,7 @@ class Measured:
     group: str = ""
     role: str = ""
     origin_id: int | None = None
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,8 @@ def choose_top(
     """Choose the best `top` distinct configurations among those that ran to the end.
 
     Ties go to the earlier trial. Configurations stopped early are never chosen: a loss in mid-epoch says who
-    loses, not who wins. Neighbours of one that is chosen say little that it does not say itself: they are passed over
-    unless there are too few others.
+    loses, not who wins; nor does one that was trained on fewer rows than another. Neighbours of one that is chosen
+    say little that it does not say itself: they are passed over unless there are too few others.
 
     Args:
         measured: to choose from.
@@ -71,7 +73,9 @@ def choose_top(
         space: tells who are neighbours; without it only equal configurations are.
     """
     everyone = list(measured)
-    ranked = _ranked((m for m in everyone if m.complete and math.isfinite(m.value)), direction)
+    ended = [m for m in everyone if m.complete and math.isfinite(m.value)]
+    most = max((m.share for m in ended), default=1.0)
+    ranked = _ranked((m for m in ended if m.share == most), direction)
     chosen, passed_over = _apart(_distinct(ranked), top, space)
     stopped = sum(not m.complete for m in everyone)
     if not chosen:

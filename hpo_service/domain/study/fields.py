@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from hpo_service.domain.study.combinations import values_of
+from hpo_service.domain.study.protocol import PROTOCOLS
 from hpo_service.domain.study.search_space import ParameterValue
 from hpo_service.domain.study.sections.budget import WholeBudgetSpec
 from hpo_service.domain.study.sections.confirm import ConfirmSpec
@@ -19,6 +22,7 @@ from hpo_service.domain.study.sections.space import SpaceSpec
 from hpo_service.domain.study.sections.tracking import TrackingSpec
 from hpo_service.domain.study.sections.training import TrainingSpec
 from hpo_service.domain.study.sections.transfer import TransferSpec
+from hpo_service.domain.study.validation import one_of
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
@@ -28,6 +32,11 @@ class StudyFields(Section):
 
     name: str = Field(pattern=NAME_PATTERN, description="Name of the study, unique in its database.")
     description: str = Field(default="", max_length=2000, description="Free text for people.")
+    protocol: Annotated[str, one_of(PROTOCOLS)] = Field(
+        default="full",
+        description="What it goes through: full searches, verifies and confirms; tpe, random and grid do so with that "
+        "sampler; quick makes 5 or 6 runs; progressive searches coarsely, then finely; proxy on a share of the rows.",
+    )
     model: ModelSpec | None = Field(default=None, description="The models.")
     data: DataSpec | None = Field(default=None, description="The rows.")
     objective: ObjectiveSpec | None = Field(default=None, description="Your own objective instead.")

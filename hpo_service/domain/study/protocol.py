@@ -1,4 +1,4 @@
-"""What a study goes through: a row per stage, and protocols, each a tuple of such rows."""
+"""What a study goes through: a row per stage, and protocols, each a few such rows and why one would choose it."""
 
 from __future__ import annotations
 
@@ -29,6 +29,10 @@ class Sections(Protocol):
     """What of a study decides on its stages; a study is one, and its other sections may read this table."""
 
     @property
+    def protocol(self) -> str:
+        """Which stages, by the name of the protocol."""
+
+    @property
     def model(self) -> ModelSpec | None:
         """The models."""
 
@@ -53,6 +57,17 @@ class Sections(Protocol):
         """What all stages together may take."""
 
 
+QUICK_RUNS = 6
+QUICK_SHARE = 0.2
+"""Share of the rows on which the quick protocol tries learning rates; practitioners judge after 20% of the steps."""
+
+
+def _search_of(study: Sections) -> SearchSpec:
+    """What the study file says of it, with the sampler that its protocol stands for."""
+    sampler = PROTOCOLS[study.protocol].sampler
+    return study.search.model_copy(update={"sampler": sampler}) if sampler else study.search
+
+
 @dataclass(frozen=True)
 class StageRule:
     """How one stage works; each is one Optuna study named `<study>/<stage>`.
@@ -65,7 +80,10 @@ class StageRule:
         trials: how many trials it has in a study, at most.
         outline: that number in words, and how its trials come about.
         plan: name of what plans its trials from the results of the stage before (`decide.planning.planners.PLANNERS`);
-            empty where a sampler proposes them one by one.
+            empty where nothing is planned.
+        proposes: whether a sampler proposes its trials while the budget lasts, beside those planned, and learns from
+            those that have ended.
+        share: the share of the training rows that what is proposed is trained on.
         search: how its trials are proposed and its losers stopped, where that is not just what the study file says.
         prunes: whether losers are stopped early.
         carries_over: whether it tries configurations of a smaller model around a scaled learning rate.
@@ -81,17 +99,14 @@ class StageRule:
     trials: Callable[[Sections], int]
     outline: Callable[[Sections], str]
     plan: str = ""
-    search: Callable[[Sections], SearchSpec] = lambda study: study.search
+    proposes: bool = False
+    share: Callable[[Sections], float] = lambda _study: 1.0
+    search: Callable[[Sections], SearchSpec] = _search_of
     prunes: bool = True
     carries_over: bool = False
     compares: bool = False
     scores_test: bool = False
     keeps_adapter: bool = False
-
-    @property
-    def proposes(self) -> bool:
-        """Whether a sampler proposes its trials while the budget lasts, and learns from those that have ended."""
-        return not self.plan
 
     def model_of(self, study: Sections) -> str | None:
         """Name the model that this stage trains; None for an objective of the user's own."""
@@ -101,20 +116,24 @@ class StageRule:
 
 
 def _search_runs(study: Sections) -> int:
-    """Trials of the search: its own limit, or what the study's leaves of those that later stages may need."""
+    """Trials of the search: its own limit, or what the study's leaves of those that other stages may need."""
     own, whole = study.search.budget.trials, study.budget.trials
     return own if whole is None else min(own, whole - trials_behind_search(study))
 
 
 def trials_behind_search(study: Sections) -> int:
-    """Count the trials that the stages behind the search may have together."""
+    """Count the trials that stages without a sampler may have together."""
     return sum(rule.trials(study) for rule in stages_of(study) if not rule.proposes)
 
 
-def _search_outline(study: Sections) -> str:
-    search, budget = study.search, study.search.budget
-    hours = f" or {budget.gpu_hours:g} GPU-hours" if budget.gpu_hours else ""
-    return f"{_search_runs(study)} trials{hours}, sampler {search.sampler}, pruner {search.pruner}"
+def _search_outline(study: Sections, trials: int | None = None) -> str:
+    search, budget = _search_of(study), study.search.budget
+    hours = f" or {budget.gpu_hours:g} GPU-hours" if budget.gpu_hours and trials is None else ""
+    return f"{trials or _search_runs(study)} trials{hours}, sampler {search.sampler}, pruner {search.pruner}"
+
+
+def _on_a_share(study: Sections) -> str:
+    return f"on {study.search.share:.0%} of the training rows"
 
 
 SEARCH = StageRule(
@@ -124,6 +143,74 @@ SEARCH = StageRule(
     applies=lambda _study: True,
     trials=_search_runs,
     outline=_search_outline,
+    proposes=True,
+)
+
+PROXY = StageRule(
+    name="proxy",
+    runs="search runs on a share of the rows",
+    model="base",
+    applies=lambda _study: True,
+    trials=_search_runs,
+    outline=lambda study: f"{_search_outline(study)}, {_on_a_share(study)}",
+    proposes=True,
+    share=lambda study: study.search.share,
+)
+
+RECHECK = StageRule(
+    name="recheck",
+    runs="runs on all rows",
+    model="base",
+    applies=lambda _study: True,
+    trials=lambda study: study.transfer.top,
+    outline=lambda study: f"the best {study.transfer.top} on all training rows, with the learning rate for as many",
+    plan="recheck",
+    prunes=False,
+)
+
+
+def _coarse_trials(study: Sections) -> int:
+    return max(1, _search_runs(study) // 2)
+
+
+def _fine_trials(study: Sections) -> int:
+    return max(1, _search_runs(study) - _coarse_trials(study))
+
+
+COARSE = StageRule(
+    name="coarse",
+    runs="coarse search runs",
+    model="base",
+    applies=lambda _study: True,
+    trials=_coarse_trials,
+    outline=lambda study: f"{_search_outline(study, _coarse_trials(study))}, {_on_a_share(study)}",
+    proposes=True,
+    share=lambda study: study.search.share,
+)
+
+FINE = StageRule(
+    name="fine",
+    runs="fine search runs",
+    model="base",
+    applies=lambda _study: True,
+    trials=_fine_trials,
+    outline=lambda study: f"{_search_outline(study, _fine_trials(study))}, on all rows, around the best so far",
+    plan="narrow",
+    proposes=True,
+)
+
+QUICK = StageRule(
+    name="quick",
+    runs="quick runs",
+    model="target",
+    applies=lambda _study: True,
+    trials=lambda _study: QUICK_RUNS,
+    outline=lambda _study: (
+        f"5 to {QUICK_RUNS} runs: three learning rates on {QUICK_SHARE:.0%} of the rows, then rank and "
+        "double rank on all, and a longer warm-up where a higher rate was lost"
+    ),
+    plan="quick",
+    prunes=False,
 )
 
 
@@ -186,19 +273,55 @@ CONFIRM = StageRule(
     keeps_adapter=True,
 )
 
-PROTOCOLS: dict[str, tuple[StageRule, ...]] = {"tpe": (SEARCH, VERIFY, CONFIRM)}
-"""Stages in their order, by the name of the protocol."""
 
-STAGES: dict[str, StageRule] = {rule.name: rule for protocol in PROTOCOLS.values() for rule in protocol}
+@dataclass(frozen=True)
+class StudyProtocol:
+    """Stages in their order.
+
+    Attributes:
+        stages: those that a study of this protocol may have.
+        reason: when to choose it.
+        sampler: which proposes, whatever the study file's default is; empty where the file says.
+        built_in: whether it needs the built-in trainer, which can be asked for a share of the rows.
+    """
+
+    stages: tuple[StageRule, ...]
+    reason: str
+    sampler: str = ""
+    built_in: bool = False
+
+
+PROTOCOLS: dict[str, StudyProtocol] = {
+    "full": StudyProtocol((SEARCH, VERIFY, CONFIRM), "a search by search.sampler, the best carried over and confirmed"),
+    "tpe": StudyProtocol(
+        (SEARCH, VERIFY, CONFIRM), "the same with Optuna's tree-structured Parzen estimator", sampler="tpe"
+    ),
+    "random": StudyProtocol((SEARCH, VERIFY, CONFIRM), "the baseline of every search", sampler="random"),
+    "grid": StudyProtocol((SEARCH, VERIFY, CONFIRM), "every configuration of a small finite space", sampler="grid"),
+    "quick": StudyProtocol(
+        (QUICK, CONFIRM),
+        "5 or 6 runs where a search is too dear: most of the gain is in the learning rate",
+        built_in=True,
+    ),
+    "progressive": StudyProtocol(
+        (COARSE, FINE, VERIFY, CONFIRM), "many short runs, then longer ones around the best of them", built_in=True
+    ),
+    "proxy": StudyProtocol(
+        (PROXY, RECHECK, VERIFY, CONFIRM), "search on a share of the rows, then the best on all of them", built_in=True
+    ),
+}
+"""What a study may go through, by the name that its file gives."""
+
+STAGES: dict[str, StageRule] = {rule.name: rule for protocol in PROTOCOLS.values() for rule in protocol.stages}
 """Every stage there is, by its name; protocols share rows."""
 
 PLANNED_STAGES = tuple(name for name, rule in STAGES.items() if not rule.proposes)
 """Stages whose trials are chosen from those of a stage before."""
 
 
-def protocol_of(_study: Sections) -> tuple[StageRule, ...]:
-    """Return the rows of a study's protocol, also those that do not apply to it; there is one protocol so far."""
-    return PROTOCOLS["tpe"]
+def protocol_of(study: Sections) -> tuple[StageRule, ...]:
+    """Return the rows of a study's protocol, also those that do not apply to it."""
+    return PROTOCOLS[study.protocol].stages
 
 
 def stages_of(study: Sections) -> list[StageRule]:

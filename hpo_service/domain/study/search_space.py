@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -196,6 +197,15 @@ def value_count(parameter: FloatParameter | IntParameter | CategoricalParameter)
     if parameter.step is None:
         return None
     return int((parameter.high - parameter.low) / parameter.step + 1e-9) + 1
+
+
+def value_at(parameter: FloatParameter | IntParameter | CategoricalParameter, digit: int) -> ParameterValue:
+    """Return the value number `digit` of a finite parameter, counted from its low end."""
+    if isinstance(parameter, CategoricalParameter):
+        return parameter.choices[digit]
+    if isinstance(parameter, IntParameter):
+        return parameter.low + digit * (parameter.step or 1)
+    return float(Decimal(str(parameter.low)) + digit * Decimal(str(parameter.step or 0)))
 
 
 def canonical_key(parameters: Mapping[str, ParameterValue]) -> str:

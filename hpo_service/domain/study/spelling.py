@@ -62,7 +62,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "train_on_inputs": ("learn",),
     "mask_prompt": ("learn",),
     # spaces and sweeps, as Weights & Biases sweeps, Optuna and Ray Tune call them
-    "bayes": ("tpe",),
+    "bayes": ("gp", "tpe"),
     "distribution": ("type", "log"),
     "hyperband": ("halving",),
     "asha": ("halving",),

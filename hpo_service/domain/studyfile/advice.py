@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 from hpo_service.domain.decide.pruning import longest_warmup, rung_step
+from hpo_service.domain.decide.start.beginning import beginnings, default_inside, default_outside
 from hpo_service.domain.study.combinations import MOST_LOOKED_AT, combinations
 from hpo_service.domain.study.families import billions, family_of
 from hpo_service.domain.study.hyperparameters import SEARCHABLE
@@ -18,7 +19,9 @@ from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.studyfile.document import KeyPath
 
 FEW_TRIALS = 10
-"""Below this many trials a model of the space learns too little to be better than chance."""
+"""Below this many trials TPE learns too little to be better than chance; the Gaussian process does not."""
+LEARNING = ("gp", "tpe")
+"""Samplers that start-up trials are for."""
 
 Advice = Iterator[tuple[KeyPath, str]]
 
@@ -53,14 +56,25 @@ def _trackers(spec: StudySpec, around: Surroundings) -> Advice:
 
 def _few_trials(spec: StudySpec) -> Advice:
     trials, startup = spec.search.budget.trials, spec.search.startup_trials
-    if spec.search.sampler != "tpe":
+    if spec.search.sampler not in LEARNING:
         return
-    if trials < FEW_TRIALS:
-        remedy = "use sampler random, or 15 to 20 trials"
+    if trials < FEW_TRIALS and spec.search.sampler == "tpe":
+        remedy = "use sampler gp, or 15 to 20 trials"
         yield ("search", "budget", "trials"), f"with {trials} trials random search is as good as TPE; {remedy}"
     elif startup >= trials:
-        reason = f"all {trials} trials are start-up trials, drawn at random"
-        yield ("search", "startup_trials"), f"{reason}; TPE needs fewer, 5 are usual"
+        reason = f"all {trials} trials are start-up trials, which fill the space and learn nothing"
+        yield ("search", "startup_trials"), f"{reason}; 5 are usual"
+
+
+def _beginning(spec: StudySpec) -> Advice:
+    for name, (value, why) in default_outside(spec).items():
+        moved = default_inside(spec)[name]
+        remedy = f"widen the range to hold it, or give confirm.default a {name} of your own"
+        yield _place(spec, "space", name), f"the default, {value}, {why}: search begins with {moved}; {remedy}"
+    first, trials = len(beginnings(spec)), spec.search.budget.trials
+    if first > trials:
+        reason = f"with the default {first} configurations come first, and the budget has {trials} trials"
+        yield ("search", "enqueue"), f"{reason}: the last are never run; enqueue fewer, or raise the budget"
 
 
 def _small_space(spec: StudySpec) -> Advice:
@@ -99,7 +113,7 @@ def _fixed_and_searched(spec: StudySpec) -> Advice:
 
 
 def _unread(spec: StudySpec) -> Advice:
-    """Parameters that are sampled where no run reads them: TPE would learn from noise."""
+    """Parameters that are sampled where no run reads them: a sampler would learn from noise."""
     if spec.objective is not None:
         return
     fixed, never = spec.training.hyperparameters(), dict[str, list[str]]()
@@ -162,5 +176,6 @@ RULES: tuple[Callable[[StudySpec], Advice], ...] = (
     _unread,
     _learning_rates,
     _transfer_without_target,
+    _beginning,
 )
 """Warnings that follow from the file alone."""

@@ -8,7 +8,7 @@ from typing import Any
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.presentation.cost import StageCost, StudyCost, study_cost
 from hpo_service.presentation.documents.plain import plain
-from hpo_service.service.studies.evidence import Evidence
+from hpo_service.service.studies.findings.evidence import Evidence
 from hpo_service.service.studies.overview import StudyLines
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from hpo_service.domain.study.protocol import STAGES
 from hpo_service.filestore.store import fetched
 from hpo_service.presentation.exports.best_config import best_config
-from hpo_service.service.studies.evidence import Evidence
+from hpo_service.service.studies.findings.evidence import Evidence
 from hpo_service.service.studies.snapshot import StudySnapshot
 
 NAME = "best"

@@ -11,7 +11,7 @@ from hpo_service.domain.study.protocol import STAGES
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.presentation.cost import study_cost
 from hpo_service.presentation.study_text import yaml_text
-from hpo_service.service.studies.evidence import Configuration, Evidence, resolved
+from hpo_service.service.studies.findings.evidence import Configuration, Evidence, resolved
 from hpo_service.service.studies.snapshot import StudySnapshot
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from hpo_service.presentation.exports.columns import columns_of, pyarrow_for
 from hpo_service.presentation.perplexity import perplexity
-from hpo_service.service.studies.evidence import LoadScores
+from hpo_service.service.studies.findings.evidence import LoadScores
 from hpo_service.service.studies.snapshot import StudySnapshot, TrialView
 from hpo_service.storage.trial.attempts import AttemptRow
 

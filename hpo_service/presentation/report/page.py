@@ -24,7 +24,7 @@ from hpo_service.presentation.formatting import (
 )
 from hpo_service.presentation.stage_summary import stage_summary
 from hpo_service.presentation.study_text import study_text
-from hpo_service.service.studies.evidence import Evidence, resolved
+from hpo_service.service.studies.findings.evidence import Evidence, resolved
 from hpo_service.service.studies.snapshot import StudySnapshot
 
 NAME = "report.html"

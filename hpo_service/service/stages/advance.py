@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from hpo_service.domain.decide.planning.plan import Plan, Results, enclosing_space
 from hpo_service.domain.decide.planning.planners import PLANNERS
-from hpo_service.domain.decide.planning.shares import search_hours
+from hpo_service.domain.decide.planning.shares import stage_hours
 from hpo_service.domain.decide.repeated import IN_A_ROW, Failure, Repeated, repeated
+from hpo_service.domain.decide.selection import Choice
 from hpo_service.domain.study.protocol import StageRule, current_of, protocol_of, stage_after, stages_of
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.states import StudyState, TrialState
@@ -44,18 +46,14 @@ class Stages:
         """Open the first stage of a new study; call it in the transaction that creates the study."""
         spec = study.specification()
         rule = stages_of(spec)[0]
-        name = f"{spec.name}/{rule.name}"
-        self.ledger.open_study(name, spec.search.direction)
-        self.studies.open_stage(
-            study.id,
-            rule.name,
-            optuna_name=name,
-            trials=rule.trials(spec),
-            gpu_hours=search_hours(spec),
-            space=spec.space.resolve(),
-            plan={},
-            reason=f"{spec.search.sampler} proposes, {spec.search.pruner} prunes",
-        )
+        if rule.plan:
+            plan = self._plan(study, spec, rule, "", [])
+            if plan is None:
+                raise ValueError(f"nothing is planned for {rule.name}, the first stage of study {spec.name}")
+        else:
+            search = rule.search(spec)
+            plan = Plan([], Choice([], f"{search.sampler} proposes, {search.pruner} prunes"), spec.space.resolve())
+        self._open(study, spec, rule, plan)
 
     def advance_all(self) -> bool:
         """Advance every active study, each in its own transaction; tell whether any moved."""
@@ -179,7 +177,8 @@ class Stages:
         if current.rule.proposes:
             return False
         before = _before(stages, current.rule)
-        plan = self._plan(study, spec, current.rule, before.stage, self.trials.list(study.id, before.id), rows)
+        found = self.trials.list(study.id, before.id) if before is not None else []
+        plan = self._plan(study, spec, current.rule, before.stage if before is not None else "", found, rows)
         if plan is None:
             return False
         told = {**current.plan.get("trials", {}), **{t.label: t.reason for t in plan.trials}}
@@ -228,21 +227,17 @@ class Stages:
             study.id,
             rule.name,
             optuna_name=name,
-            trials=len(plan.trials),
-            gpu_hours=None,
+            trials=max(len(plan.trials), rule.trials(spec)) if rule.proposes else len(plan.trials),
+            gpu_hours=stage_hours(spec, rule),
             space=plan.space,
-            plan={
-                "why": plan.reason,
-                "chosen": [m.number for m in plan.choice.chosen],
-                "trials": {t.label: t.reason for t in plan.trials},
-            },
+            plan=_told(plan) if rule.plan else {},
             reason=plan.reason,
         )
         reach("stage.planned")
         if stage is not None:
             self.trials.plan(stage, plan.trials)
         else:
-            self.replanning.replan(study, rule, plan)
+            self.replanning.replan(study, spec, rule, plan)
 
     @cached_property
     def replanning(self) -> Replanning:
@@ -252,15 +247,24 @@ class Stages:
     def plan_again(self, study: StudyRow, rule: StageRule) -> None:
         """Plan a stage that was opened before again, from what the stage before it has measured; study is locked."""
         before = _before(self.studies.stages(study.id), rule)
+        if before is None:
+            return  # planned from nothing: nothing can change it
         rows = self.trials.list(study.id, before.id)
         plan = self._plan(study, study.specification(), rule, before.stage, rows)
         if plan is not None:
-            self.replanning.replan(study, rule, plan)
+            self.replanning.replan(study, study.specification(), rule, plan)
 
 
-def _before(stages: Sequence[StageRow], rule: StageRule) -> StageRow:
-    """The stage from whose results one was planned that was opened."""
-    return stages[[stage.stage for stage in stages].index(rule.name) - 1]
+def _before(stages: Sequence[StageRow], rule: StageRule) -> StageRow | None:
+    """The stage from whose results one was planned that was opened; None for a study's first."""
+    place = [stage.stage for stage in stages].index(rule.name)
+    return stages[place - 1] if place else None
+
+
+def _told(plan: Plan) -> dict[str, Any]:
+    """What is kept of a plan, for people."""
+    trials = {trial.label: trial.reason for trial in plan.trials}
+    return {"why": plan.reason, "chosen": [m.number for m in plan.choice.chosen], "trials": trials}
 
 
 def _others_at_work(rows: Sequence[TrialRow], broken: Collection[str]) -> bool:

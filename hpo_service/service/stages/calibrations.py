@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from hpo_service.domain.decide.calibration import Calibration
 from hpo_service.domain.decide.selection import Measured
-from hpo_service.domain.decide.transferred import calibration, transferred
+from hpo_service.domain.decide.transfer.calibration import Calibration
+from hpo_service.domain.decide.transfer.transferred import calibration, transferred
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import UnreadableStudyError
@@ -51,4 +51,5 @@ def measured(row: TrialRow) -> Measured:
     value = math.nan if row.value is None else row.value
     number = row.ordinal if row.number is None else row.number  # one that was cancelled before anybody took it
     complete = row.state is TrialState.COMPLETE
-    return Measured(row.id, number, row.parameters, value, complete, row.label or "", row.role, row.origin_id)
+    label = row.label or ""
+    return Measured(row.id, number, row.parameters, value, complete, label, row.role, row.origin_id, row.share)

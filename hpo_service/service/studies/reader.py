@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Literal
 
 from hpo_service.domain.trial.scores import Scores
-from hpo_service.service.studies.evidence import Evidence, LoadScores, gather_evidence
+from hpo_service.service.studies.findings.evidence import Evidence, LoadScores, gather_evidence
 from hpo_service.service.studies.snapshot import StudySnapshot, take_outline, take_snapshot
 from hpo_service.service.studies.trial_record import TrialRecord, read_record
 from hpo_service.storage.database import Database

@@ -44,6 +44,7 @@ class TrialView:
     started_at: float | None
     ended_at: float | None
     origin_id: int | None
+    share: float
     adapter: str | None
     facts: RunFacts
     curve: list[ReportRow]
@@ -143,9 +144,11 @@ class StageView:
         return self.count(*(state for state in TrialState if state.final))
 
     def best(self, direction: Direction = Direction.MINIMIZE) -> TrialView | None:
-        """The complete trial with the best value so far."""
+        """The complete trial with the best value so far; one on fewer rows than another does not count."""
         listed = [t for t in self.trials if t.state is TrialState.COMPLETE and t.value is not None]
         complete = [*([self.rest.best] if self.rest.best else []), *listed]
+        most = max((t.share for t in complete), default=1.0)
+        complete = [t for t in complete if t.share == most]
         return min(complete, key=lambda t: direction.badness(t.value or 0.0), default=None)
 
 
@@ -286,6 +289,7 @@ def trial_view(row: TrialRow, curve: list[ReportRow]) -> TrialView:
         started_at=row.started_at,
         ended_at=row.ended_at,
         origin_id=row.origin_id,
+        share=row.share,
         adapter=row.adapter,
         facts=row.facts,
         curve=curve,

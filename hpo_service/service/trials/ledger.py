@@ -81,6 +81,8 @@ class TrialLedger:
         worker_id: str,
         lease_seconds: float,
         devices: float,
+        share: float,
+        label: str = "",
     ) -> TrialRow | None:
         """Add a proposed trial that this worker runs at once; see `TrialStore.admit`."""
         trial = self.trials.admit(
@@ -92,6 +94,8 @@ class TrialLedger:
             worker_id=worker_id,
             lease_seconds=lease_seconds,
             devices=devices,
+            share=share,
+            label=label,
         )
         if trial is None:
             return None

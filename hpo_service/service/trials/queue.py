@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from hpo_service.domain.decide.planning.replanning import NOT_PLANNED
 from hpo_service.domain.decide.retry import given_up, tried_again
+from hpo_service.domain.decide.start.beginning import beginnings
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.assignment import Assignment, Lease
 from hpo_service.domain.trial.decision import Decision
@@ -202,9 +203,10 @@ class TrialQueue:
 
     def _suggest(self, spec: StudySpec, stage: StageRow, draw: int) -> Suggestion | None:
         taken = TakenKeys(self.db, self.trials, stage.id)
-        suggestion = self.policy.suggest(
-            stage.optuna_name, stage.rule.search(spec), stage.space, taken.__contains__, draw
-        )
+        # a stage that begins with planned trials has begun
+        first = () if stage.rule.plan else beginnings(spec)
+        search = stage.rule.search(spec)
+        suggestion = self.policy.suggest(stage.optuna_name, search, stage.space, taken.__contains__, draw, first)
         if suggestion is None:
             with self.db.transaction():
                 self.studies.limit_stage(stage.id, self.trials.tallies.total(stage.id))
@@ -225,10 +227,12 @@ class TrialQueue:
             stage,
             parameters=suggestion.parameters,
             dedupe_key=suggestion.key if distinct else None,
+            label=suggestion.label,
             seed=spec.search.seed,
             worker_id=worker_id,
             lease_seconds=spec.execution.lease_seconds,
             devices=spec.execution.gpus_per_trial / together,
+            share=stage.rule.share(spec),
         )
 
     def describe(self, study: str, facts: Mapping[str, ModelFacts]) -> None:

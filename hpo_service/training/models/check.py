@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from hpo_service.domain.decide.planning.default import default_parameters
-from hpo_service.domain.decide.scaling import scaled_rank
+from hpo_service.domain.decide.transfer.scaling import scaled_rank
 from hpo_service.domain.study.combinations import combinations
 from hpo_service.domain.study.finding import Finding, Level, not_here
 from hpo_service.domain.study.hyperparameters import Hyperparameters

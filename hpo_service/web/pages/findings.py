@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from hpo_service.domain.trial.endings import FINAL
 from hpo_service.presentation.cost import StudyCost, study_cost
-from hpo_service.service.studies.evidence import Evidence
+from hpo_service.service.studies.findings.evidence import Evidence
 from hpo_service.service.studies.overview import Overview
 from hpo_service.service.studies.reader import StudyReader
 from hpo_service.service.studies.snapshot import StudySnapshot

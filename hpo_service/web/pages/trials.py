@@ -8,7 +8,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 from hpo_service.presentation.trial_text import about_trial, attempts_table, curve_table, fact_lines
-from hpo_service.service.studies.evidence import measure_of
+from hpo_service.service.studies.findings.evidence import measure_of
 from hpo_service.service.studies.trial_record import TrialRecord
 from hpo_service.web.api.bodies import StageName, StudyName, TrialNumber
 from hpo_service.web.pages.acts import trial_acts

@@ -13,7 +13,7 @@ from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.scores import Scores
 from hpo_service.domain.trial.states import StudyState, TrialState
-from hpo_service.service.studies.evidence import Evidence, gather_evidence
+from hpo_service.service.studies.findings.evidence import Evidence, gather_evidence
 from hpo_service.service.studies.overview import StudyLine
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
 from hpo_service.storage.trial.reports import ReportRow
@@ -168,7 +168,7 @@ def search_stage(ended: int = 16, running: int = 0) -> StageView:
         budget=16,
         reason="all 16 trials of the budget have been admitted, and all have ended"
         if done
-        else "tpe proposes, halving prunes",
+        else "gp proposes, halving prunes",
         opened_at=START,
         closed_at=START + 110 if done else None,
         trials=search_trials(ended, running),

@@ -14,7 +14,7 @@ from tests.unit.presentation import story
 def test_the_search_says_who_proposes_who_prunes_and_what_was_promoted() -> None:
     snapshot = story.snapshot()
     told = stage_summary(snapshot, snapshot.stages[0])
-    assert told.opened.startswith("sampler tpe proposes, pruner halving stops losers early")
+    assert told.opened.startswith("sampler gp proposes, pruner halving stops losers early")
     assert told.counts == "16 of 16 trials: 10 complete, 4 pruned, 1 infeasible, 1 failed"
     assert told.promoted == "#1 (3.0020), #5 (3.0058), #15 (3.0165) went on to verify"
     assert [line.trial for line in told.stopped] == ["#4", "#6", "#7", "#9", "#11", "#13"]
@@ -23,9 +23,7 @@ def test_the_search_says_who_proposes_who_prunes_and_what_was_promoted() -> None
 
 def test_other_pruners_are_named_without_rungs() -> None:
     snapshot = story.snapshot(story.search_stage(), search={"pruner": "median"})
-    assert (
-        stage_summary(snapshot, snapshot.stages[0]).opened == "sampler tpe proposes, pruner median stops losers early"
-    )
+    assert stage_summary(snapshot, snapshot.stages[0]).opened == "sampler gp proposes, pruner median stops losers early"
 
 
 def test_the_verify_stage_says_why_its_trials_were_chosen_even_after_it_was_closed() -> None:

@@ -8,8 +8,8 @@ from dataclasses import replace
 from hpo_service.domain.decide.planning.bracket import beyond, factor_of, factors, label_of
 from hpo_service.domain.decide.planning.default import default_parameters
 from hpo_service.domain.decide.planning.plan import Plan, Results
-from hpo_service.domain.decide.scaling import HIGHEST_RATE, CarriedConfig, carry_over
 from hpo_service.domain.decide.selection import Choice, Measured, choose_top
+from hpo_service.domain.decide.transfer.scaling import HIGHEST_RATE, CarriedConfig, carry_over
 from hpo_service.domain.study.protocol import StageRule
 from hpo_service.domain.study.search_space import ParameterValue, canonical_key
 from hpo_service.domain.study.spec import StudySpec

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from hpo_service.domain.decide.calibration import Calibration
 from hpo_service.domain.decide.selection import Choice, Measured
+from hpo_service.domain.decide.transfer.calibration import Calibration
 from hpo_service.domain.study.search_space import (
     CategoricalParameter,
     FloatParameter,
@@ -41,10 +41,11 @@ class Results:
 
 @dataclass(frozen=True)
 class Plan:
-    """Trials of a stage, the space they lie in and why they were chosen."""
+    """Trials of a stage, why they were chosen, and the space that is searched beside them where it is more."""
 
     trials: list[PlannedTrial]
     choice: Choice
+    searched: SearchSpace | None = None
 
     @property
     def reason(self) -> str:
@@ -53,8 +54,8 @@ class Plan:
 
     @property
     def space(self) -> SearchSpace:
-        """The smallest space that holds every planned configuration, for Optuna's books."""
-        return enclosing_space([trial.parameters for trial in self.trials])
+        """What is searched; else the smallest space that holds every planned configuration, for Optuna's books."""
+        return self.searched or enclosing_space([trial.parameters for trial in self.trials])
 
 
 def enclosing_space(configurations: Sequence[Mapping[str, ParameterValue]]) -> SearchSpace:

@@ -46,15 +46,22 @@ def shares(spec: StudySpec) -> list[Share]:
     ]
 
 
-def search_hours(spec: StudySpec) -> float | None:
-    """Return the device hours of the search: its own limit or its share of the study's, whichever is less."""
-    limits = (spec.search.budget.gpu_hours, shares(spec)[0].hours)
+def stage_hours(spec: StudySpec, rule: StageRule) -> float | None:
+    """Return the device hours of a stage that a sampler proposes for; None for others, and where nothing bounds it.
+
+    It is its part of the search's own limit, or its share of the study's, whichever is less.
+    """
+    if not rule.proposes:
+        return None
+    own, share = spec.search.budget.gpu_hours, next(each.hours for each in shares(spec) if each.stage == rule.name)
+    proposed = sum(each.trials(spec) for each in stages_of(spec) if each.proposes)
+    limits = (None if own is None else own * rule.trials(spec) / proposed, share)
     return min((hours for hours in limits if hours is not None), default=None)
 
 
 def _weight(spec: StudySpec, rule: StageRule) -> float:
     pruned = rule.prunes and rule.search(spec).pruner != "none"
-    return (PRUNED_SHARE if pruned else 1.0) * _times_as_large(spec, rule)
+    return (PRUNED_SHARE if pruned else 1.0) * rule.share(spec) * _times_as_large(spec, rule)
 
 
 def _times_as_large(spec: StudySpec, rule: StageRule) -> float:

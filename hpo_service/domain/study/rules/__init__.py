@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hpo_service.domain.study.fields import StudyFields
-from hpo_service.domain.study.rules import default, devices, hyperparameters, limits, methods, objective, sections
+from hpo_service.domain.study.rules import (
+    beginning,
+    default,
+    devices,
+    hyperparameters,
+    limits,
+    methods,
+    objective,
+    sections,
+)
 from hpo_service.domain.study.validation import Violations
 
 Rule = Callable[[StudyFields, Violations], None]
@@ -30,6 +39,9 @@ OWN_OBJECTIVE: tuple[Rule, ...] = (
 EVERY_STUDY: tuple[Rule, ...] = (
     sections.something_is_searched,
     sections.a_grid_is_finite,
+    sections.a_protocol_has_its_sampler,
+    sections.a_share_of_the_rows_can_be_had,
+    beginning.enqueued_lie_in_the_space,
     sections.metrics_and_trackers_are_of_use,
     sections.the_budget_leaves_a_search,
     devices.trials_can_share_a_device,

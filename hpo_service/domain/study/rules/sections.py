@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hpo_service.domain.study.fields import StudyFields
-from hpo_service.domain.study.protocol import stages_of, trials_behind_search
+from hpo_service.domain.study.protocol import PROTOCOLS, stages_of, trials_behind_search
 from hpo_service.domain.study.validation import Violations
 
 
@@ -30,16 +30,32 @@ def something_is_searched(study: StudyFields, wrong: Violations) -> None:
 def a_grid_is_finite(study: StudyFields, wrong: Violations) -> None:
     """A grid is gone through point by point."""
     space = study.space.resolve()
-    if study.search.sampler == "grid" and space.size() is None:
+    proposed = [rule.search(study).sampler for rule in stages_of(study) if rule.proposes]
+    if "grid" in proposed and space.size() is None:
         endless = ", ".join(space.endless())
-        reason = f"grid needs a finite space: give {endless} a step or choices, or use tpe"
-        wrong.add(reason, "search", "sampler")
+        reason = f"grid needs a finite space: give {endless} a step or choices, or use gp"
+        wrong.add(reason, *(("protocol",) if study.protocol == "grid" else ("search", "sampler")))
+
+
+def a_protocol_has_its_sampler(study: StudyFields, wrong: Violations) -> None:
+    """A protocol that stands for a sampler is not given another one."""
+    sampler = PROTOCOLS[study.protocol].sampler
+    if sampler and "sampler" in study.search.model_fields_set and study.search.sampler != sampler:
+        wrong.add(f"protocol {study.protocol} proposes by {sampler}: drop search.sampler, or the protocol", "protocol")
+
+
+def a_share_of_the_rows_can_be_had(study: StudyFields, wrong: Violations) -> None:
+    """Only the built-in trainer can be asked for a share of the rows."""
+    if study.objective is not None and PROTOCOLS[study.protocol].built_in:
+        others = ", ".join(name for name, protocol in PROTOCOLS.items() if not protocol.built_in)
+        reason = f"{study.protocol} trains on shares of the rows, which an objective of your own is not asked to do"
+        wrong.add(f"{reason}: use one of {others}", "protocol")
 
 
 def the_budget_leaves_a_search(study: StudyFields, wrong: Violations) -> None:
     """What the whole study may take is more than what proves its result."""
     whole, behind = study.budget.trials, trials_behind_search(study)
-    if whole is not None and whole <= behind:
+    if whole is not None and whole < behind + any(rule.proposes for rule in stages_of(study)):
         reason = f"{whole} trials leave none for the search, since the stages behind it may take {behind}"
         wrong.add(f"{reason}: allow more, or lower transfer.top, confirm.seeds or confirm.top", "budget", "trials")
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from hpo_service.domain.study.direction import Direction
+from hpo_service.domain.study.search_space import ParameterValue
 from hpo_service.domain.study.sections.section import Section
 from hpo_service.domain.study.validation import one_of, rising_fractions
 
@@ -24,14 +25,24 @@ class BudgetSpec(Section):
 class SearchSpec(Section):
     """How configurations are proposed and losers are stopped."""
 
-    sampler: Literal["tpe", "random", "grid", "qmc"] = Field(default="tpe", description="Who proposes.")
+    sampler: Literal["gp", "tpe", "random", "grid", "qmc"] = Field(default="gp", description="Who proposes.")
     pruner: Literal["halving", "percentile", "median", "none"] = Field(
         default="halving", description="Who stops losers early; halving keeps the better half at each rung."
     )
     rungs: list[float] = Field(
         default=[0.25, 0.5], description="Fractions of the run at which halving compares trials."
     )
-    startup_trials: int = Field(default=5, ge=0, description="Random trials before the model-based sampler.")
+    startup_trials: int = Field(
+        default=5, ge=0, description="Trials that fill the space before the sampler's model is asked."
+    )
+    enqueue: list[dict[str, ParameterValue]] = Field(
+        default=[],
+        max_length=1000,
+        description="Configurations tried first, after the default; what one leaves out is the default's.",
+    )
+    share: float = Field(
+        default=0.25, gt=0, lt=1, description="Share of the training rows that proxy and coarse runs are trained on."
+    )
     seed: int = Field(default=42, ge=0, description="Seed of the sampler and of every search trial.")
     parallel_per_gpu: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = Field(
         default="auto",

@@ -15,7 +15,7 @@ from hpo_service.domain.trial.states import StudyState
 from hpo_service.errors import UnreadableStudyError
 from hpo_service.service.studies.ahead.outlay import Outlay
 from hpo_service.service.studies.ahead.sensitivity import Sensitivity, assumed, compares
-from hpo_service.service.studies.evidence import gather_evidence
+from hpo_service.service.studies.findings.evidence import gather_evidence
 from hpo_service.service.studies.snapshot import take_snapshot
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StudyRow, StudyStore

@@ -89,7 +89,7 @@ def test_a_size_is_read_off_a_name(model, size):
     [
         ("lerning_rate", ["learning_rate", "lora_rank"], "learning_rate"),
         ("LR", ["learning_rate", "lora_rank"], "learning_rate"),
-        ("bayes", ["tpe", "random"], "tpe"),
+        ("bayes", ["tpe", "gp", "random"], "gp"),
         ("alpha", ["lora_alpha_multiplier"], "lora_alpha_multiplier"),
         ("zzz", ["learning_rate"], None),
         ("anything", [], None),

@@ -68,7 +68,7 @@ def test_a_stages_trials_are_counted_before_it_is_opened():
 def test_a_stage_says_how_its_trials_come_about():
     spec = study(search={"budget": {"trials": 7, "gpu_hours": 1.5}}, transfer={"top": 2, "bracket": [1, 2]})
     assert [rule.outline(spec) for rule in stages_of(spec)] == [
-        "7 trials or 1.5 GPU-hours, sampler tpe, pruner halving",
+        "7 trials or 1.5 GPU-hours, sampler gp, pruner halving",
         "up to 5 runs: the best 2 x learning rate times 1, 2, and the default; "
         "up to 3 more while the best lies at an edge",
         "up to 6 runs: the best and the default, 3 seeds each",
@@ -88,9 +88,54 @@ def test_the_verify_stage_halves_at_a_rung_of_its_own_unless_nothing_is_pruned()
 
 def test_stages_of_one_name_are_one_row():
     for protocol in PROTOCOLS.values():
-        assert all(STAGES[rule.name] is rule for rule in protocol)
+        assert all(STAGES[rule.name] is rule for rule in protocol.stages)
 
 
 def test_metrics_may_be_asked_for_in_every_stage_that_is_planned():
     stages = json.loads(json.dumps(study_schema()))["$defs"]["EvaluationSpec"]["properties"]["stages"]
     assert stages["items"]["enum"] == [rule.name for rule in STAGES.values() if not rule.proposes]
+
+
+@pytest.mark.parametrize(
+    "protocol, names",
+    [
+        ("quick", ["quick", "confirm"]),
+        ("progressive", ["coarse", "fine", "verify", "confirm"]),
+        ("proxy", ["proxy", "recheck", "verify", "confirm"]),
+        ("random", ["search", "verify", "confirm"]),
+    ],
+)
+def test_a_protocol_has_stages_of_its_own(protocol, names):
+    spec = study(protocol=protocol)
+    assert [rule.name for rule in stages_of(spec)] == names
+    assert all(rule.trials(spec) > 0 and rule.outline(spec) for rule in stages_of(spec))
+
+
+def test_a_protocol_may_stand_for_a_sampler():
+    assert SEARCH.search(study(protocol="random")).sampler == "random"
+    assert SEARCH.search(study()).sampler == study().search.sampler
+    with pytest.raises(ValueError, match=r"protocol random proposes by random: drop search\.sampler"):
+        study(protocol="random", search={"sampler": "qmc"})
+    with pytest.raises(ValueError, match="grid needs a finite space"):
+        study(protocol="grid")
+
+
+def test_a_progressive_search_divides_its_budget():
+    spec = study(protocol="progressive", search={"budget": {"trials": 7}})
+    assert [rule.trials(spec) for rule in stages_of(spec)][:2] == [3, 4]
+    tiny = study(protocol="progressive", search={"budget": {"trials": 1}})
+    assert [rule.trials(tiny) for rule in stages_of(tiny)][:2] == [1, 1]
+
+
+@pytest.mark.parametrize("protocol", ["quick", "progressive", "proxy"])
+def test_an_objective_of_the_users_own_is_not_asked_for_a_share_of_the_rows(protocol):
+    with pytest.raises(ValueError, match="use one of full, tpe, random, grid"):
+        own(protocol=protocol)
+
+
+def test_only_what_is_searched_first_is_on_a_share_of_the_rows():
+    spec = study(protocol="proxy", search={"share": 0.1})
+    assert {rule.name: rule.share(spec) for rule in STAGES.values() if rule.share(spec) < 1} == {
+        "proxy": 0.1,
+        "coarse": 0.1,
+    }

@@ -416,3 +416,30 @@ def test_a_condition_may_hold():
         "tail": {"choices": [1], "when": {"depth": 3}},
     }
     assert list(own(space={"parameters": parameters}).space.resolve().parameters) == ["lr", "depth", "tail"]
+
+
+def test_what_is_enqueued_lies_in_the_space():
+    conditional = {"parameters": {"lora_dropout": {"low": 0.0, "high": 0.1, "when": {"lora_rank": [32]}}}}
+    found = refusals(
+        study,
+        space=conditional,
+        search={"enqueue": [{"lora_rnk": 8}, {"lora_rank": 5}, {"lora_rank": 8, "lora_dropout": 0.1}]},
+    )
+    assert found == {
+        ("search", "enqueue", 0, "lora_rnk"): "is no parameter of this space; the nearest is lora_rank",
+        ("search", "enqueue", 1, "lora_rank"): (
+            "5 is none of its choices: 4, 8, 16, 32: choose another value, or widen the space"
+        ),
+        ("search", "enqueue", 2, "lora_dropout"): "is not sampled beside lora_rank 8: drop it, or change that",
+    }
+    assert study(space=conditional, search={"enqueue": [{"lora_rank": 32, "lora_dropout": 0.1}]})
+
+
+def test_what_is_enqueued_for_an_objective_of_ones_own_is_complete_unless_there_is_a_default():
+    space = {"parameters": {"lr": {"low": 0.1, "high": 1}, "depth": {"low": 1, "high": 9}}}
+    enqueued = {"enqueue": [{"depth": 3}]}
+    assert refusals(own, space=space, search=enqueued) == {
+        ("search", "enqueue", 0): "lacks lr, and an objective of your own has no default: "
+        "give every parameter, or say confirm.default"
+    }
+    assert own(space=space, search=enqueued, confirm={"default": {"lr": 0.5}})

@@ -105,7 +105,7 @@ def test_a_good_file_is_read_without_warnings():
         ("search: {parallel_per_gpu: 0}", "4: search.parallel_per_gpu: must be auto or at least 1, not 0"),
         ("search: {parallel_per_gpu: 65}", "4: search.parallel_per_gpu: must be auto or at most 64, not 65"),
         ("search: {parallel_per_gpu: x}", "4: search.parallel_per_gpu: must be auto or a whole number, not the text "),
-        ("search: {sampler: 3}", "4: search.sampler: must be one of tpe, random, grid, qmc, not 3"),
+        ("search: {sampler: 3}", "4: search.sampler: must be one of gp, tpe, random, grid, qmc, not 3"),
         # the space
         ("space: {parameters: {lora_rank: 8}}", "4: space.parameters.lora_rank: must say what to search, not 8; write"),
         ("space: {parameters: {lora_rank: {}}}", "4: space.parameters.lora_rank: needs choices, or low and high"),
@@ -231,10 +231,23 @@ def test_warnings_come_in_the_order_of_the_file():
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("search: {budget: {trials: 9}}", "4: search.budget.trials: with 9 trials random search is as good as TPE; "),
+        (
+            "search: {sampler: tpe, budget: {trials: 9}}",
+            "4: search.budget.trials: with 9 trials random search is as good as TPE; ",
+        ),
         (
             "search: {startup_trials: 20}",
-            "4: search.startup_trials: all 20 trials are start-up trials, drawn at random",
+            "4: search.startup_trials: all 20 trials are start-up trials, which fill the space and",
+        ),
+        (
+            "search: {budget: {trials: 1}, sampler: random, enqueue: [{lora_rank: 8}]}",
+            "4: search.enqueue: with the default 2 configurations come first, and the budget has 1 trials: the last "
+            "are never run; enqueue fewer, or raise the budget",
+        ),
+        (
+            "space: {parameters: {lora_rank: {choices: [4, 8]}}}",
+            "4: space.parameters.lora_rank: the default, 16, is none of its choices: 4, 8: search begins with 8; widen "
+            "the range to hold it, or give confirm.default a lora_rank of your own",
         ),
         (
             "space: {preset: minimal, parameters: {learning_rate: {choices: [1e-4, 2e-4]}}}",

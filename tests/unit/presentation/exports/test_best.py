@@ -10,7 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from hpo_service.presentation.exports.best import missing_adapter, write_best
-from hpo_service.service.studies.evidence import Evidence, gather_evidence
+from hpo_service.service.studies.findings.evidence import Evidence, gather_evidence
 from hpo_service.service.studies.snapshot import StudySnapshot
 from tests.unit.presentation import story
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.presentation.report import figures, search_figures
 from hpo_service.presentation.report.drawing import RAMP, ramp
-from hpo_service.service.studies.evidence import gather_evidence
+from hpo_service.service.studies.findings.evidence import gather_evidence
 from tests.unit.presentation import story
 
 

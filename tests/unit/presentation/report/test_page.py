@@ -15,7 +15,7 @@ from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.presentation.formatting import moment
 from hpo_service.presentation.report.page import MOST_LINES, render, versions, write_report
-from hpo_service.service.studies.evidence import gather_evidence
+from hpo_service.service.studies.findings.evidence import gather_evidence
 from hpo_service.service.studies.snapshot import StudySnapshot
 from tests.unit.presentation import story
 
@@ -122,7 +122,7 @@ def test_every_figure_is_drawn_and_named_and_takes_its_colours_from_the_page(pag
 
 def test_the_stages_tell_why(page: str) -> None:
     text = read(page).text
-    assert "sampler tpe proposes, pruner halving stops losers early" in text
+    assert "sampler gp proposes, pruner halving stops losers early" in text
     assert "only the better half (up to 3.211) goes on" in text
     assert "#1 (3.0020), #5 (3.0058), #15 (3.0165) went on to verify" in text
     assert "rank 32 x 2, at most 64, = 64" in text

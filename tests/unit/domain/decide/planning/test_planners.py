@@ -72,13 +72,14 @@ def plan_confirm(study: StudySpec, results: Sequence[Measured]) -> Plan | None:
 
 def test_every_stage_that_is_planned_has_a_planner() -> None:
     assert {rule.plan for rule in STAGES.values() if not rule.proposes} <= PLANNERS.keys()
+    assert {rule.plan for rule in STAGES.values()} - {""} == PLANNERS.keys()
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_a_protocol_begins_with_proposals_and_goes_on_by_plans(protocol: str) -> None:
-    first, *others = PROTOCOLS[protocol]
-    assert first.proposes
-    assert not any(rule.proposes for rule in others)
+def test_a_protocol_begins_by_itself_and_goes_on_by_plans(protocol: str) -> None:
+    first, *others = PROTOCOLS[protocol].stages
+    assert first.proposes != bool(first.plan)
+    assert all(rule.plan for rule in others)
 
 
 # verify

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.presentation.stage_summary import stage_summary
-from hpo_service.service.studies.data_consistency import mixed_rows
-from hpo_service.service.studies.evidence import Verdict, gather_evidence
+from hpo_service.service.studies.findings.data_consistency import mixed_rows
+from hpo_service.service.studies.findings.evidence import Verdict, gather_evidence
 from tests.unit.presentation import story
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hpo_service.domain.decide.selection import Measured
-from hpo_service.domain.decide.transferred import calibration, transferred
+from hpo_service.domain.decide.transfer.transferred import calibration, transferred
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.model_facts import ModelFacts
 from hpo_service.domain.trial.planned import CARRIED, CONTROL, EXTENDED

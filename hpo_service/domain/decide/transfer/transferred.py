@@ -6,9 +6,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from hpo_service.domain.decide.calibration import Calibration
-from hpo_service.domain.decide.scaling import rank_exponent
 from hpo_service.domain.decide.selection import Measured, choose_top
+from hpo_service.domain.decide.transfer.calibration import Calibration
+from hpo_service.domain.decide.transfer.scaling import rank_exponent
 from hpo_service.domain.study.methods import METHODS
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.model_facts import ModelFacts

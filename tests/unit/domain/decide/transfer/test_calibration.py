@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hpo_service.domain.decide.calibration import PRIOR, STEEPEST, Calibration, calibrated_exponent
+from hpo_service.domain.decide.transfer.calibration import PRIOR, STEEPEST, Calibration, calibrated_exponent
 
 
 def found(factor: float, small: int = 64, large: int = 256, family: str = "llama", study: str = "a") -> Calibration:

@@ -7,7 +7,7 @@ from typing import Any
 
 from hpo_service.domain.trial.scores import Scores
 from hpo_service.domain.trial.states import StudyState, TrialState
-from hpo_service.service.studies.evidence import Evidence, Verdict, gather_evidence, resolved
+from hpo_service.service.studies.findings.evidence import Evidence, Verdict, gather_evidence, resolved
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
 from tests.unit.presentation import story
 

@@ -16,7 +16,7 @@ from hpo_service.domain.study.search_space import ParameterValue, canonical_key
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.scores import Scores
 from hpo_service.domain.trial.states import TrialState
-from hpo_service.service.studies.data_consistency import mixed_rows
+from hpo_service.service.studies.findings.data_consistency import mixed_rows
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
 
 LoadScores = Callable[[int, Literal["validation", "test"]], Scores | None]

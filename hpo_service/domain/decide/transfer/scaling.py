@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from hpo_service.domain.decide.calibration import PRIOR, Calibration, calibrated_exponent
+from hpo_service.domain.decide.transfer.calibration import PRIOR, Calibration, calibrated_exponent
 from hpo_service.domain.study.hyperparameters import Hyperparameters
 from hpo_service.domain.study.methods import METHODS
 from hpo_service.domain.study.search_space import ParameterValue

@@ -6,8 +6,15 @@ import math
 
 import pytest
 
-from hpo_service.domain.decide.calibration import Calibration
-from hpo_service.domain.decide.scaling import FAR_DIVISOR, SCALING_RULES, Known, carry_over, scaled_rank, width_factor
+from hpo_service.domain.decide.transfer.calibration import Calibration
+from hpo_service.domain.decide.transfer.scaling import (
+    FAR_DIVISOR,
+    SCALING_RULES,
+    Known,
+    carry_over,
+    scaled_rank,
+    width_factor,
+)
 from hpo_service.domain.study.hyperparameters import Hyperparameters
 from hpo_service.domain.study.search_space import ParameterValue
 from hpo_service.domain.study.sections.transfer import TransferSpec

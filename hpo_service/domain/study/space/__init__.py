@@ -1,0 +1,1 @@
+"""Questions about single values of a search space."""
