@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hpo_service.domain.decide.planning.shares import search_hours
+from hpo_service.domain.decide.planning.shares import stage_hours
 from hpo_service.domain.study.protocol import stages_of
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.endings import FINAL
@@ -35,7 +35,7 @@ def seconds_left(snapshot: StudySnapshot) -> float | None:
 
 def _hours_left(snapshot: StudySnapshot, view: StageView) -> float:
     """Device seconds that the budget leaves to the stage."""
-    limit = search_hours(snapshot.spec)
+    limit = stage_hours(snapshot.spec, view.rule)
     if limit is None or not view.rule.proposes:
         return float("inf")
     return max(0.0, 3600 * limit - view.tally.device_seconds)

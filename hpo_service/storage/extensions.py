@@ -45,10 +45,21 @@ class ExtensionStore:
         changed = update(schema.study).where(schema.study.c.id == study_id)
         self._database.connection.execute(changed.values(spec=document, updated_at=Now()))
 
+    def widen(self, stage_id: int, *, trials: int, gpu_hours: float | None, space: SearchSpace) -> None:
+        """Write what a stage may have and what it searches."""
+        changed = update(schema.stage).where(schema.stage.c.id == stage_id)
+        written = {"space": plain(space.model_dump(mode="json")), "trials": trials, "gpu_hours": gpu_hours}
+        self._database.connection.execute(changed.values(**written))
+
+    def remember(self, stage_id: int, plan: Mapping[str, Any]) -> None:
+        """Write what was decided for a stage."""
+        self._database.connection.execute(
+            update(schema.stage).where(schema.stage.c.id == stage_id).values(plan=plain(plan))
+        )
+
     def replan(
         self, stage_id: int, *, trials: int, gpu_hours: float | None, space: SearchSpace, plan: Mapping[str, Any]
     ) -> None:
         """Write what a stage may have, what it searches and what was decided for it; see `StudyStore.open_stage`."""
-        changed = update(schema.stage).where(schema.stage.c.id == stage_id)
-        written = {"space": plain(space.model_dump(mode="json")), "plan": plain(plan)}
-        self._database.connection.execute(changed.values(trials=trials, gpu_hours=gpu_hours, **written))
+        self.widen(stage_id, trials=trials, gpu_hours=gpu_hours, space=space)
+        self.remember(stage_id, plan)

@@ -10,7 +10,7 @@ from typing import Any
 
 from hpo_service.domain.decide.planning.plan import Plan, Results, enclosing_space
 from hpo_service.domain.decide.planning.planners import PLANNERS
-from hpo_service.domain.decide.planning.shares import search_hours
+from hpo_service.domain.decide.planning.shares import stage_hours
 from hpo_service.domain.decide.repeated import IN_A_ROW, Failure, Repeated, repeated
 from hpo_service.domain.decide.selection import Choice
 from hpo_service.domain.decide.start.kinship import differences
@@ -245,7 +245,7 @@ class Stages:
             rule.name,
             optuna_name=name,
             trials=max(len(plan.trials), rule.trials(spec)) if rule.proposes else len(plan.trials),
-            gpu_hours=_gpu_hours(spec, rule),
+            gpu_hours=stage_hours(spec, rule),
             space=plan.space,
             plan=_told(plan) if rule.plan else {},
             reason=plan.reason,
@@ -254,7 +254,7 @@ class Stages:
         if stage is not None:
             self.trials.plan(stage, plan.trials)
         else:
-            self.replanning.replan(study, rule, plan)
+            self.replanning.replan(study, spec, rule, plan)
 
     @cached_property
     def replanning(self) -> Replanning:
@@ -269,22 +269,13 @@ class Stages:
         rows = self.trials.list(study.id, before.id)
         plan = self._plan(study, study.specification(), rule, before.stage, rows)
         if plan is not None:
-            self.replanning.replan(study, rule, plan)
+            self.replanning.replan(study, study.specification(), rule, plan)
 
 
 def _before(stages: Sequence[StageRow], rule: StageRule) -> StageRow | None:
     """The stage from whose results one was planned that was opened; None for a study's first."""
     place = [stage.stage for stage in stages].index(rule.name)
     return stages[place - 1] if place else None
-
-
-def _gpu_hours(spec: StudySpec, rule: StageRule) -> float | None:
-    """Device hours of a stage that a sampler proposes for: its share of what searching may take."""
-    hours = search_hours(spec)
-    if hours is None or not rule.proposes:
-        return None
-    proposed = sum(each.trials(spec) for each in stages_of(spec) if each.proposes)
-    return hours * rule.trials(spec) / proposed
 
 
 def _told(plan: Plan) -> dict[str, Any]:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from hpo_service.domain.decide.planning.plan import Plan, enclosing_space
 from hpo_service.domain.decide.planning.replanning import NOT_PLANNED, Standing, replanned
+from hpo_service.domain.decide.planning.shares import stage_hours
 from hpo_service.domain.study.protocol import StageRule
+from hpo_service.domain.study.spec import StudySpec
 from hpo_service.service.trials.ledger import TrialLedger
 from hpo_service.storage.extensions import ExtensionStore
 from hpo_service.storage.studies import StageRow, StudyRow, StudyStore
@@ -23,25 +25,28 @@ class Replanning:
     ledger: TrialLedger
     rows: ExtensionStore
 
-    def replan(self, study: StudyRow, rule: StageRule, plan: Plan) -> None:
+    def replan(self, study: StudyRow, spec: StudySpec, rule: StageRule, plan: Plan) -> None:
         """Open a stage again with what a new plan asks of it beyond the trials that it has.
 
-        Waiting trials that the plan does not name are cancelled; running ones end as they would.
+        Waiting trials that the plan does not name are cancelled, unless a sampler proposed them; running ones end as
+        they would.
         """
         stage = next(each for each in self.studies.stages(study.id) if each.stage == rule.name)
         rows = self.trials.list(study.id, stage.id)
         found = replanned(plan.trials, [_standing(row) for row in rows])
         reason = f"planned again, {found.sentence}: {plan.reason}"
         by_id = {row.id: row for row in rows}
-        for trial in found.left_out:
+        for trial in [] if rule.proposes else found.left_out:
             self.ledger.cancel(by_id[trial], f"{NOT_PLANNED}: {plan.reason}")
         for trial in found.again:
             self.ledger.retry(by_id[trial])
+        total = len(rows) + len(found.added)
+        held = [*(row.parameters for row in rows), *(trial.parameters for trial in found.added)]
         self.rows.replan(
             stage.id,
-            trials=len(rows) + len(found.added),
-            gpu_hours=stage.gpu_hours,
-            space=enclosing_space([*(row.parameters for row in rows), *(trial.parameters for trial in found.added)]),
+            trials=max(total, rule.trials(spec)) if rule.proposes else total,
+            gpu_hours=stage_hours(spec, rule),
+            space=plan.space if rule.proposes else enclosing_space(held),
             plan=_merged(stage, plan, rows, reason),
         )
         self.trials.plan(stage, found.added)
@@ -49,7 +54,7 @@ class Replanning:
 
 
 def _standing(row: TrialRow) -> Standing:
-    return Standing(row.id, row.role, row.label or "", row.parameters, row.seed, row.state, row.reason or "")
+    return Standing(row.id, row.role, row.label or "", row.parameters, row.seed, row.state, row.reason or "", row.share)
 
 
 def _merged(stage: StageRow, plan: Plan, rows: Sequence[TrialRow], reason: str) -> dict[str, object]:

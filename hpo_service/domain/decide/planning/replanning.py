@@ -25,6 +25,7 @@ class Standing:
     seed: int
     state: TrialState
     reason: str = ""
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -53,20 +54,25 @@ class Replanned:
 def replanned(planned: Sequence[PlannedTrial], standing: Sequence[Standing]) -> Replanned:
     """Compare a plan with the trials that a stage has.
 
-    A trial is the same where role, configuration and seed are. The default that was run stays the one to beat, and a
-    winner that is new gets the next free number, so that the runs of two configurations never have one name.
+    A trial is the same where role, configuration, seed and share of the rows are. The default that was run stays the
+    one to beat, and a winner that is new gets the next free number, so that the runs of two configurations never have
+    one name.
     """
     wanted = _renamed(planned, standing)
-    there = {(trial.role, canonical_key(trial.parameters), trial.seed): trial for trial in standing}
-    keys = {(trial.role, canonical_key(trial.parameters), trial.seed) for trial in wanted}
+    there = {_identity(trial): trial for trial in standing}
+    keys = {_identity(trial) for trial in wanted}
     met = [trial for key, trial in there.items() if key in keys]
     again = [t.id for t in met if t.state is TrialState.CANCELLED and t.reason.startswith(NOT_PLANNED)]
     return Replanned(
-        added=[t for t in wanted if (t.role, canonical_key(t.parameters), t.seed) not in there],
+        added=[trial for trial in wanted if _identity(trial) not in there],
         again=again,
         left_out=[t.id for key, t in there.items() if key not in keys and t.state is TrialState.WAITING],
         kept=len(met) - len(again),
     )
+
+
+def _identity(trial: PlannedTrial | Standing) -> tuple[str, str, int, float]:
+    return trial.role, canonical_key(trial.parameters), trial.seed, trial.share
 
 
 def _renamed(planned: Sequence[PlannedTrial], standing: Sequence[Standing]) -> list[PlannedTrial]:

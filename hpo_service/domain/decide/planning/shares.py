@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hpo_service.domain.study.families import billions
-from hpo_service.domain.study.protocol import STAGES, StageRule, stages_of
+from hpo_service.domain.study.protocol import StageRule, stages_of
 from hpo_service.domain.study.spec import StudySpec
 
 PRUNED_SHARE = 0.7
@@ -46,10 +46,16 @@ def shares(spec: StudySpec) -> list[Share]:
     ]
 
 
-def search_hours(spec: StudySpec) -> float | None:
-    """Return the device hours of what samplers propose: their own limit or their share of the study's, if less."""
-    proposing = [share.hours for share in shares(spec) if STAGES[share.stage].proposes and share.hours is not None]
-    limits = (spec.search.budget.gpu_hours, sum(proposing) if proposing else None)
+def stage_hours(spec: StudySpec, rule: StageRule) -> float | None:
+    """Return the device hours of a stage that a sampler proposes for; None for others, and where nothing bounds it.
+
+    It is its part of the search's own limit, or its share of the study's, whichever is less.
+    """
+    if not rule.proposes:
+        return None
+    own, share = spec.search.budget.gpu_hours, next(each.hours for each in shares(spec) if each.stage == rule.name)
+    proposed = sum(each.trials(spec) for each in stages_of(spec) if each.proposes)
+    limits = (None if own is None else own * rule.trials(spec) / proposed, share)
     return min((hours for hours in limits if hours is not None), default=None)
 
 

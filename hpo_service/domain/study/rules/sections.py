@@ -55,7 +55,7 @@ def a_share_of_the_rows_can_be_had(study: StudyFields, wrong: Violations) -> Non
 def the_budget_leaves_a_search(study: StudyFields, wrong: Violations) -> None:
     """What the whole study may take is more than what proves its result."""
     whole, behind = study.budget.trials, planned_trials(study)
-    if whole is not None and whole <= behind:
+    if whole is not None and whole < behind + any(rule.proposes for rule in stages_of(study)):
         reason = f"{whole} trials leave none for the search, since the stages behind it may take {behind}"
         wrong.add(f"{reason}: allow more, or lower transfer.top, confirm.seeds or confirm.top", "budget", "trials")
 

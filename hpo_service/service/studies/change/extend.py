@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hpo_service.domain.decide.planning.shares import search_hours
+from hpo_service.domain.decide.planning.shares import stage_hours
 from hpo_service.domain.events import EventKind
 from hpo_service.domain.study.protocol import current_of
 from hpo_service.domain.study.spec import StudySpec
@@ -66,15 +66,17 @@ class Extensions:
 
     def _specify(self, row: StudyRow, wider: StudySpec) -> None:
         """Write the new study file and what the search may have; the old file stays known for the same study's."""
-        store, search = ExtensionStore(self.db), self.rows.stages(row.id)[0]
+        store, stages = ExtensionStore(self.db), self.rows.stages(row.id)
         store.respecify(row.id, wider)
-        store.replan(
-            search.id,
-            trials=search.rule.trials(wider),
-            gpu_hours=search_hours(wider),
-            space=wider.space.resolve(),
-            plan={**search.plan, EARLIER: [*search.plan.get(EARLIER, []), row.spec]},
-        )
+        store.remember(stages[0].id, {**stages[0].plan, EARLIER: [*stages[0].plan.get(EARLIER, []), row.spec]})
+        for stage in stages:
+            if stage.rule.proposes:
+                store.widen(
+                    stage.id,
+                    trials=stage.rule.trials(wider),
+                    gpu_hours=stage_hours(wider, stage.rule),
+                    space=stage.space if stage.rule.plan else wider.space.resolve(),
+                )
 
     def _reopen(self, study: StudyRow, before: StudySpec, wider: StudySpec, reason: str) -> None:
         stages = self.rows.stages(study.id)
@@ -94,12 +96,20 @@ class Extensions:
         Raises:
             ConflictError: it would admit no trial all the same.
         """
-        search = stages[0]
-        verdict = admission(search, self.trials.tallies.total(search.id), self.trials)
-        if not verdict.open:
-            more = f"--trials above {search.trials}" if search.gpu_hours is None else "more --trials and --gpu-hours"
-            raise ConflictError(f"study {study.name} would run nothing more ({verdict.reason}): give {more} too")
-        for stage in stages[1:]:
+        searches = [stage for stage in stages if stage.rule.proposes]
+        if not searches:
+            raise ConflictError(
+                f"study {study.name} has no search, so more trials or values are of no use: more seeds are"
+            )
+        verdicts = [admission(stage, self.trials.tallies.total(stage.id), self.trials) for stage in searches]
+        search = next((each for each, verdict in zip(searches, verdicts, strict=True) if verdict.open), None)
+        if search is None:
+            last = searches[-1]
+            more = f"--trials above {last.trials}" if last.gpu_hours is None else "more --trials and --gpu-hours"
+            raise ConflictError(f"study {study.name} would run nothing more ({verdicts[-1].reason}): give {more} too")
+        if any(stage.open for stage in stages[: stages.index(search)]):
+            return  # an earlier search is at work, and this stage is planned again when that has ended
+        for stage in stages[stages.index(search) + 1 :]:
             if stage.open:
-                self.rows.close_stage(stage.id, f"waits for the search, which was {reason}")
+                self.rows.close_stage(stage.id, f"waits for {search.stage}, which was {reason}")
         self.rows.reopen_stage(search.id, f"opened again: {reason}")

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from hpo_service.domain.decide.planning.shares import PRUNED_SHARE, search_hours, shares
-from hpo_service.domain.study.protocol import planned_trials
+from hpo_service.domain.decide.planning.shares import PRUNED_SHARE, shares, stage_hours
+from hpo_service.domain.study.protocol import planned_trials, stages_of
 from hpo_service.domain.study.spec import StudySpec
 
 OWN = {"objective": {"python": "a:b"}, "space": {"parameters": {"x": {"low": 0.0, "high": 1.0}}}}
@@ -21,6 +21,10 @@ def study(**sections: Any) -> StudySpec:
 
 def trained(**sections: Any) -> StudySpec:
     return StudySpec.model_validate({"name": "s", **TRAINED, **sections})
+
+
+def search_hours(spec: StudySpec) -> float | None:
+    return stage_hours(spec, stages_of(spec)[0])
 
 
 def test_without_a_budget_nothing_is_bounded() -> None:
@@ -54,6 +58,17 @@ def test_a_larger_model_has_more_of_them() -> None:
 def test_the_search_keeps_its_own_limit_where_that_is_less() -> None:
     assert search_hours(study(budget={"gpu_hours": 10.0}, search={"budget": {"gpu_hours": 1.0}})) == 1.0
     assert search_hours(study(search={"budget": {"gpu_hours": 1.0}})) == 1.0
+
+
+def test_searches_in_two_parts_share_what_one_would_have() -> None:
+    spec = trained(
+        protocol="progressive", budget={"gpu_hours": 10.0}, search={"budget": {"trials": 9, "gpu_hours": 4.5}}
+    )
+    hours = [stage_hours(spec, rule) for rule in stages_of(spec)]
+    assert hours[2:] == [None, None], "planned stages have no limit of their own"
+    found = shares(spec)
+    assert [hours[0], hours[1]] == pytest.approx([min(2.0, found[0].hours), min(2.5, found[1].hours)])
+    assert found[0].weight < found[1].weight, "coarse trials see a share of the rows"
 
 
 def test_a_budget_that_leaves_no_search_is_refused() -> None:
