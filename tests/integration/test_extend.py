@@ -196,3 +196,26 @@ def test_less_or_the_same_is_refused_and_a_cancelled_study_too(bench):
     bench.service.studies.steer("s", StudyState.CANCELLED, "enough")
     with pytest.raises(ConflictError, match="study resume s` first"):
         extend(bench, trials=9)
+
+
+def test_a_search_in_two_parts_goes_on_in_both(bench, trained):
+    bench.create(**{**trained, "protocol": "progressive", "confirm": {"enabled": False}})
+    bench.service.queue.describe("s", trained.facts)
+    bench.drain_queue(lambda a: 1.0 / float(a.config.parameters["learning_rate"]))
+    before = measured(bench)
+    extend(bench, trials=8)
+    bench.drain_queue(lambda a: 9e9)
+    assert kept(bench, before)
+    snapshot = bench.service.reader.snapshot("s")
+    assert snapshot.state is StudyState.FINISHED
+    assert [view.tally.total for view in snapshot.stages[:2]] == [4, 4]
+
+
+def test_a_study_without_a_search_takes_seeds_alone(bench, trained):
+    bench.create(**{**trained, "protocol": "quick"})
+    bench.service.queue.describe("s", trained.facts)
+    bench.drain_queue(lambda a: 1.0 / float(a.config.parameters["learning_rate"]))
+    with pytest.raises(ConflictError, match="has no search"):
+        extend(bench, trials=30)
+    extend(bench, seeds=3)
+    assert bench.drain_queue(lambda a: 1.0) == 2
