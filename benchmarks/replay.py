@@ -25,11 +25,12 @@ import sys
 from pathlib import Path
 
 from benchmarks.replaying.policies import OTHERS, POLICIES
+from benchmarks.replaying.rates import RATES
 from benchmarks.replaying.searches import CURVES, replay_made
-from benchmarks.replaying.table import Told, UnreadableTableError, kind_of, read_table
+from benchmarks.replaying.table import Told, UnreadableTableError, kinds_of, read_table
 
-KINDS = (CURVES,)
-"""Kinds of tables that are replayed; the first that knows a table's columns takes it."""
+KINDS = (CURVES, RATES)
+"""Kinds of tables that are replayed; a table may be of several."""
 
 
 def _replayed(options: argparse.Namespace) -> Told:
@@ -37,10 +38,11 @@ def _replayed(options: argparse.Namespace) -> Told:
     if not options.tables:
         return replay_made(options)
     tables = [read_table(path) for path in options.tables]
-    kinds = [kind_of(table, KINDS) for table in tables]
+    kinds = [kinds_of(table, KINDS) for table in tables]
     told = Told()
-    for table, kind in zip(tables, kinds, strict=True):
-        told.add(kind.replay(table, options))
+    for table, known in zip(tables, kinds, strict=True):
+        for kind in known:
+            told.add(kind.replay(table, options))
     return told
 
 

@@ -6,15 +6,17 @@ table a monotone cubic (Fritsch and Carlson, 1980) stands for what was not run, 
 
 from __future__ import annotations
 
+import argparse
 import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import permutations
 from statistics import fmean
 
-from benchmarks.replaying.table import Kind, Row, Table, UnreadableTableError
+from benchmarks.replaying.curves import has_curve
+from benchmarks.replaying.table import Kind, Row, Table, Told, UnreadableTableError
 from hpo_service.domain.decide.planning.bracket import beyond, factors
 from hpo_service.domain.decide.transfer.scaling import SCALING_RULES, carry_over
 from hpo_service.domain.study.hyperparameters import Hyperparameters
@@ -40,7 +42,54 @@ def _knows(columns: Sequence[str]) -> bool:
     return all(named)
 
 
-RATES = Kind("rates", "`lr`, `model` (of several sizes) and a final loss, e.g. `test_nll` or `..._optimal`", _knows)
+LIMITS = {True: (0.3, math.inf), False: (0.05, 0.15)}
+"""What the default rule with its bracket may lose, in percent on average and at worst: of tables with curves, whose
+values are perplexities of small validation parts, from the smallest model; of tables of final losses, of all pairs."""
+
+
+def replay_rates(table: Table, options: argparse.Namespace) -> Told:
+    """Carry learning rates over by every rule, and hold the default one against its limits.
+
+    Raises:
+        UnreadableTableError: nothing can be carried over in it, and it can be replayed in no other way.
+    """
+    del options  # nothing in it is drawn
+    curved = has_curve(table.columns)
+    try:
+        pairs = pairs_of(table, smallest=curved)
+    except UnreadableTableError as error:
+        if not curved:
+            raise
+        return Told(text=[f"no transfer: {error}", ""])
+    found = losses(pairs, TransferSpec())
+    told = Told(figures=[{"table": table.name, **asdict(each)} for each in found])
+    whence = "from the smallest model of a family" if curved else "within families"
+    told.text = [
+        f"{table.name}: the best rate carried over {whence}, {len(pairs)} pairs; % lost of the best, mean and worst",
+        f"{'rule':<16}{'alone':>8}{'':>8}{'bracket':>9}{'':>8}{'runs':>7}",
+        *(
+            f"{each.rule:<16}{each.alone:>8.3f}{each.alone_worst:>8.2f}{each.bracket:>9.3f}{each.bracket_worst:>8.2f}"
+            f"{each.runs:>7.1f}"
+            for each in found
+        ),
+        "",
+    ]
+    mean, worst = LIMITS[curved]
+    default = next(each for each in found if each.rule == TransferSpec().rule)
+    if default.bracket > mean or default.bracket_worst > worst:
+        lost = f"{default.bracket:.3f}% on average and {default.bracket_worst:.3f}% at worst"
+        told.wrong.append(
+            f"{table.name}: rule {default.rule} with its bracket loses {lost}, more than {mean} and {worst}"
+        )
+    return told
+
+
+RATES = Kind(
+    "rates",
+    "`lr`, `model` (of several sizes) and a final loss, e.g. `test_nll` or `..._optimal`",
+    _knows,
+    replay_rates,
+)
 
 
 @dataclass(frozen=True)

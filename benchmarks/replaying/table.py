@@ -86,15 +86,15 @@ def read_table(path: Path) -> Table:
     return Table(path.name, list(reader.fieldnames or ()), rows)
 
 
-def kind_of(table: Table, kinds: Sequence[Kind]) -> Kind:
-    """Tell which kind a table is: the first that knows its columns.
+def kinds_of(table: Table, kinds: Sequence[Kind]) -> list[Kind]:
+    """Tell which kinds a table is of: all that know its columns.
 
     Raises:
         UnreadableTableError: none does.
     """
-    for kind in kinds:
-        if kind.knows(table.columns):
-            return kind
+    knowing = [kind for kind in kinds if kind.knows(table.columns)]
+    if knowing:
+        return knowing
     known = "; ".join(f"{kind.name}: {kind.columns}" for kind in kinds)
     found = ", ".join(table.columns)
     raise UnreadableTableError(

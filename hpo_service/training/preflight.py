@@ -16,7 +16,7 @@ from typing import Any
 from hpo_service.training.device.libraries import keep_quiet
 
 Said = dict[str, str]
-COARSE = 0.2
+TOO_COARSE = 0.2
 """By how much a number between -1 and 1 may change when it is held in 4 bits; the widest step of nf4 is 0.3."""
 
 
@@ -55,7 +55,7 @@ def bitsandbytes() -> Said:
         numbers = torch.linspace(-1, 1, 4096, device="cuda" if torch.cuda.is_available() else "cpu").reshape(64, 64)
         packed, state = quantize_4bit(numbers, quant_type="nf4")
         change = float((dequantize_4bit(packed, state) - numbers).abs().max())
-        if change > COARSE:
+        if change > TOO_COARSE:
             raise ArithmeticError(f"numbers change by {change:.2g} in 4 bits")
     except Exception as error:  # its native library raises what it likes
         remedy = (

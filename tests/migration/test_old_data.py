@@ -88,3 +88,24 @@ def test_grants_and_other_peoples_views_of_ours_survive_an_upgrade(service):
         grants = "SELECT count(*) FROM information_schema.role_table_grants"
         granted = f"{grants} WHERE table_name = 'v_trials' AND grantee = 'PUBLIC'"
         assert service.db.connection.exec_driver_sql(granted).scalar() == 1
+
+
+def test_a_study_that_exists_keeps_the_sampler_and_the_pruner_that_were_usual_when_it_was_made(service):
+    space = {"parameters": {"x": {"low": 0.0, "high": 1.0}}}
+    for name, search in (("named", {"sampler": "random"}), ("usual", None)):
+        given = {"name": name, "objective": {"python": "nobody:calls_it"}, "space": space}
+        service.studies.create(StudySpec.model_validate({**given, **({"search": search} if search else {})}))
+    downgrade(service)
+    migrations.upgrade(service.db, lambda: OptunaStudies.create_tables(service.db.url))
+    service.studies.create(StudySpec.model_validate({**given, "name": "new"}))
+    found = {row.name: row.specification().search for row in studies(service)}
+    assert {name: (search.sampler, search.pruner) for name, search in found.items()} == {
+        "named": ("random", "halving"),
+        "usual": ("tpe", "halving"),
+        "new": ("gp", "early_exit"),
+    }
+
+
+def studies(service):
+    with service.db.transaction(read_only=True):
+        return service.study_rows.list()

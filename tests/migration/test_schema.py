@@ -101,7 +101,7 @@ def test_an_older_database_is_told_to_upgrade_and_can_be(upgraded):
         config = _config()
         config.attributes["database"] = upgraded
         command.downgrade(config, "-1")
-    with pytest.raises(SchemaError, match=r"revision 0008, .* 0009.*db upgrade"):
+    with pytest.raises(SchemaError, match=r"revision 0009, .* 0010.*db upgrade"):
         migrations.check(upgraded)
     migrations.upgrade(upgraded, lambda: OptunaStudies.create_tables(upgraded.url))
     migrations.check(upgraded)
@@ -181,7 +181,7 @@ def test_the_alembic_command_works_on_the_database_of_the_environment(upgraded, 
     config = Config(migrations.script_folder() / "alembic.ini", stdout=said)
     command.current(config)
     command.check(config)
-    assert "0009 (head)" in said.getvalue()
+    assert "0010 (head)" in said.getvalue()
 
 
 def _config():
