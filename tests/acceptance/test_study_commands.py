@@ -32,12 +32,14 @@ def test_every_study_that_comes_with_the_project_is_valid_offline(path, capsys):
     assert err == ""
 
 
-def test_only_the_mixed_families_are_warned_about(capsys):
+def test_only_mixed_families_and_the_quickstarts_learning_rates_are_warned_about(capsys):
     warned = {}
     for path in STUDIES:
         run("study", "validate", str(path), "--json", "--quick")
         warned[path.stem] = json.loads(capsys.readouterr().out)["warnings"]
-    assert [name for name, warnings in warned.items() if warnings] == ["mixed-families"]
+    assert [name for name, warnings in warned.items() if warnings] == ["mixed-families", "quickstart"]
+    (beginning,) = warned["quickstart"]
+    assert beginning["message"].startswith("the default, 0.0002, lies outside of its range, 0.0005 to 0.02")
     (warning,) = warned["mixed-families"]
     assert warning["key"] == "model.target"
     assert "another family" in warning["message"]
@@ -73,7 +75,7 @@ def test_json_carries_the_whole_resolved_study(capsys):
     document = json.loads(capsys.readouterr().out)
     assert document["study"]["name"] == "quickstart"
     assert document["study"]["confirm"]["seeds"] == 3
-    assert document["warnings"] == []
+    assert [each["key"] for each in document["warnings"]] == ["space.parameters.learning_rate"]
 
 
 def test_with_json_an_error_is_an_object_on_standard_error(tmp_path, capsys):
