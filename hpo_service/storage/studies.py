@@ -28,6 +28,8 @@ from hpo_service.storage.values import plain
 
 OPEN = "open"
 CLOSED = "closed"
+STOPPED = "stopped"
+"""Where a stage's plan keeps why its search ended before the budget."""
 
 _PAIRS = select(schema.study, schema.stage).join(schema.stage, schema.stage.c.study_id == schema.study.c.id)
 
@@ -275,11 +277,11 @@ class StudyStore:
 
     def limit_stage(self, stage_id: int, trials: int, why: str = "") -> None:
         """Lower the number of trials the stage may have, and keep why; it is never raised."""
-        self._database.connection.execute(
-            update(schema.stage)
-            .where(schema.stage.c.id == stage_id, schema.stage.c.trials > trials)
-            .values(trials=trials, **({"plan": {"stopped": why}} if why else {}))
-        )
+        more = (schema.stage.c.id == stage_id, schema.stage.c.trials > trials)
+        plan = self._database.connection.scalar(select(schema.stage.c.plan).where(*more))
+        if plan is not None:
+            told = {**plan, STOPPED: why} if why else plan
+            self._database.connection.execute(update(schema.stage).where(*more).values(trials=trials, plan=told))
 
     def close_stage(self, stage_id: int, reason: str) -> None:
         """Have no more trials claimed in the stage; closing it again changes nothing."""

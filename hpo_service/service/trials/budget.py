@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hpo_service.domain.study.protocol import current_of
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.states import TrialState
-from hpo_service.storage.studies import StageRow
+from hpo_service.storage.studies import STOPPED, StageRow
 from hpo_service.storage.trial.tallies import TallyStore
 from hpo_service.storage.trial.trials import TrialStore
 
@@ -57,7 +57,7 @@ def admission(stage: StageRow, total: int, trials: TrialStore) -> Admission:
     expected to take still: the median of the latest complete trials that were run.
     """
     if total >= stage.trials:
-        stopped = stage.plan.get("stopped")
+        stopped = stage.plan.get(STOPPED)
         return Admission(False, str(stopped or f"all {stage.trials} trials of the budget have been admitted"))
     if stage.gpu_hours is not None:
         used = trials.attempts.device_seconds(stage.id) / 3600

@@ -81,7 +81,7 @@ class TrialLedger:
         worker_id: str,
         lease_seconds: float,
         devices: float,
-        share: float,
+        share: float = 1.0,
         label: str = "",
     ) -> TrialRow | None:
         """Add a proposed trial that this worker runs at once; see `TrialStore.admit`."""

@@ -161,10 +161,7 @@ class TrialStore:
     ) -> TrialRow | None:
         """Add a trial that this worker runs at once, to a stage whose study or row the caller has locked.
 
-        Without a worker nothing runs: the caller settles the trial in the same transaction.
-
-        Returns:
-            The trial, or None where `dedupe_key` is taken in this stage.
+        Without a worker the caller settles it in the same transaction. None where `dedupe_key` is taken in this stage.
         """
         if dedupe_key is not None and self.find_key(stage.id, dedupe_key) is not None:
             return None

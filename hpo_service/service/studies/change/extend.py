@@ -16,7 +16,7 @@ from hpo_service.service.studies.lifecycle import Studies
 from hpo_service.service.trials.budget import admission
 from hpo_service.storage.database import Database
 from hpo_service.storage.extensions import EARLIER, ExtensionStore
-from hpo_service.storage.studies import StageRow, StudyRow, StudyStore
+from hpo_service.storage.studies import STOPPED, StageRow, StudyRow, StudyStore
 from hpo_service.storage.trial.trials import TrialStore
 
 
@@ -68,8 +68,10 @@ class Extensions:
         """Write the new study file and what the search may have; the old file stays known for the same study's."""
         store, stages = ExtensionStore(self.db), self.rows.stages(row.id)
         store.respecify(row.id, wider)
-        store.remember(stages[0].id, {**stages[0].plan, EARLIER: [*stages[0].plan.get(EARLIER, []), row.spec]})
+        earlier = {EARLIER: [*stages[0].plan.get(EARLIER, []), row.spec]}
         for stage in stages:
+            going_on = {key: value for key, value in stage.plan.items() if key != STOPPED}
+            store.remember(stage.id, {**going_on, **(earlier if stage is stages[0] else {})})
             if stage.rule.proposes:
                 store.widen(
                     stage.id,
