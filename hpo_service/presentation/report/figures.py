@@ -11,7 +11,7 @@ from hpo_service.domain.trial.states import TrialState
 from hpo_service.presentation.formatting import configuration, number
 from hpo_service.presentation.report.drawing import DEFAULT, INK, MUTED, PAPER, RAMP, WINNER, drawing, svg
 from hpo_service.presentation.stage_summary import lr_factor
-from hpo_service.service.studies import evidence as found
+from hpo_service.service.studies.findings import evidence as found
 from hpo_service.service.studies.findings.evidence import Evidence
 from hpo_service.service.studies.snapshot import StudySnapshot, TrialView
 

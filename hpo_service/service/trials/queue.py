@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from hpo_service.domain.decide.planning.replanning import NOT_PLANNED
 from hpo_service.domain.decide.retry import given_up, tried_again
-from hpo_service.domain.decide.start.beginning import beginnings
-from hpo_service.domain.decide.start.kinship import differences
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.assignment import Assignment, Lease
 from hpo_service.domain.trial.decision import Decision
@@ -27,14 +24,11 @@ from hpo_service.service.trials.assignment import assignment
 from hpo_service.service.trials.budget import NO_LIMITS, Limits, Withheld, admission, overspent, withheld
 from hpo_service.service.trials.ledger import TrialLedger
 from hpo_service.service.trials.placement import Placement
-from hpo_service.service.trials.taken import TakenKeys
+from hpo_service.service.trials.proposals import Proposals
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StageRow, StudyRow, StudyStore
 from hpo_service.storage.trial.trials import FactRows, TrialRow, TrialStore
 from hpo_service.storage.workers import WorkerStore
-
-if TYPE_CHECKING:
-    from hpo_service.search.warm import Warmth
 
 CONTINUE = Decision(action="continue", reason="the lease is held and nobody asked for its end")
 COLLISIONS = 20
@@ -174,12 +168,13 @@ class TrialQueue:
         if not stage.rule.proposes:
             return None
         spec = study.specification()
+        proposals = Proposals(self.db, self.studies, self.trials, self.policy)
         for collisions in range(COLLISIONS):
             with self.db.transaction(read_only=True):
                 total = self.trials.tallies.total(stage.id)
                 if not admission(stage, total, self.trials).open:
                     return None
-            suggestion = self._suggest(spec, stage, total + collisions)
+            suggestion = proposals.next(spec, stage, total + collisions)
             if suggestion is None:
                 return None
             reach("claim.sampled")
@@ -205,37 +200,6 @@ class TrialQueue:
         if spec.model is None:
             return []
         return self.trials.complete_facts(trial.study_id, stage.id if stage.rule.proposes else None)
-
-    def _suggest(self, spec: StudySpec, stage: StageRow, draw: int) -> Suggestion | None:
-        taken = TakenKeys(self.db, self.trials, stage.id)
-        search = stage.rule.search(spec)
-        enough = self.policy.enough(stage.optuna_name, search, stage.space, draw)
-        if enough is not None:
-            with self.db.transaction():
-                self.studies.limit_stage(stage.id, self.trials.tallies.total(stage.id), enough)
-            return None
-        # a stage that begins with planned trials has begun
-        first = () if stage.rule.plan else beginnings(spec)
-        suggestion = self.policy.suggest(
-            stage.optuna_name, search, stage.space, taken.__contains__, draw, first, self._warmth(spec)
-        )
-        if suggestion is None:
-            with self.db.transaction():
-                self.studies.limit_stage(stage.id, self.trials.tallies.total(stage.id))
-        return suggestion
-
-    def _warmth(self, spec: StudySpec) -> Warmth | None:
-        """Where the study's search learns from besides; None where it does not, or that study was deleted."""
-        if spec.search.warm_start is None:
-            return None
-        with self.db.transaction(read_only=True):
-            other = self.studies.find(spec.search.warm_start)
-            if other is None:
-                return None
-            from hpo_service.search.warm import Warmth
-
-            alike = not differences(spec, other.specification())
-            return Warmth(self.studies.stages(other.id)[0].optuna_name, alike)
 
     def _still_admits(self, study: StudyRow, stage: StageRow, limits: Limits) -> bool:
         """Check the budget once more, now with the study locked: from here on nobody else admits."""
