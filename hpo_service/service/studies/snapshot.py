@@ -44,10 +44,10 @@ class TrialView:
     started_at: float | None
     ended_at: float | None
     origin_id: int | None
-    share: float
     adapter: str | None
     facts: RunFacts
     curve: list[ReportRow]
+    share: float = 1.0
 
     @property
     def metrics(self) -> dict[str, float]:
