@@ -24,7 +24,7 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks.replaying.policies import OTHERS, POLICIES
+from benchmarks.replaying.policies import HALF, OTHERS, POLICIES
 from benchmarks.replaying.rates import RATES
 from benchmarks.replaying.searches import CURVES, replay_made
 from benchmarks.replaying.table import Told, UnreadableTableError, kinds_of, read_table
@@ -53,6 +53,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seeds", type=int, help="replays of each search; 100 of tables, 10 of curves made up")
     parser.add_argument("--parallel", type=int, nargs="+", default=[1], help="trials side by side")
     parser.add_argument("--policy", nargs="+", choices=[*POLICIES, *OTHERS], default=list(POLICIES))
+    parser.add_argument("--budget", type=float, default=HALF, help="share of the configurations that is tried")
     parser.add_argument("--group", nargs="+", default=[], help="columns that say on what a configuration was run")
     parser.add_argument("--apart", action="store_true", help="figures of each search by itself")
     parser.add_argument("--json", action="store_true")

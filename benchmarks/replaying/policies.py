@@ -24,20 +24,21 @@ class Policy:
     """A way to search.
 
     Attributes:
-        share: of the configurations, how many are tried.
+        share: of the configurations, how many are tried; None is what the command line says, half of them by default.
         search: keys of the study file's `search`, besides the seed and the direction.
         theirs: makes one of Optuna's pruners; by default the product's own judges.
     """
 
-    share: float = HALF
+    share: float | None = None
     search: Mapping[str, Any] = field(default_factory=dict)
     theirs: Callable[[], optuna.pruners.BasePruner] | None = None
 
-    def once(self, problem: Problem, seed: int, parallel: int) -> Replay:
-        """Replay one search."""
+    def once(self, problem: Problem, seed: int, parallel: int, budget: float = HALF) -> Replay:
+        """Replay one search; the budget is the share of configurations tried by policies that name none."""
+        share = budget if self.share is None else self.share
         search = SearchSpec.model_validate({**self.search, "seed": seed, "direction": problem.direction.value})
         judge: Judge = Ours(search) if self.theirs is None else Theirs(self.theirs(), search)
-        return replay(problem, search, math.ceil(self.share * len(problem.configurations)), judge, parallel)
+        return replay(problem, search, math.ceil(share * len(problem.configurations)), judge, parallel)
 
 
 POLICIES: dict[str, Policy] = {
@@ -90,17 +91,13 @@ class Figures:
     lost: float
 
 
-def figures(
-    table: str, problems: Sequence[Problem], policy: str, seeds: int, parallel: int, first_seed: int = 0
-) -> Figures:
+def figures(table: str, problems: Sequence[Problem], policy: str, seeds: int, parallel: int, budget: float) -> Figures:
     """Replay a policy on every search of a table with so many seeds."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     one = {**POLICIES, **OTHERS}[policy]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        found = [
-            one.once(problem, seed, parallel) for problem in problems for seed in range(first_seed, first_seed + seeds)
-        ]
+        found = [one.once(problem, seed, parallel, budget) for problem in problems for seed in range(seeds)]
     regrets = [each.regret for each in found]
     return Figures(
         table,

@@ -45,7 +45,7 @@ def _replay(todo: Mapping[str, Sequence[Problem]], options: argparse.Namespace, 
     told = Told()
     for name, problems in todo.items():
         for parallel in options.parallel:
-            found = [figures(name, problems, policy, seeds, parallel) for policy in options.policy]
+            found = [figures(name, problems, policy, seeds, parallel, options.budget) for policy in options.policy]
             told.text += _lines(found, problems)
             told.figures += [asdict(each) for each in found]
             told.wrong += failures(found, limits=limits)

@@ -266,8 +266,8 @@ def _unless_diverged(judge: Callable[[Case], Verdict]) -> Callable[[Case], Verdi
 PRUNERS: dict[str, Pruner] = {
     "early_exit": Pruner(
         _unless_diverged(_early_exit),
-        "stops who neither its own slope nor its peers' gains carry past the best: what halving saves, or nearly, and"
-        " the winner is lost far less often where those that learn slowly end best (docs/search.md)",
+        "stops who neither its own slope nor its peers' gains carry past the best: .32 of the compute of running all"
+        " for .14% on the replayed runs it was chosen on, halving .36 for .39%; worse where curves fall late",
     ),
     "halving": Pruner(
         _unless_diverged(_halving),

@@ -53,7 +53,7 @@ def test_events_are_a_line_each(service, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  ", 1)[1] for line in lines] == [
         "mine  study created: created (by ann@desk)",
-        "mine search  stage opened: gp proposes, halving prunes",
+        "mine search  stage opened: gp proposes, early_exit prunes",
         "mine search #0  trial claimed: taken by w1",
         "mine search #0  trial complete: measured (w1)",
     ]

@@ -34,7 +34,15 @@ class Trials:
 
 def stage(trials: int = 10, hours: float | None = None) -> StageRow:
     values: dict[str, Any] = dict.fromkeys(StageRow.__dataclass_fields__, None)
-    here = {"id": 5, "study_id": 1, "stage": "search", "trials": trials, "gpu_hours": hours, "space_document": {}}
+    here = {
+        "id": 5,
+        "study_id": 1,
+        "stage": "search",
+        "trials": trials,
+        "gpu_hours": hours,
+        "space_document": {},
+        "plan": {},
+    }
     return StageRow(**{**values, **here})
 
 
