@@ -33,7 +33,7 @@ space: {{parameters: {{learning_rate: {{low: 9e-4, high: 5e-2, log: true}}}}}}
 search: {{sampler: {sampler}, budget: {{trials: {trials}}}}}
 training: {{evaluations_per_epoch: 4, effective_batch: 8}}
 transfer: {{top: {top}}}
-confirm: {{seeds: {seeds}}}
+confirm: {{seeds: {seeds}, default: {{learning_rate: 9e-4}}}}
 execution: {{lease_seconds: 5}}
 """
 """A study of the built-in trainer whose trials take half a second each."""
