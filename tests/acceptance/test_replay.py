@@ -63,9 +63,11 @@ def test_a_search_is_told_in_words_and_a_check_says_what_is_not_met(table: Path)
     "text,words",
     [
         (
-            "model,lr,rank,test_nll\nm,1e-4,8,0.5\n",
-            "are of no kind that is replayed (model, lr, rank, test_nll). Known",
+            "model,rank,test_nll\nm,8,0.5\n",
+            "are of no kind that is replayed (model, rank, test_nll). Known",
         ),
+        ("model,lr,rank,test_nll\nm,1e-4,8,0.5\n", "how wide m is cannot be told; add a column hidden_size"),
+        ("model,lr,test_nll\nm-1b,1e-4,0.5\nm-1b,1e-3,0.6\n", "no setting was run at several rates on two models"),
         ("lr,loss_curve\n", "has no rows"),
         ("lr,loss_curve\n1e-4,\n", "line 2: loss_curve has no numbers"),
         ("lr,loss_curve,nll_curve\n1e-4,1 2,1 2\n", "has several curves (loss_curve, nll_curve)"),
@@ -86,3 +88,18 @@ def test_without_a_table_curves_are_made_up() -> None:
     found = json.loads(done.stdout)
     assert {each["table"] for each in found} >= {"fine-tuning", "from scratch", "crossing"}
     assert {each["parallel"] for each in found} == {1, 4}
+
+
+def test_rates_are_carried_from_small_to_large_models_of_a_family(tmp_path: Path) -> None:
+    rows = ["model,lr,rank,test_nll"]
+    for size, best in ((1, -3.0), (8, -3.3)):
+        rates = [-4.5 + i / 4 for i in range(9)]
+        rows += [f"org/Kind-{size}B,{10**rate},16,{0.5 + 0.05 * (rate - best) ** 2}" for rate in rates]
+    path = tmp_path / "sizes.csv"
+    path.write_text("\n".join(rows), encoding="utf-8")
+    done = replay("--check", "--json", str(path))
+    assert (done.returncode, done.stderr) == (0, "")
+    found = {each["rule"]: each for each in json.loads(done.stdout)}
+    assert {"width", "copy"} <= found.keys()
+    assert all(each["pairs"] == 1 and each["bracket"] <= each["alone"] for each in found.values())
+    assert found["width"]["alone"] < found["copy"]["alone"], "the best rate falls with the root of the width here"
