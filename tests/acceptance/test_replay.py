@@ -94,7 +94,7 @@ def test_rates_are_carried_from_small_to_large_models_of_a_family(tmp_path: Path
     rows = ["model,lr,rank,test_nll"]
     for size, best in ((1, -3.0), (8, -3.3)):
         rates = [-4.5 + i / 4 for i in range(9)]
-        rows += [f"org/Kind-{size}B,{10**rate},16,{0.5 + 0.05 * (rate - best) ** 2}" for rate in rates]
+        rows += [f"org/Kind-{size}B,{10**rate},16,{0.5 + 0.01 * (rate - best) ** 2}" for rate in rates]
     path = tmp_path / "sizes.csv"
     path.write_text("\n".join(rows), encoding="utf-8")
     done = replay("--check", "--json", str(path))
