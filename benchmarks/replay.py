@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> int:
         print(error, file=sys.stderr)
         return 2
     print(json.dumps(told.figures, indent=2) if options.json else "\n".join(told.text))
-    if options.check:
+    if options.check and told.wrong:
         print("\n".join(told.wrong), file=sys.stderr)
     return int(options.check and bool(told.wrong))
 

@@ -37,4 +37,4 @@ def test_every_example_is_valid_with_what_it_leaves_out(example):
 
 
 def test_there_are_examples():
-    assert len(EXAMPLES) == 3
+    assert len(EXAMPLES) == 4
