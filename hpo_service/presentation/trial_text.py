@@ -43,6 +43,7 @@ def about_trial(record: TrialRecord) -> list[tuple[str, str]]:
         ("model", STAGES[record.stage].model_of(record.spec) or ""),
         ("parameters", configuration(trial.parameters)),
         ("seed", str(trial.seed)),
+        ("role", trial.role),
         ("carried on from", record.origin),
         ("worker", trial.worker or ""),
         ("device time", f"{duration(trial.own_seconds)} in {trial.attempt} attempt{'s' * (trial.attempt != 1)}"),

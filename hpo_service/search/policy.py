@@ -29,20 +29,20 @@ ATTEMPTS = 16
 BEHIND = 32
 """Start-up points that are looked at again, whether claims which lost a race have passed one over."""
 START_UP = "start-up"
-"""Label of trials that fill the space."""
+"""Role of trials that fill the space."""
 
 
 @dataclass(frozen=True)
 class Suggestion:
     """A configuration to try; `duplicate` only where the space has none left that was not tried.
 
-    `label` says in a word or two why this one: the default, enqueued, to fill the space, or by which sampler.
+    `role` says in a word or two why this one: the default, enqueued, to fill the space, or by which sampler.
     """
 
     parameters: dict[str, ParameterValue]
     key: str
     duplicate: bool = False
-    label: str = ""
+    role: str = "search"
 
 
 class SearchPolicy:
@@ -117,7 +117,7 @@ class SearchPolicy:
         if filling is not None:
             return filling
         found = _first_free(sampler.candidates(question), taken) if sampler.complete else _proposed(question, taken)
-        return replace(found, label=search.sampler) if found is not None else None
+        return replace(found, role=search.sampler) if found is not None else None
 
     def enough(self, name: str, search: SearchSpec, space: SearchSpace, draw: int) -> str | None:
         """Say why another trial is not worth it, where `search.stop_when_gain_below` asks for that; else None.
@@ -206,7 +206,7 @@ class SearchPolicy:
 
 def _beginning(first: Sequence[Beginning], taken: Callable[[str], bool]) -> Suggestion | None:
     """Return the first of these that no trial has yet."""
-    named = (replace(_suggestion(each.parameters), label=each.label) for each in first)
+    named = (replace(_suggestion(each.parameters), role=each.role) for each in first)
     return next((suggestion for suggestion in named if not taken(suggestion.key)), None)
 
 
@@ -223,7 +223,7 @@ def _filling(question: Question, before: int, taken: Callable[[str], bool]) -> S
     start = max(0, question.draw - before - BEHIND)
     points = islice(halton(question.space, seed=question.search.seed, start=start), BEHIND + 2 * ATTEMPTS)
     found = _first_free(points, taken)
-    return None if found is None else replace(found, label=START_UP)
+    return None if found is None else replace(found, role=START_UP)
 
 
 def _proposed(question: Question, taken: Callable[[str], bool]) -> Suggestion:

@@ -255,7 +255,7 @@ def test_a_trial_is_shown_with_all_that_is_kept_of_it(mine, held, service, comma
     facts = {"seed": 3, "versions": "torch 2"}
     service.queue.finish(held.lease, Outcome(kind=OutcomeKind.COMPLETE, reason="all done", value=1.5, facts=facts))
     shown = " ".join(command("trial", "show", mine, "search/0").out.split())
-    assert "mine/search #0 (default) complete value 1.5000 reason all done" in shown
+    assert "mine/search #0 complete value 1.5000 reason all done" in shown
     assert "step done value train loss" in shown
     assert "1 50% 2.0000 2.5" in shown
     assert "1 complete" in shown

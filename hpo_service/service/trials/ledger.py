@@ -82,20 +82,19 @@ class TrialLedger:
         lease_seconds: float,
         devices: float,
         share: float = 1.0,
-        label: str = "",
+        role: str = "search",
     ) -> TrialRow | None:
         """Add a proposed trial that this worker runs at once; see `TrialStore.admit`."""
         trial = self.trials.admit(
             stage,
             parameters=parameters,
             dedupe_key=dedupe_key,
-            role="search",
+            role=role,
             seed=seed,
             worker_id=worker_id,
             lease_seconds=lease_seconds,
             devices=devices,
             share=share,
-            label=label,
         )
         if trial is None:
             return None

@@ -216,7 +216,7 @@ class TrialQueue:
             stage,
             parameters=suggestion.parameters,
             dedupe_key=suggestion.key if distinct else None,
-            label=suggestion.label,
+            role=suggestion.role,
             seed=spec.search.seed,
             worker_id=worker_id,
             lease_seconds=spec.execution.lease_seconds,

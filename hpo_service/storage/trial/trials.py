@@ -157,7 +157,6 @@ class TrialStore:
         lease_seconds: float,
         devices: float = 1.0,
         share: float = 1.0,
-        label: str = "",
     ) -> TrialRow | None:
         """Add a trial that this worker runs at once, to a stage whose study or row the caller has locked.
 
@@ -165,9 +164,7 @@ class TrialStore:
         """
         if dedupe_key is not None and self.find_key(stage.id, dedupe_key) is not None:
             return None
-        planned = PlannedTrial(
-            role=role, parameters=dict(parameters), seed=seed, label=label, dedupe_key=dedupe_key, share=share
-        )
+        planned = PlannedTrial(role=role, parameters=dict(parameters), seed=seed, dedupe_key=dedupe_key, share=share)
         ordinal = self.tallies.total(stage.id)
         if worker_id is None:
             return self._rows.insert(stage, planned, ordinal, TrialState.RUNNING, started_at=Now())

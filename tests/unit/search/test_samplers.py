@@ -302,7 +302,7 @@ def test_a_model_never_hears_of_failed_trials(
 ) -> None:
     before = policy.suggest(NAME, spec(sampler, startup_trials=1), LORA, lambda key: False, 3)
     assert before is not None
-    assert before.label == "start-up"
+    assert before.role == "start-up"
     with database.transaction():
         for _ in range(5):
             handle = studies.add_running(NAME, before.parameters, LORA)
@@ -419,4 +419,4 @@ def test_start_up_trials_may_be_more_than_the_model_looks_at(
     run = Run(database, studies, LORA, spec(sampler, startup_trials=12))
     for _ in range(14):
         run.step(bowl)
-    assert [each.label for each in run.suggestions] == ["start-up"] * 12 + [sampler] * 2
+    assert [each.role for each in run.suggestions] == ["start-up"] * 12 + [sampler] * 2

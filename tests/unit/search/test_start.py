@@ -53,8 +53,8 @@ def test_the_default_and_what_was_enqueued_come_first_whatever_the_sampler(polic
     taken: set[str] = set()
     found = [asked(policy, search, SMALL, taken, draw, FIRST) for draw in range(3)]
     assert [each.parameters for each in found[:2]] == [each.parameters for each in FIRST]
-    assert [each.label for each in found[:2]] == ["default", "enqueued 1"]
-    assert found[2].label == ("start-up" if sampler == "tpe" else sampler)
+    assert [each.role for each in found[:2]] == ["default", "enqueued 1"]
+    assert found[2].role == ("start-up" if sampler == "tpe" else sampler)
 
 
 def test_start_up_trials_come_after_what_the_search_begins_with(
@@ -63,7 +63,7 @@ def test_start_up_trials_come_after_what_the_search_begins_with(
     taken, labels = set[str](), list[str]()
     for draw in range(6):
         found = asked(policy, SearchSpec(startup_trials=3), SMALL, taken, draw, FIRST)
-        labels.append(found.label)
+        labels.append(found.role)
         with database.transaction():
             handle = studies.add_running(NAME, found.parameters, SMALL)
             studies.finish(handle.optuna_id, TrialState.COMPLETE, float(draw), None)
@@ -72,7 +72,7 @@ def test_start_up_trials_come_after_what_the_search_begins_with(
 
 def test_a_claim_that_lost_its_race_leaves_out_nothing_that_was_to_come_first(policy: SearchPolicy) -> None:
     taken = {canonical_key(FIRST[0].parameters)}
-    assert asked(policy, SearchSpec(), SMALL, taken, 5, FIRST).label == "enqueued 1"
+    assert asked(policy, SearchSpec(), SMALL, taken, 5, FIRST).role == "enqueued 1"
 
 
 def test_a_grid_begins_with_the_default_and_comes_to_it_once(policy: SearchPolicy) -> None:
@@ -80,7 +80,7 @@ def test_a_grid_begins_with_the_default_and_comes_to_it_once(policy: SearchPolic
     search, taken = SearchSpec(sampler="grid"), set[str]()
     found = [asked(policy, search, space, taken, draw, [Beginning("default", {"lora_rank": 8})]) for draw in range(3)]
     assert sorted(int(each.parameters["lora_rank"]) for each in found) == [4, 8, 16]
-    assert [each.label for each in found] == ["default", "grid", "grid"]
+    assert [each.role for each in found] == ["default", "grid", "grid"]
     assert policy.suggest(NAME, search, space, taken.__contains__, 3) is None
 
 
@@ -92,7 +92,7 @@ def test_start_up_trials_are_the_points_of_one_sequence_whatever_the_number_of_w
     held: list[dict[str, ParameterValue]] = []
     while len(taken) < 8 or labels[-1] == "start-up":
         found = asked(policy, search, LORA, taken, len(taken), [])
-        labels.append(found.label)
+        labels.append(found.role)
         held.append(found.parameters)
         if len(held) == workers:
             with database.transaction():

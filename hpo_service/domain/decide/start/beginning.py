@@ -18,11 +18,11 @@ class Beginning:
     """A configuration that a search tries whatever its sampler says.
 
     Attributes:
-        label: why, in a word or two for lists of trials.
+        role: why, in a word or two.
         parameters: the configuration, inside the space.
     """
 
-    label: str
+    role: str
     parameters: dict[str, ParameterValue]
 
 
