@@ -9,8 +9,8 @@ from hpo_service.errors import ConflictError, NotFoundError
 SEARCH = {"budget": {"trials": 8}, "pruner": "none"}
 
 
-def labels(bench, study):
-    return [trial.label for trial in bench.service.reader.snapshot(study).stages[0].trials]
+def roles(bench, study):
+    return [trial.role for trial in bench.service.reader.snapshot(study).stages[0].trials]
 
 
 def test_a_search_that_knows_another_needs_no_start_up_trials_and_spends_its_own_budget(bench):
@@ -18,8 +18,8 @@ def test_a_search_that_knows_another_needs_no_start_up_trials_and_spends_its_own
     assert bench.drain_queue() == 8
     bench.create(name="t", search={**SEARCH, "warm_start": "s"})
     assert bench.drain_queue() == 8
-    assert labels(bench, "s") == ["start-up"] * 5 + ["gp"] * 3
-    assert labels(bench, "t") == ["gp"] * 8
+    assert roles(bench, "s") == ["start-up"] * 5 + ["gp"] * 3
+    assert roles(bench, "t") == ["gp"] * 8
     events = bench.service.reader.snapshot("t").stages[0]
     assert len(events.trials) == 8
 

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpo_service.domain.decide.transfer.scaling import bracket, carry_over, scaled_rank, width_factor
+from hpo_service.domain.decide.planning.bracket import GUARD, factors
+from hpo_service.domain.decide.transfer.scaling import (
+    HIGHEST_RATE,
+    SCALING_RULES,
+    carry_over,
+    scaled_rank,
+    width_factor,
+)
 from hpo_service.domain.study.hyperparameters import Hyperparameters
 from hpo_service.domain.study.sections.transfer import TransferSpec
 from hpo_service.domain.trial.model_facts import ModelFacts
@@ -14,6 +21,7 @@ from hpo_service.domain.trial.model_facts import ModelFacts
 WIDTHS = st.integers(16, 16384)
 RULES = st.builds(
     TransferSpec,
+    rule=st.sampled_from(sorted(SCALING_RULES)),
     rank_factor=st.floats(1, 16),
     rank_cap=st.integers(1, 1024),
     width_exponent=st.floats(0, 2),
@@ -34,16 +42,16 @@ def test_a_carried_configuration_is_always_a_legal_one(config, small: int, large
     training = Hyperparameters().with_values(config)
     facts = [ModelFacts(family="llama", hidden_size=width) for width in (small, large)]
     carried = carry_over(config, training, facts[0], facts[1], rule)
-    rates = []
-    for one in bracket(carried, rule):
-        resolved = Hyperparameters().with_values(one.parameters)
-        rates.append(resolved.learning_rate)
-        assert resolved.lora_rank >= training.lora_rank
-        assert resolved.lora_dropout == training.lora_dropout
-        assert resolved.alpha / resolved.lora_rank == pytest.approx(training.alpha / training.lora_rank)
-        assert one.reason
-    assert rates == sorted(rates)
-    assert len(rates) == len(rule.bracket)
+    rate = float(carried.parameters["learning_rate"])
+    resolved = Hyperparameters().with_values({**carried.parameters, "learning_rate": min(HIGHEST_RATE, rate)})
+    assert rate > 0
+    assert resolved.lora_rank >= training.lora_rank
+    assert resolved.lora_dropout == training.lora_dropout
+    assert resolved.alpha / resolved.lora_rank == pytest.approx(training.alpha / training.lora_rank)
+    assert carried.reason
+    tried = factors(rule.bracket, rate, large)
+    assert tried == sorted({*rule.bracket, *tried})
+    assert set(tried) - set(rule.bracket) <= {GUARD}
 
 
 @given(WIDTHS, WIDTHS, WIDTHS, st.floats(0, 2))
