@@ -34,6 +34,8 @@ NURSERY = _nursery()
 def _be_worker(arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
     """Become what `hpo-service worker` is when it is started in a session, with variables and a log, of its own."""
     os.setsid()
+    # the nursery's own is that of the test which started it, maybe long ago
+    os.environ.clear()
     os.environ.update(environment)
     written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(written, 1)
@@ -108,6 +110,7 @@ class Fleet:
     def _spawn(self, study: str, extra: tuple[str, ...], variables: Mapping[str, str]) -> Worker:
         self.started += 1
         environment = {
+            **{name: value for name, value in os.environ.items() if name not in UNMEASURED},
             "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), str(HERE)]),  # the package beside these tests first
             "OMP_NUM_THREADS": "1",
             "HPO_SERVICE_STORAGE": self.storage,
