@@ -21,7 +21,7 @@ from hpo_service.errors import HpoServiceError
 from tests.acceptance.home import Home, ended, wait_until
 
 DISK = re.compile(r"disk: about \d+ MB for each trial that runs at a time, and \d+ MB in the end for \d+ adapters.*\n")
-"""What is said of the space that a study needs before it begins."""
+"""What is said of the disk that a study takes before it begins."""
 TRIALS = 12
 
 # One finished study serves many tests here: they stay in one test process.

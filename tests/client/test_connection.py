@@ -63,8 +63,9 @@ def test_stopping_a_trial_is_not_asked_twice():
 
 def test_a_study_whose_deletion_was_heard_but_not_answered_is_deleted():
     gone = httpx.Response(404, json={"type": "urn:hpo-service:problem:not-found", "detail": "no"})
-    client, _ = answering(httpx.ReadError("cut"), gone)
+    client, asked = answering(httpx.ReadError("cut"), gone)
     client.delete("mine")
+    assert len(asked) == 2, "asked again, and told that it is gone"
 
 
 def test_a_token_is_in_no_text_and_goes_to_no_other_host():

@@ -157,6 +157,8 @@ def test_an_upgrade_that_another_process_never_ends_is_given_up(database, tmp_pa
 def test_other_peoples_tables_are_no_difference(upgraded):
     execute(upgraded, "CREATE TABLE somebody_elses (id INTEGER)")
     migrations.check(upgraded)
+    with upgraded.transaction():
+        assert "somebody_elses" in inspect(upgraded.connection).get_table_names()
 
 
 @postgres_only  # SQLite makes views of tables that are missing
