@@ -34,7 +34,7 @@ from benchmarks.solo import quiet
 from hpo_service.bootstrap import Service
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.presentation.documents.study import counts
-from hpo_service.service.studies.evidence import Verdict
+from hpo_service.service.studies.findings.evidence import Verdict
 from hpo_service.service.studies.snapshot import StudySnapshot
 from hpo_service.settings import Settings
 
