@@ -12,6 +12,8 @@ import typer
 
 from hpo_service.cli import data, database, studies, token, trial, worker
 from hpo_service.cli.doctor import doctor
+from hpo_service.cli.drafts.init import init
+from hpo_service.cli.drafts.tune import tune
 from hpo_service.cli.examples import examples
 from hpo_service.cli.files.clean import clean
 from hpo_service.cli.launch import app as launches
@@ -33,7 +35,21 @@ app = typer.Typer(
 )
 app.command(
     epilog=examples(
-        "hpo-service run studies/quickstart.yaml",
+        "hpo-service tune Qwen/Qwen2.5-0.5B rows.jsonl",
+        "hpo-service tune Qwen/Qwen2.5-0.5B rows.jsonl --target Qwen/Qwen2.5-7B --budget 20h",
+        "hpo-service tune ./model chats/ --only learning_rate,lora_rank --set data.max_rows=5000 --yes",
+    )
+)(tune)
+app.command(
+    epilog=examples(
+        "hpo-service init",
+        "hpo-service init Qwen/Qwen2.5-0.5B rows.jsonl --target Qwen/Qwen2.5-7B --gpu 24",
+        "hpo-service init ./model rows.jsonl --file mine.yaml",
+    )
+)(init)
+app.command(
+    epilog=examples(
+        "hpo-service run builtin:quickstart",
         "hpo-service run mine.yaml --workers 4 --storage postgresql://hpo@db/hpo",
         "hpo-service run mine.yaml --json > result.json",
     )

@@ -14,7 +14,7 @@ import typer
 
 from hpo_service.cli.options import AsJson, OutputFolder, StorageUrl, open_service, person
 from hpo_service.cli.report import print_conclusion
-from hpo_service.cli.study_file import Quick, Replace, load_study, require_usable, tell_disk
+from hpo_service.cli.study_file import Quick, Replace, StudyPath, load_study, require_usable, tell_disk
 from hpo_service.errors import DatabaseUnavailableError
 
 if TYPE_CHECKING:
@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Workers; by default one per GPU; on the CPU one or two.")
+]
+
 
 def run(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The study file (YAML).")],
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Workers; by default one per GPU; on the CPU one or two.")
-    ] = None,
+    file: StudyPath,
+    workers: Workers = None,
     quick: Quick = False,
     replace: Replace = False,
     storage: StorageUrl = None,

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from hpo_service.cli.examples import examples
-from hpo_service.cli.options import AsJson, StorageUrl, open_service
-from hpo_service.cli.study_file import MARKS, Quick, StudyPath, check_text, looked_at
-from hpo_service.errors import HpoServiceError
-from hpo_service.settings import Settings
-
-if TYPE_CHECKING:
-    from hpo_service.domain.study.spec import StudySpec
-    from hpo_service.service.studies.ahead.outlay import Outlay
-    from hpo_service.service.studies.ahead.sensitivity import Sensitivity
+from hpo_service.cli.options import AsJson, StorageUrl
+from hpo_service.cli.study_file import Quick, StudyPath, check_text, looked_at
 
 app = typer.Typer(
     help="Check study files; create, list, show and steer studies.", no_args_is_help=True, rich_markup_mode=None
@@ -41,54 +33,25 @@ def validate(file: StudyPath, quick: Quick = False, storage: StorageUrl = None, 
     Where anything is wrong the exit status is 2. What confirm can see follows from earlier studies of the database,
     or else from an assumption that is said; --quick leaves it out too.
     """
-    from hpo_service.cli.rendering.console import console, print_json
+    from hpo_service.cli.rendering.ahead import foreseen, print_ahead
+    from hpo_service.cli.rendering.console import print_json
     from hpo_service.service.studies.first_look import refuse_unusable
     from hpo_service.service.studies.study_file import read_study_file
 
+    if not as_json:
+        count = print_ahead(file, storage, quick=quick)
+        typer.echo(f"{file} is valid" + (f", warnings: {count}" if count else ""))
+        return
     study = read_study_file(file)
     found = [] if quick else looked_at(study.spec)
-    sight, outlays = (None, []) if quick else _foreseen(study.spec, storage)
-    if as_json:
-        warnings = [{"line": w.line, "key": w.key, "message": w.message} for w in study.warnings]
-        findings = [each.model_dump() for each in found]
-        said = study.spec.model_dump(mode="json")
-        document = {"file": str(file), "warnings": warnings, "findings": findings, "study": said}
-        ahead = {"sensitivity": asdict(sight) if sight else None, "outlays": [asdict(outlay) for outlay in outlays]}
-        print_json({**document, **ahead})
-        refuse_unusable(found)
-        return
-    from hpo_service.cli.rendering.pages import summary_page
-    from hpo_service.presentation.sizing.disk import disk_lines
-    from hpo_service.presentation.study_summary import cost_ahead, outside_remarks
-
-    console().print(summary_page(study.spec))
-    if not quick:
-        typer.echo(f"cost: {cost_ahead(outlays, study.spec.budget.price_per_hour)}")
-    if sight is not None:
-        typer.echo(f"confirm: {sight.sentence()}")
-    for remark in outside_remarks(study.spec):
-        typer.echo(f"note: {remark}")
-    settings = Settings.read()
-    for line in [] if quick else disk_lines(study.spec, settings.output, settings.cache, settings.store):
-        typer.echo(line)
-    doubts = [f"warning: {file}:{warning}" for warning in study.warnings]
-    doubts += [f"{MARKS[each.level]}: {each}" for each in found if each.level != "error"]
-    for line in doubts:
-        typer.echo(line)
+    sight, outlays = (None, []) if quick else foreseen(study.spec, storage)
+    warnings = [{"line": w.line, "key": w.key, "message": w.message} for w in study.warnings]
+    findings = [each.model_dump() for each in found]
+    said = study.spec.model_dump(mode="json")
+    document = {"file": str(file), "warnings": warnings, "findings": findings, "study": said}
+    ahead = {"sensitivity": asdict(sight) if sight else None, "outlays": [asdict(outlay) for outlay in outlays]}
+    print_json({**document, **ahead})
     refuse_unusable(found)
-    count = sum(line.startswith("warning") for line in doubts)
-    typer.echo(f"{file} is valid" + (f", warnings: {count}" if count else ""))
-
-
-def _foreseen(spec: StudySpec, storage: str | None) -> tuple[Sensitivity | None, list[Outlay]]:
-    """Ask the database, where there is one, what confirm can see and what stages take; one that is away is silent."""
-    from hpo_service.service.studies.ahead.sensitivity import assumed, compares
-
-    if Settings.read(storage=storage).may_have_database:
-        with suppress(HpoServiceError):
-            foresight = open_service(storage).foresight
-            return foresight.sensitivity(spec), foresight.outlays(spec)
-    return (assumed(spec) if compares(spec) else None), []
 
 
 @app.command(

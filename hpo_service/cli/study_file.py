@@ -22,7 +22,7 @@ Quick = Annotated[bool, typer.Option("--quick", help="Do not look at the rows, t
 Replace = Annotated[
     bool, typer.Option("--replace", help="Take the place of a study of this name that failed without a result.")
 ]
-StudyPath = Annotated[Path, typer.Argument(metavar="FILE", help="The study file (YAML).")]
+StudyPath = Annotated[Path, typer.Argument(metavar="FILE", help="The study file (YAML), or builtin:quickstart.")]
 
 
 def load_study(path: Path, *, warn: bool = True) -> StudySpec:

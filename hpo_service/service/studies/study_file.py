@@ -7,7 +7,8 @@ import importlib.util
 import json
 from pathlib import Path
 
-from hpo_service.domain.study.sources import Surroundings
+import hpo_service
+from hpo_service.domain.study.sources import BUILTIN, Surroundings
 from hpo_service.domain.studyfile.reader import StudyFile, read_study
 from hpo_service.domain.sweepfile.translation import Translated, translate
 from hpo_service.errors import StudyFileError
@@ -16,9 +17,14 @@ from hpo_service.errors import StudyFileError
 def read_study_file(path: Path) -> StudyFile:
     """Read a study file with its warnings; relative paths in it start at its own folder.
 
+    Args:
+        path: of the file, or `builtin:NAME` for one that comes with the package.
+
     Raises:
         StudyFileError: the file cannot be read or is wrong; one line with file, line and key.
     """
+    if str(path).startswith(BUILTIN):
+        path = _builtin(str(path))
     text = _text_of(path)
     return read_study(text, str(path), surroundings(path.absolute().parent))
 
@@ -30,6 +36,17 @@ def read_sweep_file(path: Path) -> Translated:
         StudyFileError: the file cannot be read or is no sweep file; one line with file, line and key.
     """
     return translate(_text_of(path), str(path), path.stem)
+
+
+def _builtin(name: str) -> Path:
+    """Where a study file of the package lies: inside an installed copy, or at the top of the tree."""
+    package = Path(hpo_service.__file__).parent
+    folder = next((each for each in (package / "_studies", package.parent / "studies") if each.is_dir()), package)
+    path = folder / f"{name.removeprefix(BUILTIN)}.yaml"
+    if not path.is_file():
+        there = ", ".join(f"{BUILTIN}{each.stem}" for each in sorted(folder.glob("*.yaml"))) or "none"
+        raise StudyFileError(f"{name}: there is no such study; those are {there}", file=name)
+    return path
 
 
 def _text_of(path: Path) -> str:

@@ -1,0 +1,1 @@
+"""Commands that write study files for people who have none."""
