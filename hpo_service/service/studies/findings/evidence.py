@@ -118,7 +118,8 @@ def resolved(spec: StudySpec, parameters: dict[str, ParameterValue]) -> Hyperpar
 
 def _confirmed(snapshot: StudySnapshot, stage: StageView, scores: LoadScores) -> Evidence:
     measure = measure_of(snapshot.spec)
-    direction, split = measure.direction, "test_answers" if measure.metric else "test"
+    direction = measure.direction
+    split: Split = "test_answers" if measure.metric else "test"
     tests = {t.id: s for t in stage.trials if _ended_well(t) and (s := scores(t.id, split)) is not None}
     configurations = [_configuration(trials, tests, measure) for trials in _by_label(stage.trials)]
     # a configuration that diverges in a third of its seeds is not recommended while another does not
