@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from hpo_service.presentation.formatting import measured, number, perplexed
 from hpo_service.presentation.text_table import TextTable
-from hpo_service.service.studies.findings.evidence import Configuration, Evidence
+from hpo_service.service.studies.findings.configuration import Configuration
+from hpo_service.service.studies.findings.evidence import Evidence
 
 
 def comparison_tables(evidence: Evidence) -> tuple[TextTable, TextTable]:
@@ -34,10 +35,10 @@ def _measured(evidence: Evidence, sides: list[Configuration]) -> list[list[str]]
     comparison = evidence.comparison
     if comparison is not None:
         blank = [""] * (len(sides) - 1)
-        rows.append(["improvement", *blank, f"{comparison.improvement:+.2f}{comparison.unit}"])
+        rows.append(["improvement", *blank, comparison.signed(comparison.improvement)])
         rows.append([comparison.level, *blank, comparison.interval])
         if comparison.smallest:
-            rows.append(["seen 4 times in 5 from", *blank, f"{comparison.smallest:.2f}{comparison.unit}"])
+            rows.append(["seen 4 times in 5 from", *blank, comparison.written(f"{comparison.smallest:.2f}")])
     return rows
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hpo_service.domain.decide.measure import measure_of
 from hpo_service.domain.decide.planning.default import default_parameters
 from hpo_service.domain.decide.planning.shares import shares
 from hpo_service.domain.study.protocol import stages_of
@@ -28,6 +29,10 @@ def _subject(spec: StudySpec) -> list[tuple[str, str]]:
         rows.append(("data", f"{spec.data.source}{limit}, {spec.data.max_length} tokens a row; {held_out}"))
     if spec.objective is not None:
         rows.append(("objective", spec.objective.python or spec.objective.command or ""))
+    measure = measure_of(spec)
+    if measure.metric:
+        answered = f"{measure.name} of the answers to {spec.evaluation.examples} validation rows"
+        rows.append(("selects on", f"{answered}, {measure.direction.comparative} is better; pruning is by the loss"))
     return rows
 
 

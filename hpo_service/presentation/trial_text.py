@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from hpo_service.domain.decide.measure import measure_of
 from hpo_service.domain.study.protocol import STAGES
 from hpo_service.presentation.formatting import configuration, duration, measured, moment, number, perplexed
 from hpo_service.presentation.text_table import TextTable
@@ -33,11 +34,11 @@ def trial_name(record: TrialRecord) -> str:
 def about_trial(record: TrialRecord) -> list[tuple[str, str]]:
     """Say what is known of a trial, each line with what it is about; what is not known is left out."""
     trial = record.trial
-    value = measured(trial.value)
-    if record.spec.objective is None and trial.value is not None:
+    value, measure = measured(trial.value), measure_of(record.spec)
+    if measure.is_loss and trial.value is not None:
         value += f", perplexity {perplexed(trial.value)}"
     rows = [
-        ("value", value),
+        (f"value, {measure.name}" if measure.metric else "value", value),
         *((name, number(score)) for name, score in trial.metrics.items()),
         ("reason", trial.reason),
         ("model", STAGES[record.stage].model_of(record.spec) or ""),
@@ -65,7 +66,8 @@ def sparkline(values: Sequence[float | None]) -> str:
 def curve_table(record: TrialRecord) -> TextTable:
     """Lay out the evaluations of a trial, with the measures that any of them has."""
     names = [name for name in _CURVE if any(name in report.metrics for report in record.trial.curve)]
-    is_loss = record.spec.objective is None
+    measure = measure_of(record.spec)
+    is_loss = measure.reports_losses
     rows = [
         [
             str(report.step),
@@ -76,7 +78,16 @@ def curve_table(record: TrialRecord) -> TextTable:
         ]
         for report in record.trial.curve
     ]
-    return TextTable(["step", "done", "value", *(["ppl"] if is_loss else []), *(_CURVE[name] for name in names)], rows)
+    return TextTable(
+        [
+            "step",
+            "done",
+            "loss" if measure.metric else "value",
+            *(["ppl"] if is_loss else []),
+            *(_CURVE[name] for name in names),
+        ],
+        rows,
+    )
 
 
 def attempts_table(record: TrialRecord) -> TextTable:

@@ -157,8 +157,7 @@ class SearchPolicy:
         fraction: float | None = None,
         warmup: float = 0.0,
         ordinal: int = 0,
-        measure: str = "validation loss",
-        span: str = "epoch",
+        measure: Measure | None = None,
     ) -> Verdict:
         """Decide on a trial that has just reported whether it goes on.
 
@@ -166,19 +165,19 @@ class SearchPolicy:
             curve: what the trial has reported by evaluation; its two latest reports, its best now and at
                 both evaluations of `early_exit.look_back` are enough.
             peers: loads the curves of the other trials of its stage; only called where they are compared.
-            search: which pruner, its options, and which direction is better.
+            search: which pruner, and its options.
             space: what is sampled; nobody is compared before the longest warm-up in it has ended.
             evaluations: how many evaluations a full run reports, numbered from 1.
             fraction: share of the run at the latest report; by default its number over `evaluations`.
             warmup: share of the run spent warming up where the space does not search it.
             ordinal: the trial's number in its stage, from 0; it decides on its bracket.
-            measure: what is reported, for the sentence.
-            span: what shares are of, likewise.
+            measure: what is reported; left out, the validation loss, of which what `search` says is better.
         """
         from hpo_service.search.pruners import PRUNERS, Case
 
+        measure = measure or Measure(direction=search.direction)
         if not curve:
-            return Verdict(False, f"goes on: no {measure} was reported yet")
+            return Verdict(False, f"goes on: no {measure.name} was reported yet")
         case = Case(
             curve=curve,
             peers=peers,
@@ -187,7 +186,7 @@ class SearchPolicy:
             evaluations=evaluations,
             fraction=fraction,
             warmup=longest_warmup(space, default=warmup),
-            measure=Measure(measure, search.direction, span),
+            measure=measure,
         )
         return PRUNERS[search.pruner].judge(case)
 

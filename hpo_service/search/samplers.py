@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING
@@ -148,7 +149,7 @@ SAMPLERS: dict[str, Sampler] = {
 def _drawn(question: Question, made: Callable[[int], BaseSampler]) -> Iterator[Configuration]:
     """Ask an Optuna sampler again and again, each time with another seed."""
     domain = {name: distribution_of(parameter) for name, parameter in question.space.parameters.items()}
-    usable = [trial for trial in question.trials if _belongs(trial, question.space, domain)]
+    usable = [_comparable(trial) for trial in question.trials if _belongs(trial, question.space, domain)]
     study = view_of(usable, question.search.direction)
     for attempt in count():
         yield _draw(question.space, domain, study, made(question.seed(attempt)))
@@ -158,6 +159,18 @@ def _belongs(trial: FrozenTrial, space: SearchSpace, domain: Mapping[str, BaseDi
     """Whether the space could have proposed this trial: a planned one outside of it would confuse a sampler."""
     active = [name for name, _ in space.active(trial.params)]
     return trial.params.keys() == set(active) and all(holds(domain[name], trial.params[name]) for name in active)
+
+
+def _comparable(trial: FrozenTrial) -> FrozenTrial:
+    """Hide what a trial that was stopped early reported, where it has no value: it is another measure than values are.
+
+    Samplers that would rank it by its latest report rank it behind all that have one.
+    """
+    if trial.state is not TrialState.PRUNED or trial.values or not trial.intermediate_values:
+        return trial
+    hidden = copy(trial)
+    hidden.intermediate_values = {}
+    return hidden
 
 
 def _draw(

@@ -120,7 +120,15 @@ class OptunaStudies:
         """Store the values of many evaluations at once, by step, of a trial that has none yet."""
         self._storage.add_intermediate_values(optuna_id, curve)
 
-    def finish(self, optuna_id: int, state: TrialState, value: float | None, violation: float | None) -> None:
+    def finish(
+        self,
+        optuna_id: int,
+        state: TrialState,
+        value: float | None,
+        violation: float | None,
+        *,
+        or_last: bool = True,
+    ) -> None:
         """End a trial, so that the sampler learns from it; one that has ended already is left alone.
 
         Args:
@@ -131,6 +139,8 @@ class OptunaStudies:
                 a finite one counts as pruned.
             violation: gigabytes over the device's memory (negative: room left); 1 for an infeasible trial
                 of which it is not known.
+            or_last: whether a pruned trial without a value has what it reported last; False where that is another
+                measure.
         """
         from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import TrialState as OptunaState
@@ -139,7 +149,7 @@ class OptunaStudies:
         if state is TrialState.INFEASIBLE and violation is None:
             violation = 1.0
         told = FINAL[TrialState.PRUNED if state is TrialState.COMPLETE and value is None else state].optuna
-        if told == "PRUNED" and value is None:
+        if told == "PRUNED" and value is None and or_last:
             value = self._last_reported(optuna_id)
         with suppress(UpdateFinishedTrialError):
             if violation is not None and math.isfinite(violation):

@@ -55,7 +55,13 @@ def _rows(study: StudySpec, rows: int) -> list[Finding]:
         for model in _one_by_one(study.model)
         # of configurations the look at models tells
         for each in first_look(
-            study.data, model, rows, from_scratch=new, before=_prefix(study), tells_of_configurations=False
+            study.data,
+            model,
+            rows,
+            from_scratch=new,
+            before=_prefix(study),
+            asks=study.evaluation.select is not None,
+            tells_of_configurations=False,
         )
     ]
 

@@ -64,6 +64,7 @@ class AttemptFolder:
             self.undelivered,
             self.adapter,
             self.answers,
+            self.validation_answers,
             self.seal,
             self.refused_checkpoint,
             self.refused_undelivered,
@@ -146,5 +147,10 @@ class AttemptFolder:
 
     @property
     def answers(self) -> Path:
-        """What the trained model answered for task metrics, a line each."""
+        """What the trained model answered to test rows for task metrics, a line each."""
         return self.path / "answers.jsonl"
+
+    @property
+    def validation_answers(self) -> Path:
+        """What it answered to validation rows, where the study selects on a metric, a line each."""
+        return self.path / "answers.validation.jsonl"

@@ -12,6 +12,7 @@ from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.trial.endings import ENDINGS, FINAL
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.domain.trial.report import Report
+from hpo_service.domain.trial.scores import Scores
 from hpo_service.domain.trial.states import TrialEvent, TrialState
 from hpo_service.errors import ConflictError
 from hpo_service.service.trials.ledger import TrialLedger
@@ -260,3 +261,31 @@ def test_what_the_ledger_writes_is_an_event_in_the_same_transaction_and_a_report
         ("trial_claimed", 2, "w1"),
     ]
     assert events[-2].details == {"value": 1.5}
+
+
+def test_a_trial_that_was_stopped_early_has_no_value_where_only_the_end_has_one(books):
+    trial = books.admit("a")
+    books.report(trial, 3.0, 2.0)
+    with books.db.transaction():
+        pruned = Outcome(kind=OutcomeKind.PRUNED, reason="over", value=2.0)
+        books.ledger.finish(trial, pruned, known_on_the_way=False)
+        books.ledger.copy(books.stage, X, books.trials.get(trial.id))
+        first, copy = books.trials.list(books.stage.study_id)
+    assert (first.state, first.value, copy.state, copy.value) == (TrialState.PRUNED, None, TrialState.PRUNED, None)
+    assert copy.reason == f"the same configuration as trial #{trial.number}: it was pruned and is so again"
+    for told in books.told():
+        assert (told.state.name, told.values, told.intermediate_values) == ("PRUNED", None, {1: 3.0, 2: 2.0})
+
+
+def test_a_metric_is_the_value_beside_losses_on_the_way_and_its_rows_are_kept(books):
+    trial = books.admit("a")
+    books.report(trial, 3.0, 2.0)
+    rows = Scores.of_answers([1.0, 0.0, 1.0, 0.0])
+    with books.db.transaction():
+        done = Outcome(kind=OutcomeKind.COMPLETE, reason="over", value=0.5, test_answers=rows)
+        books.ledger.finish(trial, done, known_on_the_way=False)
+        kept = books.trials.scores.load(trial.id, "test_answers")
+    [told] = books.told()
+    assert (books.world.get(trial.id).value, told.value, told.intermediate_values) == (0.5, 0.5, {1: 3.0, 2: 2.0})
+    assert kept == rows
+    assert kept.mean == 0.5

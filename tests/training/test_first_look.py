@@ -152,3 +152,16 @@ def test_files_that_no_reader_knows_are_counted_where_others_are_read(llama, tmp
         (tmp_path / name).write_bytes(b"x")
     ((level, _, what),) = looked(tmp_path, llama)
     assert (level, f"{tmp_path} also holds 2 files that are not read (more.jsonl.gz)" in what) == ("warning", True)
+
+
+def test_rows_without_prompts_are_refused_where_trials_are_judged_by_answers(llama, tmp_path):
+    text = write_rows(tmp_path / "text.jsonl", [{"text": f"some text, number {i}"} for i in range(20)])
+    [found] = [
+        each
+        for each in first_look(DataSpec(source=str(text)), ModelSpec(base=llama), asks=True)
+        if each.level == "error"
+    ]
+    assert "its rows have no prompts to answer" in str(found)
+    assert all(each.level != "error" for each in first_look(DataSpec(source=str(text)), ModelSpec(base=llama)))
+    asked = write_rows(tmp_path / "pairs.jsonl", pairs(20))
+    assert first_look(DataSpec(source=str(asked)), ModelSpec(base=llama), asks=True) == []

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from hpo_service.domain.study.sections.evaluation import EvaluationSpec
 from hpo_service.domain.trial.outcome import OutcomeKind
+from hpo_service.errors import TrialError
 from hpo_service.training.data.formats import Example
 from hpo_service.training.data.tokens import IGNORED, TokenRow, tokenise
 from hpo_service.training.run.task_metrics import evenly_spaced
@@ -192,3 +193,39 @@ def test_a_cancelled_trial_does_not_answer_on(trainee, monkeypatch):
 
 def test_trials_that_are_not_to_be_examined_are_not(trainee):
     assert not [name for name in trainee.run(trainee.config()).facts.flat() if name.startswith("metric")]
+
+
+def selecting(trainee, select, **more):
+    config = examined(trainee, more.pop("metrics", []), **more)
+    return config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"select": select})})
+
+
+def test_a_trial_of_a_study_that_selects_on_a_metric_is_worth_what_it_answers_to_validation_rows(trainee, own):
+    own.halves = lambda samples: own.seen.extend(samples) or [float(place % 2) for place, _ in enumerate(samples)]
+    outcome = trainee.run(selecting(trainee, "python:metrics_of_the_test:halves"))
+    assert (outcome.kind, outcome.value) == (OutcomeKind.COMPLETE, 0.5)
+    assert outcome.facts.training.validation_loss == outcome.validation.mean != outcome.value
+    assert (outcome.facts.training.metric_rows, outcome.test_answers) == (2, None)
+    folder = trainee.folder / "trial"
+    kept = [json.loads(line) for line in (folder / "answers.validation.jsonl").read_text().splitlines()]
+    assert [each["prompt"] for each in kept] == [each.prompt for each in own.seen]
+    assert not (folder / "answers.jsonl").exists()
+
+
+def test_test_rows_are_answered_besides_where_they_are_asked_for(trainee, own):
+    own.halves = lambda samples: [float(place % 2) for place, _ in enumerate(samples)]
+    name = "python:metrics_of_the_test:halves"
+    outcome = trainee.run(selecting(trainee, name, metrics=["exact_match", name]))
+    assert outcome.test_answers.nll == [0.0, 1.0]
+    assert outcome.facts.metrics["metrics_of_the_test:halves"] == 0.5
+    folder = trainee.folder / "trial"
+    asked = [(folder / f"answers{part}.jsonl").read_text() for part in ("", ".validation")]
+    assert asked[0] != asked[1]
+
+
+def test_what_is_selected_on_must_be_had(trainee, own, tmp_path):
+    with pytest.raises(TrialError, match=r"metric python:metrics_of_the_test:broken raised AttributeError"):
+        trainee.run(selecting(trainee, "python:metrics_of_the_test:broken"))
+    source = write_rows(tmp_path / "text.jsonl", [{"text": f"some text, number {i}"} for i in range(60)])
+    with pytest.raises(TrialError, match="rows of plain text have no prompts to answer"):
+        trainee.run(selecting(trainee, "exact_match", data={"source": source}), "text")

@@ -7,7 +7,7 @@ import pytest
 
 from hpo_service.domain.study.sections.evaluation import METRICS
 from hpo_service.errors import TrialError
-from hpo_service.training.scoring.metrics import BUILTIN, Sample, common_subsequence, measure
+from hpo_service.training.scoring.metrics import BUILTIN, Measured, Sample, common_subsequence, measure
 
 
 def sample(prediction, reference):
@@ -35,14 +35,14 @@ def test_what_a_study_file_may_name_is_what_there_is():
 )
 def test_metrics_are_those_of_their_sources(prediction, reference, exact, f1, rouge):
     one = [sample(prediction, reference)]
-    assert measure("exact_match", one) == exact
-    assert measure("token_f1", one) == pytest.approx(f1)
-    assert measure("rouge_l", one) == pytest.approx(rouge)
+    assert measure("exact_match", one).value == exact
+    assert measure("token_f1", one).value == pytest.approx(f1)
+    assert measure("rouge_l", one).value == pytest.approx(rouge)
 
 
 def test_a_metric_is_the_mean_over_the_rows():
     rows = [sample("yes", "yes"), sample("no", "yes"), sample("yes", "yes"), sample("maybe", "no")]
-    assert measure("exact_match", rows) == 0.5
+    assert measure("exact_match", rows).value == 0.5
 
 
 def test_the_longest_common_subsequence_may_have_gaps():
@@ -56,13 +56,21 @@ def own(monkeypatch):
     module.length = lambda samples: sum(len(each.prediction) for each in samples)
     module.broken = lambda samples: 1 / 0
     module.text = lambda samples: "good"
+    module.short = lambda samples: [1.0] * (len(samples) + 1)
+    module.rows = lambda samples: [each.prediction == each.reference for each in samples]
     module.endless = lambda samples: float("inf")
     module.number = 7
     monkeypatch.setitem(sys.modules, "metrics_of_the_test", module)
 
 
 def test_a_function_of_ones_own_sees_all_samples(own):
-    assert measure("python:metrics_of_the_test:length", [sample("ab", ""), sample("c", "")]) == 3.0
+    assert measure("python:metrics_of_the_test:length", [sample("ab", ""), sample("c", "")]).value == 3.0
+
+
+def test_a_function_of_ones_own_may_tell_of_each_sample(own):
+    samples = [sample("ab", "ab"), sample("c", "d")]
+    assert measure("python:metrics_of_the_test:rows", samples) == Measured(0.5, [1.0, 0.0])
+    assert measure("python:metrics_of_the_test:length", samples).rows is None
 
 
 @pytest.mark.parametrize(
@@ -70,6 +78,7 @@ def test_a_function_of_ones_own_sees_all_samples(own):
     [
         ("broken", "raised ZeroDivisionError: division by zero"),
         ("text", "returned 'good': it must return a finite number"),
+        ("short", "returned 2 values for 1 samples: it must return a finite number, or a list of one for each sample"),
         ("endless", "returned inf: it must return a finite number"),
         ("number", "is not a function"),
         ("missing", "cannot be imported .*start workers where Python finds it"),

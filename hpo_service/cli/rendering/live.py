@@ -11,6 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
+from hpo_service.domain.decide.measure import measure_of
 from hpo_service.domain.trial.endings import LABELS, STYLES
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.presentation.events import events, trial_name
@@ -99,9 +100,10 @@ def draw(
     page.add_row(_title(snapshot))
     page.add_row(_stages(snapshot, bar))
     page.add_row(_best(snapshot))
+    measure = measure_of(snapshot.spec)
     running = [t for t in snapshot.current.trials if t.state is TrialState.RUNNING]
     if running and not snapshot.state.final:
-        page.add_row(_running(running, max(1, min(MOST_RUNNING, rows)), bar))
+        page.add_row(_running(running, max(1, min(MOST_RUNNING, rows)), bar, "loss " if measure.metric else ""))
     so_far = f"  ({elapsed} so far)" if elapsed and not snapshot.state.final else ""
     page.add_row(_indented(Text(f"{outlook(snapshot)}{so_far}", style="bold"), mark=" "))
     for line in lines:
@@ -158,30 +160,31 @@ def _best(snapshot: StudySnapshot) -> Table:
         grid.add_row(Text("  best so far", style="dim"), Text("nothing has run to the end yet", style="dim"))
         return grid
     view, best = found
-    text = Text(f"{measured(best.value)}", style="bold green")
+    measure = measure_of(snapshot.spec)
+    named = f"{measure.name} " if measure.metric else ""
+    text = Text(f"{named}{measured(best.value)}", style="bold green")
     text.append(f"  {trial_name(view, best)}  {configuration(best.parameters)}", style="not bold default")
     grid.add_row(Text("  best so far", style="dim"), text)
     return grid
 
 
-def _running(trials: list[TrialView], rows: int, bar: int) -> Group:
+def _running(trials: list[TrialView], rows: int, bar: int, reported: str) -> Group:
     grid = Table.grid(
         Column(justify="right", no_wrap=True, width=7),
         Column(no_wrap=True, width=bar),
         Column(justify="right", no_wrap=True, width=4),
-        Column(justify="right", no_wrap=True, width=8),
+        Column(justify="right", no_wrap=True, width=8 + len(reported)),
         Column(no_wrap=True, overflow="ellipsis", ratio=1),
         padding=(0, 1),
         expand=True,
     )
     for trial in trials[:rows]:
-        last = next((report.value for report in reversed(trial.curve) if report.value is not None), None)
         again = f"attempt {trial.attempt}  " if trial.attempt > 1 else ""
         grid.add_row(
             Text(f"#{trial.number}", style="cyan"),
             _bar(trial.progress, 1.0, bar),
             f"{trial.progress:.0%}",
-            measured(last),
+            f"{reported}{measured(trial.reported)}",
             f"{again}{_brief(trial)}",
         )
     if len(trials) <= rows:

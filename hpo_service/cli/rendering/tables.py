@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
+from hpo_service.domain.decide.measure import StudyMeasure, measure_of
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.endings import STYLES
 from hpo_service.presentation.comparison import comparison_tables
@@ -92,7 +93,7 @@ def study_tables(snapshot: StudySnapshot) -> list[RenderableType]:
 
 def _stage(snapshot: StudySnapshot, view: StageView) -> list[RenderableType]:
     told = stage_summary(snapshot, view)
-    is_loss = snapshot.spec.objective is None
+    measure = measure_of(snapshot.spec)
     head = [
         Text.assemble((f"\n{view.stage}", "bold"), f"  {told.counts}"),
         Text(f"opened: {told.opened}"),
@@ -100,7 +101,7 @@ def _stage(snapshot: StudySnapshot, view: StageView) -> list[RenderableType]:
     ]
     return [
         lines(head),
-        _trials(view, is_loss=is_loss),
+        _trials(view, measure),
         *_left_out(view),
         lines((Text(reason, style="dim") for reason in reasons(told, view)), mark="·"),
     ]
@@ -114,12 +115,13 @@ def _left_out(view: StageView) -> list[RenderableType]:
     return [lines([Text(f"{rest} (--trials {total} lists all)", style="dim")])]
 
 
-def _trials(view: StageView, *, is_loss: bool) -> Table:
+def _trials(view: StageView, measure: StudyMeasure) -> Table:
     table = Table(
         Column("#", justify="right", no_wrap=True),
         Column("state", no_wrap=True),
-        Column("value", justify="right", no_wrap=True),
-        *([Column("ppl", justify="right", no_wrap=True)] if is_loss else []),
+        Column(measure.name if measure.metric else "value", justify="right", no_wrap=True),
+        *([Column("ppl", justify="right", no_wrap=True)] if measure.is_loss else []),
+        *([Column("loss", justify="right", no_wrap=True)] if measure.metric else []),
         Column("device s", justify="right", no_wrap=True),
         Column("configuration", ratio=1, no_wrap=True, overflow="ellipsis"),
         expand=True,
@@ -132,7 +134,8 @@ def _trials(view: StageView, *, is_loss: bool) -> Table:
             "" if trial.number is None else str(trial.number),
             Text(trial.state, style=STYLES[trial.state]),
             measured(trial.value),
-            *([perplexed(trial.value)] if is_loss else []),
+            *([perplexed(trial.value)] if measure.is_loss else []),
+            *([measured(trial.reported)] if measure.metric else []),
             f"{trial.own_seconds:.1f}",
             Text(f"{trial.label}: {configuration(trial.parameters)}".removeprefix(": ")),
         )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpo_service.domain.decide.detection import MOST_SEEDS, Spread, t_quantile
+from hpo_service.domain.decide.measure import Unit
 from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.trial.scores import Scores
 
@@ -18,6 +19,8 @@ FEWEST_ROWS = 5
 """Test rows without which there is no interval: below, even a widened one covers the truth too rarely."""
 MOST_LEFT_OUT = 0.1
 """Share of test rows that may be left out because a run has no finite loss there; with more nothing is compared."""
+POINTS = 100.0
+"""Points of a whole: what differences of metrics between 0 and 1 are told in."""
 _FULL = 100.0  # an improvement of more than this many percent says that the baseline is no measure for it
 _NOTHING = 1e-6  # a baseline this small, by itself or beside the candidate, is nothing to give a percentage of
 
@@ -29,17 +32,18 @@ class Comparison:
     Attributes:
         baseline: mean of the baseline over all seeds; of NLLs weighted by tokens, in nats.
         candidate: the same for the candidate.
-        improvement: how much better the candidate is, relative to the baseline, in percent; positive is better
-            also where the value is maximised.
+        improvement: how much better the candidate is, in `unit`; positive is better also where the value is maximised.
         low: lower end of the interval of `improvement`; None where one seed says nothing about the spread.
         high: upper end, likewise.
         confidence: level of the interval.
         seeds: seeds per configuration (the smaller number where they differ).
         examples: rows compared; 0 where only the final values of the seeds were compared.
         left_out: rows that were not compared because a run has no finite loss there.
-        unit: `%`, or nothing where the baseline is too near 0 to divide by: then `improvement` and its interval are
-            the difference itself.
+        unit: of `improvement` and its interval: `%` of the baseline, `points`, which are hundredths, or nothing: the
+            difference itself, also where the baseline is too near 0 to divide by.
         spread: what the width of the interval comes from, in that unit; None where there is no interval.
+        measure: what was compared, where a sentence is to name it with both values; empty for losses and values of the
+            user's own.
     """
 
     baseline: float
@@ -50,9 +54,10 @@ class Comparison:
     confidence: float
     seeds: int
     examples: int = 0
-    unit: str = "%"
+    unit: Unit = "%"
     left_out: int = 0
     spread: Spread | None = None
+    measure: str = ""
 
     @property
     def distinguishable(self) -> bool:
@@ -69,7 +74,7 @@ class Comparison:
         """The ends of the interval in words, e.g. `+1.00% to +2.00%`, or `none`."""
         if self.low is None or self.high is None:
             return "none"
-        return f"{self._signed(self.low)} to {self._signed(self.high)}"
+        return f"{self.signed(self.low)} to {self.signed(self.high)}"
 
     @property
     def smallest(self) -> float | None:
@@ -91,27 +96,42 @@ class Comparison:
         sample += f", {self.examples} test rows" if self.examples else ""
         spread = f"no interval: {self._why_none()}" if self.low is None else f"{self.level} {self.interval}"
         if not self.distinguishable:
-            found = f"not distinguishable from the default ({self._signed(self.improvement)}, {spread}; {sample})"
+            named = f" in {self.measure}, {self._both}" if self.measure else ""
+            found = f"not distinguishable from the default{named} ({self.signed(self.improvement)}, {spread}; {sample})"
             return f"{found}{self._sight(run_hours)}"
         word = "better" if self.improvement > 0 else "WORSE"
-        by = f"{abs(self.improvement):.2f}{self.unit}"
+        by = self.written(f"{abs(self.improvement):.2f}")
+        if self.measure:
+            by += f" {'of' if self.unit else 'in'} {self.measure}, {self._both}"
         return f"{word} than the default by {by} ({spread}; {sample})"
+
+    @property
+    def _both(self) -> str:
+        return f"{self.candidate:.4g} against {self.baseline:.4g}"
+
+    def signed(self, value: float) -> str:
+        """Write a difference with its sign and unit, e.g. `+1.00%` or `-2.50 points`."""
+        return self.written(f"{value:+.2f}")
+
+    def written(self, number: str) -> str:
+        """Put the unit behind a number that is written already."""
+        return f"{number}{self.unit if self.unit == '%' else f' {self.unit}'.rstrip()}"
 
     def _sight(self, run_hours: float | None) -> str:
         """Say which difference would have been seen, and what it takes to see the one that was found."""
         if self.spread is None or not self.smallest:
             return ""
-        seen = f"; with {self.seeds} seeds a difference of {self.smallest:.2g}{self.unit} is seen 4 times in 5"
-        needed = self.seeds_to_see
+        smallest = self.written(f"{self.smallest:.2g}")
+        seen = f"; with {self.seeds} seeds a difference of {smallest} is seen 4 times in 5"
+        needed, missed = self.seeds_to_see, self.written(f"{abs(self.improvement):.2g}")
         if needed is None:
             rows = " and more test rows" if self.spread.row_error > self.spread.seed_error else ""
-            missed = f"{abs(self.improvement):.2g}{self.unit}"
             return f"{seen}, one of {missed} takes more than {MOST_SEEDS} seeds each{rows}"
         if needed <= self.seeds:
             return seen
         runs = 2 * (needed - self.seeds)
         hours = "" if run_hours is None else f", about {runs * run_hours:.2g} device-hours"
-        return f"{seen}, and one of {abs(self.improvement):.2g}{self.unit} with {needed}: {runs} more runs{hours}"
+        return f"{seen}, and one of {missed} with {needed}: {runs} more runs{hours}"
 
     def _why_none(self) -> str:
         if self.seeds < 2:
@@ -119,9 +139,6 @@ class Comparison:
         if self.examples:
             return f"too few test rows, it takes {FEWEST_ROWS}"
         return "the seeds made no difference; are they used?"
-
-    def _signed(self, value: float) -> str:
-        return f"{value:+.2f}{self.unit}"
 
 
 def compare(
@@ -131,6 +148,9 @@ def compare(
     confidence: float = 0.95,
     resamples: int = 4000,
     seed: int = 0,
+    direction: Direction = Direction.MINIMIZE,
+    unit: Unit = "%",
+    measure: str = "",
 ) -> Comparison:
     """Compare two configurations on the same test rows, over rows and seeds.
 
@@ -141,6 +161,16 @@ def compare(
     seeds are too few to resample, so each resample adds what the seeds' own means vary by: a draw of Student's t with
     Welch's standard error and degrees of freedom. A single seed on a side says nothing about the spread, nor do fewer
     rows than `FEWEST_ROWS`: then there is no interval. Rows where a run has no finite loss are left out of both sides.
+
+    Args:
+        baseline: a `Scores` for each seed.
+        candidate: likewise.
+        confidence: level of the interval.
+        resamples: how many are drawn.
+        seed: of the draws.
+        direction: which scores are better.
+        unit: what the improvement is given in.
+        measure: what it is called in sentences, where it is not a loss.
 
     Raises:
         ValueError: if a side is empty, the rows are not the same, or too many have no finite loss.
@@ -155,7 +185,7 @@ def compare(
     found = Comparison(
         baseline=means[0],
         candidate=means[1],
-        improvement=means[0] - means[1],
+        improvement=direction.improvement(*means),
         low=None,
         high=None,
         confidence=confidence,
@@ -163,12 +193,17 @@ def compare(
         examples=len(tokens),
         unit="",
         left_out=left_out,
+        measure=measure,
     )
     draws = np.empty((0, 2))
     if found.seeds > 1 and found.examples >= FEWEST_ROWS:
         draws, spread = _draws(sides, per_seed, tokens, resamples, seed, confidence)
         found = replace(found, spread=spread)
-    return _in_percent(found, draws) or _with_interval(found, found.improvement, draws[:, 0], "")
+    better = draws * direction.signed(1.0)
+    if unit == "points":
+        return _scaled(_with_interval(found, found.improvement, better[:, 0], ""), POINTS, "points")
+    percent = _in_percent(found, better) if unit == "%" else None
+    return percent or _with_interval(found, found.improvement, better[:, 0], "")
 
 
 def _in_percent(found: Comparison, draws: NDArray[np.float64]) -> Comparison | None:
@@ -187,7 +222,7 @@ def _in_percent(found: Comparison, draws: NDArray[np.float64]) -> Comparison | N
     return percent if max(map(abs, ends)) <= _FULL else None
 
 
-def _with_interval(found: Comparison, improvement: float, draws: NDArray[np.float64], unit: str) -> Comparison:
+def _with_interval(found: Comparison, improvement: float, draws: NDArray[np.float64], unit: Unit) -> Comparison:
     low = high = None
     if len(draws):
         tail = 100 * (1 - found.confidence) / 2
@@ -201,12 +236,14 @@ def compare_values(
     *,
     confidence: float = 0.95,
     direction: Direction = Direction.MINIMIZE,
+    unit: Unit = "%",
+    measure: str = "",
 ) -> Comparison:
-    """Compare the final values of two configurations' seeds, for objectives without per-example scores.
+    """Compare the final values of two configurations' seeds, for what has no per-example scores.
 
-    Welch's t interval of the difference of the means (Welch, 1947), relative to the size of the baseline's mean,
-    which is taken as it is. A single seed on a side gives no interval, nor do seeds that made no difference on either
-    side: they are one measurement, written down several times.
+    Welch's t interval of the difference of the means (Welch, 1947); in percent it is relative to the size of the
+    baseline's mean, which is taken as it is. A single seed on a side gives no interval, nor do seeds that made no
+    difference on either side: they are one measurement, written down several times.
 
     Raises:
         ValueError: if a side is empty or a value is not finite.
@@ -225,6 +262,7 @@ def compare_values(
         confidence=confidence,
         seeds=min(len(side) for side in sides),
         unit="",
+        measure=measure,
     )
     if found.seeds > 1:
         error, freedom = _welch(*sides)
@@ -232,19 +270,25 @@ def compare_values(
             half = error * t_quantile(0.5 + confidence / 2, freedom)
             spread = Spread(found.seeds, error, freedom)
             found = replace(found, low=improvement - half, high=improvement + half, spread=spread)
-    return _values_in_percent(found)
+    if unit == "points":
+        return _scaled(found, POINTS, unit)
+    return _values_in_percent(found) if unit == "%" else found
 
 
 def _values_in_percent(found: Comparison) -> Comparison:
     """Give everything in percent of the baseline, unless that is next to nothing or a percentage would pass 100."""
     if abs(found.baseline) <= max(_NOTHING, _NOTHING * abs(found.candidate)):
         return found
-    factor = 100.0 / abs(found.baseline)
+    percent = _scaled(found, 100.0 / abs(found.baseline), "%")
+    ends = [percent.improvement, percent.low or 0.0, percent.high or 0.0]
+    return percent if max(map(abs, ends)) <= _FULL else found
+
+
+def _scaled(found: Comparison, factor: float, unit: Unit) -> Comparison:
+    """Give a difference and its interval in another unit."""
     low, high = (None if end is None else factor * end for end in (found.low, found.high))
     spread = found.spread and found.spread.scaled(factor)
-    percent = replace(found, improvement=factor * found.improvement, low=low, high=high, unit="%", spread=spread)
-    ends = [percent.improvement, low or 0.0, high or 0.0]
-    return percent if max(map(abs, ends)) <= _FULL else found
+    return replace(found, improvement=factor * found.improvement, low=low, high=high, unit=unit, spread=spread)
 
 
 def widening(rows: float, confidence: float) -> float:

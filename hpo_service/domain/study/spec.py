@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from pydantic import ValidationInfo, model_validator
 
+from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.study.fields import StudyFields
 from hpo_service.domain.study.rules import rules_for
 from hpo_service.domain.study.validation import Violations
@@ -24,6 +25,17 @@ class StudySpec(StudyFields):
             space = data.get("space", {})
             if isinstance(space, dict) and "preset" not in space:
                 return {**data, "space": {**space, "preset": "none"}}
+        return data
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_metrics_more_is_better(cls, data: Any) -> Any:
+        """A study that selects on a metric maximises it, unless the file says that less of its own metric is better."""
+        evaluation, search = (
+            data.get(name, {}) if isinstance(data, dict) else None for name in ("evaluation", "search")
+        )
+        if isinstance(evaluation, dict) and isinstance(search, dict) and evaluation.get("select") is not None:
+            return {**data, "search": {"direction": Direction.MAXIMIZE.value, **search}}
         return data
 
     @model_validator(mode="after")

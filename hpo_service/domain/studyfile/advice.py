@@ -25,6 +25,8 @@ LEARNING = ("gp", "tpe")
 FEWEST_EVALUATIONS = 3
 """Of a run: a slope takes two, and at the last there is nothing left to save."""
 USUAL_EVALUATIONS = 8
+FEWEST_EXAMPLES = 50
+"""Rows of which exact match moves in steps of 2 points."""
 
 Advice = Iterator[tuple[KeyPath, str]]
 
@@ -183,6 +185,20 @@ def _transfer_without_target(spec: StudySpec) -> Advice:
         yield ("transfer",), "has no effect without model.target"
 
 
+def _selected(spec: StudySpec) -> Advice:
+    """Say what follows from selecting on a metric: how coarse it is, and that it is not what losers are stopped by."""
+    name, place = spec.evaluation.select, ("evaluation", "select")
+    if name is None:
+        return
+    if any(rule.prunes and rule.search(spec).pruner != "none" for rule in stages_of(spec)):
+        reason = "losers are stopped by their validation loss half-way, and the metric decides among those that end"
+        yield place, f"{reason}; set search.pruner to none where the loss says little of the metric"
+    rows = spec.evaluation.examples
+    if name == "exact_match" and rows < FEWEST_EXAMPLES:
+        step = f"moves in steps of {100 / rows:.2g} points, so that many trials are equal"
+        yield ("evaluation", "examples"), f"of {rows} rows exact match {step}; answer {FEWEST_EXAMPLES} or more"
+
+
 RULES: tuple[Callable[[StudySpec], Advice], ...] = (
     _few_trials,
     _small_space,
@@ -193,5 +209,6 @@ RULES: tuple[Callable[[StudySpec], Advice], ...] = (
     _learning_rates,
     _transfer_without_target,
     _beginning,
+    _selected,
 )
 """Warnings that follow from the file alone."""

@@ -37,6 +37,7 @@ class TrainingFacts(_Group):
     """How far the run went, on how many rows, in which steps, and how well.
 
     `best_value` is the lowest validation loss, in nats, of the `watched` rows: of the evaluations before the last.
+    `validation_loss` is that of all validation rows, where the trial's value is a metric of answers.
     """
 
     tokens: int | None = None
@@ -50,6 +51,7 @@ class TrainingFacts(_Group):
     trainable_parameters: int | None = None
     resumed_at_step: int | None = None
     best_value: Number | None = None
+    validation_loss: Number | None = None
     metric_rows: int | None = None
     rows: int | None = Field(default=None, serialization_alias="rows_trained")
     watched: int | None = Field(default=None, serialization_alias="rows_watched")

@@ -23,6 +23,7 @@ class Outcome(Record):
     value: float | None = None
     validation: Scores | None = None
     test: Scores | None = None
+    test_answers: Scores | None = Field(default=None, description="Of test rows, by the metric that is selected on.")
     adapter: str | None = Field(default=None, description="Folder of the saved adapter, if kept.")
     retryable: bool = Field(default=True, description="False where another attempt can only fail the same way.")
     restart: bool = Field(default=False, description="The child must be replaced before it takes another trial.")

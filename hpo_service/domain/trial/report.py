@@ -10,8 +10,8 @@ from hpo_service.domain.trial.record import Record
 class Report(Record):
     """One evaluation of a running trial.
 
-    `step` counts evaluations from 1; `fraction` is the share of the training examples seen; `value` is what is
-    minimised (mean NLL per supervised validation token, in nats) or the user's own measure.
+    `step` counts evaluations from 1; `fraction` is the share of the training examples seen; `value` is the loss (mean
+    NLL per supervised validation token, in nats), also where a study selects on a metric, or the user's own measure.
     """
 
     step: int = Field(ge=0, lt=2**31)  # an SQL INTEGER holds no more

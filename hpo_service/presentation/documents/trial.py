@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hpo_service.domain.decide.measure import measure_of
 from hpo_service.domain.study.protocol import STAGES
 from hpo_service.presentation.documents.plain import plain
 from hpo_service.presentation.perplexity import perplexity
@@ -16,7 +17,7 @@ from hpo_service.service.studies.trial_record import TrialRecord
 
 def trial_document(record: TrialRecord, folders: Sequence[Path]) -> dict[str, Any]:
     """Return a trial with its curve and attempts, and the folders of those that lie on this machine."""
-    trial, is_loss = record.trial, record.spec.objective is None
+    trial, is_loss = record.trial, measure_of(record.spec).is_loss
     fields = {field.name: getattr(trial, field.name) for field in dataclasses.fields(trial)}
     document: dict[str, Any] = plain(
         {

@@ -9,7 +9,8 @@ from hpo_service.domain.decide.statistics import Comparison
 from hpo_service.presentation.cost import study_cost
 from hpo_service.presentation.documents.plain import plain
 from hpo_service.presentation.documents.study import counts
-from hpo_service.service.studies.findings.evidence import Configuration, Evidence
+from hpo_service.service.studies.findings.configuration import Configuration
+from hpo_service.service.studies.findings.evidence import Evidence
 from hpo_service.service.studies.snapshot import StudySnapshot
 
 

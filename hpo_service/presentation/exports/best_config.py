@@ -7,12 +7,17 @@ from typing import Any
 
 from ruamel.yaml.comments import CommentedMap
 
+from hpo_service.domain.decide.measure import Unit
 from hpo_service.domain.study.protocol import STAGES
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.presentation.cost import study_cost
 from hpo_service.presentation.study_text import yaml_text
-from hpo_service.service.studies.findings.evidence import Configuration, Evidence, resolved
+from hpo_service.service.studies.findings.configuration import Configuration
+from hpo_service.service.studies.findings.evidence import Evidence, resolved
 from hpo_service.service.studies.snapshot import StudySnapshot
+
+UNITS: dict[Unit, str] = {"%": "percent", "points": "points", "": "difference"}
+"""What keys of figures in a unit end in."""
 
 
 def best_config(snapshot: StudySnapshot, evidence: Evidence, no_adapter: str | None) -> str:
@@ -34,7 +39,12 @@ def best_config(snapshot: StudySnapshot, evidence: Evidence, no_adapter: str | N
     if recommended is None or run is None or evidence.stage is None:
         return yaml_text(document)
     document["recommended"] = recommended.label
-    document.yaml_add_eol_comment("the one with the best mean validation value", "recommended")
+    document.yaml_add_eol_comment(
+        f"the one with the best mean {evidence.selected_on}"
+        if evidence.metric
+        else "the one with the best mean validation value",
+        "recommended",
+    )
     document.update(_model(snapshot.spec, evidence.stage))
     document["hyperparameters"] = _hyperparameters(snapshot.spec, recommended)
     document["seed"] = run.seed
@@ -102,7 +112,7 @@ def _measured(evidence: Evidence) -> CommentedMap:
         )
     comparison = evidence.comparison
     if comparison is not None:
-        unit = "percent" if comparison.unit else "difference"
+        unit = UNITS[comparison.unit]
         written[f"improvement_{unit}"] = comparison.improvement
         written[f"interval_{unit}"] = None if comparison.low is None else [comparison.low, comparison.high]
         written["confidence"] = comparison.confidence

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from hpo_service.domain.decide.measure import measure_of
+from hpo_service.domain.trial.scores import Split
 from hpo_service.presentation.exports.columns import columns_of, pyarrow_for
 from hpo_service.presentation.perplexity import perplexity
 from hpo_service.service.studies.findings.evidence import LoadScores
@@ -16,7 +18,7 @@ from hpo_service.storage.trial.attempts import AttemptRow
 
 Kind = Literal["parquet", "csv"]
 Record = dict[str, Any]
-SPLITS: tuple[Literal["validation", "test"], ...] = ("validation", "test")
+SPLITS: tuple[Split, ...] = ("validation", "test")
 _APART = ("facts", "curve", "parameters")
 
 
@@ -50,7 +52,7 @@ def _trials(snapshot: StudySnapshot) -> Iterator[Record]:
     """One row per trial: what is known of it, then `param.*`, then `fact.*`."""
     for place, trial in _each(snapshot):
         fields = {f.name: getattr(trial, f.name) for f in dataclasses.fields(trial) if f.name not in _APART}
-        loss = {"perplexity": perplexity(trial.value)} if snapshot.spec.objective is None else {}
+        loss = {"perplexity": perplexity(trial.value)} if measure_of(snapshot.spec).is_loss else {}
         values = {f"param.{name}": value for name, value in trial.parameters.items()}
         facts = {f"fact.{name}": value for name, value in trial.facts.flat().items()}
         yield {**place, **fields, "state": str(trial.state), **loss, **values, **facts}
@@ -75,12 +77,23 @@ def _attempts(snapshot: StudySnapshot, attempts: Iterable[AttemptRow]) -> Iterat
 
 def _scores(snapshot: StudySnapshot, scores: LoadScores) -> Iterator[Record]:
     """One row per scored data row; within a study the same split and row are the same text in every trial."""
+    selects = bool(measure_of(snapshot.spec).metric)
     for place, trial in _each(snapshot):
         for split in SPLITS:
             found = scores(trial.id, split)
             for row, (nll, tokens) in enumerate(zip(found.nll, found.tokens, strict=True) if found else ()):
                 about = {**place, "label": trial.label, "seed": trial.seed}
                 yield {**about, "split": split, "row": row, "nll": nll, "tokens": tokens}
+            answered = scores(trial.id, "test_answers") if selects else None
+            for row, score in enumerate(answered.nll if answered else ()):
+                yield {
+                    **place,
+                    "label": trial.label,
+                    "seed": trial.seed,
+                    "split": "test_answers",
+                    "row": row,
+                    "score": score,
+                }
 
 
 def _write_parquet(path: Path, records: Sequence[Record]) -> Path:

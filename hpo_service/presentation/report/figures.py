@@ -11,7 +11,7 @@ from hpo_service.domain.trial.states import TrialState
 from hpo_service.presentation.formatting import configuration, number
 from hpo_service.presentation.report.drawing import DEFAULT, INK, MUTED, PAPER, RAMP, WINNER, drawing, svg
 from hpo_service.presentation.stage_summary import lr_factor
-from hpo_service.service.studies.findings import evidence as found
+from hpo_service.service.studies.findings.comparison import DEFAULT as DEFAULT_LABEL
 from hpo_service.service.studies.findings.evidence import Evidence
 from hpo_service.service.studies.snapshot import StudySnapshot, TrialView
 
@@ -50,7 +50,7 @@ def seeds(evidence: Evidence) -> str | None:
     with drawing(WIDTH, 0.8 + 0.35 * len(rows)) as (figure, (axes,)):
         for place, row in enumerate(rows):
             values = [v for run in row.runs if (v := run.test if tested else run.validation) is not None]
-            colour = DEFAULT if row.label == found.DEFAULT else WINNER
+            colour = DEFAULT if row.label == DEFAULT_LABEL else WINNER
             axes.plot(values, [place] * len(values), "o", color=colour, alpha=0.75, markersize=6)
             axes.plot([statistics.fmean(values)], [place], "|", color=INK, markersize=20, markeredgewidth=2)
         axes.set_yticks(range(len(rows)), [row.label for row in rows])

@@ -120,7 +120,7 @@ def _figures(snapshot: StudySnapshot, evidence: Evidence) -> dict[str, str | Non
         "interval": figures.interval(evidence),
         "seeds": figures.seeds(evidence),
         "bracket": figures.bracket(snapshot, evidence.selected_on),
-        "curves": search_figures.curves(snapshot, evidence.selected_on),
+        "curves": search_figures.curves(snapshot),
         "rates": search_figures.learning_rates(snapshot, evidence.selected_on),
         "panels": search_figures.parameters(snapshot, evidence.selected_on),
     }

@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from hpo_service.domain.decide.measure import measure_of, reported
 from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.study.search_space import CategoricalParameter, ParameterValue, SearchSpace
 from hpo_service.domain.trial.states import TrialState
@@ -26,13 +27,13 @@ _FARTHEST = 3.0
 """Values farther from the median than this many times the distance from the best to the median are cut off."""
 
 
-def curves(snapshot: StudySnapshot, measure: str) -> str | None:
-    """Learning curves of every search trial: the best one bold, those stopped early faint."""
+def curves(snapshot: StudySnapshot) -> str | None:
+    """Learning curves of every search trial, of what trials report on the way; the best bold, those stopped faint."""
     view = snapshot.where(lambda rule: rule.proposes)
     drawn = [t for t in view.trials if any(r.value is not None for r in t.curve)] if view else []
     if view is None or not drawn:
         return None
-    best = view.best(snapshot.spec.search.direction)
+    best, direction = view.best(snapshot.spec.search.direction), reported(snapshot.spec).direction
     with drawing(WIDTH, 3.4) as (figure, (axes,)):
         for trial in drawn:
             points = [(100 * r.fraction, r.value) for r in trial.curve if r.value is not None]
@@ -43,15 +44,15 @@ def curves(snapshot: StudySnapshot, measure: str) -> str | None:
                     f" #{trial.number}", points[-1], color=WINNER, fontweight="bold", va="center", annotation_clip=False
                 )
         values = [r.value for t in drawn for r in t.curve if r.value is not None]
-        _show(axes, _limits(values, snapshot.spec.search.direction))
+        _show(axes, _limits(values, direction))
         axes.set_xlabel("% of the run")
-        axes.set_ylabel(measure.replace(" ", "\n", 1))
+        axes.set_ylabel(measure_of(snapshot.spec).curve.replace(" ", "\n", 1))
         handles = [
             Line2D([], [], color=WINNER, linewidth=2.4, label="best"),
             Line2D([], [], color=INK, linewidth=1.1, alpha=0.7, label="ran to the end"),
             Line2D([], [], color=MUTED, linewidth=0.9, alpha=0.55, marker="o", markersize=3, label="stopped early"),
         ]
-        axes.legend(handles=handles, loc="lower right" if snapshot.spec.search.direction.maximize else "upper right")
+        axes.legend(handles=handles, loc="lower right" if direction.maximize else "upper right")
         return svg(figure, "curves", "Learning curves of all search trials")
 
 

@@ -100,11 +100,13 @@ def _standard(losses: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
     """Shift and scale losses to mean 0 and deviation 1; return also the unit that they were divided by.
 
     What lies further above the median than the best lies below it is cut there: how bad a bad trial is says nothing of
-    where the best is, and one that diverged would flatten all the others.
+    where the best is, and one that diverged would flatten all the others. Where half of them are equal and best, as
+    coarse metrics are, the worst that was measured takes the median's place.
     """
     finite = losses[np.isfinite(losses)]
     middle, best = float(np.median(finite)), float(finite.min())
-    cut = np.minimum(losses, middle + (middle - best))
+    beyond = (middle - best) or (float(finite.max()) - best) or 1.0
+    cut = np.minimum(losses, middle + beyond)
     unit = float(cut.std()) or 1.0
     return (cut - cut.mean()) / unit, unit
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
-from hpo_service.domain.trial.scores import Scores
+from hpo_service.domain.trial.scores import Scores, Split
 from hpo_service.service.studies.findings.evidence import Evidence, LoadScores, gather_evidence
 from hpo_service.service.studies.snapshot import StudySnapshot, take_outline, take_snapshot
 from hpo_service.service.studies.trial_record import TrialRecord, read_record
@@ -70,7 +69,7 @@ class StudyReader:
         with self.db.transaction(read_only=True):
             return self.trials.attempts.in_study(self.studies.get(study).id)
 
-    def scores(self, trial_id: int, split: Literal["validation", "test"]) -> Scores | None:
+    def scores(self, trial_id: int, split: Split) -> Scores | None:
         """Return the scores of each row of a split that a trial was scored on; None where it was not."""
         with self.db.transaction(read_only=True):
             return self.score_rows.load(trial_id, split)

@@ -55,6 +55,11 @@ class TrialView:
         return self.facts.metrics
 
     @property
+    def reported(self) -> float | None:
+        """The latest finite value that it reported on the way; None where there is none."""
+        return next((report.value for report in reversed(self.curve) if report.value is not None), None)
+
+    @property
     def preparing_seconds(self) -> float:
         """Device seconds that went into what other trials use too: the process, the loaded or made model, the rows.
 

@@ -8,6 +8,7 @@ from hpo_service.domain.decide.measured_memory import measured_correction
 from hpo_service.domain.decide.parallel import parallel
 from hpo_service.domain.memory.fit import memory_case
 from hpo_service.domain.study.protocol import StageRule
+from hpo_service.domain.study.sections.evaluation import EvaluationSpec
 from hpo_service.domain.study.sections.training import TrainingSpec
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.assignment import Assignment, Lease
@@ -61,6 +62,20 @@ def _corrected(config: TrialConfig, measured: Iterable[RunFacts]) -> TrialConfig
     return config.model_copy(update={"memory_correction": correction})
 
 
+def _evaluation(spec: StudySpec, stage: StageRule, trial: TrialRow) -> EvaluationSpec | None:
+    """What a trial is asked: what its study selects on, and of test rows its stage's metrics; None where nothing is.
+
+    What is selected on is measured on test rows wherever those are scored.
+    """
+    asked = spec.evaluation
+    metrics = asked.metrics if stage.name in asked.stages else []
+    if asked.select is not None and trial.score_test:
+        metrics = list(dict.fromkeys([asked.select, *metrics]))
+    if not metrics and asked.select is None:
+        return None
+    return asked.model_copy(update={"metrics": metrics})
+
+
 def trial_config(spec: StudySpec, stage: StageRule, trial: TrialRow) -> TrialConfig:
     """Apply the trial's values to the study's training section, and choose the model of its stage."""
     training = spec.training
@@ -82,7 +97,7 @@ def trial_config(spec: StudySpec, stage: StageRule, trial: TrialRow) -> TrialCon
         training=training,
         score_test=trial.score_test,
         keep_adapter=trial.keep_adapter or (spec.objective is None and spec.execution.keep_adapters > 0),
-        evaluation=spec.evaluation if spec.evaluation.metrics and stage.name in spec.evaluation.stages else None,
+        evaluation=_evaluation(spec, stage, trial),
         tracking=spec.tracking if spec.tracking.trackers else None,
         sharding=spec.execution.sharding,
         share=trial.share,

@@ -102,7 +102,7 @@ class TrialLedger:
         return self._claimed(self._bind(stage, trial))
 
     def copy(self, stage: StageRow, parameters: Mapping[str, ParameterValue], twin: TrialRow) -> None:
-        """Add a trial that ends at once with the value that its twin measured for the same configuration."""
+        """Add a trial that ends at once as its twin did, with the value, if any, that this measured."""
         copy = self.trials.admit(
             stage,
             parameters=parameters,
@@ -117,8 +117,9 @@ class TrialLedger:
         copy = self._bind(stage, copy)
         curve = {row.step: row.value for row in self.trials.reports.of(twin.id) if row.value is not None}
         self.optuna.add_reports(_bound(copy), curve)
-        self.optuna.finish(_bound(copy), twin.state, twin.value, None)
-        reason = f"the same configuration as trial #{twin.number}: its measured value is reused"
+        self.optuna.finish(_bound(copy), twin.state, twin.value, None, or_last=False)
+        reused = "its measured value is reused" if twin.value is not None else f"it was {twin.state} and is so again"
+        reason = f"the same configuration as trial #{twin.number}: {reused}"
         self.trials.settle(copy.id, twin.state, reason=reason, value=twin.value, copied_from=twin.id)
         self.trials.events.of_trial(EventKind.TRIAL_COPIED, copy, reason, value=twin.value)
 
@@ -143,25 +144,33 @@ class TrialLedger:
         """Note that a trial which the caller holds goes on without a checkpoint that it should have."""
         self._note(EventKind.CHECKPOINT_LOST, trial, reason)
 
-    def finish(self, trial: TrialRow, outcome: Outcome) -> TrialState:
+    def finish(self, trial: TrialRow, outcome: Outcome, *, known_on_the_way: bool = True) -> TrialState:
         """End a trial as its holder saw it end, with everything it measured; the outcome must be an end.
 
         The books decide on the value of a pruned trial, not its holder: it may have heard more, or (after a resume)
         less, than was recorded.
+
+        Args:
+            trial: held by the caller.
+            outcome: how it ended.
+            known_on_the_way: whether what trials report is what they are worth; else one that was stopped early has no
+                value, for what it reported is another measure than that of complete ones.
         """
         ending, reason, value = SAID[outcome.counts_as], outcome.reason, finite(outcome.value)
         if outcome.counts_as is not outcome.kind:
             reason = f"the final value is not a finite number ({outcome.value}): {reason}"
         elif ending.state is TrialState.PRUNED:
             recorded = self.trials.reports.last_value(trial.id)
-            value = value if recorded is None else recorded
+            value = (value if recorded is None else recorded) if known_on_the_way else None
         violation = vram_over_gb(outcome.facts.memory, infeasible=ending.state is TrialState.INFEASIBLE)
-        self.optuna.finish(_bound(trial), ending.state, value, violation)
+        self.optuna.finish(_bound(trial), ending.state, value, violation, or_last=known_on_the_way)
         reach("finish.told")
         if outcome.validation is not None:
             self.trials.scores.save(trial.id, "validation", outcome.validation)
         if outcome.test is not None:
             self.trials.scores.save(trial.id, "test", outcome.test)
+        if outcome.test_answers is not None:
+            self.trials.scores.save(trial.id, "test_answers", outcome.test_answers)
         self.trials.settle(
             trial.id,
             ending.state,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from hpo_service.domain.decide.measure import measure_of, reported
 from hpo_service.domain.decide.planning.replanning import NOT_PLANNED
 from hpo_service.domain.decide.retry import given_up, tried_again
 from hpo_service.domain.study.spec import StudySpec
@@ -184,7 +185,7 @@ class TrialQueue:
                 twin = self.trials.find_key(stage.id, suggestion.key) if suggestion.duplicate else None
                 if twin is not None and not twin.state.final:
                     return None
-                if twin is not None and twin.value is not None:
+                if twin is not None and (twin.value is not None or _ended_valueless(spec, twin)):
                     self.ledger.copy(stage, suggestion.parameters, twin)
                     return Copied()
                 trial = self._admit(spec, stage, suggestion, worker_id, together, distinct=twin is None)
@@ -266,9 +267,10 @@ class TrialQueue:
             return Decision(action="continue", reason=f"{stage.rule.runs} are never pruned")
         if trial.role == CONTROL:
             return Decision(action="continue", reason="the control is never pruned: others are compared with it")
+        measure = reported(spec)
         with self.db.transaction(read_only=True):
             verdict = self.policy.judge(
-                self.trials.reports.marks(trial.id, spec.search.direction),
+                self.trials.reports.marks(trial.id, measure.direction),
                 lambda: self.trials.reports.curves(stage.id, but_not=trial.id),
                 stage.rule.search(spec),
                 stage.space,
@@ -276,8 +278,7 @@ class TrialQueue:
                 evaluations=spec.training.evaluations_per_epoch * spec.training.epochs,
                 ordinal=trial.ordinal,
                 warmup=0.0 if spec.objective else spec.training.warmup_ratio,
-                measure="value" if spec.objective else "validation loss",
-                span="run" if spec.objective or spec.training.epochs > 1 else "epoch",
+                measure=measure,
             )
         return Decision(action="prune" if verdict.prune else "continue", reason=verdict.reason)
 
@@ -332,7 +333,7 @@ class TrialQueue:
                 return state
             reach("finish.held")
             ends = SAID[outcome.kind].state.final
-            state = self.ledger.finish(trial, outcome) if ends else self._give_back(trial, outcome)
+            state = self._end(trial, outcome) if ends else self._give_back(trial, outcome)
         reach("finish.committed")
         return state
 
@@ -342,6 +343,11 @@ class TrialQueue:
         if attempt is None or attempt.outcome not in ends_so(outcome.counts_as):
             return None
         return STORED[attempt.outcome].state
+
+    def _end(self, trial: TrialRow, outcome: Outcome) -> TrialState:
+        study, _ = self.studies.of_stage(trial.stage_id)
+        known = measure_of(study.specification()).known_on_the_way
+        return self.ledger.finish(trial, outcome, known_on_the_way=known)
 
     def _give_back(self, trial: TrialRow, outcome: Outcome) -> TrialState:
         study, _ = self.studies.of_stage(trial.stage_id)
@@ -357,6 +363,11 @@ class TrialQueue:
             return self.ledger.give_back(trial, ending.event, reason)
         reason = given_up(outcome.reason, errors) if outcome.retryable else outcome.reason
         return self.ledger.end(trial, TrialState.FAILED, reason, facts=outcome.facts)
+
+
+def _ended_valueless(spec: StudySpec, twin: TrialRow) -> bool:
+    """Whether a trial that was stopped early has no value because only those that run to the end have one."""
+    return twin.state is TrialState.PRUNED and not measure_of(spec).known_on_the_way
 
 
 def asked_from_outside(study: StudyRow, trial: TrialRow) -> Decision | None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from sqlalchemy import select
 
-from hpo_service.domain.trial.scores import Scores
+from hpo_service.domain.trial.scores import Scores, Split
 from hpo_service.storage import schema
 from hpo_service.storage.database import Database
 from hpo_service.storage.dialects.upsert import insert_or_replace
 from hpo_service.storage.values import packed, unpacked
-
-Split = Literal["validation", "test"]
 
 NLL_TYPE = "<f4"
 TOKENS_TYPE = "<i4"
@@ -20,6 +16,8 @@ TOKENS_TYPE = "<i4"
 
 class ScoreStore:
     """Reads and writes `hpo_score`: little-endian float32 sums of NLL (nats) and int32 token counts, aligned.
+
+    Of `test_answers` they are the metric that the study selects on, row by row, and ones.
 
     Every method belongs inside `database.transaction()`.
     """

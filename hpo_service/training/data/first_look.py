@@ -21,11 +21,13 @@ from hpo_service.training.data.files import doubts
 from hpo_service.training.data.formats import Example, counts, detect_format, read_examples, unused_columns
 from hpo_service.training.data.rows import understanding
 from hpo_service.training.data.source import RawRow, found_rows, local_files
-from hpo_service.training.data.tokens import Tokenised, tokenise
+from hpo_service.training.data.tokens import IGNORED, Tokenised, tokenise
 from hpo_service.training.models.tokenizer import load_tokenizer
 
 ROWS = 200
 REASON_CHARS = 300
+FEWEST_PROMPT = 2
+"""Tokens of a prompt: the first may be the mark of a beginning."""
 
 
 def first_look(
@@ -35,6 +37,7 @@ def first_look(
     from_scratch: bool = False,
     *,
     before: int = 0,
+    asks: bool = False,
     tells_of_configurations: bool = True,
 ) -> list[Finding]:
     """Look at the first rows of each file, the tokenizer and the models' configurations, and tell all that is wrong.
@@ -45,6 +48,7 @@ def first_look(
         rows: how many are looked at, over all files.
         from_scratch: whether a trial builds its own model, so that `model.base` is only a tokenizer.
         before: tokens that every trial's method puts before each row.
+        asks: whether trials are judged by their answers to the rows' prompts.
         tells_of_configurations: whether it tells of configurations that cannot be used.
     """
     found = Findings()
@@ -55,7 +59,9 @@ def first_look(
     tokenizer = _tokenizer(model, found)
     raw = _first_rows(data, rows, found)
     if raw:
-        _look_at_rows(raw, data, model, tokenizer, config, before, found)
+        tokenised = _look_at_rows(raw, data, model, tokenizer, config, before, found)
+        if asks and tokenised:
+            _check_prompts(tokenised, data, found)
     elif not any(each.subject == "data" for each in found.listed):
         found.note("error", "data", f"{data.source} holds no rows")
     return found.listed
@@ -129,10 +135,10 @@ def _look_at_rows(
     config: Any,
     before: int,
     found: Findings,
-) -> None:
+) -> list[Tokenised]:
     shape = _format(raw[0], data, found)
     if shape is None:
-        return
+        return []
     examples: list[Example] = []
     for row in raw:
         with found.noted(row.origin):
@@ -143,6 +149,7 @@ def _look_at_rows(
     # a builtin model's tokenizer is not made yet: lengths and ids are those of bytes
     if tokenised and not model.base.startswith(BUILTIN):
         _check_fit(tokenised, data, model.base, config, before, found)
+    return tokenised
 
 
 def _format(row: RawRow, data: DataSpec, found: Findings) -> str | None:
@@ -183,6 +190,15 @@ def _check_fit(
         behind = f" behind a prefix of {before}" if before else ""
         what = f"rows of up to {longest} tokens{behind} do not fit the {positions} positions of model {name}"
         found.note("error", "model", f"{what}: set data.max_length to {max(1, positions - before)} or less")
+
+
+def _check_prompts(tokenised: Sequence[Tokenised], data: DataSpec, found: Findings) -> None:
+    """Refuse rows that are learned from their first words on: there is nothing to ask with."""
+    rows = [row for each in tokenised for row in each.rows]
+    if rows and all(int((row.labels != IGNORED).argmax()) < FEWEST_PROMPT for row in rows):
+        remedy = "give rows with prompts, or drop evaluation.select"
+        reason = "its rows have no prompts to answer, and trials are judged by their answers"
+        found.note("error", "data", f"{data.source}: {reason}; {remedy}")
 
 
 def _config(name: str, model: ModelSpec, found: Findings) -> Any:

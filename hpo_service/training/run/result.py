@@ -22,7 +22,7 @@ from hpo_service.training.data.tokens import TokenRow
 from hpo_service.training.device.environment import device_name, versions
 from hpo_service.training.run.job import Job
 from hpo_service.training.run.monitor import Monitor
-from hpo_service.training.run.task_metrics import Answer, measure_task_metrics
+from hpo_service.training.run.task_metrics import Answer, measure_selected, measure_task_metrics
 from hpo_service.wire.child import TrialLink
 
 Score = Callable[[Sequence[TokenRow]], Scores]
@@ -54,16 +54,22 @@ def conclude(
     # A run resumed after its last evaluation has not scored the rows in this process; one that patience ended may have
     # scored a part of them only.
     scores = monitor.scores or score(job.rows.validation)
+    selected = measure_selected(job, answer)
     test = score(job.rows.test) if link.config.score_test else None
     adapter, lost = _saved(save_adapter, link) if link.config.keep_adapter else (None, None)
+    tested = measure_task_metrics(job, answer)
+    facts |= RunFacts(warnings=WarningFacts(adapter=lost)) | tested.facts
+    if selected is not None:
+        facts |= selected.beside(tested.facts, scores.mean)
     return Outcome(
         kind=OutcomeKind.COMPLETE,
         reason=early_end.reason if early_end is not None else "trained to the end",
-        value=scores.mean,
+        value=scores.mean if selected is None else selected.value,
         validation=scores,
         test=test,
+        test_answers=None if tested.rows is None else Scores.of_answers(tested.rows),
         adapter=adapter,
-        facts=facts | RunFacts(warnings=WarningFacts(adapter=lost)) | measure_task_metrics(job, answer),
+        facts=facts,
     )
 
 

@@ -1,10 +1,11 @@
-"""Task metrics of a trained model: it answers test rows, and metrics say how well."""
+"""Task metrics of a trained model: it answers rows, and metrics say how well."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from peft import PeftModel
@@ -24,13 +25,70 @@ from hpo_service.wire.child import Stopped
 Answer = Callable[[list[list[int]]], list[list[int]]]
 """Continues prompts with the model as it is now, all of them token ids."""
 
-"""File in the attempt's folder with every prompt, reference and answer."""
+
+@dataclass(frozen=True)
+class Answered:
+    """What answers were worth: on test rows a fact for each metric, and of the one selected on what each row gave."""
+
+    facts: RunFacts = field(default_factory=RunFacts)
+    rows: list[float] | None = None
 
 
-def measure_task_metrics(job: Job, answer: Answer | None, clock: Callable[[], float] = time.monotonic) -> RunFacts:
+@dataclass(frozen=True)
+class Selected:
+    """The metric that a study selects on.
+
+    Attributes:
+        value: of the validation rows that were answered.
+        seconds: that it took.
+        rows: how many those were.
+        warning: what went wrong beside, empty where nothing did.
+    """
+
+    value: float
+    seconds: float
+    rows: int
+    warning: str
+
+    def beside(self, tested: RunFacts, loss: float) -> RunFacts:
+        """Return what is kept of it, together with what is known of test rows.
+
+        Args:
+            tested: facts of the answers to test rows.
+            loss: mean NLL of the validation rows in nats per token, which is not the trial's value.
+        """
+        warnings = [each for each in (self.warning, tested.warnings.metrics) if each]
+        return RunFacts(
+            timing=TimingFacts(metrics=self.seconds + (tested.timing.metrics or 0.0)),
+            training=TrainingFacts(validation_loss=loss, metric_rows=tested.training.metric_rows or self.rows),
+            warnings=WarningFacts(metrics="; ".join(warnings) or None),
+        )
+
+
+def measure_selected(job: Job, answer: Answer | None, clock: Callable[[], float] = time.monotonic) -> Selected | None:
+    """Return the metric that the study selects on, of validation rows, with the seconds that it took.
+
+    Returns:
+        None where the study selects on the loss.
+
+    Raises:
+        TrialError: it cannot be had. A study that selects on it can do nothing with the trial.
+        Stopped: the trial was told to stop where there is nothing to save.
+    """
+    spec = job.config.evaluation
+    if spec is None or spec.select is None:
+        return None
+    began = clock()
+    samples = _answer_questions(job, spec, answer, job.rows.validation, "validation")
+    warnings = _write(samples, job.link.folder.validation_answers)
+    measured = measure(spec.select, samples)
+    return Selected(measured.value, clock() - began, len(samples), "; ".join(warnings))
+
+
+def measure_task_metrics(job: Job, answer: Answer | None, clock: Callable[[], float] = time.monotonic) -> Answered:
     """Measure the metrics that the trial asks for: a fact for each, and a warning for each that could not be had.
 
-    A trial is judged by its loss; nothing that goes wrong here costs it that, short of a device that is lost.
+    A trial is judged by what its study selects on; nothing that goes wrong here costs it that, short of a lost device.
 
     Args:
         job: the trial.
@@ -39,10 +97,10 @@ def measure_task_metrics(job: Job, answer: Answer | None, clock: Callable[[], fl
     """
     spec = job.config.evaluation
     if spec is None or not spec.metrics:
-        return RunFacts()
+        return Answered()
     began = clock()
     try:
-        samples = _answer_questions(job, spec, answer)
+        samples = _answer_questions(job, spec, answer, job.rows.test, "test")
     except Stopped:
         raise
     # Generation runs code of the model's own, which raises what it likes.
@@ -50,21 +108,25 @@ def measure_task_metrics(job: Job, answer: Answer | None, clock: Callable[[], fl
         if is_fatal(error) and not is_out_of_memory(error):
             raise
         reason = f"no answers could be generated: {' '.join(str(error).split())}"
-        return RunFacts(warnings=WarningFacts(metrics=reason))
+        return Answered(RunFacts(warnings=WarningFacts(metrics=reason)))
     warnings = _write(samples, job.link.folder.answers)
     measured: dict[str, object] = {}
+    rows: list[float] | None = None
     for name in spec.metrics:
         try:
-            measured[f"{METRIC_FACT}{name.removeprefix('python:')}"] = measure(name, samples)
+            found = measure(name, samples)
+            measured[f"{METRIC_FACT}{name.removeprefix('python:')}"] = found.value
+            rows = found.rows if name == spec.select else rows
         except TrialError as error:
             warnings.append(str(error))
         job.link.touch()
-    return RunFacts(
+    facts = RunFacts(
         timing=TimingFacts(metrics=clock() - began),
         training=TrainingFacts(metric_rows=len(samples)),
         warnings=WarningFacts(metrics="; ".join(warnings) or None),
         extra=measured,
     )
+    return Answered(facts, rows)
 
 
 def write_answers(job: Job, model: PreTrainedModel | PeftModel, prompts: list[list[int]]) -> list[list[int]]:
@@ -97,13 +159,15 @@ def evenly_spaced(rows: Sequence[TokenRow], count: int) -> list[TokenRow]:
     return [rows[index * len(rows) // count] for index in range(count)]
 
 
-def _answer_questions(job: Job, spec: EvaluationSpec, answer: Answer | None) -> list[Sample]:
+def _answer_questions(
+    job: Job, spec: EvaluationSpec, answer: Answer | None, rows: Sequence[TokenRow], part: str
+) -> list[Sample]:
     if answer is None:
         raise TrialError("the engine that trained this trial does not generate")
-    questions = [question_of(row) for row in evenly_spaced(job.rows.test, spec.examples)]
+    questions = [question_of(row) for row in evenly_spaced(rows, spec.examples)]
     if all(len(question.prompt) < 2 for question in questions):
         raise TrialError("rows of plain text have no prompts to answer")
-    job.link.touch(activity=f"answering {len(questions)} test rows")
+    job.link.touch(activity=f"answering {len(questions)} {part} rows")
     return _as_text(job, questions, answer([question.prompt for question in questions]))
 
 

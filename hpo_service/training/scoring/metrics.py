@@ -8,8 +8,9 @@ import pkgutil
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from hpo_service.errors import TrialError
 
@@ -27,8 +28,16 @@ class Sample:
     prediction: str
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What a metric found: its value, and what each row contributed; None where it gives one number for all."""
+
+    value: float
+    rows: list[float] | None = None
+
+
 Metric = Callable[[list[Sample]], object]
-"""Takes all samples and returns one number, for which more is better; a stranger's may return anything."""
+"""Takes all samples and returns one number, or one for each of them; a stranger's may return anything."""
 
 
 def exact_match(sample: Sample) -> float:
@@ -78,14 +87,15 @@ BUILTIN: dict[str, Callable[[Sample], float]] = {
 """What a study file may name, row by row; the value is the mean over the rows."""
 
 
-def measure(name: str, samples: list[Sample]) -> float:
-    """Return a metric of the samples.
+def measure(name: str, samples: list[Sample]) -> Measured:
+    """Return a metric of the samples; where it has a number for each row, its value is their mean.
 
     Raises:
-        TrialError: a function of the user's own cannot be imported, raises, or returns no finite number.
+        TrialError: a function of the user's own cannot be imported, raises, or returns neither a finite number nor one
+            for each sample.
     """
     if name in BUILTIN:
-        return sum(map(BUILTIN[name], samples)) / len(samples)
+        return _mean([BUILTIN[name](sample) for sample in samples])
     try:
         value = _own(name)(samples)
     except TrialError:
@@ -94,9 +104,22 @@ def measure(name: str, samples: list[Sample]) -> float:
     except Exception as error:
         reason = " ".join(str(error).split())
         raise TrialError(f"metric {name} raised {type(error).__name__}: {reason}".removesuffix(": ")) from error
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-        raise TrialError(f"metric {name} returned {value!r}: it must return a finite number")
-    return float(value)
+    if _is_number(value) and not isinstance(value, bool):
+        return Measured(float(value))
+    rows = list(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping) else []
+    if len(rows) == len(samples) and all(map(_is_number, rows)):
+        return _mean([float(each) for each in rows])
+    said = f"{len(rows)} values for {len(samples)} samples" if rows else repr(value)
+    raise TrialError(f"metric {name} returned {said}: it must return a finite number, or a list of one for each sample")
+
+
+def _mean(rows: list[float]) -> Measured:
+    return Measured(sum(rows) / len(rows), rows)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    # True is one too, which a list of rows may say of each that is right
+    return isinstance(value, numbers.Real) and math.isfinite(value)
 
 
 def _own(name: str) -> Metric:

@@ -86,7 +86,7 @@ class Findings:
                 "interval": figures.interval(evidence),
                 "seeds": figures.seeds(evidence),
                 "bracket": figures.bracket(part, measure),
-                "curves": search_figures.curves(part, measure),
+                "curves": search_figures.curves(part),
                 "rates": search_figures.learning_rates(part, measure),
             }
             return {name: svg for name, svg in drawn.items() if svg is not None}

@@ -9,6 +9,7 @@ from fastapi import Query, Request
 from starlette.responses import Response
 
 from hpo_service.bootstrap import Service
+from hpo_service.domain.decide.measure import measure_of
 from hpo_service.domain.trial.endings import LABELS
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.presentation.outlook import outlook, planned_stages
@@ -120,7 +121,8 @@ def _running(service: Service, snapshot: StudySnapshot) -> dict[str, Any]:
         }
         for stage, trial in shown
     ]
-    return {"running": rows, "not_shown": len(listed) - len(shown)}
+    reported = "Value" if measure_of(snapshot.spec).known_on_the_way else "Loss"
+    return {"running": rows, "not_shown": len(listed) - len(shown), "reported": reported}
 
 
 def _best(snapshot: StudySnapshot) -> tuple[str, TrialView] | None:

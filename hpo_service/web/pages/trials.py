@@ -7,8 +7,8 @@ from typing import Any
 from fastapi import Request
 from starlette.responses import Response
 
+from hpo_service.domain.decide.measure import measure_of
 from hpo_service.presentation.trial_text import about_trial, attempts_table, curve_table, fact_lines
-from hpo_service.service.studies.findings.evidence import measure_of
 from hpo_service.service.studies.trial_record import TrialRecord
 from hpo_service.web.api.bodies import StageName, StudyName, TrialNumber
 from hpo_service.web.pages.acts import trial_acts
@@ -50,7 +50,7 @@ def _picture(request: Request, record: TrialRecord) -> Any:
     def draw() -> str | None:
         from hpo_service.presentation.report.trial_figure import curve
 
-        return curve(record, measure_of(record.spec))
+        return curve(record, measure_of(record.spec).reported)
 
     key = (record.trial.id, record.trial.number, len(record.trial.curve))
     return state_of(request).findings.drawn(f"{record.study} {record.key}", key, draw)

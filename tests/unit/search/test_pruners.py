@@ -15,7 +15,7 @@ from optuna.trial import create_trial
 from pydantic import ValidationError
 
 from hpo_service.domain.decide.early_exit import look_back
-from hpo_service.domain.decide.pruning import Verdict
+from hpo_service.domain.decide.pruning import Measure, Verdict
 from hpo_service.domain.study.search_space import CategoricalParameter, FloatParameter, SearchSpace
 from hpo_service.domain.study.sections.search import SearchSpec
 from hpo_service.domain.trial.curve import Curve, Peers
@@ -216,7 +216,7 @@ def test_a_trial_that_reported_nothing_goes_on(field: Field) -> None:
 
 def test_the_measure_and_the_place_are_named(field: Field) -> None:
     trial = field.trial(0.25)
-    verdict = field.ask(trial, SearchSpec(), fraction=0.11, measure="word error rate")
+    verdict = field.ask(trial, SearchSpec(), fraction=0.11, measure=Measure("word error rate"))
     assert verdict.reason.startswith("word error rate 0.25 at 11% of the epoch")
 
 
@@ -224,7 +224,7 @@ def test_the_measure_and_the_place_are_named(field: Field) -> None:
 def test_over_several_epochs_shares_are_of_the_run(field: Field, pruner: str) -> None:
     for _ in range(6):
         field.trial(*[1.0] * 8, end=TrialState.COMPLETE)
-    verdict = field.ask(field.trial(2.0, 2.0), search_spec(pruner), span="run")
+    verdict = field.ask(field.trial(2.0, 2.0), search_spec(pruner), measure=Measure(span="run"))
     assert verdict.reason.startswith("validation loss 2 at 25% of the run")
 
 

@@ -12,6 +12,7 @@ import optuna
 import pytest
 from sqlalchemy import text
 
+from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.study.search_space import (
     CategoricalParameter,
     FloatParameter,
@@ -292,6 +293,29 @@ def test_a_model_learns_from_trials_that_ended_early(
             else:
                 studies.finish(handle.optuna_id, TrialState.PRUNED, None, -1.0)
     found = [policy.suggest(NAME, search, space, lambda key: False, draw) for draw in range(40, 60)]
+    places = [number(suggestion.parameters, "x") for suggestion in found if suggestion is not None]
+    assert statistics.mean(x < 0.3 for x in places) > 0.8
+
+
+@pytest.mark.parametrize("sampler", MODELS)
+def test_a_model_takes_stopped_trials_for_bad_where_they_reported_another_measure(
+    sampler: str, database: Database, studies: OptunaStudies
+) -> None:
+    """A metric is maximised, and the losses that stopped trials reported are larger numbers than any of its values."""
+    space = SearchSpace(parameters={"x": FloatParameter(low=0.0, high=1.0)})
+    search, name = spec(sampler, startup_trials=5, direction="maximize"), "metric/search"
+    studies.create(name, Direction.MAXIMIZE)
+    with database.transaction():
+        for place in range(40):
+            x = place / 40
+            handle = studies.add_running(name, {"x": x}, space)
+            studies.report(handle.optuna_id, 2, 9.0 if x > 0.25 else 3.0)
+            if x > 0.25:
+                studies.finish(handle.optuna_id, TrialState.PRUNED, None, None, or_last=False)
+            else:
+                studies.finish(handle.optuna_id, TrialState.COMPLETE, 0.5 - x, None)
+    policy = SearchPolicy(database.url, database.session_source)
+    found = [policy.suggest(name, search, space, lambda key: False, draw) for draw in range(40, 60)]
     places = [number(suggestion.parameters, "x") for suggestion in found if suggestion is not None]
     assert statistics.mean(x < 0.3 for x in places) > 0.8
 

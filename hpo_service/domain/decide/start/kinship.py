@@ -9,4 +9,5 @@ def differences(one: StudySpec, other: StudySpec) -> list[str]:
     """Name what differs in what a search trial of two studies measures; nothing where it is the same."""
     models = [study.model.base if study.model else None for study in (one, other)]
     found = ["model"] if models[0] != models[1] else []
-    return found + [name for name in ("data", "objective", "training") if getattr(one, name) != getattr(other, name)]
+    found += [name for name in ("data", "objective", "training") if getattr(one, name) != getattr(other, name)]
+    return found + (["evaluation.select"] if one.evaluation.select != other.evaluation.select else [])

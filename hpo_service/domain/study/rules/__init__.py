@@ -22,6 +22,7 @@ Rule = Callable[[StudyFields, Violations], None]
 BUILTIN_TRAINER: tuple[Rule, ...] = (
     sections.model_and_data_are_given,
     sections.a_loss_is_minimised,
+    sections.what_is_selected_on_can_be_measured,
     hyperparameters.searched_values_are_possible,
     hyperparameters.alpha_is_given_once,
     methods.hyperparameters_go_together,

@@ -74,5 +74,6 @@ def a_base_can_be_sharded(study: StudyFields, wrong: Violations) -> None:
             wrong.add(f"{reason}: use {' or '.join(allowed)}, or none here", *place)
     if study.model is not None and study.model.quantisation != "none":
         wrong.add(f"fsdp does not hold {study.model.quantisation} weights: set model.quantisation to none", *place)
-    if study.evaluation.metrics:
-        wrong.add("fsdp computes losses only, and no answers: drop evaluation.metrics, or use none", *place)
+    if study.evaluation.metrics or study.evaluation.select:
+        asked = "metrics" if study.evaluation.metrics else "select"
+        wrong.add(f"fsdp computes losses only, and no answers: drop evaluation.{asked}, or use none", *place)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hpo_service.domain.study.fields import StudyFields
 from hpo_service.domain.study.protocol import PROTOCOLS, planned_trials, stages_of
+from hpo_service.domain.study.sections.evaluation import METRICS
 from hpo_service.domain.study.validation import Violations
 
 
@@ -16,9 +17,25 @@ def model_and_data_are_given(study: StudyFields, wrong: Violations) -> None:
 
 
 def a_loss_is_minimised(study: StudyFields, wrong: Violations) -> None:
-    """The built-in trainer's values are losses."""
-    if study.search.direction.maximize:
-        wrong.add("maximize is for objectives of your own: a loss is minimised", "search", "direction")
+    """The built-in trainer's values are losses, or what of a metric of ours is better the more there is."""
+    maximized, selected = study.search.direction.maximize, study.evaluation.select
+    if maximized and selected is None:
+        reason = "maximize is for objectives of your own and evaluation.select: a loss is minimised"
+        wrong.add(reason, "search", "direction")
+    if not maximized and selected in METRICS:
+        wrong.add(f"of {selected} more is better: drop direction", "search", "direction")
+
+
+def what_is_selected_on_can_be_measured(study: StudyFields, wrong: Violations) -> None:
+    """Answers take rows with a prompt, of which only what follows is learned."""
+    if study.evaluation.select is None or study.data is None:
+        return
+    place = ("evaluation", "select")
+    if study.data.format == "text":
+        wrong.add("rows of format text have no prompts to answer: drop select, or give rows with prompts", *place)
+    elif study.data.learn == "all":
+        reason = "with data.learn all the prompts are learned too, and nothing is left to ask with"
+        wrong.add(f"{reason}: set data.learn to completions, or drop select", *place)
 
 
 def something_is_searched(study: StudyFields, wrong: Violations) -> None:
@@ -65,11 +82,14 @@ def metrics_and_trackers_are_of_use(study: StudyFields, wrong: Violations) -> No
     if study.objective is not None:
         if study.evaluation.metrics:
             wrong.add("an objective of your own measures what it likes: drop evaluation", "evaluation", "metrics")
+        if study.evaluation.select is not None:
+            wrong.add("an objective of your own reports what is selected on: drop select", "evaluation", "select")
         if study.tracking.trackers:
             wrong.add("an objective of your own tells trackers itself: drop tracking", "tracking", "trackers")
         return
     held = {rule.name for rule in stages_of(study)}
-    if study.evaluation.metrics and held.isdisjoint(study.evaluation.stages):
+    beside = [name for name in study.evaluation.metrics if name != study.evaluation.select]
+    if beside and held.isdisjoint(study.evaluation.stages):
         remedy = "switch confirm on, or name a model.target and evaluation.stages: [verify]"
         reason = f"no trial would be measured, for this study has no {' or '.join(study.evaluation.stages)} stage"
         wrong.add(f"{reason}: {remedy}", "evaluation", "stages")

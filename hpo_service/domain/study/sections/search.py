@@ -85,7 +85,9 @@ class SearchSpec(Section):
         "and all workers together a quarter of the search budget. 1 is one after another.",
     )
     direction: Annotated[Direction, one_of([d.value for d in Direction], Direction)] = Field(
-        default=Direction.MINIMIZE, description="maximize is for objectives of your own; losses are minimised."
+        default=Direction.MINIMIZE,
+        description="maximize is for objectives of your own; losses are minimised, metrics that "
+        "are selected on maximised unless minimize stands here for one of your own.",
     )
     budget: BudgetSpec = Field(default_factory=BudgetSpec, description="When to stop.")
 

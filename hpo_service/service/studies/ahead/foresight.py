@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from hpo_service.domain.decide.detection import Spread
+from hpo_service.domain.decide.measure import measure_of
 from hpo_service.domain.study.protocol import StageRule, stages_of
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.states import StudyState
@@ -34,7 +35,7 @@ class Foresight:
     trials: TrialStore
 
     def sensitivity(self, spec: StudySpec) -> Sensitivity | None:
-        """Tell what the study's confirm stage can see; None where it compares with nothing.
+        """Tell what the study's confirm stage can see; None where it compares with nothing, or nothing is known.
 
         Raises:
             DatabaseUnavailableError: the database is away.
@@ -44,12 +45,13 @@ class Foresight:
             return None
         with self.db.transaction(read_only=True):
             found = dict(islice(self._spreads(spec), EARLIER))
+        unit = measure_of(spec).unit
         if not found:
             return assumed(spec)
         level, seeds = spec.confirm.confidence, spec.confirm.seeds
         smallest = statistics.median(spread.smallest(level, seeds) for spread in found.values())
         why = f"as the runs of {', '.join(found)} differed, which confirmed with the same {_kind(spec)}"
-        return Sensitivity(smallest, seeds, why, measured=True)
+        return Sensitivity(smallest, seeds, why, measured=True, unit=unit)
 
     def outlays(self, spec: StudySpec) -> list[Outlay]:
         """Estimate what each stage takes, from the latest earlier study that ran it on the same model.
@@ -78,18 +80,20 @@ class Foresight:
 
     def _spreads(self, spec: StudySpec) -> Iterator[tuple[str, Spread]]:
         """Go through earlier studies of the same model, the latest first, by what their comparisons varied by."""
+        unit = measure_of(spec).unit
         for row in reversed(self.studies.list(StudyState.FINISHED)):
             with suppress(UnreadableStudyError):
                 if _alike(row, spec):
                     snapshot = take_snapshot(self.db.clock(), self.studies, self.trials, row.name)
                     comparison = gather_evidence(snapshot, self.trials.scores.load).comparison
-                    if comparison is not None and comparison.spread is not None and comparison.unit == "%":
+                    if comparison is not None and comparison.spread is not None and comparison.unit == unit:
                         yield row.name, comparison.spread
 
 
 def _alike(row: StudyRow, spec: StudySpec) -> bool:
     other = row.specification()
-    return other.objective == spec.objective and _confirmed_on(other) == _confirmed_on(spec)
+    alike = other.objective == spec.objective and other.evaluation.select == spec.evaluation.select
+    return alike and _confirmed_on(other) == _confirmed_on(spec)
 
 
 def _confirmed_on(spec: StudySpec) -> str | None:

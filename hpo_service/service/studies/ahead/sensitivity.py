@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from hpo_service.domain.decide.detection import spread_of_seeds
+from hpo_service.domain.decide.measure import Unit, measure_of
 from hpo_service.domain.study.spec import StudySpec
 
 ASSUMED_SEEDS = 0.16
@@ -21,23 +22,24 @@ class Sensitivity:
     """What a confirm stage can see.
 
     Attributes:
-        smallest: the smallest difference from the default that is seen 4 times in 5, in percent.
+        smallest: the smallest difference from the default that is seen 4 times in 5, in `unit`.
         seeds: of each configuration.
         why: what it follows from.
         measured: whether earlier studies measured it; else it is assumed.
+        unit: percent of the value, points of a metric, or what a metric of the user's own is in.
     """
 
     smallest: float
     seeds: int
     why: str
     measured: bool
+    unit: Unit = "%"
 
     def sentence(self) -> str:
         """Say it in words."""
-        return (
-            f"with {self.seeds} seeds each a difference of {self.smallest:.2g}% from the default is seen 4 times in 5 "
-            f"({self.why})"
-        )
+        unit = self.unit if self.unit == "%" else f" {self.unit}".rstrip()
+        seen = f"a difference of {self.smallest:.2g}{unit} from the default is seen 4 times in 5"
+        return f"with {self.seeds} seeds each {seen} ({self.why})"
 
 
 def compares(spec: StudySpec) -> bool:
@@ -45,8 +47,13 @@ def compares(spec: StudySpec) -> bool:
     return spec.confirm.enabled and (spec.objective is None or spec.confirm.default is not None)
 
 
-def assumed(spec: StudySpec) -> Sensitivity:
-    """Tell what a confirm stage can see where nothing was measured: what is assumed is said."""
+def assumed(spec: StudySpec) -> Sensitivity | None:
+    """Tell what a confirm stage can see where nothing was measured: what is assumed is said.
+
+    Nothing is assumed of metrics of answers, which differ in how coarse they are.
+    """
+    if measure_of(spec).metric:
+        return None
     seeds, rows = spec.confirm.seeds, _test_rows(spec)
     spread = spread_of_seeds(ASSUMED_SEEDS, seeds)
     said = f"assumed, since no earlier study here has confirmed with the same: seeds differ by {ASSUMED_SEEDS:g}%"

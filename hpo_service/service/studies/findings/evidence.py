@@ -5,29 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
 
+from hpo_service.domain.decide.measure import LOSS, OF_OWN_OBJECTIVE, StudyMeasure, measure_of
 from hpo_service.domain.decide.selection import Measured, choose_group
-from hpo_service.domain.decide.statistics import Comparison, compare, compare_values
+from hpo_service.domain.decide.statistics import Comparison
 from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.study.hyperparameters import Hyperparameters
 from hpo_service.domain.study.protocol import STAGES
 from hpo_service.domain.study.search_space import ParameterValue, canonical_key
 from hpo_service.domain.study.spec import StudySpec
-from hpo_service.domain.trial.scores import Scores
+from hpo_service.domain.trial.scores import Scores, Split
 from hpo_service.domain.trial.states import TrialState
+from hpo_service.service.studies.findings.comparison import DEFAULT, compare_with_default
+from hpo_service.service.studies.findings.configuration import Configuration, Run
 from hpo_service.service.studies.findings.data_consistency import mixed_rows
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
 
-LoadScores = Callable[[int, Literal["validation", "test"]], Scores | None]
-
-DEFAULT = "default"
-OWN_MEASURE = "value"
-LOST = (TrialState.PRUNED, TrialState.INFEASIBLE)
-"""What became of a run that tells against its configuration; failed and cancelled ones tell nothing."""
-LOST_SHARE = 3
-"""A configuration that fails in one of so many seeds is never called better."""
-_FEWEST_ROWS = 30
+LoadScores = Callable[[int, Split], Scores | None]
 
 
 class Verdict(StrEnum):
@@ -37,58 +31,6 @@ class Verdict(StrEnum):
     WORSE = "worse"
     UNCLEAR = "not distinguishable"
     UNTESTED = "not compared"
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run of a configuration: a seed, and what it measured; None where it has no (finite) value."""
-
-    trial_id: int
-    number: int | None
-    seed: int
-    state: TrialState
-    validation: float | None
-    test: float | None
-    adapter: str | None
-    reason: str
-    metrics: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Configuration:
-    """One configuration with its runs, in the order of their seeds."""
-
-    label: str
-    parameters: dict[str, ParameterValue]
-    runs: list[Run]
-    origin_id: int | None = None
-
-    @property
-    def validation(self) -> float | None:
-        """Mean validation value over the seeds that ended."""
-        return _mean(run.validation for run in self.runs)
-
-    @property
-    def test(self) -> float | None:
-        """Mean test value over the seeds that were scored on the test rows."""
-        return _mean(run.test for run in self.runs)
-
-    @property
-    def lost(self) -> list[Run]:
-        """The runs that diverged or did not fit; what failed or was cancelled says nothing about a configuration."""
-        return [run for run in self.runs if run.state in LOST]
-
-    @property
-    def unreliable(self) -> bool:
-        """Whether it failed in a third of its seeds or more: what the others measured is no fair account of it."""
-        return bool(self.lost) and len(self.lost) * LOST_SHARE >= len(self.runs)
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """Mean over the seeds of each task metric that was measured."""
-        names = dict.fromkeys(name for run in self.runs for name in run.metrics)
-        means = {name: _mean(run.metrics.get(name) for run in self.runs) for name in names}
-        return {name: mean for name, mean in means.items() if mean is not None}
 
 
 @dataclass(frozen=True)
@@ -128,7 +70,12 @@ class Evidence:
     @property
     def selected_on(self) -> str:
         """What the values that selection looked at are called; an objective of the user's own has only those."""
-        return self.measure if self.measure == OWN_MEASURE else f"validation {self.measure}"
+        return self.measure if self.measure == OF_OWN_OBJECTIVE else f"validation {self.measure}"
+
+    @property
+    def metric(self) -> bool:
+        """Whether the values are a metric of answers, which sentences name."""
+        return self.measure not in (LOSS, OF_OWN_OBJECTIVE)
 
     @property
     def confirmed(self) -> bool:
@@ -138,7 +85,7 @@ class Evidence:
     @property
     def is_loss(self) -> bool:
         """Whether the values are mean NLLs per token, which have a perplexity."""
-        return self.measure != OWN_MEASURE
+        return self.measure == LOSS
 
     @property
     def default(self) -> Configuration | None:
@@ -170,9 +117,11 @@ def resolved(spec: StudySpec, parameters: dict[str, ParameterValue]) -> Hyperpar
 
 
 def _confirmed(snapshot: StudySnapshot, stage: StageView, scores: LoadScores) -> Evidence:
-    direction = snapshot.spec.search.direction
-    tests = {t.id: s for t in stage.trials if _ended_well(t) and (s := scores(t.id, "test")) is not None}
-    configurations = [_configuration(trials, tests) for trials in _by_label(stage.trials)]
+    measure = measure_of(snapshot.spec)
+    direction = measure.direction
+    split: Split = "test_answers" if measure.metric else "test"
+    tests = {t.id: s for t in stage.trials if _ended_well(t) and (s := scores(t.id, split)) is not None}
+    configurations = [_configuration(trials, tests, measure) for trials in _by_label(stage.trials)]
     # a configuration that diverges in a third of its seeds is not recommended while another does not
     steady = [c for c in configurations if not c.unreliable and c.validation is not None] or configurations
     measured = [m for c in steady for m in _measured(c)]
@@ -185,12 +134,12 @@ def _confirmed(snapshot: StudySnapshot, stage: StageView, scores: LoadScores) ->
     exported = next(run for run in recommended.runs if run.trial_id == choice.chosen[0].trial_id)
     remarks = _remarks(snapshot, stage, recommended, [c for c in configurations if c not in steady and c.lost])
     mixed = mixed_rows(trial for trial in stage.trials if _ended_well(trial))
-    compared, notes = _compare_all(snapshot.spec, configurations, tests)
+    compared, notes = compare_with_default(snapshot.spec, configurations, tests)
     comparisons = {} if mixed else compared
     comparison = comparisons.get(winner.label) if winner else None
     return Evidence(
         stage=stage.stage,
-        measure=measure_of(snapshot.spec),
+        measure=measure.name,
         direction=direction,
         configurations=configurations,
         comparisons=comparisons,
@@ -208,29 +157,30 @@ def _confirmed(snapshot: StudySnapshot, stage: StageView, scores: LoadScores) ->
 
 def _unconfirmed(snapshot: StudySnapshot) -> Evidence:
     """Fall back on the best complete trial of the last stage that has one."""
-    measure, direction = measure_of(snapshot.spec), snapshot.spec.search.direction
+    measure = measure_of(snapshot.spec)
+    direction, named = measure.direction, f"validation {measure.name}" if measure.metric else "validation value"
     for stage in reversed(snapshot.stages):
         best = stage.best(direction)
         if best is None:
             continue
-        winner = _configuration([best], {}, label="winner 1")
+        winner = _configuration([best], {}, measure, label="winner 1")
         number = f"{stage.stage} #{best.number}"
         return Evidence(
             stage=stage.stage,
-            measure=measure,
+            measure=measure.name,
             direction=direction,
             configurations=[winner],
             winner=winner,
             recommended=winner,
             exported=winner.runs[0],
-            sentence=f"not confirmed: {number} has the best validation value so far, measured once, "
+            sentence=f"not confirmed: {number} has the best {named} so far, measured once, "
             "and was not compared with the default",
-            choice=f"{number} has the {direction.superlative} validation value "
+            choice=f"{number} has the {direction.superlative} {named} "
             f"of {stage.count(TrialState.COMPLETE)} complete trials: {best.value:.4f}",
             export=f"{number} is the only run of this configuration",
             remarks=[_why_unconfirmed(snapshot)],
         )
-    return Evidence(None, measure, direction, remarks=[_why_unconfirmed(snapshot)])
+    return Evidence(None, measure.name, direction, remarks=[_why_unconfirmed(snapshot)])
 
 
 def _why_unconfirmed(snapshot: StudySnapshot) -> str:
@@ -266,53 +216,6 @@ def _remarks(
 
 def _outside(spec: StudySpec, default: Configuration | None) -> list[str]:
     return [f"the default's {one}" for one in spec.space.resolve().outside(default.parameters if default else {})]
-
-
-def _compare_all(
-    spec: StudySpec, configurations: Sequence[Configuration], tests: dict[int, Scores]
-) -> tuple[dict[str, Comparison], list[str]]:
-    """Compare each winner with the default: on test rows where both were scored there, else by their values."""
-    default = next((c for c in configurations if c.label == DEFAULT and c.validation is not None), None)
-    comparisons: dict[str, Comparison] = {}
-    notes: list[str] = []
-    for candidate in configurations:
-        if default is None or candidate is default or candidate.validation is None:
-            continue
-        comparison, note = _compare(spec, default, candidate, tests)
-        comparisons[candidate.label] = comparison
-        notes += [note] if note and note not in notes else []
-    return comparisons, notes
-
-
-def _compare(
-    spec: StudySpec,
-    default: Configuration,
-    candidate: Configuration,
-    tests: dict[int, Scores],
-) -> tuple[Comparison, str]:
-    """Compare a configuration with the default; also say what weakens the comparison, if anything."""
-    confidence = spec.confirm.confidence
-    sides = [[tests[run.trial_id] for run in c.runs if run.trial_id in tests] for c in (default, candidate)]
-    note = ""
-    if all(sides):
-        try:
-            comparison = compare(sides[0], sides[1], confidence=confidence)
-        except ValueError as error:
-            note = f"compared by the validation values of the seeds, since {error}"
-        else:
-            return comparison, _weakness(comparison)
-    elif spec.objective is None:
-        note = "compared by the validation values of the seeds, since test rows were not scored for both"
-    values = [[run.validation for run in c.runs if run.validation is not None] for c in (default, candidate)]
-    return compare_values(values[0], values[1], confidence=confidence, direction=spec.search.direction), note
-
-
-def _weakness(comparison: Comparison) -> str:
-    if comparison.left_out:
-        return f"{comparison.left_out} test rows were left out on both sides: a run has no finite loss there"
-    if comparison.examples < _FEWEST_ROWS:
-        return f"only {comparison.examples} test rows: an interval from so few is a rough guide"
-    return ""
 
 
 def _verdict(comparison: Comparison | None, winner: Configuration | None) -> Verdict:
@@ -352,7 +255,9 @@ def _lost(configurations: Sequence[Configuration], winner: Configuration | None)
     )
 
 
-def _configuration(trials: Sequence[TrialView], tests: dict[int, Scores], label: str = "") -> Configuration:
+def _configuration(
+    trials: Sequence[TrialView], tests: dict[int, Scores], measure: StudyMeasure, label: str = ""
+) -> Configuration:
     first = trials[0]
     runs = [
         Run(
@@ -361,7 +266,8 @@ def _configuration(trials: Sequence[TrialView], tests: dict[int, Scores], label:
             seed=trial.seed,
             state=trial.state,
             validation=trial.value if _ended_well(trial) else None,
-            test=tests[trial.id].mean if trial.id in tests else None,
+            # a metric of the user's own may give one number for all rows
+            test=tests[trial.id].mean if trial.id in tests else trial.metrics.get(measure.metric),
             adapter=trial.adapter,
             reason=trial.reason,
             metrics=trial.metrics,
@@ -388,13 +294,3 @@ def _measured(configuration: Configuration) -> list[Measured]:
 
 def _ended_well(trial: TrialView) -> bool:
     return trial.state is TrialState.COMPLETE and trial.value is not None
-
-
-def measure_of(spec: StudySpec) -> str:
-    """Return what the values of a study are, in words."""
-    return "mean NLL per token" if spec.objective is None else OWN_MEASURE
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    present = [value for value in values if value is not None]
-    return sum(present) / len(present) if present else None

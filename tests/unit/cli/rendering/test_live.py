@@ -174,3 +174,10 @@ def test_a_terminal_without_unicode_shows_question_marks_and_goes_on(monkeypatch
     shown.file.flush()
     assert b"a ? b" in out.getvalue()
     assert b"11/16" in out.getvalue()
+
+
+def test_where_a_metric_is_selected_on_the_best_and_what_runs_are_told_apart() -> None:
+    drawn = picture(story.snapshot(story.search_stage(11, 2), evaluation={"select": "exact_match"}), [], width=120)
+    assert "best so far exact match 3.0020" not in drawn, "more is better"
+    assert "best so far exact match " in drawn
+    assert "loss 3." in next(line for line in drawn.splitlines() if "#11" in line)

@@ -162,3 +162,11 @@ def test_trials_that_are_counted_and_not_listed_are_told_of() -> None:
     assert "2 of 16 trials are listed" in shown
     assert "--trials 16 lists all" in shown
     assert "search  16 of 16 trials" in shown
+
+
+def test_a_study_that_selects_on_a_metric_shows_it_beside_the_loss_that_pruning_looks_at() -> None:
+    snapshot = story.snapshot(evaluation={"select": "exact_match"})
+    shown = text(Group(*study_tables(snapshot)), width=200)
+    assert "ppl" not in shown
+    heads = next(line.split() for line in shown.splitlines() if "exact match" in line)
+    assert heads[:6] == ["#", "state", "exact", "match", "loss", "device"]

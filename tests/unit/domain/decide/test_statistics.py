@@ -251,3 +251,48 @@ def test_no_percentage_above_a_hundred_is_said() -> None:
     assert compare_values([1.0, 9.0], [0.5, 8.0]).unit == "", "an interval of hundreds of percent says nothing"
     baseline, candidate = few_rows(5, shift=-9.0, rng=1)
     assert compare(baseline, candidate).unit == ""
+
+
+def answered(right: float, *, seeds: int = 3, rng: int = 0) -> list[Scores]:
+    """Seeds of one configuration that answer so many of the rows rightly, by their difficulty and some luck."""
+    difficulty = np.random.default_rng(2).uniform(0, 1, ROWS)
+    luck = np.random.default_rng(rng).normal(0, 0.05, (seeds, ROWS))
+    return [Scores.of_answers([float(row) for row in (difficulty + each < right)]) for each in luck]
+
+
+def test_a_metric_is_told_with_both_values_and_their_difference_in_points() -> None:
+    found = compare(
+        answered(0.3, rng=1), answered(0.4, rng=2), direction=Direction.MAXIMIZE, unit="points", measure="exact match"
+    )
+    assert found.improvement == pytest.approx(100 * (found.candidate - found.baseline))
+    assert found.low < found.improvement < found.high
+    assert found.distinguishable
+    both = f"{found.candidate:.4g} against {found.baseline:.4g}"
+    assert found.sentence().startswith(
+        f"better than the default by {found.improvement:.2f} points of exact match, {both} (95% interval +"
+    )
+    assert " points; 3 seeds each, 200 test rows)" in found.sentence()
+
+
+def test_points_of_a_metric_mirror_those_of_its_opposite() -> None:
+    sides = answered(0.3, rng=1), answered(0.4, rng=2)
+    more = compare(*sides, direction=Direction.MAXIMIZE, unit="points")
+    less = compare(*sides, unit="points")
+    assert (less.improvement, less.low, less.high) == pytest.approx((-more.improvement, -more.high, -more.low))
+
+
+def test_metrics_that_cannot_be_told_apart_are_named_with_what_would_be_seen() -> None:
+    said = compare(
+        answered(0.40, rng=1), answered(0.41, rng=2), direction=Direction.MAXIMIZE, unit="points", measure="token F1"
+    ).sentence()
+    assert said.startswith("not distinguishable from the default in token F1, 0.4")
+    assert " points is seen 4 times in 5" in said
+
+
+def test_seeds_of_a_metric_are_compared_by_their_values_in_its_own_unit() -> None:
+    values = [3.0, 3.2, 3.1], [4.0, 4.2, 4.1]
+    plain = compare_values(*values, direction=Direction.MAXIMIZE, unit="", measure="test my:metric")
+    assert plain.sentence().startswith("better than the default by 1.00 in test my:metric, 4.1 against 3.1 (95%")
+    points = compare_values(*values, direction=Direction.MAXIMIZE, unit="points")
+    assert points.improvement == pytest.approx(100.0)
+    assert points.interval.endswith(" points")

@@ -366,3 +366,10 @@ def test_a_tracker_that_is_not_installed_here_is_doubtful():
     (warning,) = warned(tracked, without)
     assert warning.startswith("4: tracking.trackers[1]: mlflow is not installed here")
     assert "pip install 'hpo-service[trackers]'" in warning
+
+
+def test_who_selects_on_a_metric_is_told_that_losers_are_stopped_by_the_loss_and_how_coarse_it_is():
+    pruned, coarse = warned("evaluation: {select: exact_match, examples: 20}\n")
+    assert pruned.startswith("4: evaluation.select: losers are stopped by their validation loss half-way")
+    assert "of 20 rows exact match moves in steps of 5 points" in coarse
+    assert warned("evaluation: {select: token_f1}\nsearch: {pruner: none}\n") == []

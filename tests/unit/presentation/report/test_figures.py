@@ -19,11 +19,11 @@ def lines(svg: str | None, colour: str) -> int:
 
 def test_the_same_study_gives_the_same_drawing() -> None:
     snapshot = story.snapshot()
-    assert search_figures.curves(snapshot, "NLL") == search_figures.curves(snapshot, "NLL")
+    assert search_figures.curves(snapshot) == search_figures.curves(snapshot)
 
 
 def test_there_is_a_curve_for_every_trial_that_reported() -> None:
-    svg = search_figures.curves(story.snapshot(), "NLL")
+    svg = search_figures.curves(story.snapshot())
     assert svg is not None
     reported = sum(bool(t.curve) for t in story.search_stage().trials)
     assert len(re.findall(r'id="curves-line2d_\d+"', svg)) >= reported
@@ -31,7 +31,7 @@ def test_there_is_a_curve_for_every_trial_that_reported() -> None:
 
 
 def test_a_study_without_reports_has_no_curves() -> None:
-    assert search_figures.curves(story.snapshot(story.search_stage(0)), "NLL") is None
+    assert search_figures.curves(story.snapshot(story.search_stage(0))) is None
     assert search_figures.learning_rates(story.snapshot(story.search_stage(0)), "NLL") is None
     assert search_figures.parameters(story.snapshot(story.search_stage(0)), "NLL") is None
 

@@ -151,3 +151,13 @@ def test_metrics_reach_only_trials_of_their_stages_and_trackers_all() -> None:
     assert all(config.tracking is not None for config in configs.values())
     plain = trial_config(spec(), CONFIRM, row())
     assert (plain.evaluation, plain.tracking) == (None, None)
+
+
+def test_what_is_selected_on_reaches_every_trial_and_test_rows_where_they_are_scored() -> None:
+    study = spec(evaluation={"select": "exact_match", "metrics": ["rouge_l"]})
+    searched = trial_config(study, SEARCH, row()).evaluation
+    confirmed = trial_config(study, CONFIRM, row(score_test=True)).evaluation
+    assert searched is not None
+    assert (searched.select, searched.metrics) == ("exact_match", [])
+    assert confirmed is not None
+    assert confirmed.metrics == ["exact_match", "rouge_l"]

@@ -28,3 +28,7 @@ def test_an_objective_of_ones_own_is_another_thing() -> None:
     )
     assert differences(own, own) == []
     assert differences(spec(), own) == ["model", "data", "objective"]
+
+
+def test_studies_that_select_on_other_measures_do_not_measure_the_same() -> None:
+    assert differences(spec(), spec(evaluation={"select": "exact_match"})) == ["evaluation.select"]

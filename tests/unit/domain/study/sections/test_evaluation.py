@@ -61,3 +61,52 @@ def test_metrics_of_stages_that_do_not_happen_are_refused():
 def test_an_own_objective_measures_and_tells_by_itself():
     assert refused(**OWN, evaluation={"metrics": ["rouge_l"]})[0] == "evaluation.metrics"
     assert refused(**OWN, tracking={"trackers": ["wandb"]})[0] == "tracking.trackers"
+
+
+def test_a_study_that_selects_on_a_metric_maximises_it():
+    spec = StudySpec.model_validate({**TRAINED, "evaluation": {"select": "exact_match"}})
+    assert spec.search.direction.maximize
+    assert StudySpec.model_validate(spec.model_dump(mode="json", exclude_unset=True)) == spec
+
+
+def test_what_is_selected_on_must_be_a_metric():
+    place, reason = refused(**TRAINED, evaluation={"select": "exact_mach"})
+    assert place == "evaluation.select"
+    assert "exact_mach is no metric; the nearest is exact_match" in reason
+
+
+def test_less_of_our_metrics_is_never_better():
+    place, reason = refused(**TRAINED, evaluation={"select": "rouge_l"}, search={"direction": "minimize"})
+    assert (place, reason) == ("search.direction", "of rouge_l more is better: drop direction")
+    own = {"evaluation": {"select": "python:my:errors"}, "search": {"direction": "minimize"}}
+    assert not StudySpec.model_validate({**TRAINED, **own}).search.direction.maximize
+
+
+def test_a_loss_is_not_maximised():
+    place, reason = refused(**TRAINED, search={"direction": "maximize"})
+    assert place == "search.direction"
+    assert "a loss is minimised" in reason
+
+
+@pytest.mark.parametrize("data, reason", [({"format": "text"}, "no prompts"), ({"learn": "all"}, "data.learn")])
+def test_rows_that_are_known_to_have_no_prompts_cannot_be_selected_on(data, reason):
+    sections = {**TRAINED, "data": {**TRAINED["data"], **data}, "evaluation": {"select": "exact_match"}}
+    place, said = refused(**sections)
+    assert place == "evaluation.select"
+    assert reason in said
+
+
+def test_a_metric_that_is_selected_on_is_measured_whatever_the_stages():
+    sections = {"confirm": {"enabled": False}, "evaluation": {"metrics": ["rouge_l"], "select": "rouge_l"}}
+    assert StudySpec.model_validate({**TRAINED, **sections}).evaluation.select == "rouge_l"
+
+
+def test_an_own_objective_reports_what_is_selected_on():
+    assert refused(**OWN, evaluation={"select": "rouge_l"})[0] == "evaluation.select"
+
+
+def test_a_sharded_base_answers_nothing():
+    execution = {"gpus_per_trial": 2, "sharding": "fsdp"}
+    place, reason = refused(**TRAINED, evaluation={"select": "rouge_l"}, execution=execution)
+    assert place == "execution.sharding"
+    assert "drop evaluation.select" in reason

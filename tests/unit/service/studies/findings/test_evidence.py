@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from hpo_service.domain.trial.scores import Scores
+import numpy as np
+
+from hpo_service.domain.trial.facts import RunFacts
+from hpo_service.domain.trial.scores import Scores, Split
 from hpo_service.domain.trial.states import StudyState, TrialState
-from hpo_service.service.studies.findings.evidence import Evidence, Verdict, gather_evidence, resolved
+from hpo_service.service.studies.findings.evidence import Evidence, LoadScores, Verdict, gather_evidence, resolved
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
 from tests.unit.presentation import story
 
@@ -260,3 +263,72 @@ def test_a_trial_without_a_label_is_its_own_configuration() -> None:
 
 def _unlabelled(trial: TrialView) -> TrialView:
     return replace(trial, label="") if trial.role == "winner" else trial
+
+
+SELECTED = {"evaluation": {"select": "exact_match", "examples": 200}}
+
+
+def answers(snapshot: StudySnapshot, right: dict[str, float]) -> LoadScores:
+    """The answers to test rows: of each label so many are right, the same rows for all seeds but for a few."""
+    labels = {t.id: t.label for view in snapshot.stages for t in view.trials}
+
+    def load(trial_id: int, split: Split) -> Scores | None:
+        if split != "test_answers" or labels.get(trial_id) not in right:
+            return None
+        luck = np.random.default_rng(trial_id).normal(0, 0.03, 200)
+        return Scores.of_answers([float(row) for row in np.linspace(0, 1, 200) + luck < right[labels[trial_id]]])
+
+    return load
+
+
+def selected(values: dict[str, float], **spec: Any) -> StudySnapshot:
+    """A confirm stage whose trials are worth what they answered to validation rows."""
+    stage = story.confirm_stage()
+    trials = [replace(t, value=values[t.label] + 0.01 * (t.seed - 1043)) for t in stage.trials]
+    return story.snapshot(story.search_stage(), story.with_trials(stage, trials), **{**SELECTED, **spec})
+
+
+def test_a_study_that_selects_on_a_metric_says_its_verdict_in_that_metric() -> None:
+    snapshot = selected({"winner 1": 0.6, "default": 0.4})
+    evidence = gather_evidence(snapshot, answers(snapshot, {"winner 1": 0.62, "default": 0.38}))
+    assert evidence.verdict is Verdict.BETTER
+    assert evidence.comparison is not None
+    assert (evidence.comparison.unit, evidence.comparison.examples) == ("points", 200)
+    assert " points of exact match, 0.6" in evidence.sentence
+    assert " against 0.3" in evidence.sentence
+    assert (evidence.selected_on, evidence.is_loss, evidence.metric) == ("validation exact match", False, True)
+    assert evidence.exported is not None
+    assert evidence.exported.seed == 1044, "the seed with the highest validation value"
+    assert evidence.recommended is evidence.winner
+
+
+def test_less_of_a_metric_is_worse() -> None:
+    snapshot = selected({"winner 1": 0.4, "default": 0.6})
+    evidence = gather_evidence(snapshot, answers(snapshot, {"winner 1": 0.38, "default": 0.62}))
+    assert evidence.verdict is Verdict.WORSE
+    assert evidence.recommended is evidence.default
+
+
+def test_a_metric_that_gives_one_number_is_compared_by_the_test_values_of_the_seeds() -> None:
+    snapshot = selected({"winner 1": 4.0, "default": 3.0}, evaluation={"select": "python:my:score"})
+    tested = {"winner 1": 5.0, "default": 4.0}
+    stage = snapshot.stages[-1]
+    trials = [
+        replace(t, facts=RunFacts.of({"metric:my:score": tested[t.label] + 0.01 * (t.seed - 1043)}))
+        for t in stage.trials
+    ]
+    snapshot = replace(snapshot, stages=[*snapshot.stages[:-1], story.with_trials(stage, trials)])
+    evidence = gather_evidence(snapshot, lambda trial_id, split: None)
+    assert evidence.sentence.startswith("the winner is better than the default by 1.00 in test my:score, 5 against 4")
+    assert any("gives one number and none for each row" in remark for remark in evidence.remarks)
+
+
+def test_values_stand_in_where_test_rows_were_not_answered() -> None:
+    evidence = gather_evidence(selected({"winner 1": 0.6, "default": 0.4}), lambda trial_id, split: None)
+    assert "20.00 points of validation exact match, 0.6 against 0.4" in evidence.sentence
+    assert any("test rows were not scored for both" in remark for remark in evidence.remarks)
+
+
+def test_before_anything_is_confirmed_the_metric_is_named() -> None:
+    evidence = found(story.snapshot(story.search_stage(), **SELECTED))
+    assert "has the best validation exact match so far" in evidence.sentence
