@@ -25,6 +25,7 @@ from hpo_service.service.trials.budget import NO_LIMITS, Limits, Withheld, admis
 from hpo_service.service.trials.ledger import TrialLedger
 from hpo_service.service.trials.placement import Placement
 from hpo_service.service.trials.proposals import Proposals
+from hpo_service.service.trials.weighing import weigh, weighed
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StageRow, StudyRow, StudyStore
 from hpo_service.storage.trial.trials import FactRows, TrialRow, TrialStore
@@ -174,7 +175,7 @@ class TrialQueue:
                 total = self.trials.tallies.total(stage.id)
                 if not admission(stage, total, self.trials).open:
                     return None
-            suggestion = proposals.next(spec, stage, total + collisions)
+            suggestion = proposals.next(spec, stage, total + collisions, study.facts)
             if suggestion is None:
                 return None
             reach("claim.sampled")
@@ -185,7 +186,7 @@ class TrialQueue:
                 if twin is not None and not twin.state.final:
                     return None
                 if twin is not None and twin.value is not None:
-                    self.ledger.copy(stage, suggestion.parameters, twin)
+                    self.ledger.copy(stage, suggestion.parameters, twin, weigh(spec, stage, twin.facts))
                     return Copied()
                 trial = self._admit(spec, stage, suggestion, worker_id, together, distinct=twin is None)
                 if trial is None:
@@ -222,6 +223,7 @@ class TrialQueue:
             lease_seconds=spec.execution.lease_seconds,
             devices=spec.execution.gpus_per_trial / together,
             share=stage.rule.share(spec),
+            remark=suggestion.remark,
         )
 
     def describe(self, study: str, facts: Mapping[str, ModelFacts]) -> None:
@@ -332,9 +334,14 @@ class TrialQueue:
                 return state
             reach("finish.held")
             ends = SAID[outcome.kind].state.final
-            state = self.ledger.finish(trial, outcome) if ends else self._give_back(trial, outcome)
+            state = self._end(trial, outcome) if ends else self._give_back(trial, outcome)
         reach("finish.committed")
         return state
+
+    def _end(self, trial: TrialRow, outcome: Outcome) -> TrialState:
+        study, stage = self.studies.of_stage(trial.stage_id)
+        outcome, told = weighed(study.specification(), stage, outcome)
+        return self.ledger.finish(trial, outcome, told)
 
     def _finished_before(self, lease: Lease, outcome: Outcome) -> TrialState | None:
         """The state to which this very lease brought its trial with such an outcome, or None where it did not."""
