@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hpo_service.domain.decide.goals.costs import COSTS
 from hpo_service.domain.decide.planning.bracket import factor_of
 from hpo_service.domain.study.protocol import STAGES, StageRule
 from hpo_service.domain.study.search_space import CategoricalParameter, Parameter, ParameterValue
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.presentation.formatting import configuration, duration, measured
+from hpo_service.presentation.front import asked_for
 from hpo_service.service.studies.findings.data_consistency import mixed_rows
 from hpo_service.service.studies.findings.transfer import transfer_of
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
@@ -108,23 +108,11 @@ def _opened(spec: StudySpec, view: StageView) -> str:
         search = view.rule.search(spec)
         rungs = " and ".join(f"{rung:.0%}" for rung in search.rungs)
         halving = f" (the better half goes on at {rungs} of the run)" if search.pruner == "halving" else ""
-        asked = f"{_limits(spec)}{_goals(spec)}"
+        asked = "".join(f"; {label} {text}" for label, text in asked_for(spec))
         if search.pruner == "none":
             return f"sampler {search.sampler} proposes, nobody is stopped early{asked}"
         return f"sampler {search.sampler} proposes, pruner {search.pruner} stops losers early{halving}{asked}"
     return str(view.plan.get("why") or view.reason)
-
-
-def _limits(spec: StudySpec) -> str:
-    said = [
-        f"{COSTS[name].label} {limit:g} {COSTS[name].unit}" for name, limit in spec.search.constraints.given().items()
-    ]
-    return f"; at most {', '.join(said)}" if said else ""
-
-
-def _goals(spec: StudySpec) -> str:
-    goals = spec.search.goals
-    return f"; the goals are {', '.join(goals)}, so that pruners compare nobody" if len(goals) > 1 else ""
 
 
 def _planned(view: StageView) -> list[Line]:

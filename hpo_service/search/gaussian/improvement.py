@@ -82,7 +82,9 @@ def promise(
     if allowed.any():
         improvement = improvement * _expected_improvement(float(expected[within].min()), *process.predict(rows))
     order = np.argsort(-improvement, kind="stable")
-    return Promise([drawn[place] for place in order], float(improvement[order[0]]) * unit)
+    # while nothing kept the limits, anything that does is a gain
+    gain = float(improvement[order[0]]) * unit if allowed.any() else math.inf
+    return Promise([drawn[place] for place in order], gain)
 
 
 def _losses(trials: Sequence[FrozenTrial], direction: Direction) -> NDArray[np.float64]:

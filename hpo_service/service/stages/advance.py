@@ -240,7 +240,9 @@ class Stages:
             return
         plan = self._plan(study, spec, rule, current.stage, rows)
         if plan is None:
-            reason = f"{rule.name} cannot start: nothing that {current.stage} measured can be carried over"
+            broken = next((why for row in rows if (why := row.facts.constraints.violated)), "")
+            since = f", since limits were broken: {broken}" if broken else ""
+            reason = f"{rule.name} cannot start: nothing that {current.stage} measured can be carried over{since}"
             self.studies.set_state(study.id, StudyState.FAILED, reason)
             return
         self._open(study, spec, rule, plan)
