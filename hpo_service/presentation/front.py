@@ -36,7 +36,7 @@ def front_sentence(front: Front) -> str:
 
 
 def asked_for(spec: StudySpec) -> list[tuple[str, str]]:
-    """Say what a trial may cost and what the search makes small, each with its label; nothing where nothing is asked."""
+    """Say what a trial may cost and what the search makes small, each with its label; nothing where not asked."""
     given, goals = spec.search.constraints.given(), spec.search.goals
     limits = ", ".join(f"{COSTS[name].label} {limit:g} {COSTS[name].unit}" for name, limit in given.items())
     rows = [("limits", f"at most {limits}")] if given else []

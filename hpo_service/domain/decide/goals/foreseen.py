@@ -24,7 +24,7 @@ Foreseen = Callable[[Mapping[str, ParameterValue]], str]
 """Says why a configuration cannot keep a limit; nothing where it may."""
 DECIDING = ("method", "lora_rank", "target_modules", "init_lora_weights", "optimizer", "prefix_tokens")
 """Hyper-parameters from which it follows."""
-LOOKED_AT = 10_000
+LOOKED_AT = 1_000
 """Candidates for one trial that are passed over before a stream of them is given up."""
 
 
