@@ -138,7 +138,8 @@ def _endings(view: StageView) -> list[Line]:
     reasons: dict[str, list[TrialView]] = {}
     for trial in view.trials:
         if trial.state is TrialState.COMPLETE:
-            reasons.setdefault(trial.reason, []).append(trial)
+            beyond = f"; not chosen, since {trial.violated}" if trial.violated else ""
+            reasons.setdefault(f"{trial.reason}{beyond}", []).append(trial)
     return [Line(_numbers(trials), reason) for reason, trials in reasons.items()]
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from hpo_service.domain.study.fields import StudyFields
-from hpo_service.domain.study.protocol import PROTOCOLS, stages_of
+from hpo_service.domain.study.protocol import PROTOCOLS, StageRule, stages_of
 from hpo_service.domain.study.sections.search import COMPARING
 from hpo_service.domain.study.validation import Violations
 
@@ -37,10 +39,13 @@ def nothing_looks_at_the_loss_alone(study: StudyFields, wrong: Violations) -> No
     if search.warm_start is not None:
         reason = "another study's costs are of other runs"
         wrong.add(f"{reason}: leave it out, or have one goal", "search", "warm_start")
-    proposing = [rule for rule in stages_of(study) if rule.proposes]
-    if not proposing or any(rule.plan for rule in proposing):
-        fitting = [
-            name for name, protocol in PROTOCOLS.items() if all(r.proposes != bool(r.plan) for r in protocol.stages)
-        ]
+    if not _searches_freely(stages_of(study)):
+        fitting = [name for name, protocol in PROTOCOLS.items() if _searches_freely(protocol.stages)]
         reason = f"{study.protocol} goes on with what has the best loss, and a front needs a search: use one of "
         wrong.add(reason + ", ".join(fitting), "protocol")
+
+
+def _searches_freely(stages: Iterable[StageRule]) -> bool:
+    """Whether there is a search, and none around what another stage found best."""
+    proposing = [rule for rule in stages if rule.proposes]
+    return bool(proposing) and not any(rule.plan for rule in proposing)

@@ -91,8 +91,8 @@ def test_proposals_for_two_goals_lie_along_their_front() -> None:
         found = promise(SPACE, DOWN, trials, seed, goals=2)
         assert found is not None
         places.append(float(found.candidates[0]["x"]))
-    assert min(places) < 0.4
-    assert max(places) > 0.5
+    assert all(0.1 < place < 0.8 for place in places)
+    assert max(places) - min(places) > 0.2
 
 
 def test_samplers_for_several_goals_see_a_pruned_trial_as_the_worst_of_each() -> None:
