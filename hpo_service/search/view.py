@@ -9,6 +9,7 @@ from typing import Any
 
 import optuna
 from optuna.storages import InMemoryStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from hpo_service.domain.study.direction import Direction
@@ -43,7 +44,7 @@ def view_of(trials: Sequence[FrozenTrial], direction: Direction, goals: int = 1)
     """Return a study over these trials that cannot reach the database; of several goals the first has the direction."""
     return optuna.create_study(
         storage=_Snapshot(trials if goals == 1 else _whole(trials, direction, goals)),
-        directions=[direction.value, *(["minimize"] * (goals - 1))],
+        directions=[StudyDirection[direction.upper()], *([StudyDirection.MINIMIZE] * (goals - 1))],
         sampler=optuna.samplers.RandomSampler(),
         pruner=optuna.pruners.NopPruner(),
     )
