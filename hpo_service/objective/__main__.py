@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 
 from hpo_service.domain.study.sections.objective import ObjectiveSpec
-from hpo_service.domain.trial.facts import RunFacts, WarningFacts
+from hpo_service.domain.trial.facts import RunFacts, TimingFacts, WarningFacts
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
 from hpo_service.errors import TrialError
 from hpo_service.filestore.attempts import restore
@@ -37,9 +38,11 @@ def run_objective(link: TrialLink) -> Outcome:
 
 
 def _run(objective: ObjectiveSpec, link: TrialLink) -> Outcome:
-    if objective.python is not None:
-        return run_function(objective.python, link)
-    return run_command(objective.command or "", link)
+    began = time.monotonic()
+    run = run_function if objective.python is not None else run_command
+    outcome = run(objective.python or objective.command or "", link)
+    spent = RunFacts(timing=TimingFacts(train=time.monotonic() - began))
+    return outcome.model_copy(update={"facts": outcome.facts | spent})
 
 
 def main() -> int:

@@ -12,6 +12,7 @@ from hpo_service.domain.study.search_space import CategoricalParameter, Paramete
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.presentation.formatting import configuration, duration, measured
+from hpo_service.presentation.front import asked_for
 from hpo_service.service.studies.findings.data_consistency import mixed_rows
 from hpo_service.service.studies.findings.transfer import transfer_of
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
@@ -104,10 +105,13 @@ def counts(view: StageView) -> str:
 
 def _opened(spec: StudySpec, view: StageView) -> str:
     if view.rule.proposes:
-        search = spec.search
+        search = view.rule.search(spec)
         rungs = " and ".join(f"{rung:.0%}" for rung in search.rungs)
         halving = f" (the better half goes on at {rungs} of the run)" if search.pruner == "halving" else ""
-        return f"sampler {search.sampler} proposes, pruner {search.pruner} stops losers early{halving}"
+        asked = "".join(f"; {label} {text}" for label, text in asked_for(spec))
+        if search.pruner == "none":
+            return f"sampler {search.sampler} proposes, nobody is stopped early{asked}"
+        return f"sampler {search.sampler} proposes, pruner {search.pruner} stops losers early{halving}{asked}"
     return str(view.plan.get("why") or view.reason)
 
 
@@ -134,7 +138,8 @@ def _endings(view: StageView) -> list[Line]:
     reasons: dict[str, list[TrialView]] = {}
     for trial in view.trials:
         if trial.state is TrialState.COMPLETE:
-            reasons.setdefault(trial.reason, []).append(trial)
+            beyond = f"; not chosen, since {trial.violated}" if trial.violated else ""
+            reasons.setdefault(f"{trial.reason}{beyond}", []).append(trial)
     return [Line(_numbers(trials), reason) for reason, trials in reasons.items()]
 
 

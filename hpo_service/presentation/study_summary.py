@@ -10,12 +10,13 @@ from hpo_service.domain.decide.planning.shares import shares
 from hpo_service.domain.study.protocol import stages_of
 from hpo_service.domain.study.search_space import CategoricalParameter, Parameter
 from hpo_service.domain.study.spec import StudySpec
+from hpo_service.presentation.front import asked_for
 from hpo_service.service.studies.ahead.outlay import Outlay
 
 
 def study_summary(spec: StudySpec) -> list[tuple[str, str]]:
     """Say what a resolved study will do, each line with what it is about."""
-    return [*_subject(spec), *_space(spec), *stage_lines(spec)]
+    return [*_subject(spec), *_space(spec), *asked_for(spec), *stage_lines(spec)]
 
 
 def _subject(spec: StudySpec) -> list[tuple[str, str]]:

@@ -41,6 +41,7 @@ def about_trial(record: TrialRecord) -> list[tuple[str, str]]:
         (f"value, {measure.name}" if measure.metric else "value", value),
         *((name, number(score)) for name, score in trial.metrics.items()),
         ("reason", trial.reason),
+        ("not chosen", trial.violated),
         ("model", STAGES[record.stage].model_of(record.spec) or ""),
         ("parameters", configuration(trial.parameters)),
         ("seed", str(trial.seed)),

@@ -160,12 +160,13 @@ class EnlistedStorage(RDBStorage):
                 return -1, set()
             older = rows.filter(trial.trial_id <= before)
             valued = older.filter(trial.state == TrialState.COMPLETE).join(value, value.trial_id == trial.trial_id)
+            valued = valued.filter(value.objective == 0)
             chosen = valued.order_by(order, trial.trial_id).limit(best)
             going = older.filter(trial.state.in_([TrialState.RUNNING, TrialState.WAITING]))
             return int(before), {row for (row,) in [*chosen, *going]}
 
     def maximizes(self, study_id: int) -> bool:
-        """Whether more is better in a study."""
+        """Whether more is better in a study, of several goals in the first."""
         return self.get_study_directions(study_id)[0] is StudyDirection.MAXIMIZE
 
     def add(self, name: str, parameters: Mapping[str, tuple[Any, BaseDistribution]]) -> tuple[int, int]:

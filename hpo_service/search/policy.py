@@ -8,6 +8,7 @@ from functools import cached_property
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
+from hpo_service.domain.decide.goals.foreseen import Barrier
 from hpo_service.domain.decide.pruning import Measure, Verdict, longest_warmup
 from hpo_service.domain.decide.start.beginning import Beginning
 from hpo_service.domain.study.search_space import ParameterValue, SearchSpace, canonical_key
@@ -28,6 +29,8 @@ ATTEMPTS = 16
 
 BEHIND = 32
 """Start-up points that are looked at again, whether claims which lost a race have passed one over."""
+OPEN = Barrier(None)
+"""Lets everything through."""
 START_UP = "start-up"
 """Role of trials that fill the space."""
 
@@ -36,13 +39,15 @@ START_UP = "start-up"
 class Suggestion:
     """A configuration to try; `duplicate` only where the space has none left that was not tried.
 
-    `role` says in a word or two why this one: the default, enqueued, to fill the space, or by which sampler.
+    `role` says in a word or two why this one: the default, enqueued, to fill the space, or by which sampler; `remark`
+    what was passed over for it, in a sentence.
     """
 
     parameters: dict[str, ParameterValue]
     key: str
     duplicate: bool = False
     role: str = "search"
+    remark: str = ""
 
 
 class SearchPolicy:
@@ -78,6 +83,7 @@ class SearchPolicy:
         draw: int,
         first: Sequence[Beginning] = (),
         warmth: Warmth | None = None,
+        barrier: Barrier = OPEN,
     ) -> Suggestion | None:
         """Propose the configuration of the next trial, without writing anything.
 
@@ -95,15 +101,17 @@ class SearchPolicy:
             warmth: another study from which samplers that learn do so too; with what it measured fewer start-up trials
                 are needed, or none.
 
+            barrier: lets through what may keep the study's limits.
+
         Returns:
-            The proposal, or None where a grid has been gone through.
+            The proposal, or None where a grid has been gone through, or the barrier let nothing through.
 
         Raises:
             DatabaseUnavailableError: the trials could not be read; the call may be repeated.
         """
         from hpo_service.search.samplers import SAMPLERS, Question
 
-        given = _beginning(first, taken) if draw < len(first) + ATTEMPTS else None
+        given = _beginning(first, taken, barrier) if draw < len(first) + ATTEMPTS else None
         if given is not None:
             return given
         sampler = SAMPLERS[search.sampler]
@@ -113,10 +121,13 @@ class SearchPolicy:
 
             known = [*known_before(self.trials(warmth.name), known, space, alike=warmth.alike), *known]
         question = Question(search, space, draw, known)
-        filling = _filling(question, len(first), taken) if sampler.learns else None
+        filling = _filling(question, len(first), taken, barrier) if sampler.learns else None
         if filling is not None:
             return filling
-        found = _first_free(sampler.candidates(question), taken) if sampler.complete else _proposed(question, taken)
+        if sampler.complete:
+            found = _first_free(barrier(sampler.candidates(question)), taken)
+        else:
+            found = _proposed(question, taken, barrier)
         return replace(found, role=search.sampler) if found is not None else None
 
     def enough(self, name: str, search: SearchSpec, space: SearchSpace, draw: int) -> str | None:
@@ -203,13 +214,14 @@ class SearchPolicy:
             return self._reader.read(self._storage.study_id(name), max(LATEST, at_least))
 
 
-def _beginning(first: Sequence[Beginning], taken: Callable[[str], bool]) -> Suggestion | None:
-    """Return the first of these that no trial has yet."""
-    named = (replace(_suggestion(each.parameters), role=each.role) for each in first)
+def _beginning(first: Sequence[Beginning], taken: Callable[[str], bool], barrier: Barrier) -> Suggestion | None:
+    """Return the first of these that no trial has yet and that may run."""
+    open_ones = (each for each in first for _ in barrier([each.parameters]))
+    named = (replace(_suggestion(each.parameters), role=each.role) for each in open_ones)
     return next((suggestion for suggestion in named if not taken(suggestion.key)), None)
 
 
-def _filling(question: Question, before: int, taken: Callable[[str], bool]) -> Suggestion | None:
+def _filling(question: Question, before: int, taken: Callable[[str], bool], barrier: Barrier) -> Suggestion | None:
     """Return the first point of the space-filling sequence that no trial has, while too few have ended to learn from.
 
     It depends on the seed and on what is taken alone, so workers share one sequence, and none of its points is left out
@@ -220,24 +232,30 @@ def _filling(question: Question, before: int, taken: Callable[[str], bool]) -> S
     if question.ended >= question.search.startup_trials + before:
         return None
     start = max(0, question.draw - before - BEHIND)
-    points = islice(halton(question.space, seed=question.search.seed, start=start), BEHIND + 2 * ATTEMPTS)
+    points = islice(barrier(halton(question.space, seed=question.search.seed, start=start)), BEHIND + 2 * ATTEMPTS)
     found = _first_free(points, taken)
     return None if found is None else replace(found, role=START_UP)
 
 
-def _proposed(question: Question, taken: Callable[[str], bool]) -> Suggestion:
-    """Return the sampler's first proposal that no trial has, else whatever is left of the space, else a duplicate."""
+def _proposed(question: Question, taken: Callable[[str], bool], barrier: Barrier) -> Suggestion | None:
+    """Return the sampler's first proposal that no trial has, else whatever is left of the space, else a duplicate.
+
+    None where nothing that was looked at may run.
+    """
     from hpo_service.search.samplers import SAMPLERS
 
     search, space, draw = question.search, question.space, question.draw
-    candidates = islice(SAMPLERS[search.sampler].candidates(question), ATTEMPTS)
-    favourite = _suggestion(next(candidates))
+    size = space.size()
+    candidates = islice(barrier(SAMPLERS[search.sampler].candidates(question)), ATTEMPTS)
+    preferred = next(candidates, None)
+    if preferred is None:
+        return None if size is None else _first_free(barrier(shuffled(space, seed=search.seed, start=draw)), taken)
+    favourite = _suggestion(preferred)
     if not taken(favourite.key):
         return favourite
-    size = space.size()
-    if size is not None and draw >= size and _first_free(shuffled(space, seed=search.seed), taken) is None:
+    if size is not None and draw >= size and _first_free(barrier(shuffled(space, seed=search.seed)), taken) is None:
         return replace(favourite, duplicate=True)  # used up: the sampler need not be asked again to find that out
-    rest = shuffled(space, seed=search.seed, start=draw) if size is not None else iter(())
+    rest = barrier(shuffled(space, seed=search.seed, start=draw)) if size is not None else iter(())
     free = _first_free(chain(candidates, rest), taken)
     return free or replace(favourite, duplicate=True)
 

@@ -87,7 +87,8 @@ def promise_of(question: Question) -> Promise | None:
 
     domain = {name: distribution_of(parameter) for name, parameter in question.space.parameters.items()}
     usable = [trial for trial in question.trials if _belongs(trial, question.space, domain)]
-    return promise(question.space, question.search.direction, usable, question.seed(0))
+    search = question.search
+    return promise(question.space, search.direction, usable, question.seed(0), len(search.goals))
 
 
 def _gp(question: Question) -> Iterator[Configuration]:
@@ -150,7 +151,7 @@ def _drawn(question: Question, made: Callable[[int], BaseSampler]) -> Iterator[C
     """Ask an Optuna sampler again and again, each time with another seed."""
     domain = {name: distribution_of(parameter) for name, parameter in question.space.parameters.items()}
     usable = [_comparable(trial) for trial in question.trials if _belongs(trial, question.space, domain)]
-    study = view_of(usable, question.search.direction)
+    study = view_of(usable, question.search.direction, len(question.search.goals))
     for attempt in count():
         yield _draw(question.space, domain, study, made(question.seed(attempt)))
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 CONSTRAINT = "vram_over_gb"
 """Name of the one constraint: by how much the trial went over the device's memory; below 0 is room left."""
-
+NONE: Mapping[str, float] = {}
 
 Attributes: TypeAlias = dict[str, str | int]
 """System attributes of an Optuna study, by name."""
@@ -67,8 +67,8 @@ class OptunaStudies:
         except RuntimeError as error:
             raise SchemaError(f"Optuna's tables do not fit the installed Optuna: {error}") from error
 
-    def create(self, name: str, direction: Direction) -> None:
-        """Create a study unless it is there already."""
+    def create(self, name: str, direction: Direction, costs: int = 0) -> None:
+        """Create a study unless it is there already; so many costs are further goals, and smaller is better in each."""
         from optuna.exceptions import DuplicatedStudyError
         from optuna.study import StudyDirection
 
@@ -76,7 +76,8 @@ class OptunaStudies:
             return
         # another process may create it between the two; only a savepoint is lost then
         with suppress(DuplicatedStudyError):
-            self._storage.create_new_study([StudyDirection[direction.upper()]], name)
+            directions = [StudyDirection[direction.upper()], *([StudyDirection.MINIMIZE] * costs)]
+            self._storage.create_new_study(directions, name)
 
     def exists(self, name: str) -> bool:
         """Tell whether there is a study of this name."""
@@ -126,6 +127,8 @@ class OptunaStudies:
         state: TrialState,
         value: float | None,
         violation: float | None,
+        costs: Sequence[float | None] = (),
+        excesses: Mapping[str, float] = NONE,
         *,
         or_last: bool = True,
     ) -> None:
@@ -139,22 +142,28 @@ class OptunaStudies:
                 a finite one counts as pruned.
             violation: gigabytes over the device's memory (negative: room left); 1 for an infeasible trial
                 of which it is not known.
+            costs: what it reached in the study's further goals; a trial of which one is not known counts as pruned,
+                and pruned ones have no values in a study of several goals.
+            excesses: by limit, how far it is beyond (logarithm of cost over limit); above 0 it broke the limit.
             or_last: whether a pruned trial without a value has what it reported last; False where that is another
                 measure.
         """
         from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import TrialState as OptunaState
 
-        value = _finite(value)
+        value = _finite(value) if all(_finite(cost) is not None for cost in costs) else None
         if state is TrialState.INFEASIBLE and violation is None:
             violation = 1.0
         told = FINAL[TrialState.PRUNED if state is TrialState.COMPLETE and value is None else state].optuna
-        if told == "PRUNED" and value is None and or_last:
+        if told == "PRUNED" and value is None and or_last and not costs:
             value = self._last_reported(optuna_id)
         with suppress(UpdateFinishedTrialError):
             if violation is not None and math.isfinite(violation):
                 self._storage.constrain(optuna_id, CONSTRAINT, violation)
-            values = None if value is None else [value]
+            for name, excess in excesses.items():
+                self._storage.constrain(optuna_id, name, excess)
+            whole = [value, *costs]
+            values = None if value is None or (costs and told == "PRUNED") else [float(each or 0.0) for each in whole]
             self._storage.set_trial_state_values(optuna_id, OptunaState[str(told)], values)
 
     def changed_attributes(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
+from copy import copy
 from copy import deepcopy as copied
 from typing import Any
 
 import optuna
 from optuna.storages import InMemoryStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from hpo_service.domain.study.direction import Direction
@@ -38,11 +40,31 @@ class _Snapshot(InMemoryStorage):
         pass
 
 
-def view_of(trials: Sequence[FrozenTrial], direction: Direction) -> optuna.Study:
-    """Return a study over these trials that cannot reach the database."""
+def view_of(trials: Sequence[FrozenTrial], direction: Direction, goals: int = 1) -> optuna.Study:
+    """Return a study over these trials that cannot reach the database; of several goals the first has the direction."""
     return optuna.create_study(
-        storage=_Snapshot(trials),
-        direction=direction.value,
+        storage=_Snapshot(trials if goals == 1 else _whole(trials, direction, goals)),
+        directions=[StudyDirection[direction.upper()], *([StudyDirection.MINIMIZE] * (goals - 1))],
         sampler=optuna.samplers.RandomSampler(),
         pruner=optuna.pruners.NopPruner(),
     )
+
+
+def _whole(trials: Sequence[FrozenTrial], direction: Direction, goals: int) -> list[FrozenTrial]:
+    """Return trials as samplers for several goals take them, which know no pruned ones.
+
+    Who ended without a value counts as the worst that was measured in each goal; while nothing was, it is left out.
+    """
+    values = [trial.values for trial in trials if trial.state is TrialState.COMPLETE and len(trial.values) == goals]
+    worst = [max(each) for each in zip(*values, strict=True)]
+    if values and direction.maximize:
+        worst[0] = min(each[0] for each in values)
+    found = []
+    for trial in trials:
+        if trial.state is not TrialState.PRUNED:
+            found.append(trial)
+        elif worst:
+            counted = copy(trial)
+            counted.state, counted.values = TrialState.COMPLETE, list(worst)
+            found.append(counted)
+    return found

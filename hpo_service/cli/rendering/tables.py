@@ -17,9 +17,11 @@ from hpo_service.presentation.comparison import comparison_tables
 from hpo_service.presentation.cost import study_cost
 from hpo_service.presentation.documents.study import UNREADABLE
 from hpo_service.presentation.formatting import configuration, device_time, duration, measured, perplexed
+from hpo_service.presentation.front import front_sentence, front_table
 from hpo_service.presentation.stage_summary import reasons, stage_summary
 from hpo_service.service.access import AccessList
 from hpo_service.service.studies.findings.evidence import Evidence, Verdict
+from hpo_service.service.studies.findings.front import front_of
 from hpo_service.service.studies.overview import StudyLines
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot
 from hpo_service.service.workers import WorkerList
@@ -88,7 +90,20 @@ def study_tables(snapshot: StudySnapshot) -> list[RenderableType]:
         Text.assemble((snapshot.name, "bold"), f"  {snapshot.state}: {snapshot.reason}"),
         Text(f"device time {device_time(spent.seconds)}, about {device_time(spent.saved)} saved by pruning{prepared}"),
     ]
-    return [lines(head), *(part for view in snapshot.stages for part in _stage(snapshot, view))]
+    return [lines(head), *(part for view in snapshot.stages for part in _stage(snapshot, view)), *_front(snapshot)]
+
+
+def _front(snapshot: StudySnapshot) -> list[RenderableType]:
+    """Return the Pareto front of a study with several goals."""
+    front = front_of(snapshot)
+    if front is None:
+        return []
+    shown = front_table(front)
+    numbers = [Column(head, justify="right", no_wrap=True) for head in shown.heads[:-1]]
+    table = Table(*numbers, Column(shown.heads[-1], ratio=1), box=box.SIMPLE_HEAD, show_edge=False, expand=True)
+    for row in shown.rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return [Text("\nfront", style="bold"), lines([Text(front_sentence(front))]), table]
 
 
 def _stage(snapshot: StudySnapshot, view: StageView) -> list[RenderableType]:

@@ -12,6 +12,8 @@ MOST = 8
 LEARNING_SHARE = 4
 """In search no more than one in so many trials of the budget run side by side: the sampler learns from those that have
 ended, and the pruner compares with them."""
+SHARED = frozenset({"seconds", "memory_gb"})
+"""Costs that cannot be told of a trial which shares its device with others; limits and goals among them forbid that."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Parallel:
 
 def parallel(spec: StudySpec, stage: StageRule, trials: int, workers: int = 1) -> Parallel:
     """Decide for a stage of so many trials and so many workers: no device packs what another could take idle."""
-    if spec.objective is not None or spec.execution.gpus_per_trial > 1:
+    if spec.objective is not None or spec.execution.gpus_per_trial > 1 or spec.search.weighed & SHARED:
         return Parallel(1, measured=False)
     wanted = spec.search.parallel_per_gpu
     if wanted != "auto":

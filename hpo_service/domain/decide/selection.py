@@ -17,6 +17,8 @@ from hpo_service.domain.study.search_space import (
 
 NEAR = 0.1
 """Share of a parameter's range within which two values count as one."""
+NAMED = 10
+"""Trials that a reason names; of more the others are counted."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Measured:
         role: what it was for.
         origin_id: the trial whose configuration it carried over.
         share: of the training rows that it was trained on.
+        violated: which limits of the study it broke, in words; empty where none.
     """
 
     trial_id: int
@@ -44,6 +47,7 @@ class Measured:
     role: str = ""
     origin_id: int | None = None
     share: float = 1.0
+    violated: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,8 +67,8 @@ def choose_top(
     """Choose the best `top` distinct configurations among those that ran to the end.
 
     Ties go to the earlier trial. Configurations stopped early are never chosen: a loss in mid-epoch says who
-    loses, not who wins; nor does one that was trained on fewer rows than another. Neighbours of one that is chosen
-    say little that it does not say itself: they are passed over unless there are too few others.
+    loses, not who wins; nor are those that broke a limit, or were trained on fewer rows than another. Neighbours of
+    one that is chosen say little that it does not say itself: they are passed over unless there are too few others.
 
     Args:
         measured: to choose from.
@@ -73,18 +77,31 @@ def choose_top(
         space: tells who are neighbours; without it only equal configurations are.
     """
     everyone = list(measured)
-    ended = [m for m in everyone if m.complete and math.isfinite(m.value)]
+    complete = [m for m in everyone if m.complete and math.isfinite(m.value)]
+    ended = [m for m in complete if not m.violated]
     most = max((m.share for m in ended), default=1.0)
     ranked = _ranked((m for m in ended if m.share == most), direction)
     chosen, passed_over = _apart(_distinct(ranked), top, space)
     stopped = sum(not m.complete for m in everyone)
+    beyond = _beyond(complete)
     if not chosen:
-        return Choice([], f"none of {len(everyone)} trials ran to the end with a finite value")
+        kept = " and kept the limits" if beyond else ""
+        return Choice([], f"none of {len(everyone)} trials ran to the end with a finite value{kept}{beyond}")
     names = ", ".join(f"#{m.number} ({m.value:.4f})" for m in chosen)
     first = f"{direction.superlative} validation value of {len(ranked)} complete trials"
     neighbours = ", ".join(f"#{m.number}" for m in passed_over)
     beside = f"; {neighbours} passed over as a neighbour of a better one" if neighbours else ""
-    return Choice(chosen, f"{first}: {names}{beside}; {stopped} stopped early left out")
+    return Choice(chosen, f"{first}: {names}{beside}; {stopped} stopped early left out{beyond}")
+
+
+def _beyond(ended: Sequence[Measured]) -> str:
+    """Name those that broke a limit, and say of the one with the least number which."""
+    broke = sorted((m for m in ended if m.violated), key=lambda m: m.number)
+    if not broke:
+        return ""
+    names = ", ".join(f"#{m.number}" for m in broke[:NAMED])
+    names += f" and {len(broke) - NAMED} more" if len(broke) > NAMED else ""
+    return f"; not chosen for what they cost: {names} (#{broke[0].number}: {broke[0].violated})"
 
 
 def _apart(ranked: Sequence[Measured], top: int, space: SearchSpace | None) -> tuple[list[Measured], list[Measured]]:
@@ -136,7 +153,7 @@ def choose_group(measured: Iterable[Measured], direction: Direction = Direction.
     """Choose the group (a configuration run with several seeds) with the best mean value; its seeds, best first."""
     groups: dict[str, list[Measured]] = {}
     for m in measured:
-        if m.complete and math.isfinite(m.value):
+        if m.complete and math.isfinite(m.value) and not m.violated:
             groups.setdefault(m.group, []).append(m)
     if not groups:
         return Choice([], "no configuration ended with a finite value")

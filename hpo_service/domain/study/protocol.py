@@ -10,7 +10,7 @@ from hpo_service.domain.study.sections.budget import WholeBudgetSpec
 from hpo_service.domain.study.sections.confirm import ConfirmSpec
 from hpo_service.domain.study.sections.model import ModelSpec
 from hpo_service.domain.study.sections.objective import ObjectiveSpec
-from hpo_service.domain.study.sections.search import SearchSpec
+from hpo_service.domain.study.sections.search import COMPARING, LOSS, SearchSpec
 from hpo_service.domain.study.sections.transfer import TransferSpec
 
 
@@ -63,9 +63,13 @@ QUICK_SHARE = 0.2
 
 
 def _search_of(study: Sections) -> SearchSpec:
-    """What the study file says of it, with the sampler that its protocol stands for."""
+    """What the study file says of it, with the sampler that its protocol stands for.
+
+    With several goals nobody is stopped for what others measure: who is worse in the loss may be better in another.
+    """
     sampler = PROTOCOLS[study.protocol].sampler
-    return study.search.model_copy(update={"sampler": sampler}) if sampler else study.search
+    search = study.search.model_copy(update={"sampler": sampler}) if sampler else study.search
+    return search.model_copy(update={"pruner": "none"}) if search.costs and search.pruner in COMPARING else search
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,10 @@ class StageRule:
         if study.model is None:
             return None
         return (study.model.target if self.model == "target" else None) or study.model.base
+
+    def goals_of(self, study: Sections) -> list[str]:
+        """Name what Optuna is told of its trials: the study's goals where they are proposed, else the loss alone."""
+        return list(study.search.goals) if self.proposes else [LOSS]
 
 
 def proposed_trials(study: Sections) -> int:

@@ -36,6 +36,7 @@ class TimingFacts(_Group):
 class TrainingFacts(_Group):
     """How far the run went, on how many rows, in which steps, and how well.
 
+    `adapter_mb` is the size of the trained weights as they are saved, in MB (1e6 bytes).
     `best_value` is the lowest validation loss, in nats, of the `watched` rows: of the evaluations before the last.
     `validation_loss` is that of all validation rows, where the trial's value is a metric of answers.
     """
@@ -49,6 +50,7 @@ class TrainingFacts(_Group):
     evaluations: int | None = None
     seed: int | None = None
     trainable_parameters: int | None = None
+    adapter_mb: Number | None = None
     resumed_at_step: int | None = None
     best_value: Number | None = None
     validation_loss: Number | None = None
@@ -146,6 +148,12 @@ class WarningFacts(_Group):
     tracking: Reason | None = Field(default=None, serialization_alias="tracking_warning")
 
 
+class ConstraintFacts(_Group):
+    """Which of the study's limits the trial broke, in a sentence; such a trial is never chosen."""
+
+    violated: Reason | None = Field(default=None, serialization_alias="constraint_violated")
+
+
 class RunFacts(BaseModel):
     """Everything measured of a run beside its value and scores.
 
@@ -162,6 +170,7 @@ class RunFacts(BaseModel):
     memory: MemoryFacts = MemoryFacts()
     data: DataFacts = DataFacts()
     warnings: WarningFacts = WarningFacts()
+    constraints: ConstraintFacts = ConstraintFacts()
     extra: dict[str, object] = Field(default_factory=dict)
 
     @classmethod

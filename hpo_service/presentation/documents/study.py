@@ -7,6 +7,7 @@ from typing import Any
 
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.presentation.cost import StageCost, StudyCost, study_cost
+from hpo_service.presentation.documents.front import front_document
 from hpo_service.presentation.documents.plain import plain
 from hpo_service.service.studies.findings.evidence import Evidence
 from hpo_service.service.studies.overview import StudyLines
@@ -40,6 +41,7 @@ def study_document(snapshot: StudySnapshot) -> dict[str, Any]:
         {
             **_head(snapshot),
             "stages": [{**_about(view), "trials": [_trial(t) for t in view.trials]} for view in snapshot.stages],
+            "front": front_document(snapshot),
         }
     )
     return document
@@ -59,6 +61,7 @@ def outline_document(snapshot: StudySnapshot, evidence: Evidence) -> dict[str, A
                 for view, cost in zip(snapshot.stages, spent.stages, strict=True)
             ],
             "cost": _cost(spent),
+            "front": front_document(snapshot),
             "verdict": {"verdict": evidence.verdict, "sentence": evidence.sentence, "remarks": evidence.remarks},
         }
     )

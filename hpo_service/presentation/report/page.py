@@ -22,9 +22,11 @@ from hpo_service.presentation.formatting import (
     perplexed,
     short_name,
 )
+from hpo_service.presentation.front import front_sentence, front_table
 from hpo_service.presentation.stage_summary import stage_summary
 from hpo_service.presentation.study_text import study_text
 from hpo_service.service.studies.findings.evidence import Evidence, resolved
+from hpo_service.service.studies.findings.front import front_of
 from hpo_service.service.studies.snapshot import StudySnapshot
 
 NAME = "report.html"
@@ -61,6 +63,7 @@ def render(snapshot: StudySnapshot, evidence: Evidence) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    front = front_of(snapshot)
     environment.filters |= {
         "measured": measured,
         "number": number,
@@ -75,6 +78,9 @@ def render(snapshot: StudySnapshot, evidence: Evidence) -> str:
         study=snapshot,
         evidence=evidence,
         figures=_figures(snapshot, evidence),
+        front=front,
+        front_table=front_table(front) if front else None,
+        front_sentence=front_sentence(front) if front else "",
         summaries=[stage_summary(snapshot, view) for view in snapshot.stages],
         values=parameter_values(snapshot.spec, evidence),
         parameters=_parameter_names(snapshot),
@@ -114,7 +120,7 @@ def versions(snapshot: StudySnapshot) -> dict[str, str]:
 
 
 def _figures(snapshot: StudySnapshot, evidence: Evidence) -> dict[str, str | None]:
-    from hpo_service.presentation.report import figures, search_figures
+    from hpo_service.presentation.report import figures, front_figure, search_figures
 
     return {
         "interval": figures.interval(evidence),
@@ -122,6 +128,7 @@ def _figures(snapshot: StudySnapshot, evidence: Evidence) -> dict[str, str | Non
         "bracket": figures.bracket(snapshot, evidence.selected_on),
         "curves": search_figures.curves(snapshot),
         "rates": search_figures.learning_rates(snapshot, evidence.selected_on),
+        "front": front_figure.front_figure(front_of(snapshot), snapshot.spec.search.direction, evidence.selected_on),
         "panels": search_figures.parameters(snapshot, evidence.selected_on),
     }
 

@@ -44,7 +44,7 @@ def curves(snapshot: StudySnapshot) -> str | None:
                     f" #{trial.number}", points[-1], color=WINNER, fontweight="bold", va="center", annotation_clip=False
                 )
         values = [r.value for t in drawn for r in t.curve if r.value is not None]
-        _show(axes, _limits(values, direction))
+        show(axes, limits_of(values, direction))
         axes.set_xlabel("% of the run")
         axes.set_ylabel(measure_of(snapshot.spec).curve.replace(" ", "\n", 1))
         handles = [
@@ -79,13 +79,13 @@ def learning_rates(snapshot: StudySnapshot, measure: str) -> str | None:
     if not shown:
         return None
     colours = _rank_colours(shown)
-    limits = _limits([t.value for t in shown if t.value is not None], snapshot.spec.search.direction)
+    limits = limits_of([t.value for t in shown if t.value is not None], snapshot.spec.search.direction)
     with drawing(WIDTH, 3.2) as (figure, (axes,)):
         for trial in shown:
             colour = colours.get(_rank(trial), WINNER)
             _dot(axes, trial.parameters["learning_rate"], trial, colour, size=46, limits=limits)
         log_scale(axes)
-        _show(axes, limits)
+        show(axes, limits)
         axes.set_xlabel("learning rate (log scale)")
         axes.set_ylabel(measure.replace(" ", "\n", 1))
         if colours:
@@ -105,13 +105,13 @@ def parameters(snapshot: StudySnapshot, measure: str) -> str | None:
     names = [name for name in space.parameters if any(name in t.parameters for t in shown)]
     if not names:
         return None
-    limits = _limits([t.value for t in shown if t.value is not None], snapshot.spec.search.direction)
+    limits = limits_of([t.value for t in shown if t.value is not None], snapshot.spec.search.direction)
     columns = min(_PANELS_PER_ROW, len(names))
     rows = -(-len(names) // columns)
     with drawing(WIDTH, 0.3 + 1.85 * rows, rows, columns) as (figure, panels):
         for name, axes in zip(names, panels, strict=False):
             _panel(axes, name, space, shown, limits)
-            _show(axes, limits)
+            show(axes, limits)
             axes.set_title(name, fontsize=9)
         for axes in panels[len(names) :]:
             axes.set_visible(False)
@@ -163,7 +163,7 @@ def _rank_colours(shown: Sequence[TrialView]) -> dict[float, str]:
     return ramp(sorted(ranks)) if 1 < len(ranks) <= _MOST_COLOURS else {}
 
 
-def _limits(values: Sequence[float], direction: Direction) -> Limits:
+def limits_of(values: Sequence[float], direction: Direction) -> Limits:
     """Leave out what is so bad that the differences among the good could no longer be seen."""
     ranked = sorted(direction.signed(value) for value in values)
     best, median, worst = ranked[0], statistics.median(ranked), ranked[-1]
@@ -172,7 +172,8 @@ def _limits(values: Sequence[float], direction: Direction) -> Limits:
     return low, high
 
 
-def _show(axes: Axes, limits: Limits) -> None:
+def show(axes: Axes, limits: Limits) -> None:
+    """Have the y axis show values within limits, with a margin."""
     margin = 0.06 * (limits[1] - limits[0])
     if margin:
         axes.set_ylim(limits[0] - margin, limits[1] + margin)

@@ -12,9 +12,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.study.search_space import CategoricalParameter, Parameter, ParameterValue, SearchSpace
+from hpo_service.domain.study.sections.search import COSTS
 from hpo_service.domain.study.space.membership import nearest_value
 from hpo_service.search.gaussian.encoding import Encoding
+from hpo_service.search.gaussian.feasibility import chances, kept
 from hpo_service.search.gaussian.process import fitted
+from hpo_service.search.gaussian.scalarisation import cut, scalarised
 from hpo_service.search.quasirandom import value_of
 
 Configuration = dict[str, ParameterValue]
@@ -42,21 +45,24 @@ class Promise:
     gain: float
 
 
-def promise(space: SearchSpace, direction: Direction, trials: Sequence[FrozenTrial], seed: int) -> Promise | None:
-    """Rank candidates by expected improvement (Jones et al., 1998).
+def promise(
+    space: SearchSpace, direction: Direction, trials: Sequence[FrozenTrial], seed: int, goals: int = 1
+) -> Promise | None:
+    """Rank candidates by expected improvement (Jones et al., 1998), times the chance that they keep all limits.
 
     Args:
         space: what is searched.
         direction: which values are better.
         trials: all that lie in the space; running ones count as if they measured what is expected of them.
-        seed: decides which candidates are drawn.
+        seed: decides which candidates are drawn, and the weights of several goals.
+        goals: how many each trial has a value for.
 
     Returns:
         The ranking, or None where nothing was measured yet or nothing can vary.
     """
     encoding = Encoding(space)
     ended = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-    losses = _losses(ended, direction)
+    losses = _losses(ended, direction) if goals == 1 else scalarised(ended, direction, goals, seed)
     if not encoding.parameters or not np.isfinite(losses).any():
         return None
     chosen = _kept(losses)
@@ -65,13 +71,20 @@ def promise(space: SearchSpace, direction: Direction, trials: Sequence[FrozenTri
     process = fitted(encoding.rows(trial.params for trial in ended), scaled, encoding.owners)
     running = [trial.params for trial in trials if trial.state is TrialState.RUNNING]
     process = process.believing(encoding.rows(running))
+    allowed = np.array([kept(trial) for trial in ended])
     expected, _ = process.predict(process.rows)
-    best = [ended[place].params for place in np.argsort(losses, kind="stable")[:AROUND]]
-    drawn = _candidates(space, best, np.random.default_rng(seed))
-    mean, deviation = process.predict(encoding.rows(drawn))
-    improvement = _expected_improvement(float(expected.min()), mean, deviation)
+    # what broke a limit is no best to improve on; running ones stand last and count as allowed
+    within = np.concatenate([allowed, np.ones(len(running), dtype=bool)])
+    ranked = np.argsort(np.where(allowed, losses, np.inf) if allowed.any() else losses, kind="stable")
+    drawn = _candidates(space, [ended[place].params for place in ranked[:AROUND]], np.random.default_rng(seed))
+    rows = encoding.rows(drawn)
+    improvement = chances(encoding, ended, rows)
+    if allowed.any():
+        improvement = improvement * _expected_improvement(float(expected[within].min()), *process.predict(rows))
     order = np.argsort(-improvement, kind="stable")
-    return Promise([drawn[place] for place in order], float(improvement[order[0]]) * unit)
+    # while nothing kept the limits, anything that does is a gain
+    gain = float(improvement[order[0]]) * unit if allowed.any() else math.inf
+    return Promise([drawn[place] for place in order], gain)
 
 
 def _losses(trials: Sequence[FrozenTrial], direction: Direction) -> NDArray[np.float64]:
@@ -82,8 +95,8 @@ def _losses(trials: Sequence[FrozenTrial], direction: Direction) -> NDArray[np.f
 
 def _value(trial: FrozenTrial) -> float | None:
     value = trial.values[0] if trial.values else None
-    if any(violation > 0 for violation in trial.constraints.values()):
-        return None
+    if any(violation > 0 for name, violation in trial.constraints.items() if name not in COSTS):
+        return None  # it did not fit the device
     return value if value is not None and math.isfinite(value) else None
 
 
@@ -97,18 +110,10 @@ def _kept(losses: NDArray[np.float64]) -> list[int]:
 
 
 def _standard(losses: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    """Shift and scale losses to mean 0 and deviation 1; return also the unit that they were divided by.
-
-    What lies further above the median than the best lies below it is cut there: how bad a bad trial is says nothing of
-    where the best is, and one that diverged would flatten all the others. Where half of them are equal and best, as
-    coarse metrics are, the worst that was measured takes the median's place.
-    """
-    finite = losses[np.isfinite(losses)]
-    middle, best = float(np.median(finite)), float(finite.min())
-    beyond = (middle - best) or (float(finite.max()) - best) or 1.0
-    cut = np.minimum(losses, middle + beyond)
-    unit = float(cut.std()) or 1.0
-    return (cut - cut.mean()) / unit, unit
+    """Shift and scale losses to mean 0 and deviation 1; return also the unit that they were divided by."""
+    kept_near = cut(losses)
+    unit = float(kept_near.std()) or 1.0
+    return (kept_near - kept_near.mean()) / unit, unit
 
 
 def _expected_improvement(

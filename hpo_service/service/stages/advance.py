@@ -174,11 +174,19 @@ class Stages:
 
     def _unmeasured(self, study: StudyRow, spec: StudySpec, stage: StageRow, rows: Sequence[TrialRow]) -> bool:
         """Fail a study whose stage is done without a value; the stage stays open, for `study resume` to go on with."""
-        if any(row.state is TrialState.COMPLETE and row.value is not None for row in rows):
+        ended = [row for row in rows if row.state is TrialState.COMPLETE and row.value is not None]
+        broken = [row for row in ended if row.facts.constraints.violated]
+        if len(broken) < len(ended) or (ended and stage.rule.compares):
             return False
         following = stage_after(spec, stage.rule)
         what = f"{stage.stage} measured nothing" if following is None else f"{following.name} cannot start"
         reason = f"{what}: no trial of {stage.stage} ran to the end with a finite value{_ended_how(rows)}"
+        if broken:
+            reason = (
+                f"{what}: every trial of {stage.stage} with a finite value broke a limit ({len(broken)} trials), "
+                f"#{broken[-1].number} for one: {broken[-1].facts.constraints.violated}; allow more in a new study, "
+                f"or extend this one's trials or ranges"
+            )
         self.studies.set_state(study.id, StudyState.FAILED, reason)
         return True
 
@@ -232,14 +240,16 @@ class Stages:
             return
         plan = self._plan(study, spec, rule, current.stage, rows)
         if plan is None:
-            reason = f"{rule.name} cannot start: nothing that {current.stage} measured can be carried over"
+            broken = next((why for row in rows if (why := row.facts.constraints.violated)), "")
+            since = f", since limits were broken: {broken}" if broken else ""
+            reason = f"{rule.name} cannot start: nothing that {current.stage} measured can be carried over{since}"
             self.studies.set_state(study.id, StudyState.FAILED, reason)
             return
         self._open(study, spec, rule, plan)
 
     def _open(self, study: StudyRow, spec: StudySpec, rule: StageRule, plan: Plan) -> None:
         name = f"{spec.name}/{rule.name}"
-        self.ledger.open_study(name, spec.search.direction)
+        self.ledger.open_study(name, spec.search.direction, len(rule.goals_of(spec)) - 1)
         stage = self.studies.open_stage(
             study.id,
             rule.name,

@@ -52,4 +52,7 @@ def measured(row: TrialRow) -> Measured:
     number = row.ordinal if row.number is None else row.number  # one that was cancelled before anybody took it
     complete = row.state is TrialState.COMPLETE
     label = row.label or ""
-    return Measured(row.id, number, row.parameters, value, complete, label, row.role, row.origin_id, row.share)
+    violated = row.facts.constraints.violated or ""
+    return Measured(
+        row.id, number, row.parameters, value, complete, label, row.role, row.origin_id, row.share, violated
+    )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from hpo_service.domain.decide.goals.costs import front_ids
 from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.study.protocol import STAGES, StageRule, current_of
 from hpo_service.domain.study.search_space import ParameterValue
@@ -58,6 +59,11 @@ class TrialView:
     def reported(self) -> float | None:
         """The latest finite value that it reported on the way; None where there is none."""
         return next((report.value for report in reversed(self.curve) if report.value is not None), None)
+
+    @property
+    def violated(self) -> str:
+        """Which limits of the study it broke, in words; empty where none."""
+        return self.facts.constraints.violated or ""
 
     @property
     def preparing_seconds(self) -> float:
@@ -149,8 +155,8 @@ class StageView:
         return self.count(*(state for state in TrialState if state.final))
 
     def best(self, direction: Direction = Direction.MINIMIZE) -> TrialView | None:
-        """The complete trial with the best value so far; one on fewer rows than another does not count."""
-        listed = [t for t in self.trials if t.state is TrialState.COMPLETE and t.value is not None]
+        """The complete trial with the best value so far that broke no limit; nor do ones on fewer rows count."""
+        listed = [t for t in self.trials if t.state is TrialState.COMPLETE and t.value is not None and not t.violated]
         complete = [*([self.rest.best] if self.rest.best else []), *listed]
         most = max((t.share for t in complete), default=1.0)
         complete = [t for t in complete if t.share == most]
@@ -211,29 +217,29 @@ def take_outline(now: float, studies: StudyStore, trials: TrialStore, name: str,
         trials: rows of trials.
         name: of the study.
         listed: how many of the latest trials a proposing stage lists; those that are open, the best one and
-            those that were carried on are listed besides.
+            those that were carried on are listed besides, and the Pareto front where there are several goals.
 
     Raises:
         NotFoundError: there is no study of this name.
         UnreadableStudyError: another version made it, in a way that this one does not understand.
     """
     study = studies.get(name)
-    direction = study.specification().search.direction
+    spec = study.specification()
     stages = studies.stages(study.id)
     carried_on = [stage.plan.get("chosen", []) for stage in stages[1:]] + [[]]
-    views = [
-        _outlined(trials, stage, direction, listed, numbers) for stage, numbers in zip(stages, carried_on, strict=True)
-    ]
+    views = [_outlined(trials, stage, spec, listed, numbers) for stage, numbers in zip(stages, carried_on, strict=True)]
     return study_view(now, study, views)
 
 
 def _outlined(
-    trials: TrialStore, stage: StageRow, direction: Direction, listed: int, carried_on: Collection[int]
+    trials: TrialStore, stage: StageRow, spec: StudySpec, listed: int, carried_on: Collection[int]
 ) -> StageView:
-    tallies = trials.tallies
+    tallies, goals = trials.tallies, stage.rule.goals_of(spec)
     since = max(0, tallies.total(stage.id) - listed) if stage.rule.proposes else 0
-    best = tallies.best(stage.id, direction)
+    best = tallies.best(stage.id, spec.search.direction)
     named = [*tallies.numbered(stage.id, carried_on), *([best.id] if best is not None else [])]
+    if len(goals) > 1:
+        named += front_ids(goals, spec.search.direction, tallies.complete(stage.id))
     rows = tallies.open_or_new(stage.id, named, since)
     ids = [row.id for row in rows]
     curves = trials.reports.of_many(ids)

@@ -17,6 +17,7 @@ from hpo_service.domain.trial.states import TrialEvent, TrialState
 from hpo_service.failpoint import reach
 from hpo_service.search.artifact import Artifact
 from hpo_service.search.studies import Attributes, OptunaStudies
+from hpo_service.service.trials.weighing import NOTHING, Weighed
 from hpo_service.storage.studies import StageRow
 from hpo_service.storage.trial.trials import TrialRow, TrialStore
 from hpo_service.storage.values import finite
@@ -33,9 +34,9 @@ class TrialLedger:
     trials: TrialStore
     optuna: OptunaStudies
 
-    def open_study(self, name: str, direction: Direction) -> None:
-        """Begin Optuna's study of a stage that the caller opens, unless it is there already."""
-        self.optuna.create(name, direction)
+    def open_study(self, name: str, direction: Direction, costs: int = 0) -> None:
+        """Begin Optuna's study of a stage that the caller opens, unless it is there; costs are further goals."""
+        self.optuna.create(name, direction, costs)
 
     def delete_studies(self, stages: Iterable[StageRow]) -> None:
         """Delete Optuna's studies of the stages of a study whose rows the caller deletes."""
@@ -83,8 +84,9 @@ class TrialLedger:
         devices: float,
         share: float = 1.0,
         role: str = "search",
+        remark: str = "",
     ) -> TrialRow | None:
-        """Add a proposed trial that this worker runs at once; see `TrialStore.admit`."""
+        """Add a proposed trial that this worker runs at once, with a remark on how it came; see `TrialStore.admit`."""
         trial = self.trials.admit(
             stage,
             parameters=parameters,
@@ -99,9 +101,11 @@ class TrialLedger:
         if trial is None:
             return None
         reach("claim.reserved")
-        return self._claimed(self._bind(stage, trial))
+        return self._claimed(self._bind(stage, trial), remark)
 
-    def copy(self, stage: StageRow, parameters: Mapping[str, ParameterValue], twin: TrialRow) -> None:
+    def copy(
+        self, stage: StageRow, parameters: Mapping[str, ParameterValue], twin: TrialRow, weighed: Weighed = NOTHING
+    ) -> None:
         """Add a trial that ends at once as its twin did, with the value, if any, that this measured."""
         copy = self.trials.admit(
             stage,
@@ -117,14 +121,15 @@ class TrialLedger:
         copy = self._bind(stage, copy)
         curve = {row.step: row.value for row in self.trials.reports.of(twin.id) if row.value is not None}
         self.optuna.add_reports(_bound(copy), curve)
-        self.optuna.finish(_bound(copy), twin.state, twin.value, None, or_last=False)
+        self.optuna.finish(_bound(copy), twin.state, twin.value, None, weighed.costs, weighed.excesses, or_last=False)
         reused = "its measured value is reused" if twin.value is not None else f"it was {twin.state} and is so again"
         reason = f"the same configuration as trial #{twin.number}: {reused}"
-        self.trials.settle(copy.id, twin.state, reason=reason, value=twin.value, copied_from=twin.id)
+        kept = RunFacts(constraints=twin.facts.constraints)
+        self.trials.settle(copy.id, twin.state, reason=reason, value=twin.value, copied_from=twin.id, facts=kept)
         self.trials.events.of_trial(EventKind.TRIAL_COPIED, copy, reason, value=twin.value)
 
-    def _claimed(self, trial: TrialRow) -> TrialRow:
-        self._note(EventKind.TRIAL_CLAIMED, trial, trial.reason)
+    def _claimed(self, trial: TrialRow, remark: str = "") -> TrialRow:
+        self._note(EventKind.TRIAL_CLAIMED, trial, "; ".join(said for said in (trial.reason, remark) if said))
         return trial
 
     def _bind(self, stage: StageRow, trial: TrialRow) -> TrialRow:
@@ -144,7 +149,9 @@ class TrialLedger:
         """Note that a trial which the caller holds goes on without a checkpoint that it should have."""
         self._note(EventKind.CHECKPOINT_LOST, trial, reason)
 
-    def finish(self, trial: TrialRow, outcome: Outcome, *, known_on_the_way: bool = True) -> TrialState:
+    def finish(
+        self, trial: TrialRow, outcome: Outcome, weighed: Weighed = NOTHING, *, known_on_the_way: bool = True
+    ) -> TrialState:
         """End a trial as its holder saw it end, with everything it measured; the outcome must be an end.
 
         The books decide on the value of a pruned trial, not its holder: it may have heard more, or (after a resume)
@@ -153,6 +160,7 @@ class TrialLedger:
         Args:
             trial: held by the caller.
             outcome: how it ended.
+            weighed: what its sampler is told of its costs and limits.
             known_on_the_way: whether what trials report is what they are worth; else one that was stopped early has no
                 value, for what it reported is another measure than that of complete ones.
         """
@@ -163,7 +171,15 @@ class TrialLedger:
             recorded = self.trials.reports.last_value(trial.id)
             value = (value if recorded is None else recorded) if known_on_the_way else None
         violation = vram_over_gb(outcome.facts.memory, infeasible=ending.state is TrialState.INFEASIBLE)
-        self.optuna.finish(_bound(trial), ending.state, value, violation, or_last=known_on_the_way)
+        self.optuna.finish(
+            _bound(trial),
+            ending.state,
+            value,
+            violation,
+            weighed.costs,
+            weighed.excesses,
+            or_last=known_on_the_way,
+        )
         reach("finish.told")
         if outcome.validation is not None:
             self.trials.scores.save(trial.id, "validation", outcome.validation)

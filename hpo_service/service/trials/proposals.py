@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from hpo_service.domain.decide.goals.foreseen import Barrier, foreseen
 from hpo_service.domain.decide.start.beginning import beginnings
 from hpo_service.domain.decide.start.kinship import differences
 from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.model_facts import ModelFacts
 from hpo_service.search.policy import SearchPolicy, Suggestion
 from hpo_service.service.trials.taken import TakenKeys
 from hpo_service.storage.database import Database
@@ -16,6 +19,8 @@ from hpo_service.storage.trial.trials import TrialStore
 
 if TYPE_CHECKING:
     from hpo_service.search.warm import Warmth
+
+UNKNOWN: Mapping[str, ModelFacts] = {}
 
 
 @dataclass(frozen=True)
@@ -27,13 +32,16 @@ class Proposals:
     trials: TrialStore
     policy: SearchPolicy
 
-    def next(self, spec: StudySpec, stage: StageRow, draw: int) -> Suggestion | None:
-        """Propose a configuration; None where the space is gone through, or little is left to gain.
+    def next(
+        self, spec: StudySpec, stage: StageRow, draw: int, facts: Mapping[str, ModelFacts] = UNKNOWN
+    ) -> Suggestion | None:
+        """Propose a configuration; None where the space is gone through, little is left to gain, or nothing may run.
 
         Args:
             spec: of the study.
             stage: for which trials are proposed.
             draw: the number of trials so far.
+            facts: what is known of the study's models, by their names.
         """
         taken = TakenKeys(self.db, self.trials, stage.id)
         search = stage.rule.search(spec)
@@ -43,12 +51,15 @@ class Proposals:
             return None
         # a stage that begins with planned trials has begun
         first = () if stage.rule.plan else beginnings(spec)
+        barrier = Barrier(foreseen(spec, facts))
         suggestion = self.policy.suggest(
-            stage.optuna_name, search, stage.space, taken.__contains__, draw, first, self._warmth(spec)
+            stage.optuna_name, search, stage.space, taken.__contains__, draw, first, self._warmth(spec), barrier
         )
         if suggestion is None:
-            self._limit(stage)
-        return suggestion
+            left = "no configuration is left that may keep search.constraints" if barrier.passed_over else ""
+            self._limit(stage, f"{left}: {barrier.remark}" if left else "")
+            return None
+        return replace(suggestion, remark=barrier.remark)
 
     def _limit(self, stage: StageRow, why: str = "") -> None:
         with self.db.transaction():

@@ -26,6 +26,7 @@ from hpo_service.service.trials.budget import NO_LIMITS, Limits, Withheld, admis
 from hpo_service.service.trials.ledger import TrialLedger
 from hpo_service.service.trials.placement import Placement
 from hpo_service.service.trials.proposals import Proposals
+from hpo_service.service.trials.weighing import weigh, weighed
 from hpo_service.storage.database import Database
 from hpo_service.storage.studies import StageRow, StudyRow, StudyStore
 from hpo_service.storage.trial.trials import FactRows, TrialRow, TrialStore
@@ -175,7 +176,7 @@ class TrialQueue:
                 total = self.trials.tallies.total(stage.id)
                 if not admission(stage, total, self.trials).open:
                     return None
-            suggestion = proposals.next(spec, stage, total + collisions)
+            suggestion = proposals.next(spec, stage, total + collisions, study.facts)
             if suggestion is None:
                 return None
             reach("claim.sampled")
@@ -186,7 +187,7 @@ class TrialQueue:
                 if twin is not None and not twin.state.final:
                     return None
                 if twin is not None and (twin.value is not None or _ended_valueless(spec, twin)):
-                    self.ledger.copy(stage, suggestion.parameters, twin)
+                    self.ledger.copy(stage, suggestion.parameters, twin, weigh(spec, stage, twin.facts))
                     return Copied()
                 trial = self._admit(spec, stage, suggestion, worker_id, together, distinct=twin is None)
                 if trial is None:
@@ -223,6 +224,7 @@ class TrialQueue:
             lease_seconds=spec.execution.lease_seconds,
             devices=spec.execution.gpus_per_trial / together,
             share=stage.rule.share(spec),
+            remark=suggestion.remark,
         )
 
     def describe(self, study: str, facts: Mapping[str, ModelFacts]) -> None:
@@ -337,17 +339,18 @@ class TrialQueue:
         reach("finish.committed")
         return state
 
+    def _end(self, trial: TrialRow, outcome: Outcome) -> TrialState:
+        study, stage = self.studies.of_stage(trial.stage_id)
+        outcome, told = weighed(study.specification(), stage, outcome)
+        known = measure_of(study.specification()).known_on_the_way
+        return self.ledger.finish(trial, outcome, told, known_on_the_way=known)
+
     def _finished_before(self, lease: Lease, outcome: Outcome) -> TrialState | None:
         """The state to which this very lease brought its trial with such an outcome, or None where it did not."""
         attempt = self.trials.attempts.of_lease(lease)
         if attempt is None or attempt.outcome not in ends_so(outcome.counts_as):
             return None
         return STORED[attempt.outcome].state
-
-    def _end(self, trial: TrialRow, outcome: Outcome) -> TrialState:
-        study, _ = self.studies.of_stage(trial.stage_id)
-        known = measure_of(study.specification()).known_on_the_way
-        return self.ledger.finish(trial, outcome, known_on_the_way=known)
 
     def _give_back(self, trial: TrialRow, outcome: Outcome) -> TrialState:
         study, _ = self.studies.of_stage(trial.stage_id)

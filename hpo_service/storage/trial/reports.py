@@ -19,6 +19,7 @@ from hpo_service.storage import schema
 from hpo_service.storage.database import Database
 from hpo_service.storage.dialects.clock import Now
 from hpo_service.storage.dialects.upsert import columns_of, insert_once
+from hpo_service.storage.trial.tallies import kept_limits
 from hpo_service.storage.trial.trial_rows import TrialRow
 from hpo_service.storage.values import finite, lost, plain, restored
 
@@ -162,7 +163,8 @@ class ReportStore:
 
     def _unsettled(self, stage_id: int, read: _Read) -> list[tuple[int, int, str, int | None]]:
         """Read id, ordinal, state and twin of the trials that were not settled the last time or came since, by id."""
-        columns = select(_trial.id, _trial.ordinal, _trial.state, _trial.copied_from)
+        # whoever broke a limit is not to be chosen, and stops nobody
+        columns = select(_trial.id, _trial.ordinal, _trial.state, _trial.copied_from).where(kept_limits())
         compared = (_trial.stage_id == stage_id, _trial.role != CONTROL)  # the control stops nobody
         new = columns.where(*compared, _trial.ordinal >= read.total)
         known = [columns.where(_trial.id.in_(some)) for some in batched(read.unsettled, IDS_AT_ONCE)]

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from sqlalchemy import ColumnElement, and_, case, func, literal, select, union_all
 
 from hpo_service.domain.study.direction import Direction
+from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.states import TrialEvent, TrialState, next_state
 from hpo_service.domain.trial.tally import Tally
 from hpo_service.storage import schema
@@ -85,15 +86,22 @@ class TallyStore:
         return list(self._database.connection.scalars(statement))
 
     def best(self, stage_id: int, direction: Direction) -> TrialRow | None:
-        """Return the complete trial with the best value, the first of equals; this looks at all of them."""
+        """Return the complete trial with the best value that kept all limits, the first of equals; looks at all."""
         value = _trial.value.desc() if direction.maximize else _trial.value.asc()
         statement = (
             select(schema.trial)
             .where(_trial.stage_id == stage_id, _trial.state == TrialState.COMPLETE, _trial.value.is_not(None))
+            .where(kept_limits())
             .order_by(value, _trial.ordinal)
             .limit(1)
         )
         return self._rows.find(statement)
+
+    def complete(self, stage_id: int) -> list[tuple[int, float | None, RunFacts]]:
+        """Return id, value and facts of the stage's complete trials; this reads all of them."""
+        statement = select(_trial.id, _trial.value, _trial.facts)
+        statement = statement.where(_trial.stage_id == stage_id, _trial.state == TrialState.COMPLETE)
+        return [(i, value, RunFacts.of(facts)) for i, value, facts in self._database.connection.execute(statement)]
 
     def open_or_new(self, stage_id: int, ids: Collection[int], since: int) -> TrialRows:
         """Return the stage's trials that have not ended, those of certain ids, and all from an ordinal on.
@@ -134,6 +142,11 @@ class TallyStore:
         return {
             stage: Reach(shortest, longest) for stage, shortest, longest in self._database.connection.execute(statement)
         }
+
+
+def kept_limits() -> ColumnElement[bool]:
+    """Whether a trial broke none of its study's limits, as `RunFacts.constraints` has it."""
+    return _trial.facts["constraint_violated"].as_string().is_(None)
 
 
 def tally_columns() -> tuple[ColumnElement[Any], ...]:

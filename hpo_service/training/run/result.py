@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 
 from safetensors import SafetensorError
 
+from hpo_service.domain.decide.goals.costs import adapter_mb
 from hpo_service.domain.memory.fit import memory_case
+from hpo_service.domain.study.methods import STARTS
 from hpo_service.domain.trial.facts import (
     EnvironmentFacts,
     FingerprintFacts,
@@ -112,6 +114,7 @@ def run_facts(
             evaluations=history.evaluations,
             seed=job.config.seed,
             trainable_parameters=trainable,
+            adapter_mb=_adapter_mb(job, trainable),
             resumed_at_step=resumed_at,
             best_value=history.best,
             rows=len(job.train),
@@ -126,3 +129,9 @@ def run_facts(
         data=job.rows.facts,
         warnings=WarningFacts(checkpoint=monitor.checkpoint_warning or None, checkpoint_refused=refused or None),
     )
+
+
+def _adapter_mb(job: Job, trainable: int) -> float:
+    hyper = job.config.training
+    moves_base = hyper.reads("init_lora_weights") and STARTS[hyper.init_lora_weights].moves_base
+    return adapter_mb(trainable, moves_base=moves_base)

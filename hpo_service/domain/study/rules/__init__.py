@@ -9,6 +9,7 @@ from hpo_service.domain.study.rules import (
     beginning,
     default,
     devices,
+    goals,
     hyperparameters,
     limits,
     methods,
@@ -45,6 +46,8 @@ EVERY_STUDY: tuple[Rule, ...] = (
     beginning.enqueued_lie_in_the_space,
     sections.metrics_and_trackers_are_of_use,
     sections.the_budget_leaves_a_search,
+    goals.costs_are_measured,
+    goals.nothing_looks_at_the_loss_alone,
     devices.trials_can_share_a_device,
     devices.a_base_can_be_sharded,
 )

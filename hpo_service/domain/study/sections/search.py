@@ -13,6 +13,12 @@ from hpo_service.domain.study.validation import one_of, refusal, rising_fraction
 
 LARGEST_SEED = 2**32 - 1
 """NumPy's seeds have 32 bits."""
+LOSS = "loss"
+"""The goal that every search has: what is measured of a trial, also by an objective of the user's own."""
+COSTS = ("seconds", "memory_gb", "adapter_mb")
+"""What may be limited, and what a search may have as further goals; smaller is better."""
+COMPARING = ("early_exit", "halving", "successive_halving", "hyperband", "percentile", "median")
+"""Pruners that stop a trial because others measure better values."""
 
 
 class BudgetSpec(Section):
@@ -20,6 +26,24 @@ class BudgetSpec(Section):
 
     trials: int = Field(default=20, ge=1, le=100_000, description="Search trials, exactly.")
     gpu_hours: float | None = Field(default=None, gt=0, description="Device hours of the search stage.")
+
+
+class ConstraintsSpec(Section):
+    """What a trial may cost at most; one that costs more is never chosen."""
+
+    memory_gb: float | None = Field(
+        default=None, gt=0, description="Most device memory that its tensors may take at their peak, in GB (1e9 bytes)."
+    )
+    seconds: float | None = Field(
+        default=None, gt=0, description="Longest that a whole run may train, in seconds, evaluations left out."
+    )
+    adapter_mb: float | None = Field(
+        default=None, gt=0, description="Largest adapter, or model where all weights are trained, in MB (1e6 bytes)."
+    )
+
+    def given(self) -> dict[str, float]:
+        """Return the limits that are set, by what they limit."""
+        return {name: limit for name in COSTS if (limit := getattr(self, name)) is not None}
 
 
 class SearchSpec(Section):
@@ -52,6 +76,15 @@ class SearchSpec(Section):
     )
     threshold_upper: float | None = Field(
         default=None, allow_inf_nan=False, description="Pruner threshold stops a trial that reports more."
+    )
+    constraints: ConstraintsSpec = Field(
+        default_factory=ConstraintsSpec, description="What a trial may cost at most; others are never chosen."
+    )
+    goals: list[Literal["loss", "seconds", "memory_gb", "adapter_mb"]] = Field(
+        default=[LOSS],
+        min_length=1,
+        description="What the search makes small: the loss, and beside it what a trial costs. With several it looks "
+        "for the trials that no other beats in all of them, and no pruner compares trials.",
     )
     startup_trials: int = Field(
         default=5,
@@ -101,6 +134,25 @@ class SearchSpec(Section):
         if lower is not None and upper is not None and lower >= upper:
             raise refusal("SearchSpec", f"must be below threshold_upper, which is {upper:g}", "threshold_lower")
         return self
+
+    @property
+    def costs(self) -> list[str]:
+        """The goals beside the loss, in their order."""
+        return list(self.goals[1:])
+
+    @property
+    def weighed(self) -> set[str]:
+        """The costs that decide anything: limits and goals."""
+        return {*self.constraints.given(), *self.costs}
+
+    @field_validator("goals")
+    @classmethod
+    def _goals_begin_with_the_loss(cls, goals: list[str]) -> list[str]:
+        if goals[0] != LOSS:
+            raise ValueError(f"the first goal is {LOSS}, on which the study's verdict stays: begin with it")
+        if len(set(goals)) < len(goals):
+            raise ValueError("a goal is named twice: name each once")
+        return goals
 
     @field_validator("rungs")
     @classmethod

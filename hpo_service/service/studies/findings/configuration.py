@@ -27,6 +27,7 @@ class Run:
     adapter: str | None
     reason: str
     metrics: dict[str, float] = field(default_factory=dict)
+    violated: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,11 @@ class Configuration:
     def unreliable(self) -> bool:
         """Whether it failed in a third of its seeds or more: what the others measured is no fair account of it."""
         return bool(self.lost) and len(self.lost) * LOST_SHARE >= len(self.runs)
+
+    @property
+    def violated(self) -> str:
+        """Which limit the first of its runs broke that broke one, in words; such a configuration is not recommended."""
+        return next((run.violated for run in self.runs if run.violated), "")
 
     @property
     def metrics(self) -> dict[str, float]:

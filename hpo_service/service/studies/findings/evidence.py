@@ -19,6 +19,7 @@ from hpo_service.domain.trial.states import TrialState
 from hpo_service.service.studies.findings.comparison import DEFAULT, compare_with_default
 from hpo_service.service.studies.findings.configuration import Configuration, Run
 from hpo_service.service.studies.findings.data_consistency import mixed_rows
+from hpo_service.service.studies.findings.remarks import beyond_limits, handed_over, outside, why_unconfirmed
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
 
 LoadScores = Callable[[int, Split], Scores | None]
@@ -122,17 +123,21 @@ def _confirmed(snapshot: StudySnapshot, stage: StageView, scores: LoadScores) ->
     split: Split = "test_answers" if measure.metric else "test"
     tests = {t.id: s for t in stage.trials if _ended_well(t) and (s := scores(t.id, split)) is not None}
     configurations = [_configuration(trials, tests, measure) for trials in _by_label(stage.trials)]
+    default = next((c for c in configurations if c.label == DEFAULT), None)
+    within = [c for c in configurations if not c.violated]
     # a configuration that diverges in a third of its seeds is not recommended while another does not
-    steady = [c for c in configurations if not c.unreliable and c.validation is not None] or configurations
+    steady = [c for c in within if not c.unreliable and c.validation is not None] or within
     measured = [m for c in steady for m in _measured(c)]
     choice = choose_group(measured, direction)
-    others = [m for c in configurations if c.label != DEFAULT for m in _measured(c)]
+    others = [m for c in within if c is not default for m in _measured(c)]
     winners = choose_group([m for m in measured if m.group != DEFAULT] or others, direction)
     named = {c.label: c for c in configurations}
-    recommended = named[choice.chosen[0].group]
+    best = choice.chosen[0] if choice.chosen else None
+    recommended = named[best.group] if best else None
     winner = named[winners.chosen[0].group] if winners.chosen else None
-    exported = next(run for run in recommended.runs if run.trial_id == choice.chosen[0].trial_id)
-    remarks = _remarks(snapshot, stage, recommended, [c for c in configurations if c not in steady and c.lost])
+    exported = next((run for c in steady for run in c.runs if best and run.trial_id == best.trial_id), None)
+    remarks = _remarks(snapshot, stage, recommended, [c for c in within if c not in steady and c.lost])
+    remarks += beyond_limits({c.label: c.violated for c in configurations if c.violated})
     mixed = mixed_rows(trial for trial in stage.trials if _ended_well(trial))
     compared, notes = compare_with_default(snapshot.spec, configurations, tests)
     comparisons = {} if mixed else compared
@@ -149,9 +154,8 @@ def _confirmed(snapshot: StudySnapshot, stage: StageView, scores: LoadScores) ->
         verdict=_verdict(comparison, winner),
         sentence=f"not compared: {mixed}" if mixed else _sentence(comparison, configurations, winner, stage),
         choice=choice.reason,
-        export=f"seed {exported.seed} has the {direction.superlative} validation value "
-        f"of {len(choice.chosen)}: {choice.chosen[0].value:.4f}",
-        remarks=[*remarks, *notes, *_outside(snapshot.spec, named.get(DEFAULT))],
+        export=handed_over(exported.seed, choice, direction) if exported else "",
+        remarks=[*remarks, *notes, *outside(snapshot.spec, default.parameters if default else {})],
     )
 
 
@@ -178,24 +182,13 @@ def _unconfirmed(snapshot: StudySnapshot) -> Evidence:
             choice=f"{number} has the {direction.superlative} {named} "
             f"of {stage.count(TrialState.COMPLETE)} complete trials: {best.value:.4f}",
             export=f"{number} is the only run of this configuration",
-            remarks=[_why_unconfirmed(snapshot)],
+            remarks=[why_unconfirmed(snapshot)],
         )
-    return Evidence(None, measure.name, direction, remarks=[_why_unconfirmed(snapshot)])
-
-
-def _why_unconfirmed(snapshot: StudySnapshot) -> str:
-    confirm = snapshot.where(lambda rule: rule.compares)
-    if confirm is not None and not confirm.open:
-        return "no run of the confirm stage ended with a finite value"
-    if not snapshot.spec.confirm.enabled:
-        return "confirm is switched off in the study file: the best of many is usually not as good as it looks"
-    if snapshot.state.final:
-        return f"the study ended before its confirm stage: {snapshot.reason}"
-    return "the confirm stage has not measured anything yet"
+    return Evidence(None, measure.name, direction, remarks=[why_unconfirmed(snapshot)])
 
 
 def _remarks(
-    snapshot: StudySnapshot, stage: StageView, recommended: Configuration, passed_over: Sequence[Configuration]
+    snapshot: StudySnapshot, stage: StageView, recommended: Configuration | None, passed_over: Sequence[Configuration]
 ) -> list[str]:
     remarks = []
     waiting = len(stage.trials) - stage.ended
@@ -206,16 +199,12 @@ def _remarks(
         for trial in stage.trials
         if trial.state.final and not _ended_well(trial)
     ]
-    if recommended.label == DEFAULT and not passed_over:
+    if recommended is not None and recommended.label == DEFAULT and not passed_over:
         remarks.append("the default has the best mean validation value itself, and is what is recommended")
     remarks += [f"{c.label} is not recommended: it failed in {len(c.lost)} of {len(c.runs)} seeds" for c in passed_over]
     if snapshot.spec.model is not None and snapshot.where(lambda rule: rule.carries_over) is None:
         remarks.append(f"searched and confirmed on the same model, {snapshot.spec.model.base}")
     return remarks
-
-
-def _outside(spec: StudySpec, default: Configuration | None) -> list[str]:
-    return [f"the default's {one}" for one in spec.space.resolve().outside(default.parameters if default else {})]
 
 
 def _verdict(comparison: Comparison | None, winner: Configuration | None) -> Verdict:
@@ -238,7 +227,8 @@ def _sentence(
             return f"not called better, {lost}; by the other seeds the winner is {found}"
         return f"{lost}; the winner is {found}" if lost else f"the winner is {found}"
     if winner is None:
-        return "not compared: no run of the winner has ended with a finite value"
+        broken = any(c.violated for c in configurations)
+        return f"not compared: no run of the winner {'kept all limits' if broken else 'has ended with a finite value'}"
     if any(c.label == DEFAULT for c in configurations):
         ended = "has ended" if stage.open else "ended"
         return f"not compared: no run of the default {ended} with a finite value"
@@ -271,6 +261,7 @@ def _configuration(
             adapter=trial.adapter,
             reason=trial.reason,
             metrics=trial.metrics,
+            violated=trial.violated,
         )
         for trial in sorted(trials, key=lambda trial: trial.seed)
     ]

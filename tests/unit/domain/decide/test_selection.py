@@ -74,3 +74,20 @@ def test_seeds_that_failed_do_not_count_in_a_group() -> None:
 
 def test_no_group_that_ended_is_said() -> None:
     assert choose_group([measured(0, math.nan)]).reason == "no configuration ended with a finite value"
+
+
+def test_one_that_broke_a_limit_is_not_chosen_and_the_reason_says_which() -> None:
+    broke = [Measured(n, n, {"x": n}, 0.1 * n, violated="training takes 9 s") for n in range(3)]
+    within = Measured(9, 9, {"x": 9}, 5.0)
+    found = choose_top([*broke, within], 2)
+    assert found.chosen == [within]
+    assert found.reason.endswith("; not chosen for what they cost: #0, #1, #2 (#0: training takes 9 s)")
+    assert choose_group([*broke, within]).chosen == [within]
+    none = choose_top(broke, 1)
+    assert none.chosen == []
+    assert none.reason.startswith("none of 3 trials ran to the end with a finite value and kept the limits; not chosen")
+
+
+def test_of_many_that_broke_a_limit_ten_are_named() -> None:
+    broke = [Measured(n, n, {"x": n}, 0.1, violated="too large") for n in range(12)]
+    assert "#9 and 2 more (#0: too large)" in choose_top(broke, 1).reason
