@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from hpo_service.cli.advice.diagnose import diagnose
+from hpo_service.cli.advice.lr_range import lr_range
 from hpo_service.cli.examples import examples
 
 
@@ -17,3 +18,11 @@ def add_commands(app: typer.Typer) -> None:
             "hpo-service diagnose --study mine",
         )
     )(diagnose)
+    app.command(
+        "lr-range",
+        epilog=examples(
+            "hpo-service lr-range Qwen/Qwen2.5-0.5B rows.jsonl --plot range.png",
+            "hpo-service lr-range --study mine.yaml --json | jq .suggestion",
+            "hpo-service lr-range models/llama rows.jsonl --sweep 1e-4,2e-4,4e-4 --steps 100",
+        ),
+    )(lr_range)

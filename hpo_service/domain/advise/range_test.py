@@ -6,18 +6,23 @@ Smith, arXiv 1506.01186; the smoothed loss and the rule to stop are those of How
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-SMOOTHING = 0.9
-"""Share of the smoothed loss that each step keeps."""
+SMOOTHED_OVER = 1 / 12
+"""Share of the ramp over which the loss is smoothed: the same stretch of rates, however many steps there are."""
 TIMES_BEST = 4.0
 """A smoothed loss this many times the best has diverged."""
 ABOVE_FIRST = 1.3
 """So has one this many times the first: a language model's loss is bounded, and four times may never come."""
+LOST = 0.5
+"""So has one that gave back this share of what it had gained, where that was a gain."""
+GAIN = 0.03
+"""Share of the first loss that counts as a gain."""
 SETTLED = 10
 """Steps before which nothing is judged."""
-CAUTION = 1.0
-"""The suggestion as a share of the rate at which the loss falls fastest."""
+HALF_WIDTH = 3
+"""Steps to either side over which the slope at a step is taken."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,11 @@ class Ramp:
         """What `low` is multiplied with at a step, counted from 0."""
         return float((self.high / self.low) ** (min(step, self.steps - 1) / (self.steps - 1)))
 
+    @property
+    def smoothing(self) -> float:
+        """Share of the smoothed loss that each step keeps."""
+        return 1 - 1 / max(2.0, SMOOTHED_OVER * self.steps)
+
     def rate(self, step: int) -> float:
         """The rate of a step, counted from 0."""
         return self.low * self.factor(step)
@@ -39,10 +49,15 @@ class Ramp:
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A rate, and why that one; None where the curve suggests none."""
+    """A rate, and why that one; None where the curve suggests none, with what to do.
+
+    `steepest` and `lowest` are the rates at which the smoothed loss falls fastest and is lowest.
+    """
 
     rate: float | None
     reason: str
+    steepest: float | None = None
+    lowest: float | None = None
 
 
 @dataclass
@@ -60,22 +75,78 @@ class RangeTest:
         if not math.isfinite(loss):
             return f"the loss became {loss} at a rate of {rate:.2g}"
         self.losses.append(loss)
-        self._average = SMOOTHING * self._average + (1 - SMOOTHING) * loss
+        keep = self.ramp.smoothing
+        self._average = keep * self._average + (1 - keep) * loss
         # without the correction the first ones would be drawn towards 0
-        now = self._average / (1 - SMOOTHING ** (step + 1))
+        now = self._average / (1 - keep ** (step + 1))
         self.smoothed.append(now)
         if step < SETTLED:
             return ""
-        best, first = min(self.smoothed), self.smoothed[SETTLED // 2]
+        best, first = min(self.smoothed), self.first
+        where = f"at a rate of {rate:.2g} the smoothed loss, {now:.3g}, "
         if now > TIMES_BEST * best:
-            return f"at a rate of {rate:.2g} the smoothed loss is more than {TIMES_BEST:g} times its best, {best:.3g}"
+            return f"{where}is more than {TIMES_BEST:g} times its best, {best:.3g}"
         if now > ABOVE_FIRST * first:
-            return (
-                f"at a rate of {rate:.2g} the smoothed loss is more than {ABOVE_FIRST:g} times its first, {first:.3g}"
-            )
+            return f"{where}is more than {ABOVE_FIRST:g} times its first, {first:.3g}"
+        if first - best > GAIN * first and now - best > LOST * (first - best):
+            return f"{where}has given back half of its fall from {first:.3g} to {best:.3g}"
         return ""
+
+    @property
+    def first(self) -> float:
+        """The smoothed loss before any rate could matter."""
+        return self.smoothed[min(SETTLED, len(self.smoothed)) // 2]
 
     @property
     def rates(self) -> list[float]:
         """The rates of the losses."""
         return [self.ramp.rate(step) for step in range(len(self.losses))]
+
+    def suggest(self) -> Suggestion:
+        """Suggest a rate: in the middle, on the logarithmic scale, between where the loss falls fastest and its lowest.
+
+        The steepest place alone is cautious and the lowest too high; their middle lay within a factor 1.3 of the best
+        rate of a search on the quickstart's models (docs/advice.md).
+        """
+        lowest = min(range(len(self.smoothed)), key=self.smoothed.__getitem__, default=0)
+        slopes = {
+            step: self.smoothed[step + HALF_WIDTH] - self.smoothed[step - HALF_WIDTH]
+            for step in range(SETTLED, min(lowest, len(self.smoothed) - HALF_WIDTH - 1) + 1)
+        }
+        if not slopes:
+            return Suggestion(None, "the loss did not fall at any rate: begin lower (--low)")
+        gained = self.first - self.smoothed[lowest]
+        if gained < GAIN * self.first:
+            return Suggestion(
+                None,
+                f"the loss fell from {self.first:.3g} to {self.smoothed[lowest]:.3g} only, less than {GAIN:.0%}: take "
+                "more steps (--steps), or check that the rows hold something new to the model",
+            )
+        if lowest == len(self.smoothed) - 1:
+            return Suggestion(None, f"the loss still falls at {self.ramp.rate(lowest):.2g}: go on higher (--high)")
+        steepest = min(slopes, key=slopes.__getitem__)
+        fast, low = self.ramp.rate(steepest), self.ramp.rate(lowest)
+        return Suggestion(
+            math.sqrt(fast * low),
+            f"the smoothed loss falls fastest at {fast:.2g} and is lowest, {self.smoothed[lowest]:.3g}, at {low:.2g}: "
+            "halfway between them on the logarithmic scale",
+            fast,
+            low,
+        )
+
+
+def suggest_of_sweep(losses: Mapping[float, float | None]) -> Suggestion:
+    """Suggest the rate with the lowest loss of a sweep.
+
+    Args:
+        losses: validation loss in nats a token by rate; None where it was no number.
+    """
+    there = {rate: loss for rate, loss in losses.items() if loss is not None}
+    if not there:
+        return Suggestion(None, "no rate had a loss that is a number: sweep lower ones")
+    best = min(there, key=there.__getitem__)
+    reason = f"its validation loss, {there[best]:.4g}, is the lowest of {len(losses)}"
+    if len(losses) > 1 and best in (min(losses), max(losses)):
+        side = "lower" if best == min(losses) else "higher"
+        reason += f"; it lies at the edge of the sweep, and a {side} one may be better"
+    return Suggestion(best, reason)
