@@ -46,11 +46,11 @@ def memory_page(models: Sequence[ModelMemory], sizes: Sequence[float]) -> Table:
     return table
 
 
-def text_table(shown: TextTable) -> Table:
-    """Lay out a table of texts, its numbers to the right."""
+def text_table(shown: TextTable, *, right: bool = True) -> Table:
+    """Lay out a table of texts; with `right` all columns but the first stand to the right, as numbers do."""
     table = Table(*shown.heads, box=box.SIMPLE, header_style="bold")
     for column in table.columns[1:]:
-        column.justify, column.overflow = "right", "fold"
+        column.justify, column.overflow = "right" if right else "left", "fold"
     for row in shown.rows:
         table.add_row(*map(escape, row))
     return table

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from hpo_service.errors import UsageError
+from hpo_service.presentation.formatting import number
 from hpo_service.presentation.report.drawing import drawing
 
 ENDINGS = (".png", ".svg", ".html")
@@ -68,6 +70,13 @@ def picture(path: Path, title: str) -> Iterator[Axes]:
     if ending == ".html":
         drawn = _page(drawn.decode(), title)
     path.write_bytes(drawn)
+
+
+def log_rates(axes: Axes) -> None:
+    """Make the x axis logarithmic, with a plain number at each power of ten."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(float(value))))
 
 
 def _page(svg: str, title: str) -> bytes:

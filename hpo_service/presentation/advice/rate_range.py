@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hpo_service.presentation.advice.picture import INK, LINES, MUTED, picture
+from hpo_service.presentation.advice.picture import INK, LINES, MUTED, log_rates, picture
 from hpo_service.presentation.formatting import measured, number
 from hpo_service.presentation.text_table import TextTable
 from hpo_service.service.advice.rate_range import Ranged, Swept
@@ -81,7 +81,7 @@ def draw_range(found: Ranged, model: str, path: Path) -> None:
             if rate is not None:
                 place = min(range(len(test.rates)), key=lambda step: abs(test.rates[step] - rate))
                 axes.plot([rate], [test.smoothed[place]], mark, color=INK, markersize=5)
-        axes.set_xscale("log")
+        log_rates(axes)
         axes.set_xlabel("learning rate")
         axes.set_ylabel("training loss, nats a token")
         axes.legend()
@@ -97,7 +97,7 @@ def draw_sweep(found: Swept, model: str, path: Path) -> None:
         for name, colour in (("train_loss", LINES[1]), ("validation_loss", LINES[0])):
             points = [(each.rate, getattr(each, name)) for each in found.rates if getattr(each, name) is not None]
             axes.plot([x for x, _ in points], [y for _, y in points], "-o", color=colour, label=name.replace("_", " "))
-        axes.set_xscale("log")
+        log_rates(axes)
         axes.set_xlabel("learning rate")
         axes.set_ylabel("loss, nats a token")
         axes.legend()
