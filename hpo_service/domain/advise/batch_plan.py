@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hpo_service.domain.memory.demand import Demand
 from hpo_service.domain.memory.fit import largest_fit
+from hpo_service.domain.memory.micro_batches import micro_batch
 from hpo_service.errors import UsageError
 
 SQUARE_ROOT = "square-root rule: with Adam the rate goes as the root of the batch (Malladi et al., arXiv 2205.10287)"
@@ -50,6 +51,7 @@ def plan_batch(demand: Demand, effective_batch: int, gpus: int, capacity_gb: flo
         nearest = gpus * max(1, round(effective_batch / gpus))
         raise UsageError(f"{gpus} GPUs cannot share a batch of {effective_batch} equally: {nearest} would do")
     own = effective_batch // gpus
+    demand = replace(demand, micro_batch=micro_batch(own, demand.micro_batch))
     fit = largest_fit(demand, own, capacity_gb)
     accumulation = own // fit.micro_batch
     there = "" if capacity_gb is None else f" of {capacity_gb:g} GB"

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -20,7 +21,7 @@ ENDINGS = (".png", ".svg", ".html")
 INK, MUTED, GRID, PAPER = "#1c2430", "#6b7683", "#e2e6ea", "#ffffff"
 LINES = ("#0b6bcb", "#b65b00", "#157347", "#b3261e", "#6f42c1", "#0c7c8c")
 """Colours of lines, told apart in light and in dark prints; beyond them, dashes."""
-_COLOURS = {
+_COLOURS: dict[Any, Any] = {
     "axes.edgecolor": MUTED,
     "axes.labelcolor": INK,
     "grid.color": GRID,
@@ -65,7 +66,10 @@ def picture(path: Path, title: str) -> Iterator[Axes]:
         axes.set_title(title, loc="left", fontsize=10)
         yield axes
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png" if ending == ".png" else "svg", metadata=None)
+        if ending == ".png":
+            figure.savefig(buffer, format="png")
+        else:
+            figure.savefig(buffer, format="svg", metadata={"Date": None})
         drawn = buffer.getvalue()
     if ending == ".html":
         drawn = _page(drawn.decode(), title)
