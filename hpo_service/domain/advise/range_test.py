@@ -6,6 +6,7 @@ Smith, arXiv 1506.01186; the smoothed loss and the rule to stop are those of How
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -19,10 +20,12 @@ LOST = 0.5
 """So has one that gave back this share of what it had gained, where that was a gain."""
 GAIN = 0.03
 """Share of the first loss that counts as a gain."""
-SETTLED = 10
-"""Steps before which nothing is judged."""
-HALF_WIDTH = 3
-"""Steps to either side over which the slope at a step is taken."""
+SETTLING, FEWEST_SETTLING = 1 / 6, 10
+"""Share of the ramp, and fewest steps, whose rates are too low to matter: they tell the first loss and its noise."""
+NOISE = 4.0
+"""A gain is also this many times the deviation of the smoothed loss that chance makes."""
+HALF_WIDTH = 1 / 20
+"""Share of the ramp to either side over which the slope at a step is taken."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,16 @@ class Ramp:
     def factor(self, step: int) -> float:
         """What `low` is multiplied with at a step, counted from 0."""
         return float((self.high / self.low) ** (min(step, self.steps - 1) / (self.steps - 1)))
+
+    @property
+    def settling(self) -> int:
+        """Steps before which nothing is judged."""
+        return max(FEWEST_SETTLING, round(SETTLING * self.steps))
+
+    @property
+    def half_width(self) -> int:
+        """Steps to either side over which a slope is taken."""
+        return max(3, round(HALF_WIDTH * self.steps))
 
     @property
     def smoothing(self) -> float:
@@ -80,22 +93,31 @@ class RangeTest:
         # without the correction the first ones would be drawn towards 0
         now = self._average / (1 - keep ** (step + 1))
         self.smoothed.append(now)
-        if step < SETTLED:
+        if step < self.ramp.settling:
             return ""
-        best, first = min(self.smoothed), self.first
+        best, first = min(self.smoothed[self.ramp.settling :]), self.first
         where = f"at a rate of {rate:.2g} the smoothed loss, {now:.3g}, "
         if now > TIMES_BEST * best:
             return f"{where}is more than {TIMES_BEST:g} times its best, {best:.3g}"
         if now > ABOVE_FIRST * first:
             return f"{where}is more than {ABOVE_FIRST:g} times its first, {first:.3g}"
-        if first - best > GAIN * first and now - best > LOST * (first - best):
+        if first - best > self.least_gain and now - best > LOST * (first - best):
             return f"{where}has given back half of its fall from {first:.3g} to {best:.3g}"
         return ""
 
     @property
     def first(self) -> float:
-        """The smoothed loss before any rate could matter."""
-        return self.smoothed[min(SETTLED, len(self.smoothed)) // 2]
+        """The mean loss before any rate could matter."""
+        return statistics.fmean(self.losses[: self.ramp.settling])
+
+    @property
+    def least_gain(self) -> float:
+        """By how much the smoothed loss must fall to have fallen: 3%, and more than noise makes.
+
+        An exponential average that keeps k has sqrt((1 - k) / (1 + k)) of the deviation of what it averages.
+        """
+        keep, early = self.ramp.smoothing, self.losses[: self.ramp.settling]
+        return max(GAIN * self.first, NOISE * statistics.pstdev(early) * math.sqrt((1 - keep) / (1 + keep)))
 
     @property
     def rates(self) -> list[float]:
@@ -105,25 +127,26 @@ class RangeTest:
     def suggest(self) -> Suggestion:
         """Suggest a rate: in the middle, on the logarithmic scale, between where the loss falls fastest and its lowest.
 
-        The steepest place alone is cautious and the lowest too high; their middle lay within a factor 1.3 of the best
+        The steepest place alone is cautious and the lowest too high; their middle lay within a factor 1.4 of the best
         rate of a search on the quickstart's models (docs/advice.md).
         """
-        lowest = min(range(len(self.smoothed)), key=self.smoothed.__getitem__, default=0)
-        slopes = {
-            step: self.smoothed[step + HALF_WIDTH] - self.smoothed[step - HALF_WIDTH]
-            for step in range(SETTLED, min(lowest, len(self.smoothed) - HALF_WIDTH - 1) + 1)
-        }
-        if not slopes:
-            return Suggestion(None, "the loss did not fall at any rate: begin lower (--low)")
-        gained = self.first - self.smoothed[lowest]
-        if gained < GAIN * self.first:
+        width = self.ramp.half_width
+        begin, end = self.ramp.settling, len(self.smoothed) - width
+        if begin >= end:
+            return Suggestion(None, "the loss rose or was lost at once: begin lower (--low)")
+        lowest = min(range(begin, len(self.smoothed)), key=self.smoothed.__getitem__)
+        if self.first - self.smoothed[lowest] <= self.least_gain:
             return Suggestion(
                 None,
-                f"the loss fell from {self.first:.3g} to {self.smoothed[lowest]:.3g} only, less than {GAIN:.0%}: take "
-                "more steps (--steps), or check that the rows hold something new to the model",
+                f"the smoothed loss went from {self.first:.3g} to {self.smoothed[lowest]:.3g} at best, which may be "
+                "chance: begin lower (--low), take more steps (--steps), or check that the rows are new to the model",
             )
         if lowest == len(self.smoothed) - 1:
             return Suggestion(None, f"the loss still falls at {self.ramp.rate(lowest):.2g}: go on higher (--high)")
+        slopes = {
+            step: self.smoothed[step + width] - self.smoothed[step - width]
+            for step in range(begin, max(begin, min(lowest, end - 1)) + 1)
+        }
         steepest = min(slopes, key=slopes.__getitem__)
         fast, low = self.ramp.rate(steepest), self.ramp.rate(lowest)
         return Suggestion(

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from hpo_service.domain.advise.range_test import Ramp, RangeTest, suggest_of_sweep
@@ -60,7 +61,8 @@ def test_it_stops_when_the_loss_diverges(loss, words):
     [
         (lambda _rate: math.inf, "begin lower"),
         (lambda rate: 3.0 + rate * 1e3, "begin lower"),
-        (lambda rate: 3.0 - 0.01 * math.log10(rate / 1e-6) / 6, "only, less than 3%"),
+        (lambda rate: 3.0 if rate < 2e-6 else 30.0, "begin lower"),
+        (lambda rate: 3.0 - 0.01 * math.log10(rate / 1e-6) / 6, "at best, which may be chance"),
         (lambda rate: 3.0 - math.log10(rate / 1e-6) / 6, "still falls at 1: go on higher"),
     ],
 )
@@ -68,6 +70,21 @@ def test_where_no_rate_can_be_told_it_says_what_to_do(loss, words):
     suggestion = run(loss)[0].suggest()
     assert suggestion.rate is None
     assert words in suggestion.reason
+
+
+def test_noise_at_the_beginning_neither_stops_it_nor_counts_as_a_gain():
+    drawn = np.random.default_rng(5).normal(size=DEFAULT.steps)
+    losses = iter(6.0 + 0.6 * drawn)
+    test, stopped = run(lambda _rate: float(next(losses)))
+    assert (stopped, test.suggest().rate) == ("", None)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_noise_moves_the_suggestion_by_less_than_a_factor_of_three(seed):
+    drawn, clean = iter(np.random.default_rng(seed).normal(size=DEFAULT.steps)), valley(1e-3)
+    suggestion = run(lambda rate: clean(rate) + 0.1 * float(next(drawn)))[0].suggest()
+    assert suggestion.rate is not None
+    assert 1e-3 / 3 < suggestion.rate < 3e-3
 
 
 def test_a_spike_of_one_step_does_not_stop_it():
