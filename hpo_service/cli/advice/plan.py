@@ -57,8 +57,9 @@ def batch(
     from hpo_service.presentation.advice.tables import batch_document, batch_lines
     from hpo_service.service.advice.model import shape_of
 
-    if method not in METHODS or METHODS[method].base == "new":
-        raise UsageError(f"--method {method}: choose one that trains on the model's weights, e.g. {', '.join(METHODS)}")
+    usable = [name for name, each in METHODS.items() if each.base != "new"]
+    if method not in usable:
+        raise UsageError(f"--method {method}: choose one that trains on a model that is there: {', '.join(usable)}")
     shape = shape_of(model, Settings.read().cache)
     training = TrainingSpec(method=method, lora_rank=rank, effective_batch=wanted, micro_batch=LARGEST)
     found = plan_batch(Demand.of(training, shape, length=length, ranks=gpus), wanted, gpus, gpu or this_gpu())

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
-from annotated_types import Le
-
 from hpo_service.domain.study.hyperparameters import Hyperparameters
 from hpo_service.domain.study.search_space import CategoricalParameter, Parameter, ParameterValue, SearchSpace
 
@@ -33,8 +31,8 @@ def widened(space: SearchSpace, best: Mapping[str, ParameterValue]) -> Iterator[
 def _most(name: str) -> float:
     """The largest value that a study file may give a hyper-parameter; no limit is known of a name of the user's own."""
     field = Hyperparameters.model_fields.get(name)
-    limits = (each for each in field.metadata if isinstance(each, Le)) if field else ()
-    return min((float(str(each.le)) for each in limits), default=math.inf)
+    limits = (getattr(each, "le", None) for each in (field.metadata if field else ()))
+    return min((float(each) for each in limits if each is not None), default=math.inf)
 
 
 def _side(parameter: Parameter, value: ParameterValue | None) -> str:

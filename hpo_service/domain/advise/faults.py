@@ -50,14 +50,15 @@ FAULTS: dict[str, Fault] = {
         hides=_OF_A_CURVE,
     ),
     "no signal": Fault(
-        "nothing is learned from: no token is supervised, or no weight is trained",
-        "a training loss or gradient norm of exactly 0 throughout",
+        "nothing is learned: no token is supervised, no weight is trained, or the model is broken",
+        "a training loss or gradient norm of exactly 0 in the whole second half",
         signs.no_signal,
         (
             "check the labels: all may be masked (`hpo-service data report` counts supervised tokens)",
             "check that adapters are on the model and trainable",
+            "lower the learning rate, where the loss leapt up before: it has broken the model",
         ),
-        "a loss is a mean over supervised tokens; of none it is 0",
+        "a loss is a mean over supervised tokens; of none it is 0, and a saturated network has no gradient",
         hides=_OF_A_CURVE,
     ),
     "diverged": Fault(

@@ -56,10 +56,11 @@ def not_a_number(log: RunLog) -> Seen:
 
 
 def no_signal(log: RunLog) -> Seen:
-    """Find a loss or gradients of exactly 0 throughout."""
+    """Find a loss or gradients of exactly 0 in the whole second half."""
     for what, curve in (("training loss", log.train), ("gradient norm", log.norms)):
-        if len(curve) >= FEWEST_POINTS and not any(curve.values):
-            return "severe", f"the {what} is 0 at all {len(curve)} logged steps"
+        later = curve.values[len(curve) // 2 :]
+        if len(later) >= FEWEST_POINTS and not any(later):
+            return "severe", f"the {what} is 0 at all of the last {len(later)} logged steps"
     return None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from hpo_service.domain.advise.diagnosis import Diagnosis
 from hpo_service.domain.advise.faults import FAULTS
-from hpo_service.domain.advise.run_log import RunLog
+from hpo_service.domain.advise.run_log import FEWEST_POINTS, RunLog
 from hpo_service.service.advice.study import StudyDiagnosis
 
 MOST_NAMED = 5
@@ -47,9 +47,9 @@ def study_lines(found: StudyDiagnosis) -> Iterator[str]:
     for key, faults in found.trials.items():
         for each in faults:
             cases.setdefault(each.name, []).append((key, each))
-    judged = f"{len(found.trials)} complete trials"
+    judged = f"{len(found.trials)} complete trial" + ("" if len(found.trials) == 1 else "s")
     if found.unjudged:
-        yield f"{found.unjudged} complete trials have fewer than 3 evaluations and are not judged"
+        yield f"complete trials with fewer than {FEWEST_POINTS} evaluations, which are not judged: {found.unjudged}"
     if not cases and not found.edges:
         yield f"no fault found in {judged}"
     for name, trials in cases.items():

@@ -80,7 +80,7 @@ def test_the_trials_of_a_study_are_diagnosed_and_its_best_ones_place(studied):
     stage = story.with_trials(story.search_stage(), trials)
     studied(story.snapshot(stage))
     shown = asked("diagnose", "--study", "quickstart").stdout
-    assert "1 complete trials have fewer than 3 evaluations" in shown
+    assert "complete trials with fewer than 3 evaluations, which are not judged: 1" in shown
     assert "best at the edge: the best trial's learning_rate lies at the edge of its range, 5e-05 to 0.0005" in shown
     found = json.loads(asked("diagnose", "--study", "quickstart", "--json").stdout)
     assert list(found["trials"]) == ["search/0"]
