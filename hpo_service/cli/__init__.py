@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from hpo_service.cli import data, database, studies, token, trial, worker
+from hpo_service.cli.advice import add_commands as add_advice
 from hpo_service.cli.doctor import doctor
 from hpo_service.cli.drafts.init import init
 from hpo_service.cli.drafts.tune import tune
@@ -59,6 +60,7 @@ app.add_typer(data.app, name="data")
 app.command(epilog=examples("hpo-service memory mine.yaml", "hpo-service memory mine.yaml --gpu 24 --gpu 80 --json"))(
     memory
 )
+add_advice(app)
 app.add_typer(trial.app, name="trial")
 app.add_typer(worker.app, name="worker")
 app.add_typer(launches, name="launch")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hpo_service.domain.advise.edge import widened
 from hpo_service.domain.decide.planning.bracket import factor_of
 from hpo_service.domain.study.protocol import STAGES, StageRule
-from hpo_service.domain.study.search_space import CategoricalParameter, Parameter, ParameterValue
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.presentation.formatting import configuration, duration, measured
@@ -18,7 +17,6 @@ from hpo_service.service.studies.findings.transfer import transfer_of
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
 
 _MOST_NUMBERS = 20
-_EDGE = 0.05
 
 
 @dataclass(frozen=True)
@@ -191,19 +189,6 @@ def _edges(spec: StudySpec, view: StageView) -> list[str]:
         remedy = "a larger transfer.extend or a wider transfer.bracket may find better"
         return [f"the best trial lies at the edge of the bracket (x {factor:g}): {remedy}"]
     if view.rule.proposes:
-        space = spec.space.resolve().parameters.items()
-        at_edge = [name for name, p in space if _at_edge(p, best.parameters.get(name))]
-        return [
-            f"the best trial's {name} lies at the edge of its range: a wider one may find better" for name in at_edge
-        ]
+        edges = widened(spec.space.resolve(), best.parameters)
+        return [f"the best trial's {name} {text}, where there may be a better one" for name, text in edges]
     return []
-
-
-def _at_edge(parameter: Parameter, value: ParameterValue | None) -> bool:
-    """Whether a value lies in the outer twentieth of a logarithmic range; other ranges have natural ends."""
-    if isinstance(parameter, CategoricalParameter) or not parameter.log or not isinstance(value, int | float):
-        return False
-    if parameter.low == parameter.high:
-        return False
-    place = math.log(value / parameter.low) / math.log(parameter.high / parameter.low)
-    return min(place, 1 - place) < _EDGE

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from hpo_service.domain.study.data_report import DataReport
@@ -12,6 +13,7 @@ from hpo_service.domain.study.spec import StudySpec
 from hpo_service.presentation.data_report import about_data, parts_table
 from hpo_service.presentation.sizing.memory import LARGEST, memory_tables
 from hpo_service.presentation.study_summary import study_summary
+from hpo_service.presentation.text_table import TextTable
 from hpo_service.service.studies.memory import ModelMemory
 
 
@@ -41,6 +43,16 @@ def memory_page(models: Sequence[ModelMemory], sizes: Sequence[float]) -> Table:
         table.add_section()
         for row in block.rows:
             table.add_row(*row, style="bold" if row[0] == LARGEST else None)
+    return table
+
+
+def text_table(shown: TextTable, *, right: bool = True) -> Table:
+    """Lay out a table of texts; with `right` all columns but the first stand to the right, as numbers do."""
+    table = Table(*shown.heads, box=box.SIMPLE, header_style="bold")
+    for column in table.columns[1:]:
+        column.justify, column.overflow = "right" if right else "left", "fold"
+    for row in shown.rows:
+        table.add_row(*map(escape, row))
     return table
 
 

@@ -1,0 +1,1 @@
+"""Advice and diagnoses as texts, tables, pictures and plain data."""

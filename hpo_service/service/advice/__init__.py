@@ -1,0 +1,1 @@
+"""Advice on what lies on this machine or in the database: logs, models, studies."""

@@ -1,0 +1,117 @@
+"""Learning-rate range tests and sweeps: a child process trains, so that this one never loads what trains models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hpo_service.domain.advise.range_test import Ramp, RangeTest, Suggestion, suggest_of_sweep
+from hpo_service.domain.study.sections.data import DataSpec
+from hpo_service.domain.study.sections.model import ModelSpec
+from hpo_service.domain.study.sections.training import TrainingSpec
+from hpo_service.domain.study.spec import StudySpec
+from hpo_service.domain.trial.config import TrialConfig
+from hpo_service.errors import ChildError, TrialError, UsageError
+from hpo_service.service.studies.data_report import ask
+
+MODULE = "hpo_service.training.rate_range"
+SEED = 42
+
+Tell = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class SweptRate:
+    """A rate of a sweep with its losses, in nats a token; None where they were no numbers."""
+
+    rate: float
+    train_loss: float | None
+    validation_loss: float | None
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A sweep and the rate that it suggests."""
+
+    rates: list[SweptRate]
+    suggestion: Suggestion
+
+
+@dataclass(frozen=True)
+class Ranged:
+    """A range test, why it ended early if it did, and the rate that it suggests."""
+
+    test: RangeTest
+    stopped: str
+    suggestion: Suggestion
+
+
+def configured(model: ModelSpec, data: DataSpec, training: TrainingSpec) -> TrialConfig:
+    """The configuration of the runs of a test."""
+    return TrialConfig(
+        study="lr-range",
+        stage="search",
+        parameters={},
+        seed=SEED,
+        model=model,
+        model_name=model.base,
+        data=data,
+        training=training,
+    )
+
+
+def configured_as(spec: StudySpec) -> TrialConfig:
+    """The configuration of a study's runs on its base, as far as the study fixes it.
+
+    Raises:
+        UsageError: the study has an objective of its own.
+    """
+    if spec.model is None or spec.data is None:
+        raise UsageError(f"study {spec.name} has an objective of its own: only the built-in trainer can be tested")
+    return configured(spec.model, spec.data, spec.training)
+
+
+def range_test(config: TrialConfig, ramp: Ramp, cache: Path, tell: Tell = lambda _: None) -> Ranged:
+    """Let a child train while the learning rate rises.
+
+    Args:
+        config: of the run; its learning rate and schedule are the ramp's.
+        ramp: the rates.
+        cache: folder of what can be made again.
+        tell: given each line that the child writes about what it is doing.
+
+    Raises:
+        TrialError: model, rows or settings cannot be used.
+        ChildError: the child ended without an answer.
+    """
+    answer = _asked(config, cache, tell, ramp=asdict(ramp))
+    test = RangeTest(ramp)
+    for loss in answer["losses"]:
+        test.add(loss)
+    return Ranged(test, answer["stopped"], test.suggest())
+
+
+def sweep(config: TrialConfig, rates: Sequence[float], steps: int, cache: Path, tell: Tell = lambda _: None) -> Swept:
+    """Let a child train for a while at each rate, each time from the same start.
+
+    Raises:
+        As `range_test`.
+    """
+    found = [SweptRate(**each) for each in _asked(config, cache, tell, sweep=sorted(rates), steps=steps)["sweep"]]
+    return Swept(found, suggest_of_sweep({each.rate: each.validation_loss for each in found}))
+
+
+def _asked(config: TrialConfig, cache: Path, tell: Tell, **request: Any) -> dict[str, Any]:
+    given = {"config": config.model_dump(mode="json", exclude_unset=True), "cache": str(cache), "sweep": [], **request}
+    status, said, last = ask(MODULE, json.dumps(given), tell)
+    try:
+        answer: dict[str, Any] = json.loads(said)
+    except ValueError:
+        remedy = "; pip install 'hpo-service[train]'" if last.startswith("ModuleNotFoundError") else ""
+        raise ChildError(f"the range test ended with status {status}: {last}{remedy}") from None
+    if "error" in answer:
+        raise TrialError(answer["error"])
+    return answer
