@@ -146,7 +146,8 @@ class TallyStore:
 
 def kept_limits() -> ColumnElement[bool]:
     """Whether a trial broke none of its study's limits, as `RunFacts.constraints` has it."""
-    return _trial.facts["constraint_violated"].as_string().is_(None)
+    unbroken: ColumnElement[bool] = _trial.facts["constraint_violated"].as_string().is_(None)
+    return unbroken
 
 
 def tally_columns() -> tuple[ColumnElement[Any], ...]:

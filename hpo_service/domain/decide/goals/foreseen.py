@@ -79,7 +79,8 @@ def foreseen(spec: StudySpec, facts: Mapping[str, ModelFacts]) -> Foreseen | Non
     limits, model = spec.search.constraints.given(), spec.model
     if model is None or not limits.keys() & {"adapter_mb", "memory_gb"}:
         return None
-    known = [(role, facts[name]) for role, name in (("base", model.base), ("target", model.target)) if name in facts]
+    named = [("base", model.base), *([("target", model.target)] if model.target is not None else [])]
+    known = [(role, facts[name]) for role, name in named if name in facts]
     shaped = [(role, fact.shape) for role, fact in known if fact.shape is not None]
     if not shaped:
         return None

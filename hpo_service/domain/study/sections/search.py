@@ -81,7 +81,7 @@ class SearchSpec(Section):
         default_factory=ConstraintsSpec, description="What a trial may cost at most; others are never chosen."
     )
     goals: list[Literal["loss", "seconds", "memory_gb", "adapter_mb"]] = Field(
-        default=[LOSS],
+        default=["loss"],
         min_length=1,
         description="What the search makes small: the loss, and beside it what a trial costs. With several it looks "
         "for the trials that no other beats in all of them, and no pruner compares trials.",
