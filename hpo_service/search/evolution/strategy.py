@@ -82,11 +82,11 @@ def _ranks(trials: Sequence[FrozenTrial], direction: Direction) -> list[int]:
     sign = 1.0 if direction is Direction.MINIMIZE else -1.0
     losses = [sign * value if (value := _value(trial)) is not None else math.inf for trial in trials]
     order = np.argsort(losses, kind="stable")
-    return np.argsort(order, kind="stable").tolist()
+    return [int(place) for place in np.argsort(order, kind="stable")]
 
 
 def _value(trial: FrozenTrial) -> float | None:
-    value = trial.values[0] if trial.values else None
+    value = float(trial.values[0]) if trial.values else None
     if value is None or not math.isfinite(value) or any(violation > 0 for violation in trial.constraints.values()):
         return None
     return value
