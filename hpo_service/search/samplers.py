@@ -98,6 +98,22 @@ def _gp(question: Question) -> Iterator[Configuration]:
     yield from _random(question)
 
 
+def _cma_es(question: Question) -> Iterator[Configuration]:
+    from hpo_service.search.evolution.strategy import generations
+
+    domain = {name: distribution_of(parameter) for name, parameter in question.space.parameters.items()}
+    usable = [trial for trial in question.trials if _belongs(trial, question.space, domain)]
+    search = question.search
+    return generations(
+        question.space,
+        search.direction,
+        usable,
+        startup=search.startup_trials,
+        seed=search.seed,
+        draw=question.seed(0),
+    )
+
+
 def _random(question: Question) -> Iterator[Configuration]:
     return _drawn(question, lambda seed: optuna.samplers.RandomSampler(seed=seed))
 
@@ -124,6 +140,13 @@ SAMPLERS: dict[str, Sampler] = {
         complete=False,
         reason="models where good trials lie, running ones counted as bad; pays off from 15 to 20 trials"
         " (Bergstra et al., 2011; Watanabe, 2023)",
+    ),
+    "cma-es": Sampler(
+        _cma_es,
+        learns=True,
+        complete=False,
+        reason="moves a normal distribution towards what is good, generation by generation; for searches of hundreds of"
+        " trials over numbers that depend on each other (Hansen, 2016; Hamano et al., 2024)",
     ),
     "random": Sampler(
         _random,

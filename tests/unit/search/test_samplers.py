@@ -30,8 +30,10 @@ from hpo_service.search.studies import OptunaStudies
 from hpo_service.storage.database import Database
 
 NAME = "s/search"
-ENDLESS = ("gp", "tpe", "random", "qmc")
+ENDLESS = ("gp", "tpe", "cma-es", "random", "qmc")
 MODELS = ("gp", "tpe")
+LEARNING = (*MODELS, "cma-es")
+"""CMA-ES learns from what it has drawn itself, generation by generation: tests/unit/search/evolution has what of."""
 LORA = SpaceSpec().resolve()
 SIXTY = SearchSpace(
     parameters={
@@ -320,7 +322,7 @@ def test_a_model_takes_stopped_trials_for_bad_where_they_reported_another_measur
     assert statistics.mean(x < 0.3 for x in places) > 0.8
 
 
-@pytest.mark.parametrize("sampler", MODELS)
+@pytest.mark.parametrize("sampler", LEARNING)
 def test_a_model_never_hears_of_failed_trials(
     sampler: str, database: Database, studies: OptunaStudies, policy: SearchPolicy
 ) -> None:
@@ -380,7 +382,7 @@ def test_the_process_tries_no_configuration_that_is_as_good_as_running(
     assert len(set(running)) == 4, "what is expected of the first is reckoned with for the next"
 
 
-@pytest.mark.parametrize("sampler", MODELS)
+@pytest.mark.parametrize("sampler", LEARNING)
 def test_maximizing_looks_for_more(sampler: str, database: Database, studies: OptunaStudies) -> None:
     space = SearchSpace(parameters={"x": FloatParameter(low=0.0, high=1.0)})
     run = Run(database, studies, space, spec(sampler, direction="maximize"), "up/search")
@@ -389,7 +391,7 @@ def test_maximizing_looks_for_more(sampler: str, database: Database, studies: Op
     assert statistics.mean(number(s.parameters, "x") for s in run.suggestions[15:]) > 0.8
 
 
-@pytest.mark.parametrize("sampler", MODELS)
+@pytest.mark.parametrize("sampler", LEARNING)
 def test_a_planned_configuration_outside_the_space_stops_no_model(
     sampler: str, database: Database, studies: OptunaStudies
 ) -> None:
@@ -435,7 +437,7 @@ def test_in_a_space_that_is_used_up_the_sampler_is_asked_once(
     assert asked == [0]
 
 
-@pytest.mark.parametrize("sampler", MODELS)
+@pytest.mark.parametrize("sampler", LEARNING)
 def test_start_up_trials_may_be_more_than_the_model_looks_at(
     sampler: str, database: Database, studies: OptunaStudies, monkeypatch: pytest.MonkeyPatch
 ) -> None:

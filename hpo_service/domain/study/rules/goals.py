@@ -12,6 +12,9 @@ from hpo_service.domain.study.validation import Violations
 OWN = ("seconds",)
 """What an objective of the user's own is known to cost."""
 
+OF_ONE_VALUE = ("cma-es",)
+"""Samplers that learn, and cannot learn from several goals."""
+
 
 def costs_are_measured(study: StudyFields, wrong: Violations) -> None:
     """Limits and goals are of what is known of every trial."""
@@ -34,6 +37,8 @@ def nothing_looks_at_the_loss_alone(study: StudyFields, wrong: Violations) -> No
     if search.pruner in COMPARING and "pruner" in search.model_fields_set:
         reason = f"{search.pruner} compares losses, and who is worse there may be better in {search.costs[0]}"
         wrong.add(f"{reason}: leave it out, or use none", "search", "pruner")
+    if search.sampler in OF_ONE_VALUE:
+        wrong.add(f"{search.sampler} learns from one value: use gp or tpe", "search", "sampler")
     if search.stop_when_gain_below is not None:
         wrong.add("is of the loss alone: leave it out, or have one goal", "search", "stop_when_gain_below")
     if search.warm_start is not None:

@@ -1,0 +1,1 @@
+"""CMA-ES over the space: a normal distribution of the numbers and one of the choices that follow what was good."""
