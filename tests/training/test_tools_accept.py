@@ -23,7 +23,8 @@ from hpo_service.presentation.exports.tools.table import TOOLS
 from hpo_service.training.run.schedules import own_schedule
 from hpo_service.training.winner.rows import write_rows
 from tests.recipes import recipe, rows
-from tests.training.tiny import pairs, save_tiny_llama, write_rows as write_data
+from tests.training.tiny import pairs, save_tiny_llama
+from tests.training.tiny import write_rows as write_data
 
 VARIANTS: list[dict[str, Any]] = [
     {},

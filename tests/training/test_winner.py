@@ -20,7 +20,8 @@ from hpo_service.training.winner.final_run import Alone, run
 from hpo_service.training.winner.merging import merge
 from hpo_service.training.winner.rows import shaped, write_rows
 from tests.recipes import recipe
-from tests.training.tiny import pairs, save_tiny_llama, write_rows as write_data
+from tests.training.tiny import pairs, save_tiny_llama
+from tests.training.tiny import write_rows as write_data
 
 USER, ASSISTANT = {"role": "user", "content": "say 1"}, {"role": "assistant", "content": "number 1"}
 
@@ -35,9 +36,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write_data(tmp_path_factory.mktemp("data") / "rows.jsonl", pairs(60))
 
 
-def test_the_final_run_learns_all_but_the_test_rows_and_tells_their_loss(
-    llama: str, data: str, tmp_path: Path
-) -> None:
+def test_the_final_run_learns_all_but_the_test_rows_and_tells_their_loss(llama: str, data: str, tmp_path: Path) -> None:
     wanted = recipe(base=llama, data={"source": data, "max_length": 64}, epochs=2, learning_rate=5e-3)
     told: list[str] = []
     channel = Alone(lambda message, _share: told.append(message))
@@ -94,9 +93,7 @@ def test_a_prefix_is_not_merged(llama: str, tmp_path: Path) -> None:
     assert not (tmp_path / "merged").exists()
 
 
-def test_rows_are_written_as_the_study_splits_them_without_its_test_rows(
-    llama: str, data: str, tmp_path: Path
-) -> None:
+def test_rows_are_written_as_the_study_splits_them_without_its_test_rows(llama: str, data: str, tmp_path: Path) -> None:
     wanted = recipe(base=llama, data={"source": data})
     about = {"data": wanted.data.model_dump(mode="json"), "model": wanted.model.model_dump(mode="json")}
     answer = write_rows(

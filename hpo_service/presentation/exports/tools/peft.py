@@ -17,7 +17,7 @@ from hpo_service.presentation.exports.tools.tool import Tool, Translation, comme
 from hpo_service.service.studies.winner.recipe import Recipe
 from hpo_service.service.studies.winner.rows import WrittenRows
 
-CONFIG, ARGUMENTS = "adapter_config.json", "training_arguments.yaml"
+CONFIG, ARGUMENTS, HELD = "adapter_config.json", "training_arguments.yaml", "quantization_config.json"
 COMMAND = (
     'PeftConfig.from_pretrained("."), HfArgumentParser(TrainingArguments).parse_yaml_file("training_arguments.yaml")'
 )
@@ -36,7 +36,22 @@ def translate(recipe: Recipe, rows: WrittenRows) -> Translation:
     adapter = adapter_config(recipe, rows.model)
     if adapter is not None:
         files[CONFIG] = json.dumps(adapter, indent=2) + "\n"
+    held = quantisation(recipe)
+    if held is not None:
+        files[HELD] = json.dumps(held, indent=2) + "\n"
     return Translation(files, COMMAND, left_out)
+
+
+def quantisation(recipe: Recipe) -> dict[str, Any] | None:
+    """Return how the base is held as transformers' BitsAndBytesConfig.from_dict reads it; None where it is not."""
+    if recipe.held == "nf4":
+        return {
+            "load_in_4bit": True,
+            "bnb_4bit_quant_type": "nf4",
+            "bnb_4bit_use_double_quant": True,
+            "bnb_4bit_compute_dtype": recipe.dtype,
+        }
+    return {"load_in_8bit": True} if recipe.held == "int8" else None
 
 
 def adapter_config(recipe: Recipe, model: str) -> dict[str, Any] | None:

@@ -102,7 +102,7 @@ def test_the_header_names_study_trial_seed_versions_and_command(tool: str) -> No
 @pytest.mark.parametrize("tool", ["trl", "axolotl", "llamafactory"])
 def test_a_method_that_a_tool_cannot_train_is_refused_with_those_that_can(tool: str) -> None:
     prefix = recipe(method="prefix")
-    with pytest.raises(UsageError, match="cannot train method prefix.*--to peft or script"):
+    with pytest.raises(UsageError, match=r"cannot train method prefix.*--to peft or script"):
         require_method(tool, TOOLS[tool], prefix, ["peft", "script"])
     assert TOOLS["script"].translate(prefix, rows()).files
 

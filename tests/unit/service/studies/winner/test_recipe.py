@@ -72,9 +72,7 @@ def test_the_curve_says_whether_more_epochs_are_worth_a_try(values: list[float],
         if trial.id != shown:
             return trial
         first = trial.curve[0]
-        curve = [
-            replace(first, step=n, fraction=n * share, value=value) for n, value in enumerate(values, start=1)
-        ]
+        curve = [replace(first, step=n, fraction=n * share, value=value) for n, value in enumerate(values, start=1)]
         return replace(trial, curve=curve)
 
     stages = [replace(stage, trials=[bent(trial) for trial in stage.trials]) for stage in snapshot.stages]
