@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from peft import LoraConfig, PeftConfig
 from torch import nn, optim
-from transformers import HfArgumentParser, TrainingArguments, get_scheduler
+from transformers import BitsAndBytesConfig, HfArgumentParser, TrainingArguments, get_scheduler
 
 from hpo_service.presentation.exports.tools.arguments import schedule
 from hpo_service.presentation.exports.tools.table import TOOLS
@@ -62,6 +62,12 @@ def test_transformers_and_peft_read_what_they_are_given(tmp_path: Path, training
         assert config.use_dora == (training.get("method") == "dora")
 
 
+def test_transformers_reads_how_a_base_is_held(tmp_path: Path) -> None:
+    folder = exported("peft", tmp_path, method="qlora")
+    held = BitsAndBytesConfig.from_dict(json.loads((folder / "quantization_config.json").read_text()))
+    assert (held.load_in_4bit, held.bnb_4bit_quant_type, held.bnb_4bit_use_double_quant) == (True, "nf4", True)
+
+
 @pytest.mark.parametrize("training", VARIANTS, ids=str)
 def test_trl_parses_what_it_is_given(tmp_path: Path, training: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     trl = pytest.importorskip("trl")
@@ -75,6 +81,7 @@ def test_trl_parses_what_it_is_given(tmp_path: Path, training: dict[str, Any], m
     assert model.lora_r == (16 if training.get("method") == "full" else 4)
 
 
+@pytest.mark.slow
 def test_trl_trains_with_what_it_is_given(tmp_path: Path) -> None:
     pytest.importorskip("trl")
     folder = exported("trl", tmp_path)
@@ -84,6 +91,7 @@ def test_trl_trains_with_what_it_is_given(tmp_path: Path) -> None:
     assert list((folder / "output").rglob("adapter_model.safetensors"))
 
 
+@pytest.mark.slow
 def test_the_program_trains_and_saves_an_adapter_with_its_tokenizer(tmp_path: Path) -> None:
     folder = exported("script", tmp_path, scheduler="exponential", lora_plus_ratio=4.0)
     ended = started([sys.executable, "train.py"], folder)

@@ -86,6 +86,8 @@ def train_in_full(
     }
     answer = answer_of("final_run", request, tell)
     adapter = Path(answer.pop("adapter"))
+    for old in folder.glob("*.safetensors*"):  # an earlier result may have been in more parts
+        old.unlink()
     for file in adapter.iterdir():
         shutil.move(str(file), folder / file.name)
     shutil.rmtree(work, ignore_errors=True)
