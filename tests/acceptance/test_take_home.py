@@ -58,4 +58,3 @@ def test_commands_about_a_winner_say_in_one_line_what_is_missing(own_home: Home)
     missing = own_home.run("train", "nobody", "--json")
     assert missing.returncode == 3
     assert "nobody" in json.loads(missing.stderr)["error"]["message"]
-    assert own_home.run("export", "mine", "--to", "keras").returncode == 2

@@ -44,6 +44,6 @@ def train(
         about = {**asdict(run), "folder": str(run.folder), "study": name, "trial": recipe.trial}
         print_json({**about, "epochs": recipe.training.epochs, "searched_test": recipe.test, "advice": advice or None})
         return
-    before = "" if recipe.test is None else f" ({recipe.test:.4f} in the study, after {recipe.searched_epochs} epochs)"
+    before = "" if recipe.test is None else f" ({recipe.test:.4f} in the study, epochs: {recipe.searched_epochs})"
     typer.echo(f"test loss {run.test:.4f}{before}; trained on {run.rows} rows in {run.steps} steps")
     typer.echo(str(run.folder))

@@ -15,7 +15,9 @@ def final_card(recipe: Recipe, run: FinalRun) -> str:
     rows = [f"| {fraction * hyper.epochs:g} | {value:.4f} |" for fraction, value in run.curve]
     before = ""
     if recipe.test is not None:
-        before = f" The study's runs reached {recipe.test:.4f} after {recipe.searched_epochs}, without validation rows."
+        before = (
+            f" The study's runs reached {recipe.test:.4f} in {recipe.searched_epochs} of them, without validation rows."
+        )
     parts = [
         f"# {recipe.study}, trained in full",
         f"`{recipe.base}`, {hyper.epochs} epochs over {run.rows} rows: the study's training and validation rows. "
