@@ -16,7 +16,8 @@ def final_card(recipe: Recipe, run: FinalRun) -> str:
     before = ""
     if recipe.test is not None:
         before = (
-            f" The study's runs reached {recipe.test:.4f} in {recipe.searched_epochs} of them, without validation rows."
+            f" In the study, with training.epochs {recipe.searched_epochs} and without the validation rows, its runs "
+            f"reached {recipe.test:.4f} on average."
         )
     parts = [
         f"# {recipe.study}, trained in full",

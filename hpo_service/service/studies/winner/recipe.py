@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from hpo_service.domain.memory.micro_batches import micro_batch
-from hpo_service.domain.study.methods import METHODS, held_in
+from hpo_service.domain.study.methods import held_in
 from hpo_service.domain.study.protocol import STAGES
 from hpo_service.domain.study.sections.data import DataSpec
 from hpo_service.domain.study.sections.model import ModelSpec
@@ -164,11 +164,5 @@ def epochs_advice(snapshot: StudySnapshot, evidence: Evidence) -> str:
     return f"more epochs promise little: the last fifth of the run brought {100 * max(0.0, gained):.1f}%"
 
 
-def untrained(recipe: Recipe) -> str:
-    """Say in words which weights the method trains."""
-    return METHODS[recipe.training.method].summary
-
-
 def _trial(snapshot: StudySnapshot, trial_id: int) -> TrialView | None:
-    views = [*(t for stage in snapshot.stages for t in stage.trials)]
-    return next((trial for trial in views if trial.id == trial_id), None)
+    return next((trial for stage in snapshot.stages for trial in stage.trials if trial.id == trial_id), None)
