@@ -93,7 +93,7 @@ def test_trl_trains_with_what_it_is_given(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_program_trains_and_saves_an_adapter_with_its_tokenizer(tmp_path: Path) -> None:
-    folder = exported("script", tmp_path, scheduler="exponential", lora_plus_ratio=4.0)
+    folder = exported("script", tmp_path, scheduler="warmup_stable_decay", lora_plus_ratio=4.0)
     ended = started([sys.executable, "train.py"], folder)
     assert ended.returncode == 0, ended.stderr[-2000:]
     assert "validation loss" in ended.stdout
@@ -148,6 +148,7 @@ def test_schedules_of_our_own_are_those_of_transformers_with_the_arguments_that_
     theirs, arguments, differs = schedule(wanted, 120)
     optimizers = [optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0) for _ in range(2)]
     ours = own_schedule(wanted.training, optimizers[0], warm, steps)
-    assert not differs
+    assert bool(differs) == (name == "warmup_stable_decay"), "whose warm-up starts above 0 in transformers"
     given = get_scheduler(theirs, optimizers[1], warm, steps, scheduler_specific_kwargs=arguments)
-    assert rates(given) == pytest.approx(rates(ours), abs=1e-6)
+    begin = warm if differs else 0
+    assert rates(given)[begin:] == pytest.approx(rates(ours)[begin:], abs=1e-6)

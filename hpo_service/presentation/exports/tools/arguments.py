@@ -22,7 +22,8 @@ def schedule(recipe: Recipe, rows: int) -> tuple[str, dict[str, Any], str]:
         return nearest, arguments(hyper), f"scheduler {name}: transformers has none, {nearest} is the nearest"
     if name == "warmup_stable_decay":
         decay = min(max(1, round(hyper.decay_ratio * steps)), max(1, steps - warmup))
-        return name, {"num_decay_steps": decay, "decay_type": "1-sqrt", "min_lr_ratio": hyper.min_lr_rate}, ""
+        arguments = {"num_decay_steps": decay, "decay_type": "1-sqrt", "min_lr_ratio": hyper.min_lr_rate}
+        return name, arguments, f"scheduler {name}: transformers warms up from min_lr_rate of the peak, not from 0"
     if name == "inverse_sqrt":
         return name, {"timescale": max(1, warmup)}, ""
     return name, ARGUMENTS.get(name, lambda _: {})(hyper), ""

@@ -19,7 +19,7 @@ from hpo_service.service.studies.winner.rows import WrittenRows
 
 FILE, TEMPLATE = "train.py", "train.py.txt"
 COMMAND = f"python {FILE}"
-OWN = ("step", "exponential")
+OWN = ("step", "exponential", "warmup_stable_decay")
 """Schedules that the program brings itself."""
 
 
@@ -49,6 +49,7 @@ def translate(recipe: Recipe, rows: WrittenRows) -> Translation:
         "LORA_PLUS": hyper.lora_plus_ratio if hyper.method in LOW_RANK else 1.0,
         "SCHEDULE": hyper.scheduler if hyper.scheduler in OWN else None,
         "MIN_LR_RATE": hyper.min_lr_rate,
+        "DECAY_RATIO": hyper.decay_ratio,
         "ARGUMENTS": fields,
     }
     left_out = [*embeddings_left_out(recipe), *packing(recipe)]
