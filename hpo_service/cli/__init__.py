@@ -25,6 +25,10 @@ from hpo_service.cli.records.webhook import app as webhooks
 from hpo_service.cli.report import report
 from hpo_service.cli.run import run
 from hpo_service.cli.serve import serve
+from hpo_service.cli.winner.export import export
+from hpo_service.cli.winner.merge import merge
+from hpo_service.cli.winner.push import push
+from hpo_service.cli.winner.train import train
 from hpo_service.errors import HpoServiceError, StudyFileError, UnusableInputsError
 
 app = typer.Typer(
@@ -65,6 +69,21 @@ app.add_typer(trial.app, name="trial")
 app.add_typer(worker.app, name="worker")
 app.add_typer(launches, name="launch")
 app.command(epilog=examples("hpo-service report quickstart", "hpo-service report quickstart --json"))(report)
+app.command(
+    epilog=examples(
+        "hpo-service export mine --to trl --epochs 3",
+        "hpo-service export mine --to axolotl --into axolotl-run",
+        "hpo-service export mine --to script --json | jq -r .command",
+    )
+)(export)
+app.command(epilog=examples("hpo-service train mine --epochs 3", "hpo-service train mine --into weights --json"))(train)
+app.command(epilog=examples("hpo-service merge mine", "hpo-service merge mine --weights hpo-output/mine/final"))(merge)
+app.command(
+    epilog=examples(
+        "hpo-service push mine me/mine-lora --dry-run",
+        "HF_TOKEN=... hpo-service push mine me/mine-merged --weights hpo-output/mine/merged",
+    )
+)(push)
 app.command(
     epilog=examples(
         "hpo-service events mine",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hpo_service.errors import HpoServiceError
 from hpo_service.settings import Settings, person
 
 __all__ = ["AsJson", "OutputFolder", "Reason", "StorageUrl", "StudyName", "open_service", "person"]
@@ -27,7 +29,17 @@ OutputFolder = Annotated[
     Path | None, typer.Option("--output", metavar="DIR", help="Where results go. Also HPO_SERVICE_OUTPUT.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, for machines.")]
-StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study.")]
+
+
+def study_names(incomplete: str) -> list[str]:
+    """Complete the name of a study in a shell; a database that is away offers none."""
+    with suppress(HpoServiceError):
+        if Settings.read().may_have_database:
+            return [name for name in open_service().overview.names() if name.startswith(incomplete)]
+    return []
+
+
+StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study.", autocompletion=study_names)]
 Reason = Annotated[str, typer.Option("--reason", help="Why; it is stored and shown.")]
 
 

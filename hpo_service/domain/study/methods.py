@@ -120,15 +120,36 @@ LOW_RANK = frozenset(name for name, method in METHODS.items() if method.low_rank
 
 @dataclass(frozen=True)
 class Targets:
-    """A preset of `target_modules`: what it covers, and whether embeddings are among it."""
+    """A preset of `target_modules`: what it covers, whether embeddings are among it, and its modules where named.
+
+    Names differ by family: Llama, Qwen, Mistral and Gemma; Phi-3; GPT-NeoX; GPT-2; MPT and Falcon. A model has some.
+    """
 
     summary: str
     embeddings: bool = False
+    modules: tuple[str, ...] = ()
 
 
 TARGETS: dict[str, Targets] = {
-    "minimal": Targets("queries and values"),
-    "attention": Targets("queries, keys, values and the attention's output"),
+    "minimal": Targets(
+        "queries and values", modules=("q_proj", "v_proj", "qkv_proj", "query_key_value", "c_attn", "Wqkv")
+    ),
+    "attention": Targets(
+        "queries, keys, values and the attention's output",
+        modules=(
+            "q_proj",
+            "k_proj",
+            "v_proj",
+            "o_proj",
+            "out_proj",
+            "qkv_proj",
+            "query_key_value",
+            "dense",
+            "c_attn",
+            "attn.c_proj",
+            "Wqkv",
+        ),
+    ),
     "all-linear": Targets("every linear module but the output"),
     "full": Targets("every linear module, the output and embeddings", embeddings=True),
 }

@@ -1,4 +1,4 @@
-"""`best/`: the adapter of the exported run in PEFT format, and `config.yaml`, which says how it was found."""
+"""`best/`: the adapter of the exported run in PEFT format, its card, and `config.yaml`, which says how it was found."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from hpo_service.domain.study.protocol import STAGES
 from hpo_service.filestore.store import fetched
 from hpo_service.presentation.exports.best_config import best_config
+from hpo_service.presentation.exports.model_card import NAME as CARD
+from hpo_service.presentation.exports.model_card import model_card
 from hpo_service.service.studies.findings.evidence import Evidence
 from hpo_service.service.studies.snapshot import StudySnapshot
 
@@ -29,12 +31,24 @@ def write_best(snapshot: StudySnapshot, evidence: Evidence, folder: Path) -> Pat
         built = work / "new"
         missing = _bring_adapter(snapshot, evidence, built)
         (built / CONFIG).write_text(best_config(snapshot, evidence, missing), "utf-8")
+        card = model_card(snapshot, evidence)
+        if card is not None and missing is None:
+            (built / CARD).write_text(card, "utf-8")
+        _open_as(built / CONFIG, built)
         if target.exists():
             target.rename(work / "old")
         built.rename(target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return target
+
+
+def _open_as(file: Path, folder: Path) -> None:
+    """Give all files of a folder the mode of this one: weights are written so that their owner alone can read them."""
+    mode = file.stat().st_mode
+    for each in folder.rglob("*"):
+        if each.is_file():
+            each.chmod(mode)
 
 
 def _bring_adapter(snapshot: StudySnapshot, evidence: Evidence, folder: Path) -> str | None:

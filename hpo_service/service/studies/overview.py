@@ -83,6 +83,11 @@ class Overview:
                 found.unreadable[row.name] = str(error)
         return found
 
+    def names(self) -> list[str]:
+        """Return the names of all studies, oldest first."""
+        with self.db.transaction(read_only=True):
+            return list(self.studies.names())
+
     def partial(self, study: str, most: int) -> StudySnapshot:
         """Read a study, of a stage that proposes at most the latest `most` trials; the others are counted.
 

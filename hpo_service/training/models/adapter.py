@@ -16,22 +16,12 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from hpo_service.domain.study.hyperparameters import Hyperparameters
-from hpo_service.domain.study.methods import LOW_RANK, METHODS, STARTS, adapts_embeddings
+from hpo_service.domain.study.methods import LOW_RANK, METHODS, STARTS, TARGETS, adapts_embeddings
 from hpo_service.errors import ModelError, UnfitError
 from hpo_service.training.device.faults import is_out_of_memory
 from hpo_service.training.models import activation_checkpointing
 from hpo_service.training.models.fits import check_fits
 from hpo_service.training.models.reach import inner_layers, is_linear, linear_layers
-
-TARGETS: dict[str, tuple[str, ...]] = {
-    # Names differ by family: Llama, Qwen, Mistral and Gemma; Phi-3; GPT-NeoX; GPT-2; MPT and Falcon.
-    "minimal": ("q_proj", "v_proj", "qkv_proj", "query_key_value", "c_attn", "Wqkv"),
-    "attention": (
-        "q_proj", "k_proj", "v_proj", "o_proj", "out_proj", "qkv_proj", "query_key_value", "dense",
-        "c_attn", "attn.c_proj", "Wqkv",
-    ),
-}  # fmt: skip
-"""Modules of the named presets, all families together; a model has some of them."""
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -156,7 +146,7 @@ def target_modules(base: PreTrainedModel, wanted: str | list[str]) -> str | list
     linear = [name for name, _ in linear_layers(base)]
     if adapts_embeddings(wanted):
         return _without_experts(base, sorted({_leaf(name) for name in linear} | set(_embedding_names(base))))
-    names = list(TARGETS[wanted]) if isinstance(wanted, str) else wanted
+    names = list(TARGETS[wanted].modules) if isinstance(wanted, str) else wanted
     present = [name for name in names if any(_matches(module, name) for module, _ in base.named_modules())]
     if not present or (isinstance(wanted, list) and len(present) < len(wanted)):
         missing = ", ".join(name for name in names if name not in present)

@@ -30,22 +30,28 @@ def weights_saver(
     Args:
         model: the adapters on their base, or a whole model.
         hyper: what it is trained by.
-        tokenizer: kept beside a whole model.
+        tokenizer: kept beside the weights.
         wanted: whether anything will be kept.
     """
-    if not isinstance(model, PeftModel):
-        yield lambda folder: _whole(model, tokenizer, folder)
-    elif not wanted or not hyper.reads("init_lora_weights") or not STARTS[hyper.init_lora_weights].moves_base:
-        yield lambda folder: save_weights(model, folder)
+
+    def save(folder: Path) -> None:
+        save_with_tokenizer(model, tokenizer, folder)
+
+    def save_difference(folder: Path, start: str) -> None:
+        model.save_pretrained(str(folder), save_embedding_layers=False, path_initial_model_for_weight_conversion=start)
+        tokenizer.save_pretrained(str(folder))
+
+    moves = hyper.reads("init_lora_weights") and STARTS[hyper.init_lora_weights].moves_base
+    if not isinstance(model, PeftModel) or not wanted or not moves:
+        yield save
     else:
         with tempfile.TemporaryDirectory() as start:
             _save_start(model, start)
-            yield lambda folder: model.save_pretrained(
-                str(folder), save_embedding_layers=False, path_initial_model_for_weight_conversion=start
-            )
+            yield lambda folder: save_difference(folder, start)
 
 
-def _whole(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+def save_with_tokenizer(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write trained weights with the tokenizer that they were trained with, so that the folder is used by itself."""
     save_weights(model, folder)
     tokenizer.save_pretrained(str(folder))
 

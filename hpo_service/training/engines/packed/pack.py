@@ -28,12 +28,13 @@ from hpo_service.training.engines.packed.slot import STATE_KINDS, Slot, adamw, r
 from hpo_service.training.engines.packed.stack import Adapter, Factors, Stack, Target
 from hpo_service.training.models.adapter import trainable
 from hpo_service.training.models.base import Base
-from hpo_service.training.run.checkpoint import replace_folder, save_weights
+from hpo_service.training.run.checkpoint import replace_folder
 from hpo_service.training.run.device_memory import release_memory
 from hpo_service.training.run.history import History
 from hpo_service.training.run.job import Job
 from hpo_service.training.run.monitor import Monitor
 from hpo_service.training.run.oom import until_out_of_memory
+from hpo_service.training.run.saved_adapter import save_with_tokenizer
 from hpo_service.training.run.task_metrics import write_answers
 from hpo_service.training.scoring.evaluation import autocast
 
@@ -247,7 +248,7 @@ class Pack:
         link = slot.job.link
         target = link.folder.adapter
         with link.busy("saving the adapter"), self._with_adapter(slot) as model:
-            replace_folder(target, lambda folder: save_weights(model, folder))
+            replace_folder(target, lambda folder: save_with_tokenizer(model, slot.job.base.tokenizer, folder))
         return keep_adapter(link)
 
     def answer(self, slot: Slot, prompts: list[list[int]]) -> list[list[int]]:

@@ -38,7 +38,8 @@ def adapter(tmp_path: Path) -> Path:
 def test_the_adapter_and_its_configuration_lie_in_one_folder(tmp_path: Path, adapter: Path) -> None:
     best = write_best(*finished(adapter), tmp_path / "out")
     assert best == tmp_path / "out" / "best"
-    assert sorted(p.name for p in best.iterdir()) == ["adapter_config.json", "adapter_model.safetensors", "config.yaml"]
+    files = ["README.md", "adapter_config.json", "adapter_model.safetensors", "config.yaml"]
+    assert sorted(p.name for p in best.iterdir()) == files
     assert (best / "adapter_model.safetensors").read_bytes() == b"weights"
     assert load(best)["adapter"] == "."
     assert adapter.exists(), "the trial keeps its own"
@@ -153,3 +154,37 @@ def test_an_own_objective_gets_its_values_alone(tmp_path: Path) -> None:
     assert "model" not in document
     assert document["hyperparameters"] == evidence.recommended.parameters
     assert missing_adapter(snapshot, evidence) == "an objective of your own keeps what it trains itself"
+
+
+def test_weights_get_the_mode_of_an_ordinary_file(tmp_path: Path, adapter: Path) -> None:
+    (adapter / "adapter_model.safetensors").chmod(0o600)
+    best = write_best(*finished(adapter), tmp_path / "out")
+    modes = {path.stat().st_mode for path in best.iterdir()}
+    assert modes == {(best / "config.yaml").stat().st_mode}
+
+
+def test_the_card_tells_scores_data_use_and_how_to_train_it_again(tmp_path: Path, adapter: Path) -> None:
+    (adapter / "README.md").write_text("PEFT's own, with nothing filled in")
+    snapshot, evidence = finished(adapter)
+    card = (write_best(snapshot, evidence, tmp_path / "out") / "README.md").read_text()
+    head, _, body = card.removeprefix("---\n").partition("\n---\n")
+    about = YAML(typ="safe").load(head)
+    assert about["library_name"] == "peft"
+    assert "base_model" not in about, "the hub knows no builtin model"
+    assert evidence.recommended is not None
+    assert evidence.recommended.test is not None
+    for part in (
+        "`builtin:llama-small`",
+        f"{evidence.recommended.test:.4f}",
+        "at 95% confidence",
+        "`builtin:stdlib-docstrings`",
+        "AutoPeftModelForCausalLM.from_pretrained",
+        "hpo-service train quickstart --epochs 1",
+        "`learning_rate`",
+    ):
+        assert part in body
+    assert "nothing filled in" not in card
+
+
+def test_without_weights_there_is_no_card(tmp_path: Path) -> None:
+    assert not (write_best(*finished(None), tmp_path) / "README.md").exists()

@@ -1,0 +1,1 @@
+"""Commands that take a study's winner home: export, train, merge, push."""

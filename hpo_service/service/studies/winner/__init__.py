@@ -1,0 +1,1 @@
+"""What is done with the configuration that a study recommends: its recipe, its rows, merged weights, a full run."""
