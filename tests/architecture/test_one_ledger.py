@@ -31,6 +31,7 @@ READ: dict[type, set[str]] = {
         "numbered",
         "of_ended",
         "best",
+        "complete",
         "open_or_new",
         "run_seconds",
         "to_run",

@@ -26,7 +26,8 @@ BATCHES = (16, 8, 4)
 LEAST_STEPS = 50
 """Optimizer steps that a run should have: a schedule of fewer is hardly one."""
 TUNED_METHODS = ("lora", "qlora")
-"""Methods that are chosen between, the first that fits."""
+"""Methods that are chosen between, the first that fits: the base in 16 bits, or in 4."""
+USUAL_METHOD = TUNED_METHODS[0]
 
 
 @dataclass(frozen=True)
@@ -197,21 +198,25 @@ def _method(wishes: Wishes, known: Known) -> tuple[str, str]:
     room = f"{known.memory_gb:g} GB"
     if not known.fits:
         return method, f"whether it fits {room} cannot be told: the model's config.json is not on this machine"
-    if method == "qlora":
-        fits = "with the base in 4 bits it does" if known.fits.get("qlora") else "and in 4 bits neither does it"
+    if method != USUAL_METHOD:
+        fits = "with the base in 4 bits it does" if known.fits.get(method) else "and in 4 bits neither does it"
         return method, f"in 16 bits the model does not fit {room}, {fits}"
     return method, f"the model fits {room} in 16 bits"
 
 
 def _space(wishes: Wishes, known: Known) -> Chosen:
     method, why = _method(wishes, known)
-    preset = PRESETS[METHODS[method].preset if method in METHODS else "lora"]
+    preset = PRESETS[METHODS[method].preset if method in METHODS else USUAL_METHOD]
     if wishes.only:
-        yield ("space", "preset"), "none", why if method == "lora" else ""
+        yield ("space", "preset"), "none", why if method == USUAL_METHOD else ""
         for name in wishes.only:
             yield ("space", "parameters", name), _searched(name, preset.parameters, known), ""
         return
-    yield ("space", "preset"), METHODS[method].preset if method in METHODS else "lora", why if method == "lora" else ""
+    yield (
+        ("space", "preset"),
+        METHODS[method].preset if method in METHODS else USUAL_METHOD,
+        why if method == USUAL_METHOD else "",
+    )
     if known.billions is not None and method in TUNED_METHODS:
         rates = _rates(known.billions)
         yield ("space", "parameters", "learning_rate"), _written(rates), rates.source
@@ -248,7 +253,7 @@ def _budget(wishes: Wishes, known: Known) -> Chosen:
 
 def _training(wishes: Wishes, known: Known) -> Chosen:
     method, why = _method(wishes, known)
-    if method != "lora":
+    if method != USUAL_METHOD:
         yield ("training", "method"), method, why
     if known.rows is None:
         return

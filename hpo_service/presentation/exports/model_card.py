@@ -11,7 +11,8 @@ from hpo_service.domain.study.protocol import STAGES
 from hpo_service.domain.study.sources import BUILTIN, looks_local
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.presentation.study_text import yaml_text
-from hpo_service.service.studies.findings.evidence import Configuration, Evidence, resolved
+from hpo_service.service.studies.findings.configuration import Configuration
+from hpo_service.service.studies.findings.evidence import Evidence, resolved
 from hpo_service.service.studies.snapshot import StudySnapshot
 
 NAME = "README.md"

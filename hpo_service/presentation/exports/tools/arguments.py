@@ -18,15 +18,15 @@ def schedule(recipe: Recipe, rows: int) -> tuple[str, dict[str, Any], str]:
     hyper, steps, warmup = recipe.training, recipe.steps(rows), recipe.warmup_steps(rows)
     name = hyper.scheduler
     if name in NEAREST:
-        nearest, arguments = NEAREST[name]
-        return nearest, arguments(hyper), f"scheduler {name}: transformers has none, {nearest} is the nearest"
+        nearest, told = NEAREST[name]
+        return nearest, told(hyper), f"scheduler {name}: transformers has none, {nearest} is the nearest"
     if name == "warmup_stable_decay":
         decay = min(max(1, round(hyper.decay_ratio * steps)), max(1, steps - warmup))
         arguments = {"num_decay_steps": decay, "decay_type": "1-sqrt", "min_lr_ratio": hyper.min_lr_rate}
         return name, arguments, f"scheduler {name}: transformers warms up from min_lr_rate of the peak, not from 0"
     if name == "inverse_sqrt":
         return name, {"timescale": max(1, warmup)}, ""
-    return name, ARGUMENTS.get(name, lambda _: {})(hyper), ""
+    return name, ARGUMENTS[name](hyper) if name in ARGUMENTS else {}, ""
 
 
 ARGUMENTS: dict[str, Callable[[Hyperparameters], dict[str, Any]]] = {

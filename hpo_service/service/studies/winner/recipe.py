@@ -147,11 +147,11 @@ def epochs_advice(snapshot: StudySnapshot, evidence: Evidence) -> str:
     """
     run = evidence.exported
     trial = _trial(snapshot, run.trial_id) if run is not None else None
-    curve = sorted(trial.curve, key=lambda report: report.step) if trial else []
-    if len(curve) < 4 or trial is None or not evidence.is_loss:
+    curve = sorted((r.step, r.fraction, r.value) for r in trial.curve if r.value is not None) if trial else []
+    if len(curve) < 4 or not evidence.is_loss:
         return ""
-    last, best = curve[-1].value, min(report.value for report in curve)
-    before = [report.value for report in curve if report.fraction <= 0.8 * curve[-1].fraction] or [curve[0].value]
+    (_, end, last), best = curve[-1], min(value for _, _, value in curve)
+    before = [value for _, fraction, value in curve if fraction <= 0.8 * end] or [curve[0][2]]
     gained = (min(before) - last) / abs(min(before)) if min(before) else 0.0
     if last > best * 1.01:
         rise = 100 * (last / best - 1)
