@@ -80,7 +80,7 @@ class RowCache:
         self, spec: DataSpec, tokenizer: PreTrainedTokenizerBase, tokenizer_hash: str, progress: Progress
     ) -> StudyRows:
         def make() -> StudyRows:
-            told = f"tokenising {spec.source}"
+            told = f"tokenising {spec.called}"
             return prepare_rows(spec, tokenizer, lambda fraction: progress(told, fraction))
 
         target = self.folder / _key(content_digest(spec), tokenizer_hash, spec)
@@ -127,7 +127,7 @@ def _load(folder: Path, spec: DataSpec) -> tuple[StudyRows | None, str]:
     if not folder.exists():
         return None, ""
     try:
-        report = DataReport.model_validate_json((folder / REPORT).read_text()).of_source(spec.source)
+        report = DataReport.model_validate_json((folder / REPORT).read_text()).of_source(spec.called)
         parts = [TokenRows(**{kind: _mapped(folder / f"{name}-{kind}.npy") for kind in ARRAYS}) for name in PARTS]
         if fingerprint(parts) != report.fingerprint:
             return None, "its content is not what was written"

@@ -14,8 +14,8 @@ from hpo_service.domain.study.data_report import DataReport, PartReport, TurnsRe
 from hpo_service.domain.study.sections.data import DataSpec
 from hpo_service.domain.trial.facts import DataFacts
 from hpo_service.errors import DataError
-from hpo_service.training.data.formats import Example, counts, read_examples, unused_columns
-from hpo_service.training.data.source import read_rows
+from hpo_service.training.data.reading.example import Example
+from hpo_service.training.data.reading.understood import understand
 from hpo_service.training.data.split import split_examples
 from hpo_service.training.data.tokens import IGNORED, Bounds, Tokenised, TokenRows, tokenise
 from hpo_service.training.data.turns import TurnCounts
@@ -54,24 +54,22 @@ def prepare_rows(
     Raises:
         DataError: the data cannot be used; the message names file, row or column.
     """
-    raw = read_rows(spec.source, spec.subset, spec.hub_split)
-    rows_read, raw = len(raw), [row for row in raw if counts(row)]
-    if not raw:
-        raise DataError(f"{spec.source}: every row has the weight 0, so there is nothing to learn")
-    shape, examples = read_examples(raw, spec.format, spec.group)
-    unused = unused_columns(raw, shape, spec.group)
-    del raw  # as large as the data
-    split = split_examples(examples, spec.split, spec.max_rows)
-    parts = {name: tokenise(part, tokenizer, spec.max_length, spec.learn, touch) for name, part in split.parts.items()}
+    understood = understand(spec)
+    examples = understood.examples
+    split = split_examples(examples[None], spec.split, spec.max_rows, own={p: examples[p] for p in spec.held_out})
+    parts = {
+        name: tokenise(part, tokenizer, spec.max_length, spec.learn, touch, spec.chat_template)
+        for name, part in split.parts.items()
+    }
     _check_supervision(parts, spec)
     rows = [part.rows for part in parts.values()]
     report = DataReport(
-        source=spec.source,
-        format=shape,
+        source=spec.called,
+        format=understood.format,
         learn=spec.learn,
         max_length=spec.max_length,
-        rows_read=rows_read,
-        rows_without_weight=rows_read - len(examples),
+        rows_read=understood.rows,
+        rows_without_weight=understood.rows - sum(map(len, examples.values())),
         rows_split=sum(map(len, split.parts.values())) + split.leaked + split.repeated,
         leaked=split.leaked,
         repeated=split.repeated,
@@ -80,7 +78,7 @@ def prepare_rows(
         padding_share=padding_share(parts["train"].rows.lengths),
         parts={name: _part_report([part], split.groups.get(name)) for name, part in parts.items()},
         whole=_part_report(list(parts.values()), sum(split.groups.values()) if split.groups else None),
-        understanding=understanding(parts.values(), unused),
+        understanding=understanding(parts.values(), understood.unused),
         fingerprint=fingerprint(rows),
     )
     return study_rows(rows, report)
@@ -144,6 +142,7 @@ def understanding(parts: Collection[Tokenised], unused: dict[str, int]) -> Under
         rows=sum(len(part.lengths) for part in parts),
         columns_unused=unused,
         turns=TurnsReport(**vars(counts)) if counts.turns else None,
+        rows_plain=sum(part.plain for part in parts),
         rows_unended=sum(part.unended for part in parts),
         padding_tokens=sum(part.padding for part in parts),
     )
@@ -160,12 +159,12 @@ def _check_supervision(parts: dict[str, Tokenised], spec: DataSpec) -> None:
     total = lost + sum(len(part.rows) for part in parts.values())
     if lost * 2 > total:
         raise DataError(
-            f"{spec.source}: {lost} of {total} rows have nothing to learn within data.max_length = "
+            f"{spec.called}: {lost} of {total} rows have nothing to learn within data.max_length = "
             f"{spec.max_length} tokens: raise it, or shorten the prompts"
         )
     for name, part in parts.items():
         if not part.rows:
             raise DataError(
-                f"{spec.source}: no row of the {name} part has anything to learn within data.max_length = "
+                f"{spec.called}: no row of the {name} part has anything to learn within data.max_length = "
                 f"{spec.max_length} tokens: raise it, or shorten the prompts"
             )

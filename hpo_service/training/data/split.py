@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
-from hpo_service.domain.study.sections.data import SplitSpec
+from hpo_service.domain.study.sections.data import HeldOut, SplitSpec
 from hpo_service.errors import DataError
-from hpo_service.training.data.formats import Example
+from hpo_service.training.data.reading.example import Example
 
 # What a character that is mostly punctuation is where it stands as a sign, and the symbol that it becomes.
 SIGNS = (
@@ -52,28 +53,46 @@ class Split:
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
 
-def split_examples(examples: list[Example], spec: SplitSpec, max_rows: int | None = None) -> Split:
+def split_examples(
+    examples: list[Example],
+    spec: SplitSpec,
+    max_rows: int | None = None,
+    own: Mapping[HeldOut, list[Example]] | None = None,
+) -> Split:
     """Cut by a hash of normalised content and seed; equal rows, and rows of one group, fall into the same part.
 
     A held-out row that differs from a training row (or from an earlier held-out row) only in case, spacing or
-    punctuation is dropped. `max_rows` keeps the rows with the smallest hashes.
+    punctuation is dropped.
+
+    Args:
+        examples: the rows that are cut.
+        spec: shares and seed.
+        max_rows: keep this many of them, those with the smallest hashes.
+        own: rows of held-out parts that are given as such; nothing is cut off for those.
 
     Raises:
         DataError: a part is empty.
     """
-    ordered = sorted(((_digest(normalised(e.content), spec.seed), e) for e in examples), key=lambda pair: pair[0])
+    ordered = _ordered(examples, spec)
     if max_rows is not None and len(ordered) > max_rows:
         # Another salt than the one that decides the part, or the parts would not be fair samples.
         chosen = sorted(ordered, key=lambda pair: _digest(pair[0], spec.seed))[:max_rows]
         ordered = sorted(chosen, key=lambda pair: pair[0])
+    own = own or {}
     parts: dict[str, list[Example]] = {"train": [], "validation": [], "test": []}
     for digest, example in ordered:
         decisive = digest if example.group is None else _digest(normalised(example.group), spec.seed)
-        parts[_part(decisive, spec)].append(example)
-    return _without_leaks(parts, len(ordered), spec)
+        parts[_part(decisive, spec, own)].append(example)
+    for name, given in own.items():
+        parts[name] = [example for _, example in _ordered(given, spec)]
+    return _without_leaks(parts, sum(map(len, parts.values())), spec, own)
 
 
-def _without_leaks(parts: dict[str, list[Example]], rows: int, spec: SplitSpec) -> Split:
+def _ordered(examples: list[Example], spec: SplitSpec) -> list[tuple[str, Example]]:
+    return sorted(((_digest(normalised(e.content), spec.seed), e) for e in examples), key=lambda pair: pair[0])
+
+
+def _without_leaks(parts: dict[str, list[Example]], rows: int, spec: SplitSpec, own: Collection[HeldOut] = ()) -> Split:
     seen = {loose_key(example.content) for example in parts["train"]}
     duplicates = len(parts["train"]) - len(seen)
     leaked = repeated = 0
@@ -83,7 +102,7 @@ def _without_leaks(parts: dict[str, list[Example]], rows: int, spec: SplitSpec) 
         repeated += again
         parts[name] = kept
     split = Split(**parts, leaked=leaked, repeated=repeated, duplicates=duplicates, groups=_groups(parts))
-    _check_parts(split, rows, spec)
+    _check_parts(split, rows, spec, own)
     return split
 
 
@@ -121,11 +140,11 @@ def _digest(text: str, seed: int) -> str:
     return hashlib.sha256(f"{seed}\n{text}".encode(errors="surrogatepass")).hexdigest()
 
 
-def _part(digest: str, spec: SplitSpec) -> str:
+def _part(digest: str, spec: SplitSpec, own: Collection[HeldOut] = ()) -> str:
     share = int(digest[:16], 16) / 2**64
     if share < spec.test:
-        return "test"
-    return "validation" if share < spec.test + spec.validation else "train"
+        return "train" if "test" in own else "test"
+    return "validation" if share < spec.test + spec.validation and "validation" not in own else "train"
 
 
 def _unseen(examples: list[Example], earlier: set[str]) -> tuple[list[Example], int]:
@@ -150,8 +169,13 @@ def _groups(parts: dict[str, list[Example]]) -> dict[str, int]:
     return {name: len(groups) for name, groups in named.items()} if any(named.values()) else {}
 
 
-def _check_parts(split: Split, rows: int, spec: SplitSpec) -> None:
+def _check_parts(split: Split, rows: int, spec: SplitSpec, own: Collection[HeldOut] = ()) -> None:
     for name, part in split.parts.items():
+        if not part and name in own:
+            raise DataError(
+                f"the {name} part is empty: every row that data.{name} names stands in an earlier part too; "
+                "name rows that are not trained on"
+            )
         if not part:
             groups = " in groups that stay together" if split.groups else ""
             raise DataError(

@@ -13,7 +13,8 @@ from transformers import PreTrainedTokenizerBase
 
 from hpo_service.domain.study.sections.data import Learned
 from hpo_service.training.data.encoding import Encoder
-from hpo_service.training.data.formats import NOT_LEARNED, Example
+from hpo_service.training.data.formats import NOT_LEARNED
+from hpo_service.training.data.reading.example import Example
 from hpo_service.training.data.turns import TurnCounts
 
 # The label that cross entropy leaves out.
@@ -90,7 +91,7 @@ class TokenRows(Sequence[TokenRow]):
 class Tokenised:
     """Rows of one part with what cutting them to length cost; `lengths` are those of all its rows before the cut.
 
-    `padding` and `unended` are counted as `Encoder` does.
+    `padding`, `unended` and `plain` are counted as `Encoder` does.
     """
 
     rows: TokenRows
@@ -100,6 +101,7 @@ class Tokenised:
     padding: int = 0
     unended: int = 0
     turns: TurnCounts = field(default_factory=TurnCounts)
+    plain: int = 0
 
 
 def tokenise(
@@ -108,13 +110,16 @@ def tokenise(
     max_length: int,
     learn: Learned = "completions",
     touch: Callable[[float], None] = lambda _: None,
+    chat_template: str | None = None,
 ) -> Tokenised:
     """Turn examples into token rows of at most `max_length`; rows left without a learned token are dropped.
+
+    A `chat_template` is used in place of the tokenizer's own.
 
     Raises:
         DataError: the tokenizer lacks a chat template, a conversation does not fit it, or it does not know an id.
     """
-    encoder = Encoder(tokenizer)
+    encoder = Encoder(tokenizer, chat_template)
     rows: list[TokenRow] = []
     lengths: list[int] = []
     for begin in range(0, len(examples), BATCH):
@@ -133,6 +138,7 @@ def tokenise(
         padding=encoder.padding,
         unended=encoder.unended,
         turns=encoder.turns,
+        plain=encoder.plain,
     )
 
 
