@@ -114,6 +114,35 @@ class Understanding(_Record):
         return found
 
 
+class ShownPiece(_Record):
+    """A stretch of a row, all of it learned or none."""
+
+    text: str
+    learned: bool
+    tokens: int
+
+
+class ShownRow(_Record):
+    """A row as the model sees it, cut to length."""
+
+    origin: str = Field(description="File and row.")
+    format: str
+    tokens_uncut: int = Field(description="Tokens before the cut.")
+    pieces: list[ShownPiece] = Field(description="In order; learned and not by turns.")
+
+    @property
+    def summary(self) -> str:
+        """Where the row stands, how long it is and how much of it is learned, in one line."""
+        kept = sum(piece.tokens for piece in self.pieces)
+        learned = sum(piece.tokens for piece in self.pieces if piece.learned)
+        cut = f", cut from {self.tokens_uncut}" if kept < self.tokens_uncut else ""
+        return f"{self.origin} ({self.format}): {kept} tokens{cut}, {learned or 'none'} learned"
+
+    def marked(self, begin: str = "[[", end: str = "]]") -> str:
+        """The text of the row with marks around what is learned."""
+        return "".join(f"{begin}{piece.text}{end}" if piece.learned else piece.text for piece in self.pieces)
+
+
 class DataReport(_Record):
     """The data of a study as the model will see them."""
 

@@ -141,9 +141,9 @@ def adapts_embeddings(targets: str | Sequence[str]) -> bool:
 
 
 def modules_as_text(value: Any) -> Any:
-    """Names of modules as one text, `[q_proj, v_proj]`, since a choice of a search is one value; others as they are."""
+    """Names of modules as one text, `(q_proj, v_proj)`, since a choice of a search is one value; others as they are."""
     if isinstance(value, list) and value and all(isinstance(name, str) for name in value):
-        return f"[{', '.join(value)}]"
+        return f"({', '.join(value)})"
     return value
 
 
@@ -156,7 +156,7 @@ def with_modules_as_text(configuration: Any) -> Any:
 
 def modules_from_text(value: Any) -> Any:
     """The names of modules in a text that `modules_as_text` wrote; anything else as it is."""
-    if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
+    if isinstance(value, str) and value.startswith("(") and value.endswith(")"):
         return [name.strip() for name in value[1:-1].split(",") if name.strip()]
     return value
 

@@ -14,7 +14,7 @@ from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.study.spelling import unknown
 from hpo_service.errors import UsageError
 
-BETWEEN_CHOICES = re.compile(r",(?![^\[]*\])")
+BETWEEN_CHOICES = re.compile(r",(?![^(]*\))")
 """A comma that separates choices, and not the names in one of them."""
 
 
