@@ -9,7 +9,6 @@ from hpo_service.training.data.first_look import first_look
 from hpo_service.training.data.formats import examples_of, format_of
 from hpo_service.training.data.reading.columns import named
 from hpo_service.training.data.reading.source import RawRow
-from hpo_service.training.data.reading.understood import understand
 from hpo_service.training.data.rows import prepare_rows
 from tests.training.tiny import CHAT_TEMPLATE, byte_tokenizer, pairs, write_rows
 
@@ -198,11 +197,9 @@ def test_rows_of_several_sources_are_taken_together(tmp_path):
     halves = {"a": pairs(60)[:40], "b": pairs(60)[40:]}
     both = [write_rows(tmp_path / f"{name}.jsonl", rows) for name, rows in halves.items()]
     one = write_rows(tmp_path / "c.jsonl", pairs(60))
-    found = understand(DataSpec(source=both))
-    assert found.rows == 60
-    assert prepare_rows(DataSpec(source=both), byte_tokenizer()).fingerprint == (
-        prepare_rows(DataSpec(source=one), byte_tokenizer()).fingerprint
-    )
+    found = prepare_rows(DataSpec(source=both), byte_tokenizer())
+    assert found.report.rows_read == 60
+    assert found.fingerprint == prepare_rows(DataSpec(source=one), byte_tokenizer()).fingerprint
 
 
 def test_a_first_look_tells_what_is_wrong_in_every_source(tmp_path, llama):

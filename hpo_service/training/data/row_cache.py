@@ -79,9 +79,9 @@ class RowCache:
     def _shared(
         self, spec: DataSpec, tokenizer: PreTrainedTokenizerBase, tokenizer_hash: str, progress: Progress
     ) -> StudyRows:
-        def make() -> StudyRows:
+        def make(folder: Path | None) -> StudyRows:
             told = f"tokenising {spec.called}"
-            return prepare_rows(spec, tokenizer, lambda fraction: progress(told, fraction))
+            return prepare_rows(spec, tokenizer, lambda fraction: progress(told, fraction), folder)
 
         target = self.folder / _key(content_digest(spec), tokenizer_hash, spec)
         rows, _ = _load(target, spec)
@@ -94,11 +94,11 @@ class RowCache:
                     return rows
                 if damage:
                     log.warning("tokenised rows in %s are damaged (%s) and made again", target, damage)
-                rows = make()
+                rows = make(self.folder)
                 replace_folder(target, partial(_write, rows))
         except OSError as error:
             log.warning("tokenised rows are made in memory, since %s cannot be used: %s", self.folder, error)
-            return rows or make()
+            return rows or make(None)
         # from the files rather than from memory, so that processes share their pages
         return _load(target, spec)[0] or rows
 
