@@ -26,8 +26,10 @@ def _subject(spec: StudySpec) -> list[tuple[str, str]]:
         rows.append(("model", spec.model.base + (f" -> {spec.model.target}" if spec.model.target else "") + held))
     if spec.data is not None:
         limit = f", at most {spec.data.max_rows} rows" if spec.data.max_rows else ""
-        held_out = f"{spec.data.split.validation:.0%} validation, {spec.data.split.test:.0%} test"
-        rows.append(("data", f"{spec.data.source}{limit}, {spec.data.max_length} tokens a row; {held_out}"))
+        shares = {"validation": spec.data.split.validation, "test": spec.data.split.test}
+        own = {part: " and ".join(names) for part, names in spec.data.held_out.items()}
+        parts = [f"{part} from {own[part]}" if part in own else f"{share:.0%} {part}" for part, share in shares.items()]
+        rows.append(("data", f"{spec.data.called}{limit}, {spec.data.max_length} tokens a row; {', '.join(parts)}"))
     if spec.objective is not None:
         rows.append(("objective", spec.objective.python or spec.objective.command or ""))
     measure = measure_of(spec)

@@ -159,7 +159,7 @@ def request(llama, source, cache, **data):
 
 def test_a_request_is_answered_with_the_report_that_trials_have(llama, data_file, tmp_path):
     answer = answer_to(request(llama, data_file, tmp_path), io.StringIO())
-    expected = prepare_rows(DataSpec(source=data_file), byte_tokenizer()).report
+    expected = prepare_rows(DataSpec(source=data_file), byte_tokenizer(CHAT_TEMPLATE)).report
     assert DataReport.model_validate(answer) == expected
     assert any((tmp_path / "rows").iterdir())
 

@@ -12,8 +12,8 @@ from hpo_service.domain.study.sections.data import SplitSpec
 from hpo_service.domain.trial.outcome import OutcomeKind
 from hpo_service.errors import DataError, TrialError
 from hpo_service.training.data.formats import read_examples
+from hpo_service.training.data.reading.source import read_rows
 from hpo_service.training.data.rows import prepare_rows
-from hpo_service.training.data.source import read_rows
 from hpo_service.training.data.split import split_examples
 from hpo_service.training.engines.solo import SoloEngine
 from hpo_service.training.engines.trainer import token_loss
@@ -26,7 +26,7 @@ from tests.trials import stop
 def plain_rows(llama, source, part):
     """The rows as a plain script would make them: prompt with BOS, completion and EOS, loss on the latter."""
     tokenizer = byte_tokenizer()
-    split = split_examples(read_examples(read_rows(source))[1], SplitSpec())
+    split = split_examples(read_examples(list(read_rows(source)))[1], SplitSpec())
     rows = []
     for example in getattr(split, part):
         prompt, rest = tokenizer(example.prompt).input_ids, tokenizer(example.completion, add_special_tokens=False)

@@ -203,11 +203,11 @@ def test_data_that_is_mostly_cut_away_is_refused(tmp_path):
 
 
 def test_a_held_out_part_that_is_cut_away_is_refused(tmp_path, monkeypatch):
-    def none_for_the_test_part(examples, *args):
-        whole = tokenise(examples, *args)
+    def none_for_the_test_part(examples, *args, **named):
+        whole = tokenise(examples, *args, **named)
         return Tokenised(TokenRows.of([]), whole.lengths, 0, len(examples)) if len(examples) < 20 else whole
 
-    monkeypatch.setattr("hpo_service.training.data.rows.tokenise", none_for_the_test_part)
+    monkeypatch.setattr("hpo_service.training.data.tokenising.work.tokenise", none_for_the_test_part)
     split = SplitSpec(validation=0.3, test=0.05)
     with pytest.raises(DataError, match=r"no row of the test part has anything to learn within data\.max_length = 512"):
         prepare_rows(spec(tmp_path, pairs(200), split=split), byte_tokenizer())

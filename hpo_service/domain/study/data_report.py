@@ -92,6 +92,9 @@ class Understanding(_Record):
         default_factory=dict, description="Columns that the format does not read: how many rows fill each."
     )
     turns: TurnsReport | None = Field(default=None, description="Turns of the assistant, where rows are conversations.")
+    rows_plain: int = Field(
+        default=0, description="Prompts with completions that are not rendered with the chat template that there is."
+    )
     rows_unended: int = Field(default=0, description="Rows of which no end mark is learned, before the cut.")
     padding_tokens: int = Field(default=0, description="Padding taken off rows that came tokenised.")
 
@@ -101,11 +104,43 @@ class Understanding(_Record):
         if self.rows_unended > MANY_UNENDED * self.rows:
             remedy = "the chat template or the tokenizer needs an end mark that is a special token (EOS)"
             found.append(f"{self.rows_unended} of {self.rows} rows teach no end, so the model may never stop: {remedy}")
+        if self.rows_plain:
+            remedy = "where it shall answer in a chat, say data.as_chat: true"
+            found.append(f"the model has a chat template, and the {format_name} rows are learned without it: {remedy}")
         named = {name: meaning for meaning, names in MEANINGFUL.items() for name in names}
         for name in sorted(named.keys() & self.columns_unused):
             what = f"column {name!r} usually holds {named[name]}, and {self.columns_unused[name]} rows fill it"
             found.append(f"{what}, but the format {format_name} does not read it: remove it, or change the format")
         return found
+
+
+class ShownPiece(_Record):
+    """A stretch of a row, all of it learned or none."""
+
+    text: str
+    learned: bool
+    tokens: int
+
+
+class ShownRow(_Record):
+    """A row as the model sees it, cut to length."""
+
+    origin: str = Field(description="File and row.")
+    format: str
+    tokens_uncut: int = Field(description="Tokens before the cut.")
+    pieces: list[ShownPiece] = Field(description="In order; learned and not by turns.")
+
+    @property
+    def summary(self) -> str:
+        """Where the row stands, how long it is and how much of it is learned, in one line."""
+        kept = sum(piece.tokens for piece in self.pieces)
+        learned = sum(piece.tokens for piece in self.pieces if piece.learned)
+        cut = f", cut from {self.tokens_uncut}" if kept < self.tokens_uncut else ""
+        return f"{self.origin} ({self.format}): {kept} tokens{cut}, {learned or 'none'} learned"
+
+    def marked(self, begin: str = "[[", end: str = "]]") -> str:
+        """The text of the row with marks around what is learned."""
+        return "".join(f"{begin}{piece.text}{end}" if piece.learned else piece.text for piece in self.pieces)
 
 
 class DataReport(_Record):

@@ -10,11 +10,12 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    field_validator,
     model_serializer,
     model_validator,
 )
 
-from hpo_service.domain.study.methods import METHODS, ONLY_FOR, STARTS, TARGETS
+from hpo_service.domain.study.methods import METHODS, ONLY_FOR, STARTS, TARGETS, modules_from_text
 from hpo_service.domain.study.search_space import ParameterValue
 from hpo_service.domain.study.validation import one_of, refusal
 
@@ -118,6 +119,11 @@ class Hyperparameters(BaseModel):
         description="Train a model from scratch on pieces of rows this long, in tokens; 0 is whole rows. "
         "Evaluation always sees whole rows.",
     )
+
+    @field_validator("target_modules", mode="before")
+    @classmethod
+    def _modules_may_be_a_choice(cls, value: Any) -> Any:
+        return modules_from_text(value)
 
     @model_validator(mode="after")
     def _alpha_is_given_once(self) -> Self:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Quantisation = Literal["none", "nf4", "int8"]
 
@@ -159,6 +159,27 @@ TARGETS: dict[str, Targets] = {
 def adapts_embeddings(targets: str | Sequence[str]) -> bool:
     """Whether these are a preset that puts adapters on embeddings."""
     return isinstance(targets, str) and TARGETS[targets].embeddings
+
+
+def modules_as_text(value: Any) -> Any:
+    """Names of modules as one text, `(q_proj, v_proj)`, since a choice of a search is one value; others as they are."""
+    if isinstance(value, list) and value and all(isinstance(name, str) for name in value):
+        return f"({', '.join(value)})"
+    return value
+
+
+def with_modules_as_text(configuration: Any) -> Any:
+    """A configuration whose `target_modules` are one value, as in a search; anything else as it is."""
+    if not isinstance(configuration, dict) or "target_modules" not in configuration:
+        return configuration
+    return {**configuration, "target_modules": modules_as_text(configuration["target_modules"])}
+
+
+def modules_from_text(value: Any) -> Any:
+    """The names of modules in a text that `modules_as_text` wrote; anything else as it is."""
+    if isinstance(value, str) and value.startswith("(") and value.endswith(")"):
+        return [name.strip() for name in value[1:-1].split(",") if name.strip()]
+    return value
 
 
 @dataclass(frozen=True)

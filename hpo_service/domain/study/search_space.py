@@ -71,7 +71,10 @@ class CategoricalParameter(_Parameter):
     """One of a list of distinct values."""
 
     type: Literal["categorical"] = "categorical"
-    choices: list[ParameterValue] = Field(min_length=1, description="The values to choose from.")
+    choices: list[ParameterValue] = Field(
+        min_length=1,
+        description="The values to choose from; one of `target_modules` may be a list of names.",
+    )
 
     @model_validator(mode="after")
     def _choices_differ(self) -> Self:

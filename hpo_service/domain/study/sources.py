@@ -28,9 +28,10 @@ class Surroundings:
 
     Attributes:
         absolute: makes a path absolute, relative ones starting at the folder of the study file.
-        exists: whether a file or folder of this absolute path exists.
+        exists: whether a file or folder of this absolute path exists, or one that a pattern fits.
         architecture: `model_type` of the model in a local folder, None where it cannot be told.
         installed: whether a package can be imported.
+        text: what a file of this absolute path holds, None where it cannot be read as text.
         start: says where relative paths start, for messages.
     """
 
@@ -38,6 +39,7 @@ class Surroundings:
     exists: Callable[[str], bool]
     architecture: Callable[[str], str | None]
     installed: Callable[[str], bool] = lambda _: True
+    text: Callable[[str], str | None] = lambda _: None
     start: str = "relative paths start at the study file's folder"
 
 
@@ -50,4 +52,9 @@ def is_local(name: str, around: Surroundings) -> bool:
 
 def looks_local(name: str) -> bool:
     """Whether a name cannot be meant for the hub."""
-    return name.startswith(("/", ".", "~")) or name.endswith(("/", *DataFile))
+    return name.startswith(("/", ".", "~")) or name.endswith(("/", *DataFile)) or is_pattern(name)
+
+
+def is_pattern(name: str) -> bool:
+    """Whether a name may stand for several files, as in `rows/*.jsonl`."""
+    return any(mark in name for mark in "*?[")

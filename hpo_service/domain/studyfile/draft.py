@@ -206,7 +206,7 @@ def _method(wishes: Wishes, known: Known) -> tuple[str, str]:
 
 def _space(wishes: Wishes, known: Known) -> Chosen:
     method, why = _method(wishes, known)
-    preset = PRESETS[METHODS[method].preset if method in METHODS else USUAL_METHOD]
+    preset = PRESETS[METHODS[method].preset]
     if wishes.only:
         yield ("space", "preset"), "none", why if method == USUAL_METHOD else ""
         for name in wishes.only:
@@ -214,7 +214,7 @@ def _space(wishes: Wishes, known: Known) -> Chosen:
         return
     yield (
         ("space", "preset"),
-        METHODS[method].preset if method in METHODS else USUAL_METHOD,
+        METHODS[method].preset,
         why if method == USUAL_METHOD else "",
     )
     if known.billions is not None and method in TUNED_METHODS:

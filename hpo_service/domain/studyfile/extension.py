@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,9 @@ from hpo_service.domain.study.search_space import CategoricalParameter, IntParam
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.study.spelling import unknown
 from hpo_service.errors import UsageError
+
+BETWEEN_CHOICES = re.compile(r",(?![^(]*\))")
+"""A comma that separates choices, and not the names in one of them."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ def read_range(text: str) -> tuple[str, Wider]:
     if not (name and equals and said):
         raise UsageError(f"--range {text}: write NAME=LOW:HIGH, or NAME=A,B,C with all choices")
     if not colon:
-        return name, Wider(choices=tuple(choice.strip() for choice in said.split(",")))
+        return name, Wider(choices=tuple(choice.strip() for choice in BETWEEN_CHOICES.split(said)))
     try:
         return name, Wider(ends=(float(low), float(high)))
     except ValueError:

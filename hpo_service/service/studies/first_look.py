@@ -70,7 +70,8 @@ def absent(spec: StudySpec) -> list[tuple[Subject, str]]:
 
 
 def _named(data: DataSpec, model: ModelSpec) -> Iterator[tuple[Subject, str]]:
-    yield "data", data.source
+    for _, source in data.places():
+        yield "data", source
     for name in (model.base, model.target):
         if name is not None:
             yield "model", name

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import glob
 import importlib.util
 import json
 from pathlib import Path
 
 import hpo_service
-from hpo_service.domain.study.sources import BUILTIN, Surroundings
+from hpo_service.domain.study.sources import BUILTIN, Surroundings, is_pattern
 from hpo_service.domain.studyfile.reader import StudyFile, read_study
 from hpo_service.domain.sweepfile.translation import Translated, translate
 from hpo_service.errors import StudyFileError
@@ -104,11 +105,18 @@ def surroundings(folder: Path) -> Surroundings:
 
     def exists(name: str) -> bool:
         try:
-            return Path(name).exists()
+            # of an absolute pattern, which pathlib does not take
+            return Path(name).exists() or (is_pattern(name) and bool(glob.glob(name, recursive=True)))  # noqa: PTH207
         except (OSError, ValueError):  # a name that no file can have
             return False
 
-    return Surroundings(absolute=absolute, exists=exists, architecture=_architecture, installed=is_installed)
+    def text(name: str) -> str | None:
+        try:
+            return Path(name).read_text(encoding="utf-8-sig") if Path(name).is_file() else None
+        except (OSError, ValueError):
+            return None
+
+    return Surroundings(absolute, exists, _architecture, installed=is_installed, text=text)
 
 
 def is_installed(package: str) -> bool:

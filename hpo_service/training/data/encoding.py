@@ -8,7 +8,8 @@ from functools import cached_property
 from transformers import PreTrainedTokenizerBase
 
 from hpo_service.errors import DataError
-from hpo_service.training.data.formats import NOT_LEARNED, Example
+from hpo_service.training.data.formats import NOT_LEARNED
+from hpo_service.training.data.reading.example import Example
 from hpo_service.training.data.turns import ChatTemplate, Span, TurnCounts
 
 Encoded = tuple[Sequence[int], Sequence[bool]]
@@ -24,15 +25,17 @@ class Encoder:
     Attributes:
         turns: what became of the turns of conversations.
         padding: ids of rows that came tokenised which were padding; they are taken off.
+        plain: prompts with completions that are not turns, though there is a chat template.
         unended: rows of which no end mark is learned, so that a model does not learn to stop.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, chat_template: str | None = None) -> None:
         self.tokenizer = tokenizer
+        self.plain = 0
         self.turns = TurnCounts()
         self.padding = 0
         self.unended = 0
-        self._template = ChatTemplate(tokenizer)
+        self._template = ChatTemplate(tokenizer, chat_template)
 
     def encode(self, examples: Sequence[Example]) -> list[Encoded]:
         """Ids of each example and whether each id is learned, before any cut.
@@ -40,12 +43,12 @@ class Encoder:
         Raises:
             DataError: the tokenizer lacks a chat template, a conversation does not fit it, or it does not know an id.
         """
-        if examples[0].messages:
-            encoded = [self._conversation(example) for example in examples]
-        elif examples[0].ids:
-            encoded = [self._as_given(example) for example in examples]
-        else:
-            encoded = self._pairs(examples)
+        plain = [example for example in examples if not example.messages and not example.ids]
+        pairs = iter(self._pairs(plain) if plain else ())
+        encoded = [
+            self._as_given(e) if e.ids else self._conversation(e) if e.messages else next(pairs) for e in examples
+        ]
+        self.plain += sum(bool(example.prompt) for example in plain) if self._template.text else 0
         self.unended += sum(not self._is_ended(*each) for each in encoded)
         return encoded
 

@@ -10,50 +10,62 @@ from pathlib import Path
 from hpo_service.domain.study.sections.data import DataSpec
 from hpo_service.domain.study.sources import BUILTIN
 from hpo_service.errors import DataError
-from hpo_service.training.data.source import load_from_hub, local_files
+from hpo_service.training.data.reading.source import Place, load_from_hub, local_files, places
 
 CHUNK = 1 << 20
 # Fields of a study's data that say where its content is found; the others say what is made of it.
-WHERE = ("source", "subset", "hub_split")
+WHERE = ("source", "validation", "test", "subset", "hub_split")
 
 
 def stamp(spec: DataSpec) -> str:
-    """Names, sizes and times of a local source's files: equal stamps, unchanged rows; others are their name.
+    """Names, sizes and times of local sources' files: equal stamps, unchanged rows; others are their name.
 
     Raises:
         DataError: a local source is not there.
     """
-    files = local_files(spec.source) or []
-    seen = [(str(path), status.st_size, status.st_mtime_ns) for path in files for status in [path.stat()]]
+    seen = [
+        (str(path), status.st_size, status.st_mtime_ns)
+        for place in places(spec)
+        for path in local_files(place.source, place.part) or []
+        for status in [path.stat()]
+    ]
     return json.dumps([*(getattr(spec, name) for name in WHERE), seen])
 
 
 def content_digest(spec: DataSpec) -> str:
-    """SHA-256 of what rows are read from, wherever it lies: files with their endings, or a hub data set's tables.
+    """SHA-256 of what rows are read from, wherever it lies: files with their endings, or hub data sets' tables.
 
     Builtin data follow from the version of Python whose library they are made of.
 
     Raises:
-        DataError: the source is missing or cannot be read.
+        DataError: a source is missing or cannot be read.
     """
-    if spec.source.startswith(BUILTIN):
-        return _digest_of(f"{spec.source} {platform.python_version()}")
-    files = local_files(spec.source)
+    digests = [(place.part or "source", _digest(place)) for place in places(spec)]
+    if len(digests) == 1:
+        return digests[0][1]
+    return _digest_of(*(f"{part} {digest}" for part, digest in digests))
+
+
+def _digest(place: Place) -> str:
+    source = place.source
+    if source.startswith(BUILTIN):
+        return _digest_of(f"{source} {platform.python_version()}")
+    files = local_files(source, place.part)
     try:
         if files is not None:
             return _digest_of(*(f"{path.suffix} {_file_digest(path)}" for path in files))
-        return _hub_digest(spec)
+        return _hub_digest(place)
     except OSError as error:
-        raise DataError(f"{spec.source} cannot be read: {' '.join(str(error).split())}") from error
+        raise DataError(f"{source} cannot be read: {' '.join(str(error).split())}") from error
 
 
-def _hub_digest(spec: DataSpec) -> str:
-    data = load_from_hub(spec.source, spec.subset, spec.hub_split)
+def _hub_digest(place: Place) -> str:
+    data = load_from_hub(place)
     # A slice such as `train[:10%]` shares its file with the whole split.
     tables = [_file_digest(Path(each["filename"])) for each in data.cache_files]
     if not tables:
         return _digest_of(*(json.dumps(row, sort_keys=True, default=str) for row in data))
-    return _digest_of(spec.hub_split or "", str(len(data)), *tables)
+    return _digest_of(place.split or "", str(len(data)), *tables)
 
 
 def _file_digest(path: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,12 @@ from hpo_service.domain.study.sections.data import DataSpec
 from hpo_service.domain.study.sections.model import ModelSpec
 from hpo_service.domain.study.sources import BUILTIN, BUILTIN_MODELS, BUILTIN_TOKENIZERS, looks_local
 from hpo_service.errors import DataError, ModelError
-from hpo_service.training.data.files import doubts
-from hpo_service.training.data.formats import Example, counts, detect_format, read_examples, unused_columns
+from hpo_service.training.data.formats import counts, examples_of, format_of, read_beside, unused_columns
+from hpo_service.training.data.reading.columns import named
+from hpo_service.training.data.reading.example import Example
+from hpo_service.training.data.reading.files import doubts
+from hpo_service.training.data.reading.source import Place, RawRow, found_rows, local_files, places
 from hpo_service.training.data.rows import understanding
-from hpo_service.training.data.source import RawRow, found_rows, local_files
 from hpo_service.training.data.tokens import IGNORED, Tokenised, tokenise
 from hpo_service.training.models.tokenizer import load_tokenizer
 
@@ -63,7 +65,7 @@ def first_look(
         if asks and tokenised:
             _check_prompts(tokenised, data, found)
     elif not any(each.subject == "data" for each in found.listed):
-        found.note("error", "data", f"{data.source} holds no rows")
+        found.note("error", "data", f"{data.called} holds no rows")
     return found.listed
 
 
@@ -101,27 +103,25 @@ class Findings:
 
 def _first_rows(data: DataSpec, limit: int, found: Findings) -> list[RawRow]:
     """The first rows of every file, or of a data set, that can be read."""
+    of_files: list[Place] = []
+    for place in places(data):
+        with found.noted():
+            files = local_files(place.source, place.part)
+            folder = Path(place.source).expanduser()
+            for doubt in doubts(folder, files) if files and folder.is_dir() and not data.held_out else ():
+                found.note("warning", "data", doubt)
+            of_files += [place] if files is None else [replace(place, source=str(path)) for path in files]
     rows: list[RawRow] = []
-    sources: list[str] = []
-    is_remote = False
-    with found.noted():
-        files = local_files(data.source)
-        is_remote = files is None and not data.source.startswith(BUILTIN)
-        sources = [data.source] if files is None else list(map(str, files))
-        folder = Path(data.source).expanduser()
-        for doubt in doubts(folder, files) if files and folder.is_dir() else ():
-            found.note("warning", "data", doubt)
-    for source in sources:
+    for place in of_files:
         try:
-            reading = found_rows(source, data.subset, data.hub_split)
-            for row in islice(reading, max(1, limit // len(sources))):
+            for row in islice(found_rows(place), max(1, limit // len(of_files))):
                 if row.fault:
                     found.note("error", "data", row.fault, row.origin)
                 else:
                     rows.append(row)
         except DataError as error:
-            if is_remote:
-                found.add(not_here("data", source))
+            if local_files(place.source) is None and not place.source.startswith(BUILTIN):
+                found.add(not_here("data", place.source))
             else:
                 found.note("error", "data", str(error))
     return rows
@@ -136,15 +136,20 @@ def _look_at_rows(
     before: int,
     found: Findings,
 ) -> list[Tokenised]:
-    shape = _format(raw[0], data, found)
+    rows: list[RawRow] = []
+    for row in raw:
+        with found.noted(row.origin):
+            rows.append(named(row, data))
+    shape = _format(rows[0], raw[0], data, found) if rows else None
     if shape is None:
         return []
     examples: list[Example] = []
-    for row in raw:
+    for row in rows:
         with found.noted(row.origin):
-            examples += read_examples([row], shape, data.group)[1] if counts(row) else []
+            examples += examples_of([row], shape, data) if counts(row) else []
     tokenised = _tokenised(examples, tokenizer, data, found) if tokenizer is not None else []
-    for warning in understanding(tokenised, unused_columns(raw, shape, data.group)).warnings(shape, data.learn):
+    unused = unused_columns(rows, shape, data.group, read_beside(data, examples))
+    for warning in understanding(tokenised, unused).warnings(shape, data.learn):
         found.note("warning", "data", warning)
     # a builtin model's tokenizer is not made yet: lengths and ids are those of bytes
     if tokenised and not model.base.startswith(BUILTIN):
@@ -152,9 +157,9 @@ def _look_at_rows(
     return tokenised
 
 
-def _format(row: RawRow, data: DataSpec, found: Findings) -> str | None:
+def _format(row: RawRow, as_read: RawRow, data: DataSpec, found: Findings) -> str | None:
     try:
-        return detect_format(row.fields, row.origin) if data.format == "auto" else data.format
+        return format_of(row, as_read, data)
     except DataError as error:
         found.note("error", "data", str(error), row.origin)
         return None
@@ -167,7 +172,7 @@ def _tokenised(
     rows: list[Tokenised] = []
     for example in examples:
         with found.noted(example.origin):
-            rows.append(tokenise([example], tokenizer, data.max_length, data.learn))
+            rows.append(tokenise([example], tokenizer, data.max_length, data.learn, chat_template=data.chat_template))
     return rows
 
 

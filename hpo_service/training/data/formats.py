@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hpo_service.domain.study.sections.data import DataSpec
 from hpo_service.errors import DataError
-from hpo_service.training.data.conversation import (
-    ASSISTANT,
-    CALLERS,
-    Message,
-    content_of,
-    is_marked_unlearned,
-    message_of,
-    tools_of,
+from hpo_service.training.data.chat import (
+    alpaca_as_chat,
+    is_conversational,
+    need_an_answer,
+    pair_as_chat,
+    system_turn,
+    tools_in,
+    turns_of,
+    with_system,
 )
-from hpo_service.training.data.source import RawRow
+from hpo_service.training.data.conversation import CALLERS
+from hpo_service.training.data.reading.columns import check_names
+from hpo_service.training.data.reading.example import Example
+from hpo_service.training.data.reading.fields import filled, kind_of, mask_of, text_of, whole_numbers
+from hpo_service.training.data.reading.source import RawRow
 
 # The prompt of Stanford's Alpaca, on which most instruction data of this shape was trained.
 ALPACA_WITH_INPUT = (
@@ -54,37 +59,6 @@ NOT_LEARNED = -100
 
 
 @dataclass(frozen=True)
-class Example:
-    """A row understood: a completion after a prompt that is not learned, a conversation, or token ids.
-
-    Without `messages`, `completion` is learned and `prompt` is not; plain text has an empty prompt. Of `messages` the
-    assistant's are learned, but for those whose places are `unlearned`; it may call `tools`. A row that came as `ids`
-    may say in `labels` which of them are learned; `padding` is how many ids it had beside them. `group` keeps rows in
-    one part of the split.
-    """
-
-    origin: str
-    prompt: str = ""
-    completion: str = ""
-    messages: tuple[Message, ...] = ()
-    unlearned: frozenset[int] = frozenset()
-    tools: tuple[dict[str, Any], ...] = ()
-    ids: Sequence[int] = ()
-    labels: Sequence[int] = ()
-    padding: int = 0
-    group: str | None = None
-
-    @property
-    def content(self) -> str:
-        """All the text of the row, by which it is recognised again."""
-        if self.ids:
-            # a letter before each, so that ids stay apart where spacing does not count
-            return "".join(f"t{token}" for token in self.ids)
-        tools = [json.dumps(self.tools, sort_keys=True)] if self.tools else []
-        return "\x1f".join([self.prompt, self.completion, *map(content_of, self.messages), *tools])
-
-
-@dataclass(frozen=True)
 class Format:
     """A shape of rows.
 
@@ -94,6 +68,7 @@ class Format:
         written: its columns, for people.
         learned: what is learned of a row, for people.
         also: other columns that are read.
+        as_chat: how a row becomes a conversation, where it is a prompt and what answers it.
     """
 
     columns: tuple[str, ...]
@@ -101,24 +76,74 @@ class Format:
     written: str
     learned: str
     also: tuple[str, ...] = ()
+    as_chat: Callable[[RawRow], Example] | None = None
 
 
-def read_examples(rows: list[RawRow], name: str = "auto", group: str | None = None) -> tuple[str, list[Example]]:
+def read_examples(
+    rows: list[RawRow],
+    name: str = "auto",
+    group: str | None = None,
+    *,
+    as_chat: bool = False,
+    system: str | None = None,
+) -> tuple[str, list[Example]]:
     """Understand rows in the named format, or the one that their columns show; return its name and the examples.
 
     Args:
         rows: at least one.
         name: of the format; `auto` looks at the columns of the first row.
         group: the column that names each row's group, if there are groups.
+        as_chat: whether prompts and completions become turns of a conversation.
+        system: the system text of rows that have none.
 
     Raises:
         DataError: no format fits, or a row does not fit; the message names the row and the column.
     """
     chosen = detect_format(rows[0].fields, rows[0].origin) if name == "auto" else name
-    read = FORMATS[chosen].read
-    if group is None:
-        return chosen, [read(row) for row in rows]
-    return chosen, [replace(read(row), group=_group(row, group)) for row in rows]
+    shape = FORMATS[chosen]
+    if as_chat and shape.as_chat is None:
+        pairs = ", ".join(name for name, each in FORMATS.items() if each.as_chat)
+        raise DataError(f"{rows[0].origin}: data.as_chat is for rows of {pairs}, and these are {chosen}: drop it")
+    read = shape.as_chat if as_chat and shape.as_chat else shape.read
+    return chosen, [_understood(row, read, group, system) for row in rows]
+
+
+def _understood(row: RawRow, read: Callable[[RawRow], Example], group: str | None, system: str | None) -> Example:
+    has_place_for_it = read is _alpaca
+    if system and has_place_for_it and not row.fields.get("system"):
+        row = replace(row, fields={**row.fields, "system": system})
+    example = read(row)
+    if system and not has_place_for_it and not ("system" in row.names and row.fields.get("system")):
+        example = with_system(example, system)
+    return example if group is None else replace(example, group=_group(row, group))
+
+
+def format_of(row: RawRow, found: RawRow, spec: DataSpec) -> str:
+    """The format of a study's rows: as it says, or as the columns of its first row show.
+
+    Args:
+        row: the first, its columns called as formats call them.
+        found: the same as it was read.
+        spec: the study's data.
+
+    Raises:
+        DataError: no format fits, or the row lacks a column that the study names.
+    """
+    check_names(found, spec, {column for shape in FORMATS.values() for column in shape.columns})
+    if spec.format != "auto":
+        return spec.format
+    return "prompt-completion" if spec.prompt_template else detect_format(row.fields, row.origin)
+
+
+def examples_of(rows: list[RawRow], name: str, spec: DataSpec) -> list[Example]:
+    """Rows of a study, their columns called as formats call them, in the format of this name; see `read_examples`."""
+    return read_examples(rows, name, spec.group, as_chat=spec.as_chat, system=spec.system)[1]
+
+
+def read_beside(spec: DataSpec, examples: Sequence[Example]) -> set[str]:
+    """Columns that rows are read with beside those of their format."""
+    turns = {"system", "tools"} if any(example.messages for example in examples) else set()
+    return turns | ({"system"} & spec.columns.keys())
 
 
 def counts(row: RawRow) -> bool:
@@ -130,9 +155,14 @@ def counts(row: RawRow) -> bool:
     return all(_weight(row, column) for column in WEIGHTS)
 
 
-def unused_columns(rows: list[RawRow], name: str, group: str | None = None) -> dict[str, int]:
-    """How many rows hold something in each column that the named format does not read, by column."""
-    used = {*FORMATS[name].columns, *FORMATS[name].also, *WEIGHTS, group}
+def unused_columns(
+    rows: Iterable[RawRow], name: str, group: str | None = None, beside: Collection[str] = ()
+) -> dict[str, int]:
+    """How many rows hold something in each column that the named format does not read, by column.
+
+    Columns that are read `beside` the format's are not among them.
+    """
+    used = {*FORMATS[name].columns, *FORMATS[name].also, *WEIGHTS, group, *beside}
     filled = Counter(column for row in rows for column, value in row.fields.items() if value not in (None, "", [], {}))
     return {column: rows for column, rows in sorted(filled.items()) if column not in used}
 
@@ -144,16 +174,6 @@ def detect_format(columns: Mapping[str, Any], origin: str) -> str:
             return name
     expected = "; ".join(f"{name} ({', '.join(shape.columns)})" for name, shape in FORMATS.items())
     raise DataError(f"{origin}: the columns {', '.join(columns) or '(none)'} fit no known format: {expected}")
-
-
-def _text(row: RawRow, column: str, default: str | None = None) -> str:
-    value = row.fields.get(column, default)
-    if value is None and default is not None:
-        return default
-    if not isinstance(value, str):
-        state = "is missing" if column not in row.fields else f"must be text, not {_kind(value)}"
-        raise DataError(f"{row.origin}: column {column!r} {state}")
-    return value
 
 
 def _weight(row: RawRow, column: str) -> float:
@@ -173,29 +193,36 @@ def _weight(row: RawRow, column: str) -> float:
 def _group(row: RawRow, column: str) -> str:
     value = row.fields.get(column)
     if not isinstance(value, str | int | float) or value == "":
-        state = "is missing" if column not in row.fields else f"must be text or a number, not {_kind(value)}"
+        state = "is missing" if column not in row.fields else f"must be text or a number, not {kind_of(value)}"
         raise DataError(f"{row.origin}: column {column!r}, which data.group names, {state}")
     return str(value)
 
 
 def _prompt_completion(row: RawRow) -> Example:
-    return Example(row.origin, _text(row, "prompt"), _filled(row, "completion"))
+    if is_conversational(row):
+        return pair_as_chat(row)
+    prompt = text_of(row, "prompt")
+    # read where data.columns names it: rows that have one unasked were always learned without it, and are warned of
+    system = text_of(row, "system", default="") if "system" in row.names else ""
+    return Example(row.origin, f"{system}\n\n{prompt}" if system else prompt, filled(row, "completion"))
 
 
 def _alpaca(row: RawRow) -> Example:
     """Stanford's prompt; earlier rounds stand before it in the same words, and a `system` text is its opening."""
-    instruction, context = _text(row, "instruction"), _text(row, "input", default="")
-    opening = _text(row, "system", default="") or (ALPACA_WITH_INPUT if context else ALPACA)
+    instruction, context = text_of(row, "instruction"), text_of(row, "input", default="")
+    opening = text_of(row, "system", default="") or (ALPACA_WITH_INPUT if context else ALPACA)
     rounds = [ALPACA_ROUND.format(instruction=asked, response=said) for asked, said in _history(row)]
     last = ALPACA_ROUND_WITH_INPUT if context else ALPACA_ROUND
     rounds.append(last.format(instruction=instruction, input=context, response=""))
-    return Example(row.origin, "\n\n".join([opening, *rounds]), _filled(row, "output"))
+    return Example(row.origin, "\n\n".join([opening, *rounds]), filled(row, "output"))
 
 
 def _history(row: RawRow) -> list[list[str]]:
     rounds = row.fields.get("history") or []
     if not isinstance(rounds, list) or not all(_is_round(each) for each in rounds):
-        raise DataError(f"{row.origin}: column 'history' must be a list of pairs, what was asked and what was said")
+        raise DataError(
+            f"{row.origin}: column {row.called('history')} must be a list of pairs, what was asked and what was said"
+        )
     return rounds
 
 
@@ -204,7 +231,7 @@ def _is_round(pair: Any) -> bool:
 
 
 def _plain_text(row: RawRow) -> Example:
-    return Example(row.origin, completion=_filled(row, "text"))
+    return Example(row.origin, completion=filled(row, "text"))
 
 
 def _messages(row: RawRow) -> Example:
@@ -216,32 +243,15 @@ def _sharegpt(row: RawRow) -> Example:
 
 
 def _conversation(row: RawRow, column: str, keys: tuple[str, str], roles: Mapping[str, str] | None = None) -> Example:
-    turns = row.fields.get(column)
-    if not isinstance(turns, list) or not turns:
-        raise DataError(f"{row.origin}: column {column!r} must be a list of turns, not {_kind(turns)}")
-    places = [f"{row.origin}: column {column!r}, turn {number}" for number in range(1, len(turns) + 1)]
-    said = [message_of(turn, keys, roles, place) for turn, place in zip(turns, places, strict=True)]
-    if not any(message["role"] == ASSISTANT for message in said):
-        raise DataError(f"{row.origin}: column {column!r} has no turn of the assistant, so there is nothing to learn")
-    before = _system_turn(row, said)
-    marked = (is_marked_unlearned(turn, place) for turn, place in zip(turns, places, strict=True))
-    unlearned = frozenset(place for place, is_marked in enumerate(marked, start=len(before)) if is_marked)
-    tools = tools_of(row.fields["tools"], row.origin) if row.fields.get("tools") else []
-    return Example(row.origin, messages=(*before, *said), unlearned=unlearned, tools=tuple(tools))
-
-
-def _system_turn(row: RawRow, said: list[Message]) -> list[Message]:
-    """The turn that the column `system` stands for, unless the conversation opens with it."""
-    text = _text(row, "system", default="")
-    if not text or (said[0]["role"] == "system" and said[0]["content"] == text):
-        return []
-    if said[0]["role"] == "system":
-        raise DataError(f"{row.origin}: column 'system' and the first turn name different system texts: keep one")
-    return [{"role": "system", "content": text}]
+    said, marked = turns_of(row, column, keys, roles)
+    need_an_answer(row, column, said)
+    before = system_turn(row, said)
+    unlearned = frozenset(place + len(before) for place in marked)
+    return Example(row.origin, messages=(*before, *said), unlearned=unlearned, tools=tools_in(row))
 
 
 def _tokenised(row: RawRow) -> Example:
-    ids = _whole_numbers(row, "input_ids")
+    ids = whole_numbers(row, "input_ids")
     if not ids:
         raise DataError(f"{row.origin}: column 'input_ids' is empty, so there is nothing to learn")
     begin, end = _attended(row, len(ids))
@@ -251,7 +261,7 @@ def _tokenised(row: RawRow) -> Example:
 
 def _attended(row: RawRow, length: int) -> tuple[int, int]:
     """Where the tokens that the column `attention_mask` does not call padding begin and end."""
-    mask = _mask(row, "attention_mask", length) or [1] * length
+    mask = mask_of(row, "attention_mask", length) or [1] * length
     if 1 not in mask:
         raise DataError(f"{row.origin}: column 'attention_mask' hides every token, so there is nothing to learn")
     begin, end = mask.index(1), length - mask[::-1].index(1)
@@ -267,7 +277,7 @@ def _labels(row: RawRow, ids: list[int], places: range) -> Sequence[int]:
     """What `labels` and the masks beside it let through, as labels; none where there are neither."""
     labels = _given_labels(row, ids, places)
     for column in MASKS:
-        mask = _mask(row, column, len(ids))
+        mask = mask_of(row, column, len(ids))
         if mask is not None:
             labels = [label if shown else NOT_LEARNED for label, shown in zip(labels or ids, mask, strict=True)]
     return labels
@@ -276,7 +286,7 @@ def _labels(row: RawRow, ids: list[int], places: range) -> Sequence[int]:
 def _given_labels(row: RawRow, ids: list[int], places: range) -> Sequence[int]:
     if row.fields.get("labels") is None:
         return ()
-    labels = _whole_numbers(row, "labels")
+    labels = whole_numbers(row, "labels")
     if len(labels) != len(ids):
         raise DataError(f"{row.origin}: column 'labels' has {len(labels)} numbers for {len(ids)} in 'input_ids'")
     for place in places:
@@ -286,38 +296,6 @@ def _given_labels(row: RawRow, ids: list[int], places: range) -> Sequence[int]:
                 f"the token there, {ids[place]}"
             )
     return labels
-
-
-def _mask(row: RawRow, column: str, length: int) -> list[int] | None:
-    if row.fields.get(column) is None:
-        return None
-    mask = row.fields[column]
-    if not isinstance(mask, list) or len(mask) != length or any(each not in (0, 1) for each in mask):
-        raise DataError(f"{row.origin}: column {column!r} must have a 1 or 0 for each of {length} in 'input_ids'")
-    return [int(each) for each in mask]
-
-
-def _whole_numbers(row: RawRow, column: str) -> list[int]:
-    numbers = row.fields.get(column)
-    if not isinstance(numbers, list):
-        raise DataError(f"{row.origin}: column {column!r} must be a list of whole numbers, not {_kind(numbers)}")
-    for place, number in enumerate(numbers, start=1):
-        if type(number) is not int:
-            raise DataError(
-                f"{row.origin}: column {column!r}, number {place} must be a whole number, not {number!r:.40}"
-            )
-    return numbers
-
-
-def _filled(row: RawRow, column: str) -> str:
-    text = _text(row, column)
-    if not text.strip():
-        raise DataError(f"{row.origin}: column {column!r} is empty, so there is nothing to learn")
-    return text
-
-
-def _kind(value: Any) -> str:
-    return "nothing" if value is None else f"a {type(value).__name__}"
 
 
 FORMATS: dict[str, Format] = {
@@ -343,7 +321,11 @@ FORMATS: dict[str, Format] = {
         also=("labels", "attention_mask", *MASKS),
     ),
     "prompt-completion": Format(
-        ("prompt", "completion"), _prompt_completion, "`prompt`, `completion`", "the completion and its end"
+        ("prompt", "completion"),
+        _prompt_completion,
+        "`prompt`, `completion`: both text, or turns of `role` and `content`",
+        "the completion and its end",
+        as_chat=pair_as_chat,
     ),
     "alpaca": Format(
         ("instruction", "output"),
@@ -351,6 +333,7 @@ FORMATS: dict[str, Format] = {
         "`instruction`, `output`, optional `input`, `system`, `history`",
         "the output and its end, after Stanford's prompt",
         also=("input", "system", "history"),
+        as_chat=lambda row: alpaca_as_chat(row, _history(row)),
     ),
     "text": Format(("text",), _plain_text, "`text`", "all of it"),
 }

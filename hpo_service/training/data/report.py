@@ -1,7 +1,8 @@
-"""The report on a study's data before the study: `python -m hpo_service.training.data.report` answers one request.
+"""A study's data before the study: `python -m hpo_service.training.data.report` answers one request.
 
 It reads `{"data": ..., "model": ..., "cache": ...}` on standard input and writes `{"report": ...}` or
-`{"error": ...}` on standard output; what libraries print goes to standard error.
+`{"error": ...}` on standard output; what libraries print goes to standard error. With `"show": 2` it writes
+`{"shown": ...}`, the first two rows, instead of a report on all.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def main() -> int:
     request = json.load(sys.stdin)
     answer: dict[str, Any]
     try:
-        answer = {"report": answer_to(request)}
+        answer = {"shown": shown_for(request)} if "show" in request else {"report": answer_to(request)}
     except HpoServiceError as error:
         answer = {"error": " ".join(str(error).split())}
     with answers:
@@ -49,15 +50,33 @@ def answer_to(request: dict[str, Any], told: TextIO = sys.stderr) -> dict[str, A
     from hpo_service.training.data.row_cache import RowCache
     from hpo_service.training.models.tokenizer import tokenizer_fingerprint
 
+    spec, model = DataSpec.model_validate(request["data"]), ModelSpec.model_validate(request["model"])
+    cache = Path(request["cache"])
+    progress = _progress(told)
+    tokenizer = _tokenizer(model, cache, progress)
+    fingerprint = tokenizer_fingerprint(tokenizer, model.base)
+    return RowCache(cache / "rows").rows(spec, tokenizer, fingerprint, progress).report.model_dump()
+
+
+def shown_for(request: dict[str, Any], told: TextIO = sys.stderr) -> list[dict[str, Any]]:
+    """The first rows of a request as the model sees them, as plain data.
+
+    Raises:
+        DataError, ModelError: the rows or the tokenizer cannot be used.
+    """
+    from hpo_service.training.data.shown import shown_rows
+
+    spec, model = DataSpec.model_validate(request["data"]), ModelSpec.model_validate(request["model"])
+    tokenizer = _tokenizer(model, Path(request["cache"]), _progress(told))
+    return [row.model_dump() for row in shown_rows(spec, tokenizer, request["show"])]
+
+
+def _progress(told: TextIO) -> Callable[[str, float], None]:
     def progress(message: str, fraction: float) -> None:
         told.write(f"{message} ({fraction:.0%})\n")
         told.flush()
 
-    spec, model = DataSpec.model_validate(request["data"]), ModelSpec.model_validate(request["model"])
-    cache = Path(request["cache"])
-    tokenizer = _tokenizer(model, cache, progress)
-    fingerprint = tokenizer_fingerprint(tokenizer, model.base)
-    return RowCache(cache / "rows").rows(spec, tokenizer, fingerprint, progress).report.model_dump()
+    return progress
 
 
 def _tokenizer(model: ModelSpec, cache: Path, progress: Callable[[str, float], None]) -> PreTrainedTokenizerBase:

@@ -79,9 +79,9 @@ class RowCache:
     def _shared(
         self, spec: DataSpec, tokenizer: PreTrainedTokenizerBase, tokenizer_hash: str, progress: Progress
     ) -> StudyRows:
-        def make() -> StudyRows:
-            told = f"tokenising {spec.source}"
-            return prepare_rows(spec, tokenizer, lambda fraction: progress(told, fraction))
+        def make(folder: Path | None) -> StudyRows:
+            told = f"tokenising {spec.called}"
+            return prepare_rows(spec, tokenizer, lambda fraction: progress(told, fraction), folder)
 
         target = self.folder / _key(content_digest(spec), tokenizer_hash, spec)
         rows, _ = _load(target, spec)
@@ -94,11 +94,11 @@ class RowCache:
                     return rows
                 if damage:
                     log.warning("tokenised rows in %s are damaged (%s) and made again", target, damage)
-                rows = make()
+                rows = make(self.folder)
                 replace_folder(target, partial(_write, rows))
         except OSError as error:
             log.warning("tokenised rows are made in memory, since %s cannot be used: %s", self.folder, error)
-            return rows or make()
+            return rows or make(None)
         # from the files rather than from memory, so that processes share their pages
         return _load(target, spec)[0] or rows
 
@@ -127,7 +127,7 @@ def _load(folder: Path, spec: DataSpec) -> tuple[StudyRows | None, str]:
     if not folder.exists():
         return None, ""
     try:
-        report = DataReport.model_validate_json((folder / REPORT).read_text()).of_source(spec.source)
+        report = DataReport.model_validate_json((folder / REPORT).read_text()).of_source(spec.called)
         parts = [TokenRows(**{kind: _mapped(folder / f"{name}-{kind}.npy") for kind in ARRAYS}) for name in PARTS]
         if fingerprint(parts) != report.fingerprint:
             return None, "its content is not what was written"

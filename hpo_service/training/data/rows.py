@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -14,12 +16,15 @@ from hpo_service.domain.study.data_report import DataReport, PartReport, TurnsRe
 from hpo_service.domain.study.sections.data import DataSpec
 from hpo_service.domain.trial.facts import DataFacts
 from hpo_service.errors import DataError
-from hpo_service.training.data.formats import Example, counts, read_examples, unused_columns
-from hpo_service.training.data.source import read_rows
-from hpo_service.training.data.split import split_examples
-from hpo_service.training.data.tokens import IGNORED, Bounds, Tokenised, TokenRows, tokenise
+from hpo_service.training.data.split import split_rows
+from hpo_service.training.data.tokenising.cores import Cores
+from hpo_service.training.data.tokenising.packed_rows import PackedRows, format_of_rows
+from hpo_service.training.data.tokenising.work import Work
+from hpo_service.training.data.tokens import IGNORED, Bounds, Ids, Tokenised, TokenRows, gathered
 from hpo_service.training.data.turns import TurnCounts
 
+# Labels counted at once.
+PIECE = 1 << 24
 PARTS = ("train", "validation", "test")
 
 
@@ -48,39 +53,49 @@ def prepare_rows(
     spec: DataSpec,
     tokenizer: PreTrainedTokenizerBase,
     touch: Callable[[float], None] = lambda _: None,
+    folder: Path | None = None,
 ) -> StudyRows:
-    """Read, understand, split and tokenise the data of a study.
+    """Read, understand, split and tokenise the data of a study, on all cores where there is much.
+
+    Args:
+        spec: the study's data.
+        tokenizer: what turns text into ids.
+        touch: told how much is done, from 0 to 1.
+        folder: where what is large is kept meanwhile, and as long as the rows are used; None is memory.
 
     Raises:
         DataError: the data cannot be used; the message names file, row or column.
+        OSError: the folder cannot be written.
     """
-    raw = read_rows(spec.source, spec.subset, spec.hub_split)
-    rows_read, raw = len(raw), [row for row in raw if counts(row)]
-    if not raw:
-        raise DataError(f"{spec.source}: every row has the weight 0, so there is nothing to learn")
-    shape, examples = read_examples(raw, spec.format, spec.group)
-    unused = unused_columns(raw, shape, spec.group)
-    del raw  # as large as the data
-    split = split_examples(examples, spec.split, spec.max_rows)
-    parts = {name: tokenise(part, tokenizer, spec.max_length, spec.learn, touch) for name, part in split.parts.items()}
+    packed = PackedRows(folder)
+    with Cores(Work(spec, format_of_rows(spec), tokenizer)) as cores:
+        packed.add(spec, cores, lambda fraction: touch(fraction / 2))
+        keys = packed.keys
+        split = split_rows(keys[None], spec.split, spec.max_rows, own={part: keys[part] for part in spec.held_out})
+        packed.keys = keys = {}  # as large as the rest
+        total, parts = sum(map(len, split.parts.values())), dict[str, Tokenised]()
+        for name, numbers in split.parts.items():
+            done = sum(len(part.lengths) for part in parts.values())
+            told = partial(_tell, touch, done, total)
+            parts[name] = gathered(cores.map(Work.tokenise, packed.packed(numbers)), folder, told)
     _check_supervision(parts, spec)
     rows = [part.rows for part in parts.values()]
     report = DataReport(
-        source=spec.source,
-        format=shape,
+        source=spec.called,
+        format=cores.work.format,
         learn=spec.learn,
         max_length=spec.max_length,
-        rows_read=rows_read,
-        rows_without_weight=rows_read - len(examples),
+        rows_read=packed.read,
+        rows_without_weight=packed.read - len(packed),
         rows_split=sum(map(len, split.parts.values())) + split.leaked + split.repeated,
         leaked=split.leaked,
         repeated=split.repeated,
         duplicates=split.duplicates,
-        longest_row=_longest_row(split.parts, parts),
+        longest_row=_longest_row(split.parts, parts, packed),
         padding_share=padding_share(parts["train"].rows.lengths),
         parts={name: _part_report([part], split.groups.get(name)) for name, part in parts.items()},
         whole=_part_report(list(parts.values()), sum(split.groups.values()) if split.groups else None),
-        understanding=understanding(parts.values(), unused),
+        understanding=understanding(parts.values(), dict(packed.unused)),
         fingerprint=fingerprint(rows),
     )
     return study_rows(rows, report)
@@ -110,6 +125,11 @@ def fingerprint(parts: list[TokenRows]) -> str:
     return digest.hexdigest()
 
 
+def learned_tokens(labels: Ids) -> int:
+    """How many labels are learned, counted in pieces so that memory stays flat."""
+    return sum(int((labels[begin : begin + PIECE] != IGNORED).sum()) for begin in range(0, len(labels), PIECE))
+
+
 def padding_share(lengths: Bounds, batch: int = DEFAULT_MICRO_BATCH) -> float:
     """Share of padding where batches of rows in a random order are padded to their longest."""
     order = np.random.default_rng(0).permutation(lengths)
@@ -124,7 +144,7 @@ def _part_report(parts: list[Tokenised], groups: int | None) -> PartReport:
     return PartReport(
         rows=sum(len(part.rows) for part in parts),
         tokens=sum(len(each) for each in labels),
-        supervised_tokens=sum(int((each != IGNORED).sum()) for each in labels),
+        supervised_tokens=sum(map(learned_tokens, labels)),
         p50=p50,
         p90=p90,
         p99=p99,
@@ -144,15 +164,20 @@ def understanding(parts: Collection[Tokenised], unused: dict[str, int]) -> Under
         rows=sum(len(part.lengths) for part in parts),
         columns_unused=unused,
         turns=TurnsReport(**vars(counts)) if counts.turns else None,
+        rows_plain=sum(part.plain for part in parts),
         rows_unended=sum(part.unended for part in parts),
         padding_tokens=sum(part.padding for part in parts),
     )
 
 
-def _longest_row(examples: Mapping[str, list[Example]], parts: Mapping[str, Tokenised]) -> str:
+def _longest_row(numbers: Mapping[str, list[int]], parts: Mapping[str, Tokenised], packed: PackedRows) -> str:
     longest = {name: int(part.lengths.argmax()) for name, part in parts.items()}
     name = max(longest, key=lambda each: int(parts[each].lengths[longest[each]]))
-    return examples[name][longest[name]].origin
+    return packed.example(numbers[name][longest[name]]).origin
+
+
+def _tell(touch: Callable[[float], None], before: int, total: int, rows: int) -> None:
+    touch(0.5 + (before + rows) / (2 * total))
 
 
 def _check_supervision(parts: dict[str, Tokenised], spec: DataSpec) -> None:
@@ -160,12 +185,12 @@ def _check_supervision(parts: dict[str, Tokenised], spec: DataSpec) -> None:
     total = lost + sum(len(part.rows) for part in parts.values())
     if lost * 2 > total:
         raise DataError(
-            f"{spec.source}: {lost} of {total} rows have nothing to learn within data.max_length = "
+            f"{spec.called}: {lost} of {total} rows have nothing to learn within data.max_length = "
             f"{spec.max_length} tokens: raise it, or shorten the prompts"
         )
     for name, part in parts.items():
         if not part.rows:
             raise DataError(
-                f"{spec.source}: no row of the {name} part has anything to learn within data.max_length = "
+                f"{spec.called}: no row of the {name} part has anything to learn within data.max_length = "
                 f"{spec.max_length} tokens: raise it, or shorten the prompts"
             )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Generic, TypeVar
 
-from hpo_service.domain.study.sections.data import SplitSpec
+from hpo_service.domain.study.sections.data import HeldOut, SplitSpec
 from hpo_service.errors import DataError
-from hpo_service.training.data.formats import Example
+from hpo_service.training.data.reading.example import Example
 
 # What a character that is mostly punctuation is where it stands as a sign, and the symbol that it becomes.
 SIGNS = (
@@ -24,8 +26,36 @@ UNSEEN = frozenset("`\u00b4") | frozenset(map(chr, range(0xFE00, 0xFE10)))
 BETWEEN_NUMBERS = re.compile(r"(?<=\d) +(?=\d)")
 
 
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What the split of a row goes by, so that the row itself need not be held.
+
+    Attributes:
+        digest: of its normalised content and the seed; rows are ordered by it.
+        decisive: which part it falls into: the digest, or that of its group.
+        loose: stands for its content without case, spacing and punctuation.
+        group: its group's name, if there are groups.
+    """
+
+    digest: str
+    decisive: str
+    loose: bytes
+    group: str | None
+
+
+def keys_of(example: Example, seed: int) -> Keys:
+    """What the split of an example goes by."""
+    digest = _digest(normalised(example.content), seed)
+    loose = hashlib.blake2b(loose_key(example.content).encode(errors="surrogatepass"), digest_size=16).digest()
+    decisive = digest if example.group is None else _digest(normalised(example.group), seed)
+    return Keys(digest, decisive, loose, example.group)
+
+
 @dataclass(frozen=True)
-class Split:
+class Split(Generic[Row]):
     """The three parts, each in an order that follows from content and seed alone, and what was found on the way.
 
     Attributes:
@@ -38,43 +68,73 @@ class Split:
         groups: number of groups in each part, empty where rows have none.
     """
 
-    train: list[Example]
-    validation: list[Example]
-    test: list[Example]
+    train: list[Row]
+    validation: list[Row]
+    test: list[Row]
     leaked: int = 0
     repeated: int = 0
     duplicates: int = 0
     groups: dict[str, int] = field(default_factory=dict)
 
     @property
-    def parts(self) -> dict[str, list[Example]]:
+    def parts(self) -> dict[str, list[Row]]:
         """The parts by name."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
 
-def split_examples(examples: list[Example], spec: SplitSpec, max_rows: int | None = None) -> Split:
+def split_examples(
+    examples: list[Example],
+    spec: SplitSpec,
+    max_rows: int | None = None,
+    own: Mapping[HeldOut, list[Example]] | None = None,
+) -> Split[Example]:
+    """Cut examples; see `split_rows`."""
+    own = own or {}
+    every = [(keys_of(example, spec.seed), example) for example in examples]
+    held_out = {part: [(keys_of(example, spec.seed), example) for example in given] for part, given in own.items()}
+    return split_rows(every, spec, max_rows, held_out)
+
+
+def split_rows(
+    rows: list[tuple[Keys, Row]],
+    spec: SplitSpec,
+    max_rows: int | None = None,
+    own: Mapping[HeldOut, list[tuple[Keys, Row]]] | None = None,
+) -> Split[Row]:
     """Cut by a hash of normalised content and seed; equal rows, and rows of one group, fall into the same part.
 
     A held-out row that differs from a training row (or from an earlier held-out row) only in case, spacing or
-    punctuation is dropped. `max_rows` keeps the rows with the smallest hashes.
+    punctuation is dropped.
+
+    Args:
+        rows: those that are cut, each behind its keys.
+        spec: shares and seed.
+        max_rows: keep this many of them, those with the smallest hashes.
+        own: rows of held-out parts that are given as such; nothing is cut off for those.
 
     Raises:
         DataError: a part is empty.
     """
-    ordered = sorted(((_digest(normalised(e.content), spec.seed), e) for e in examples), key=lambda pair: pair[0])
+    ordered = _ordered(rows)
     if max_rows is not None and len(ordered) > max_rows:
         # Another salt than the one that decides the part, or the parts would not be fair samples.
-        chosen = sorted(ordered, key=lambda pair: _digest(pair[0], spec.seed))[:max_rows]
-        ordered = sorted(chosen, key=lambda pair: pair[0])
-    parts: dict[str, list[Example]] = {"train": [], "validation": [], "test": []}
-    for digest, example in ordered:
-        decisive = digest if example.group is None else _digest(normalised(example.group), spec.seed)
-        parts[_part(decisive, spec)].append(example)
-    return _without_leaks(parts, len(ordered), spec)
+        ordered = _ordered(sorted(ordered, key=lambda row: _digest(row[0].digest, spec.seed))[:max_rows])
+    own = own or {}
+    parts: dict[str, list[tuple[Keys, Row]]] = {"train": [], "validation": [], "test": []}
+    for keys, row in ordered:
+        parts[_part(keys.decisive, spec, own)].append((keys, row))
+    parts |= {name: _ordered(given) for name, given in own.items()}
+    return _without_leaks(parts, sum(map(len, parts.values())), spec, own)
 
 
-def _without_leaks(parts: dict[str, list[Example]], rows: int, spec: SplitSpec) -> Split:
-    seen = {loose_key(example.content) for example in parts["train"]}
+def _ordered(rows: list[tuple[Keys, Row]]) -> list[tuple[Keys, Row]]:
+    return sorted(rows, key=lambda row: row[0].digest)
+
+
+def _without_leaks(
+    parts: dict[str, list[tuple[Keys, Row]]], rows: int, spec: SplitSpec, own: Collection[HeldOut]
+) -> Split[Row]:
+    seen = {keys.loose for keys, _ in parts["train"]}
     duplicates = len(parts["train"]) - len(seen)
     leaked = repeated = 0
     for name in ("validation", "test"):
@@ -82,8 +142,9 @@ def _without_leaks(parts: dict[str, list[Example]], rows: int, spec: SplitSpec) 
         leaked += len(parts[name]) - len(kept) - again
         repeated += again
         parts[name] = kept
-    split = Split(**parts, leaked=leaked, repeated=repeated, duplicates=duplicates, groups=_groups(parts))
-    _check_parts(split, rows, spec)
+    train, validation, test = ([row for _, row in parts[name]] for name in ("train", "validation", "test"))
+    split = Split(train, validation, test, leaked, repeated, duplicates, groups=_groups(parts))
+    _check_parts(split, rows, spec, own)
     return split
 
 
@@ -121,37 +182,41 @@ def _digest(text: str, seed: int) -> str:
     return hashlib.sha256(f"{seed}\n{text}".encode(errors="surrogatepass")).hexdigest()
 
 
-def _part(digest: str, spec: SplitSpec) -> str:
+def _part(digest: str, spec: SplitSpec, own: Collection[HeldOut]) -> str:
     share = int(digest[:16], 16) / 2**64
     if share < spec.test:
-        return "test"
-    return "validation" if share < spec.test + spec.validation else "train"
+        return "train" if "test" in own else "test"
+    return "validation" if share < spec.test + spec.validation and "validation" not in own else "train"
 
 
-def _unseen(examples: list[Example], earlier: set[str]) -> tuple[list[Example], int]:
-    """The examples not in earlier parts, each once, in order; with them how many repeats there were among them.
+def _unseen(rows: list[tuple[Keys, Row]], earlier: set[bytes]) -> tuple[list[tuple[Keys, Row]], int]:
+    """The rows not in earlier parts, each once, in order; with them how many repeats there were among them.
 
     What is kept is added to `earlier`.
     """
-    kept: dict[str, Example] = {}
+    kept: dict[bytes, tuple[Keys, Row]] = {}
     repeats = 0
-    for example in examples:
-        key = loose_key(example.content)
-        if key in kept:
+    for keys, row in rows:
+        if keys.loose in kept:
             repeats += 1
-        elif key not in earlier:
-            kept[key] = example
+        elif keys.loose not in earlier:
+            kept[keys.loose] = (keys, row)
     earlier.update(kept)
     return list(kept.values()), repeats
 
 
-def _groups(parts: dict[str, list[Example]]) -> dict[str, int]:
-    named = {name: {e.group for e in rows if e.group is not None} for name, rows in parts.items()}
+def _groups(parts: Mapping[str, list[tuple[Keys, Row]]]) -> dict[str, int]:
+    named = {name: {keys.group for keys, _ in rows if keys.group is not None} for name, rows in parts.items()}
     return {name: len(groups) for name, groups in named.items()} if any(named.values()) else {}
 
 
-def _check_parts(split: Split, rows: int, spec: SplitSpec) -> None:
+def _check_parts(split: Split[Row], rows: int, spec: SplitSpec, own: Collection[HeldOut]) -> None:
     for name, part in split.parts.items():
+        if not part and name in own:
+            raise DataError(
+                f"the {name} part is empty: every row that data.{name} names stands in an earlier part too; "
+                "name rows that are not trained on"
+            )
         if not part:
             groups = " in groups that stay together" if split.groups else ""
             raise DataError(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import overload
 
 import numpy as np
@@ -13,7 +15,9 @@ from transformers import PreTrainedTokenizerBase
 
 from hpo_service.domain.study.sections.data import Learned
 from hpo_service.training.data.encoding import Encoder
-from hpo_service.training.data.formats import NOT_LEARNED, Example
+from hpo_service.training.data.formats import NOT_LEARNED
+from hpo_service.training.data.reading.example import Example
+from hpo_service.training.data.tokenising.spool import Spool
 from hpo_service.training.data.turns import TurnCounts
 
 # The label that cross entropy leaves out.
@@ -40,6 +44,8 @@ class TokenRow:
         return int((self.labels != IGNORED).sum())
 
 
+# What is counted of rows, and added up over batches of them.
+COUNTED = ("truncated", "unsupervised", "padding", "unended", "plain")
 # The names of the arrays that hold rows.
 ARRAYS = ("ids", "labels", "bounds")
 
@@ -90,7 +96,7 @@ class TokenRows(Sequence[TokenRow]):
 class Tokenised:
     """Rows of one part with what cutting them to length cost; `lengths` are those of all its rows before the cut.
 
-    `padding` and `unended` are counted as `Encoder` does.
+    `padding`, `unended` and `plain` are counted as `Encoder` does.
     """
 
     rows: TokenRows
@@ -100,6 +106,7 @@ class Tokenised:
     padding: int = 0
     unended: int = 0
     turns: TurnCounts = field(default_factory=TurnCounts)
+    plain: int = 0
 
 
 def tokenise(
@@ -108,13 +115,16 @@ def tokenise(
     max_length: int,
     learn: Learned = "completions",
     touch: Callable[[float], None] = lambda _: None,
+    chat_template: str | None = None,
 ) -> Tokenised:
     """Turn examples into token rows of at most `max_length`; rows left without a learned token are dropped.
+
+    A `chat_template` is used in place of the tokenizer's own.
 
     Raises:
         DataError: the tokenizer lacks a chat template, a conversation does not fit it, or it does not know an id.
     """
-    encoder = Encoder(tokenizer)
+    encoder = Encoder(tokenizer, chat_template)
     rows: list[TokenRow] = []
     lengths: list[int] = []
     for begin in range(0, len(examples), BATCH):
@@ -133,7 +143,37 @@ def tokenise(
         padding=encoder.padding,
         unended=encoder.unended,
         turns=encoder.turns,
+        plain=encoder.plain,
     )
+
+
+def gathered(
+    batches: Iterable[Tokenised], folder: Path | None = None, touch: Callable[[int], None] = lambda _: None
+) -> Tokenised:
+    """Rows that were tokenised in batches, as one part.
+
+    Args:
+        batches: in order.
+        folder: where ids and labels are laid down; None is memory.
+        touch: told how many rows there are so far.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    ids, labels = Spool(folder), Spool(folder)
+    kept, uncut, turns = [np.zeros(1, dtype=np.int64)], [np.zeros(0, dtype=np.int64)], TurnCounts()
+    counted: Counter[str] = Counter()
+    for batch in batches:
+        ids.add(np.ascontiguousarray(batch.rows.ids).data)
+        labels.add(np.ascontiguousarray(batch.rows.labels).data)
+        kept.append(batch.rows.lengths)
+        uncut.append(batch.lengths)
+        turns.add(batch.turns)
+        counted.update({name: getattr(batch, name) for name in COUNTED})
+        counted["rows"] += len(batch.lengths)
+        touch(counted["rows"])
+    rows = TokenRows(ids.array(np.int32), labels.array(np.int32), np.cumsum(np.concatenate(kept)))
+    return Tokenised(rows, np.concatenate(uncut), turns=turns, **{name: counted[name] for name in COUNTED})
 
 
 def collate(rows: Sequence[TokenRow], padding: int) -> dict[str, torch.Tensor]:

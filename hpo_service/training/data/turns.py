@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from hpo_service.errors import DataError
 from hpo_service.training.data.conversation import ASSISTANT, CALLS, REASONING, Message
-from hpo_service.training.data.formats import Example
+from hpo_service.training.data.reading.example import Example
 
 Span = tuple[int, int]
 # Stands in the place of what a turn says, to see where the template puts it; no filter of templates changes it.
@@ -52,10 +52,23 @@ class TurnCounts:
 
 
 class ChatTemplate:
-    """A tokenizer's chat template: it renders conversations and finds the assistant's turns in what it rendered."""
+    """A chat template: it renders conversations and finds the assistant's turns in what it rendered.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    Attributes:
+        tokenizer: whose template it is, and which turns what it renders into ids.
+        given: a study's own template, used in place of the tokenizer's.
+        called: the template in words, for messages.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, given: str | None = None) -> None:
         self.tokenizer = tokenizer
+        self.given = given
+        self.called = "the model's chat template" if given is None else "data.chat_template"
+
+    @property
+    def text(self) -> Any:
+        """The template itself, or several by name; nothing where there is none."""
+        return self.given or self.tokenizer.chat_template
 
     def rendered(self, example: Example, counts: TurnCounts) -> tuple[str, list[Span]]:
         """A conversation as text, and where its turns of the assistant stand that are learned, end marks included.
@@ -70,7 +83,7 @@ class ChatTemplate:
         spans = {p: span and self._shown_part(text, span, example.messages[p]) for p, span in spans.items()}
         if not any(spans.values()):
             raise DataError(
-                f"{example.origin}: the model's chat template shows no turn of the assistant as it was written; "
+                f"{example.origin}: {self.called} shows no turn of the assistant as it was written; "
                 "use the prompt-completion format"
             )
         learned = {place: span for place, span in spans.items() if span and place not in example.unlearned}
@@ -97,7 +110,7 @@ class ChatTemplate:
         places, runs = _places(example), _runs(learned)
         if len(runs) != len(places) and example.unlearned:
             raise DataError(
-                f"{example.origin}: the model's chat template marks {len(runs)} stretches as generated for "
+                f"{example.origin}: {self.called} marks {len(runs)} stretches as generated for "
                 f"{len(places)} turns of the assistant, so that those not to be learned cannot be told apart"
             )
         for place, run in zip(places, runs, strict=False):
@@ -110,13 +123,15 @@ class ChatTemplate:
         return ids, learned
 
     def _check_template(self, example: Example) -> None:
-        if not self.tokenizer.chat_template:
+        if not self.text:
             raise DataError(
                 f"{example.origin}: the model's tokenizer has no chat template, so conversations cannot be rendered; "
-                "use an instruction-tuned model or the prompt-completion format"
+                "use an instruction-tuned model or the prompt-completion format, or give one as data.chat_template"
             )
 
     def _has_marks(self, example: Example) -> bool:
+        if self.given is not None:
+            return bool(GENERATION.search(self.given))
         try:
             template = self.tokenizer.get_chat_template(tools=list(example.tools) or None)
         except ValueError:
@@ -132,7 +147,7 @@ class ChatTemplate:
         start = self._start(example, place, through)
         if start is None:
             raise DataError(
-                f"{example.origin}: the model's chat template rewrites what came before a turn of the assistant; "
+                f"{example.origin}: {self.called} rewrites what came before a turn of the assistant; "
                 "use the prompt-completion format"
             )
         # others leave the assistant out altogether
@@ -237,6 +252,8 @@ class ChatTemplate:
     def _applied(
         self, example: Example, messages: Sequence[Message], *, with_tools: bool = True, **options: Any
     ) -> Any:
+        if self.given is not None:
+            options["chat_template"] = self.given
         options["tools"] = list(example.tools) or None if with_tools else None
         try:
             try:
@@ -248,9 +265,7 @@ class ChatTemplate:
                 return self.tokenizer.apply_chat_template(list(map(_with_written_arguments, messages)), **options)
         except (TemplateError, ValueError, TypeError) as error:
             reason = " ".join(str(error).split())
-            raise DataError(
-                f"{example.origin}: the model's chat template refuses the conversation: {reason}"
-            ) from error
+            raise DataError(f"{example.origin}: {self.called} refuses the conversation: {reason}") from error
 
 
 def _places(example: Example) -> list[int]:

@@ -10,7 +10,7 @@ from functools import partial
 
 import torch
 from peft import PeftModel
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hpo_service.domain.trial.facts import MemoryFacts, RunFacts, TimingFacts
 from hpo_service.domain.trial.outcome import Outcome, OutcomeKind
@@ -26,6 +26,7 @@ from hpo_service.training.engines.data_parallel import DONE, DistributedScoring,
 from hpo_service.training.engines.trainer import build_trainer
 from hpo_service.training.models.adapter import trainable
 from hpo_service.training.models.base import parameter_count
+from hpo_service.training.models.tokenizer import with_chat_template
 from hpo_service.training.run.checkpoint import Checkpoint, replace_folder
 from hpo_service.training.run.device_memory import capacity_gb, release_memory
 from hpo_service.training.run.history import SCALER_TRIES, History
@@ -103,7 +104,7 @@ class SoloEngine:
             with (
                 self.ranks.failing_together(),
                 trainable(job.base.model, spec, job.config.seed) as model,
-                weights_saver(model, spec, job.base.tokenizer, wanted=job.config.keep_adapter) as save,
+                weights_saver(model, spec, _tokenizer(job), wanted=job.config.keep_adapter) as save,
             ):
                 outcome = self._train(job, model, save) if self.ranks.leads else self._follow(job, model)
             clean = True
@@ -200,6 +201,11 @@ def _score(job: Job, model: PreTrainedModel | PeftModel, ranks: ProcessGroup, ro
         return evaluate(inner, rows, job.base.padding, compute=compute, batch_tokens=tokens, touch=alive)
 
     return job.pressure.score(within, affordable_tokens(inner), job.need)
+
+
+def _tokenizer(job: Job) -> PreTrainedTokenizerBase:
+    """What is kept beside a whole model, so that it is asked as it was trained."""
+    return with_chat_template(job.base.tokenizer, job.config.data.chat_template if job.config.data else None)
 
 
 def _save_adapter(job: Job, save: SaveWeights) -> str:

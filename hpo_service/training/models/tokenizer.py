@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -30,6 +31,15 @@ def load_tokenizer(
     if not tokenizer("a b c", add_special_tokens=False).input_ids:
         raise ModelError(f"model {name} has no usable tokenizer: its files are missing, so it turns text into nothing")
     return tokenizer
+
+
+def with_chat_template(tokenizer: PreTrainedTokenizerBase, template: str | None) -> PreTrainedTokenizerBase:
+    """The tokenizer as a study's rows are written: a copy with its chat template, or the same where it has none."""
+    if template is None:
+        return tokenizer
+    mine = copy.copy(tokenizer)
+    mine.chat_template = template
+    return mine
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase, name: str) -> str:

@@ -76,7 +76,7 @@ class LoadedModels:
         spec = link.config.data
         if spec is None:
             raise TrialError(f"trial {link.trial} names no data for the built-in trainer")
-        with link.busy(f"reading {spec.source}", LOADING_SECONDS):
+        with link.busy(f"reading {spec.called}", LOADING_SECONDS):
             return self._rows.rows(spec, base.tokenizer, base.tokenizer_fingerprint, _progress(link))
 
     def describe(self, link: TrialLink, base: Base) -> dict[str, ModelFacts]:

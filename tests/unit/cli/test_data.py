@@ -61,9 +61,9 @@ def child(monkeypatch):
     return asked, answers
 
 
-def call(*arguments):
+def call(*arguments, command="report"):
     with pytest.raises(SystemExit) as ended:
-        main(["data", "report", *map(str, arguments)])
+        main(["data", command, *map(str, arguments)])
     return ended.value.code
 
 
@@ -129,3 +129,48 @@ def test_an_objective_of_ones_own_has_no_data_to_report_on(tmp_path, child, caps
     assert call(path) == 2
     assert "study mine has an objective of its own" in capsys.readouterr().err
     assert child[0] == []
+
+
+SHOWN = {
+    "origin": "rows.jsonl, line 1",
+    "format": "messages",
+    "tokens_uncut": 9,
+    "pieces": [
+        {"text": "<user>hi</user>[bold]", "learned": False, "tokens": 4},
+        {"text": "hello", "learned": True, "tokens": 2},
+    ],
+}
+
+
+def test_rows_are_shown_with_marks_around_what_is_learned(study, child, capsys):
+    asked, answers = child
+    answers.append((0, json.dumps({"shown": [SHOWN, {**SHOWN, "tokens_uncut": 6}]}), ""))
+    assert call(study, "--rows", "2", command="show") == 0
+    assert asked[0][1]["show"] == 2
+    assert capsys.readouterr().out == (
+        "rows.jsonl, line 1 (messages): 6 tokens, cut from 9, 2 learned\n<user>hi</user>[bold][[hello]]\n"
+        "\nrows.jsonl, line 1 (messages): 6 tokens, 2 learned\n<user>hi</user>[bold][[hello]]\n"
+    )
+
+
+def test_on_a_terminal_what_is_learned_has_a_colour(study, child, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    child[1].append((0, json.dumps({"shown": [SHOWN]}), ""))
+    assert call(study, command="show") == 0
+    out = capsys.readouterr().out
+    assert "\x1b[1;32mhello\x1b[0m" in out
+    assert "[[" not in out
+
+
+def test_machines_get_the_pieces_of_rows(study, child, capsys):
+    child[1].append((0, json.dumps({"shown": [SHOWN]}), ""))
+    assert call(study, "--json", command="show") == 0
+    assert json.loads(capsys.readouterr().out) == {"rows": [SHOWN]}
+
+
+def test_rows_that_cannot_be_shown_are_one_line(study, child, capsys):
+    child[1].append((1, '{"error": "rows.jsonl, line 1: column \'prompt\' is missing"}', ""))
+    assert call(study, command="show") == 1
+    assert capsys.readouterr().err == "error: rows.jsonl, line 1: column 'prompt' is missing\n"

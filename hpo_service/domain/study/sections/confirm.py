@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Any
 
+from pydantic import Field, field_validator
+
+from hpo_service.domain.study.methods import with_modules_as_text
 from hpo_service.domain.study.search_space import ParameterValue
 from hpo_service.domain.study.sections.section import Section
 
@@ -18,3 +21,8 @@ class ConfirmSpec(Section):
         default=None, description="The config to beat; left out, the practitioners' default."
     )
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="Level of the interval.")
+
+    @field_validator("default", mode="before")
+    @classmethod
+    def _lists_of_modules_are_one_value(cls, default: Any) -> Any:
+        return with_modules_as_text(default)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from hpo_service.domain.study.direction import Direction
+from hpo_service.domain.study.methods import with_modules_as_text
 from hpo_service.domain.study.search_space import ParameterValue
 from hpo_service.domain.study.sections.section import Section
 from hpo_service.domain.study.validation import one_of, refusal, rising_fractions
@@ -153,6 +154,11 @@ class SearchSpec(Section):
         if len(set(goals)) < len(goals):
             raise ValueError("a goal is named twice: name each once")
         return goals
+
+    @field_validator("enqueue", mode="before")
+    @classmethod
+    def _lists_of_modules_are_one_value(cls, enqueue: Any) -> Any:
+        return [with_modules_as_text(each) for each in enqueue] if isinstance(enqueue, list) else enqueue
 
     @field_validator("rungs")
     @classmethod

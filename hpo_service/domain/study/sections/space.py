@@ -7,6 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, field_validator, model_validator
 
 from hpo_service.domain.study.hyperparameters import Hyperparameters
+from hpo_service.domain.study.methods import modules_as_text
 from hpo_service.domain.study.presets import PRESETS
 from hpo_service.domain.study.search_space import Parameter, SearchSpace
 from hpo_service.domain.study.sections.section import Section
@@ -49,7 +50,9 @@ class SpaceSpec(Section):
 
 
 def _typed(name: Any, given: Any) -> Any:
-    """Add a parameter's `type` where it was left out: the hyper-parameter's own, or that of its bounds."""
+    """Write lists of modules as text, and add a `type` that was left out: the hyper-parameter's, or its bounds' own."""
+    if name == "target_modules" and isinstance(given, dict) and isinstance(given.get("choices"), list):
+        given = {**given, "choices": [modules_as_text(choice) for choice in given["choices"]]}
     if not isinstance(given, dict) or "type" in given:
         return given
     meant = {here for key in given for here in (key, *ALIASES.get(str(key), ()))}

@@ -68,3 +68,12 @@ def test_adapters_go_somewhere():
 def test_what_can_be_searched_is_what_can_be_set():
     assert frozenset(Hyperparameters.model_fields) == SEARCHABLE
     assert {"learning_rate", "lora_rank", "warmup_ratio"} <= SEARCHABLE
+
+
+def test_names_of_modules_may_be_one_value_as_a_search_chooses_it():
+    chosen = Hyperparameters().with_values({"target_modules": "(q_proj, v_proj)"})
+    assert chosen.target_modules == ["q_proj", "v_proj"]
+    assert Hyperparameters(target_modules=["q_proj"]).target_modules == ["q_proj"]
+    for wrong in ("(q_proj", "()", "q_proj, v_proj"):
+        with pytest.raises(ValidationError):
+            Hyperparameters(target_modules=wrong)

@@ -118,3 +118,9 @@ def test_a_limit_that_is_not_there_is_not_made() -> None:
 def test_seeds_need_a_confirm_stage() -> None:
     with pytest.raises(UsageError, match="no confirm stage"):
         extended(study(confirm={"enabled": False}), Extension(seeds=9))
+
+
+def test_commas_between_names_of_modules_do_not_separate_choices():
+    name, wider = read_range("target_modules=attention, (q_proj, v_proj),full")
+    assert name == "target_modules"
+    assert wider.choices == ("attention", "(q_proj, v_proj)", "full")

@@ -373,3 +373,26 @@ def test_who_selects_on_a_metric_is_told_that_losers_are_stopped_by_the_loss_and
     assert pruned.startswith("4: evaluation.select: losers are stopped by their validation loss half-way")
     assert "of 20 rows exact match moves in steps of 5 points" in coarse
     assert warned("evaluation: {select: token_f1}\nsearch: {pruner: none}\n") == []
+
+
+def test_every_source_of_rows_becomes_absolute_or_is_told_missing():
+    text = "name: x\nmodel: {base: a/small}\ndata: {source: [./a.jsonl, c/rows, 'b/*.jsonl'], validation: v.jsonl}\n"
+    spec = read(text, around("/here/a.jsonl", "/here/b/*.jsonl", "/here/v.jsonl")).spec
+    assert spec.data is not None
+    assert spec.data.source == ["/here/a.jsonl", "c/rows", "/here/b/*.jsonl"]
+    assert (spec.data.validation, spec.data.test) == ("/here/v.jsonl", None)
+    said = refused(text, around("/here/a.jsonl", "/here/v.jsonl"))
+    assert "data.source[2]: b/*.jsonl does not exist" in said
+    assert "data.validation: v.jsonl does not exist" in refused(text, around("/here/a.jsonl", "/here/b/*.jsonl"))
+
+
+def test_a_chat_template_is_kept_as_text_wherever_it_was_written():
+    files = {"/here/chat.jinja": "{{ messages }}", "/here/empty.jinja": "words"}
+    where = dataclasses.replace(NOWHERE, text=files.get)
+    text = GOOD.replace("c/rows", "c/rows, chat_template: '%s'")
+    for written in ("chat.jinja", "{{ messages }}"):
+        spec = read(text % written, where).spec
+        assert spec.data is not None
+        assert spec.data.chat_template == "{{ messages }}"
+    assert "data.chat_template: none.jinja cannot be read" in refused(text % "none.jinja", where)
+    assert "data.chat_template: empty.jinja holds no template" in refused(text % "empty.jinja", where)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import csv
+import glob
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpo_service.domain.study.sources import BUILTIN, BUILTIN_DATA, DataFile, looks_local
+from hpo_service.domain.study.sections.data import DataSpec, HeldOut
+from hpo_service.domain.study.sources import BUILTIN, BUILTIN_DATA, DataFile, is_pattern, looks_local
 from hpo_service.errors import DataError
 from hpo_service.training.builtin.corpus import library_pairs
-from hpo_service.training.data.files import data_files
+from hpo_service.training.data.reading.files import chosen_split, data_files
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -23,36 +25,59 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RawRow:
-    """One row as it was found; `origin` names file and row for people, `fault` says why it cannot be read."""
+    """One row as it was found.
+
+    Attributes:
+        origin: file and row, for people.
+        fields: what it holds, by column.
+        fault: why it cannot be read, or nothing.
+        names: what the row's file calls a column, where that is another name than the one in `fields`.
+    """
 
     origin: str
     fields: dict[str, Any]
     fault: str = ""
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def called(self, column: str) -> str:
+        """A column as people know it: quoted, under the name that it has in its file."""
+        return repr(self.names.get(column, column))
 
 
-def read_rows(source: str, subset: str | None = None, split: str | None = None) -> list[RawRow]:
-    """Read every row of a local file, a folder of files, a hub data set or builtin data.
+@dataclass(frozen=True)
+class Place:
+    """One of the names that a study's rows are read from.
+
+    Attributes:
+        source: the name.
+        part: the held-out part that its rows are for; None where they are cut into parts.
+        subset: configuration of a hub data set.
+        split: split of a hub data set.
+    """
+
+    source: str
+    part: HeldOut | None = None
+    subset: str | None = None
+    split: str | None = None
+
+
+def places(spec: DataSpec) -> list[Place]:
+    """All that a study's rows are read from, in order: what is cut into parts, then what is held out as it is."""
+    cut = [Place(source, None, spec.subset, spec.hub_split) for source in spec.sources]
+    # a configuration is the data set's own; which split is held out follows from the part
+    own = {
+        part: [(source, spec.subset if source in spec.sources else None) for source in given]
+        for part, given in spec.held_out.items()
+    }
+    return [*cut, *(Place(source, part, subset) for part, given in own.items() for source, subset in given)]
+
+
+def local_files(source: str, part: str | None = None) -> list[Path] | None:
+    """The data files that a source means, in the order in which they are read; None where it is not local.
 
     Args:
-        source: the name as a study file writes it.
-        subset: configuration of a hub data set that has several.
-        split: split of a hub data set; left out, `train`, or else its first.
-
-    Raises:
-        DataError: the source is missing, unreadable or empty; the message names it.
-    """
-    rows = []
-    for row in found_rows(source, subset, split):
-        if row.fault:
-            raise DataError(row.fault)
-        rows.append(row)
-    if not rows:
-        raise DataError(f"{source} holds no rows")
-    return rows
-
-
-def local_files(source: str) -> list[Path] | None:
-    """The data files that a source means, in the order in which they are read; None where it is not local.
+        source: a file, a folder, or a pattern of files.
+        part: the held-out part that its rows are for; of a saved data set with splits it is the one called so.
 
     Raises:
         DataError: a path that is written like one does not exist, or its folder holds no data file.
@@ -61,19 +86,31 @@ def local_files(source: str) -> list[Path] | None:
         return None
     path = Path(source).expanduser()
     if path.is_dir():
-        files = data_files(path, READERS)
+        files = data_files(path, READERS, part)
         if not files:
             raise DataError(f"{path} holds no data file; files must end in {', '.join(READERS)}")
         return files
     if path.is_file():
         return [path]
+    if is_pattern(source):
+        return _fitting(path)
     if looks_local(source):
         raise DataError(f"{source} does not exist (looked in {Path.cwd()})")
     return None
 
 
-def load_from_hub(name: str, subset: str | None, split: str | None) -> Dataset:
-    """A hub data set, or the copy of it that this machine keeps.
+def _fitting(pattern: Path) -> list[Path]:
+    """The data files that a pattern fits; folders that it fits are not looked into."""
+    found = [Path(each) for each in sorted(glob.glob(str(pattern), recursive=True))]  # noqa: PTH207
+    files = [each for each in found if each.is_file() and each.suffix in READERS]
+    if not files:
+        others = f"; it fits {found[0].name}, and files must end in {', '.join(READERS)}" if found else ""
+        raise DataError(f"no data file fits {pattern} (looked in {Path.cwd()}){others}")
+    return files
+
+
+def load_from_hub(place: Place) -> Dataset:
+    """A hub data set, or the copy of it that this machine keeps; its split as named, or as `chosen_split` gives.
 
     Raises:
         DataError: there is none, it is out of reach, or it has no such configuration or split.
@@ -81,29 +118,47 @@ def load_from_hub(name: str, subset: str | None, split: str | None) -> Dataset:
     from datasets import DatasetDict, load_dataset
 
     try:
-        loaded = load_dataset(name, subset, split=split)
+        loaded = load_dataset(place.source, place.subset, split=place.split)
     # The library raises many unrelated types for a name that is wrong, private, or out of reach.
     except Exception as error:
         reason = " ".join(str(error).split())
         remedy = "; name one of them as data.subset" if "Config name is missing" in reason else ""
         raise DataError(
-            f"data set {name} cannot be loaded, neither locally nor from the hub: {reason}{remedy}"
+            f"data set {place.source} cannot be loaded, neither locally nor from the hub: {reason}{remedy}"
         ) from error
     if isinstance(loaded, DatasetDict):
-        loaded = loaded["train"] if "train" in loaded else next(iter(loaded.values()))
+        loaded = loaded[chosen_split(list(loaded), place.part)]
     return loaded
 
 
-def found_rows(source: str, subset: str | None = None, split: str | None = None) -> Iterator[RawRow]:
+def read_rows(source: str | Place) -> Iterator[RawRow]:
+    """Every row of a local file, a folder or pattern of files, a hub data set or builtin data.
+
+    Raises:
+        DataError: the source is missing, unreadable or empty, or a row cannot be read; the message names it.
+    """
+    place = Place(source) if isinstance(source, str) else source
+    is_empty = True
+    for row in found_rows(place):
+        if row.fault:
+            raise DataError(row.fault)
+        is_empty = False
+        yield row
+    if is_empty:
+        raise DataError(f"{place.source} holds no rows")
+
+
+def found_rows(place: Place) -> Iterator[RawRow]:
     """The rows of a source one after the other, those that cannot be read among them; see `read_rows`."""
+    source = place.source
     if source == STDLIB_DOCSTRINGS:
         yield from _numbered(source, iter(library_pairs()))
         return
     if source.startswith(BUILTIN):
         raise DataError(f"there is no builtin data {source}; the builtin data is {STDLIB_DOCSTRINGS}")
-    files = local_files(source)
+    files = local_files(source, place.part)
     if files is None:
-        yield from _numbered(source, map(without_fillers, load_from_hub(source, subset, split)))
+        yield from _numbered(source, map(without_fillers, load_from_hub(place)))
         return
     for path in files:
         yield from _read_file(path)

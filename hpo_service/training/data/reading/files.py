@@ -19,20 +19,28 @@ HIDDEN = (".", "__")
 UNREAD = {".gz", ".bz2", ".xz", ".zst", ".zip", ".ndjson", ".jsonlines", ".tsv", ".xlsx", ".pkl", ".feather"}
 # Words in names of files or folders that say what their rows are for.
 TRAINING, HELD_OUT = {"train", "training"}, {"test", "testing", "valid", "validation", "val", "dev", "eval"}
+# What data sets call the split of a held-out part.
+SPLITS_OF = {"validation": ("validation", "valid", "val", "dev", "eval"), "test": ("test", "testing")}
 # Copies that `datasets` keeps of its own results beside a saved data set.
 CACHED = "cache-*.arrow"
 
 
-def data_files(folder: Path, endings: Collection[str]) -> list[Path]:
+def data_files(folder: Path, endings: Collection[str], part: str | None = None) -> list[Path]:
     """The files below a folder that hold rows, in the order in which they are read.
 
-    Of a folder that `datasets` saved these are the files it names, of its split `train` or else its first.
+    Of a folder that `datasets` saved these are the files it names, of the split that `chosen_split` gives.
 
     Raises:
         DataError: a saved data set lacks one of its files.
     """
-    saved = _saved(folder)
+    saved = _saved(folder, part)
     return saved or sorted(each for each in folder.rglob("*") if each.suffix in endings and _holds_rows(each, folder))
+
+
+def chosen_split(splits: Sequence[str], part: str | None = None) -> str:
+    """The split whose rows are read: the one called like the held-out part they are for, else `train` or the first."""
+    wanted = [name for name in SPLITS_OF.get(part or "", ()) if name in splits]
+    return wanted[0] if wanted else "train" if "train" in splits else splits[0]
 
 
 def doubts(folder: Path, files: Sequence[Path]) -> Iterator[str]:
@@ -41,7 +49,7 @@ def doubts(folder: Path, files: Sequence[Path]) -> Iterator[str]:
     training = next((each.name for each, said in zip(files, words, strict=True) if said & TRAINING), None)
     held_out = next((each.name for each, said in zip(files, words, strict=True) if said & HELD_OUT - TRAINING), None)
     if training and held_out and training != held_out:
-        remedy = "name the file to train on as data.source; data.split sets rows of it aside"
+        remedy = "name the file to train on as data.source, and the others as data.validation and data.test"
         yield f"{folder} holds files for training and for tests ({training}, {held_out}), and all are read: {remedy}"
     unread = sorted(each for each in folder.rglob("*") if each.suffix in UNREAD and _holds_rows(each, folder))
     if unread:
@@ -55,12 +63,12 @@ def _holds_rows(path: Path, folder: Path) -> bool:
     return not any(part.startswith(HIDDEN) for part in path.relative_to(folder).parts)
 
 
-def _saved(folder: Path) -> list[Path]:
+def _saved(folder: Path, part: str | None) -> list[Path]:
     if (folder / SAVED_SPLITS).is_file():
         splits = _list_in(folder / SAVED_SPLITS, "splits")
         if not splits:
             return []
-        folder /= "train" if "train" in splits else str(splits[0])
+        folder /= chosen_split(list(map(str, splits)), part)
     if not (folder / SAVED).is_file():
         return []
     named = _list_in(folder / SAVED, "_data_files")
