@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import uuid
 import warnings
@@ -27,6 +28,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Where a machine forbids to keep what was compiled, each of the hundreds of processes that tests start would compile
+# the package's five hundred files again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # Under nohup a hang-up is ignored, by whatever is started too; tests send it and look for what it does.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # How long an example takes depends on what else the machine does; a test that hangs is ended by pytest-timeout.
@@ -42,8 +47,11 @@ ROOM_FOR_SERVER = 2**30
 
 @pytest.fixture(scope="session")
 def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache folder that lasts as long as this test process: models are made in it once."""
-    return tmp_path_factory.mktemp("cache")
+    """A cache folder that lasts as long as the tests run, in however many processes: models are made in it once."""
+    root = tmp_path_factory.getbasetemp()
+    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "shared-cache"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(autouse=True)

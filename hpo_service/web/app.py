@@ -50,7 +50,7 @@ def build_app(
         _add(app, route)
     app.router.routes.append(Dashboard(state))
     answer_problems(app)
-    openapi.finish(app, options.base_path, {(route.method, route.path) for route in ROUTES if route.least is None})
+    openapi.describe(app, options.base_path, {(route.method, route.path) for route in ROUTES if route.least is None})
     return Door(app, base_path=options.base_path, secure=options.secure and not options.loopback)
 
 

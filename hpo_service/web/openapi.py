@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -46,15 +47,28 @@ def answers_of(answer: Any, status: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": answer, "description": "Done."}, **PROBLEMS}
 
 
-def finish(app: FastAPI, base_path: str, public: set[tuple[str, str]]) -> None:
-    """Add to the application's document what FastAPI cannot know: how one logs in, and that problems are problems.
+def describe(app: FastAPI, base_path: str, public: set[tuple[str, str]]) -> None:
+    """Have the application's document made when somebody first asks for it: it takes as long as all the rest.
+
+    It says besides what FastAPI cannot know: how one logs in, and that problems are problems.
 
     Args:
         app: the application, with all its routes.
         base_path: what stands before every path.
         public: methods and paths that are open to strangers.
     """
-    document = app.openapi()
+    plain, lock = app.openapi, Lock()
+
+    def document() -> dict[str, Any]:
+        with lock:
+            if app.openapi_schema is None:
+                _finish(plain(), base_path, public)
+            return plain()
+
+    app.openapi = document  # type: ignore[method-assign] # as FastAPI's documentation has it
+
+
+def _finish(document: dict[str, Any], base_path: str, public: set[tuple[str, str]]) -> None:
     document["servers"] = [{"url": base_path or "/"}]
     document.setdefault("components", {})["securitySchemes"] = SCHEMES
     for path, operations in document["paths"].items():
