@@ -70,8 +70,8 @@ def _head(spec: StudySpec, base: str, *, frozen: bool) -> CommentedMap:
     head = CommentedMap({"library_name": "peft" if frozen else "transformers", "pipeline_tag": "text-generation"})
     if _on_hub(base):
         head["base_model"] = base
-    if spec.data is not None and _on_hub(spec.data.source):
-        head["datasets"] = [spec.data.source]
+    if spec.data is not None and (shared := [name for name in spec.data.sources if _on_hub(name)]):
+        head["datasets"] = shared
     head["tags"] = ["hpo-service", spec.training.method]
     return head
 
@@ -106,7 +106,8 @@ def _spread(side: Configuration, split: str) -> str:
 
 def _data(spec: StudySpec, facts: dict[str, Any]) -> str:
     assert spec.data is not None
-    source = spec.data.source if _on_hub(spec.data.source) or spec.data.source.startswith(BUILTIN) else "local rows"
+    named = [name for name in spec.data.sources if _on_hub(name) or name.startswith(BUILTIN)]
+    source = ", ".join([*named, *(["local rows"] if len(named) < len(spec.data.sources) else [])])
     counted = ", ".join(f"{facts[part]} for {part}" for part in ("train", "validation", "test") if part in facts)
     learned = "the completions" if spec.data.learn == "completions" else "all tokens"
     said = f"`{source}`" + (f" ({facts['format']})" if "format" in facts else "")

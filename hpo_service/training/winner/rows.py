@@ -13,13 +13,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hpo_service.domain.study.sections.data import DataSpec
+from hpo_service.domain.study.sections.data import DataSpec, HeldOut
 from hpo_service.domain.study.sections.model import ModelSpec
 from hpo_service.errors import DataError
 from hpo_service.training.data.conversation import ASSISTANT
-from hpo_service.training.data.formats import Example, counts, read_examples
-from hpo_service.training.data.source import read_rows
+from hpo_service.training.data.formats import counts, examples_of
+from hpo_service.training.data.reading.columns import named
+from hpo_service.training.data.reading.example import Example
+from hpo_service.training.data.reading.source import places, read_rows
 from hpo_service.training.data.split import Split, split_examples
+from hpo_service.training.data.tokenising.packed_rows import format_of_rows
 from hpo_service.training.winner.answering import answer_with, tell
 
 Row = dict[str, Any]
@@ -58,15 +61,18 @@ def write_rows(request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _split(spec: DataSpec) -> Split:
-    raw = [row for row in read_rows(spec.source, spec.subset, spec.hub_split) if counts(row)]
-    if not raw:
-        raise DataError(f"{spec.source}: every row has the weight 0, so there is nothing to learn")
-    _, examples = read_examples(raw, spec.format, spec.group)
-    return split_examples(examples, spec.split, spec.max_rows)
+def _split(spec: DataSpec) -> Split[Example]:
+    shape, read = format_of_rows(spec), dict[HeldOut | None, list[Example]]()
+    for place in places(spec):
+        rows = [named(row, spec) for row in read_rows(place) if counts(row)]
+        if not rows:
+            raise DataError(f"{place.source}: every row has the weight 0, so there is nothing to learn")
+        read.setdefault(place.part, []).extend(examples_of(rows, shape, spec))
+    own = {part: examples for part, examples in read.items() if part is not None}
+    return split_examples(read.get(None, []), spec.split, spec.max_rows, own)
 
 
-def shaped(split: Split, *, pairs: bool = False) -> tuple[str, dict[str, list[Row]], int]:
+def shaped(split: Split[Example], *, pairs: bool = False) -> tuple[str, dict[str, list[Row]], int]:
     """Return the shape that all rows have, the rows of each part, and how many turns of the assistant are not learned.
 
     With `pairs` conversations in which only the last turn is learned become prompt and completion, both lists of
