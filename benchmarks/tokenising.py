@@ -1,4 +1,4 @@
-"""Tokenises made-up chat rows as a study does, and as `datasets.map` does: rows a second, memory, and agreement.
+"""Tokenises made-up chat rows as a study does, and as `datasets.map` does: rows a second, and memory.
 
     python benchmarks/tokenising.py --rows 200000 --cores 1 2
 

@@ -47,7 +47,7 @@ FAULTS: dict[str, Fault] = {
         "a training or validation loss that is not finite, or gradient norms that are not until the end",
         signs.not_a_number,
         (_LOWER_RATE, _CLIP, "compute in bf16 rather than fp16", "look for rows without a supervised token"),
-        hides=_OF_A_CURVE,
+        hides=_OF_A_CURVE | {"no signal"},
     ),
     "no signal": Fault(
         "nothing is learned: no token is supervised, no weight is trained, or the model is broken",

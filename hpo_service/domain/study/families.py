@@ -81,17 +81,11 @@ def family_of(model: str, around: Surroundings) -> Family | None:
     return next((family for stem, family in HUB_NAMES if re.search(rf"(?<![a-z]){stem}", name)), None)
 
 
-BUILTIN_BILLIONS = {"builtin:llama-tiny": 0.001, "builtin:llama-small": 0.004}
-"""Billions of weights of the models that the project makes itself."""
-
-
 def billions(model: str) -> float | None:
     """Read a model's size off its name, in billions of weights, or None where it does not tell.
 
     `SmolLM2-135M` is 0.135, `Qwen2.5-7B-Instruct` is 7.
     """
-    if model in BUILTIN_BILLIONS:
-        return BUILTIN_BILLIONS[model]
     found = re.search(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)([mb])(?![a-z])", model.rpartition("/")[2].lower())
     if not found:
         return None

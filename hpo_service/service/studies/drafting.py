@@ -9,6 +9,7 @@ from hpo_service.domain.memory.fit import PLANNED_SHARE
 from hpo_service.domain.memory.shape import ModelShape
 from hpo_service.domain.study.data_report import DataReport
 from hpo_service.domain.study.families import billions
+from hpo_service.domain.study.sources import BUILTIN
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.studyfile.draft import LONGEST, TUNED_METHODS, Draft, KeyPath, Known, Wishes, draft_study
 from hpo_service.domain.studyfile.reader import read_study
@@ -18,6 +19,8 @@ from hpo_service.service.studies.memory import memory_of
 from hpo_service.service.studies.model_config import read_config
 from hpo_service.service.studies.study_file import surroundings
 
+BUILTIN_BILLIONS = 0.004
+"""Weights of the largest model that the project makes itself; they are made when a study first runs."""
 LOOKED_AT = 20_000
 """Rows that are tokenised to see how long they are."""
 
@@ -87,6 +90,8 @@ def _billions(spec: StudySpec, cache: Path) -> float | None:
     """Weights of the model that is searched on, by its configuration, else by its name."""
     assert spec.model is not None
     name = spec.model.base
+    if name.startswith(BUILTIN):
+        return BUILTIN_BILLIONS
     try:
         shape = ModelShape.read(read_config(name, cache, spec.model.revision_of(name)))
     except NotFoundError:

@@ -33,8 +33,10 @@ STORED = {
     "evaluations": 3,
     "seed": 42,
     "trainable_parameters": 1234,
+    "adapter_mb": 1.25,
     "resumed_at_step": 0,
     "best_value": 2.25,
+    "validation_loss": 2.5,
     "metric_rows": 5,
     "rows_trained": 40,
     "rows_watched": 8,
@@ -73,6 +75,7 @@ STORED = {
     "checkpoint_refused": "the checkpoint belongs to another data",
     "metrics_warning": "no answers",
     "tracking_warning": "wandb: away",
+    "constraint_violated": "seconds 12 above 10",
 }
 """Every name under which a fact has been stored, with a value of its kind."""
 
