@@ -244,7 +244,7 @@ def recipe_run(load: Any, rows: list[Any], folder: str, config: TrialConfig, che
     import torch
     from datasets import Dataset
     from peft import LoraConfig
-    from trl import SFTConfig, SFTTrainer  # type: ignore[import-not-found,unused-ignore]
+    from trl import SFTConfig, SFTTrainer  # type: ignore[import-not-found, attr-defined, unused-ignore]
 
     spec, cuda = config.training, torch.cuda.is_available()
     assert config.data is not None
