@@ -12,8 +12,7 @@ from tests.training.tiny import byte_tokenizer, pairs, write_rows
 
 def looked(source, base, rows=200, target=None, from_scratch=False, **data):
     found = first_look(DataSpec(source=str(source), **data), ModelSpec(base=base, target=target), rows, from_scratch)
-    # the models of these tests have a chat template that their rows do without
-    return [(each.level, each.subject, str(each)) for each in found if "data.as_chat" not in each.what]
+    return [(each.level, each.subject, str(each)) for each in found]
 
 
 @pytest.fixture(autouse=True)
