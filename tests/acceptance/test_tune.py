@@ -61,7 +61,7 @@ def test_tune_ends_with_an_adapter_and_keeps_its_study_file(home):
     assert list((home.folder / "hpo-output").glob("**/best/adapter_model.safetensors"))
     again = home.run("tune", "./small", "rows.jsonl", "--only", "learning_rate", *SMALL, "--yes", "--json")
     assert again.returncode == 0, again.stderr
-    assert json.loads(again.stdout)["study"]["name"] == "small-rows"
+    assert json.loads(again.stdout)["study"] == "small-rows"
 
 
 def test_init_says_what_it_wrote_and_another_file_is_not_written_over(command, lora_rows):
@@ -69,16 +69,16 @@ def test_init_says_what_it_wrote_and_another_file_is_not_written_over(command, l
     assert status == 0
     assert "gpu_hours: 20.0" in out
     status, _out, err = command("init", "./small", "rows.jsonl", "--budget", "40")
-    assert status == 1
+    assert status == 4
     assert "small-rows.yaml is there already and says something else" in err
     assert command("init", "./small", "rows.jsonl", "--budget", "40", "--overwrite")[0] == 0
     assert read_study_file(lora_rows.folder / "small-rows.yaml").spec.budget.trials == 40
 
 
 def test_init_answers_machines(command, lora_rows):
-    status, out, _err = command("init", "./small", "rows.jsonl", "--file", "mine/study.yaml", "--name", "own", "--json")
-    assert status == 2, "the rows do not lie in that folder"
-    assert "rows.jsonl" in json.loads(_err)["error"]["message"]
+    status, _out, err = command("init", "./small", "rows.jsonl", "--file", "mine/study.yaml", "--json")
+    assert status == 2, "names start at the folder of the file"
+    assert "./small does not exist" in json.loads(err)["error"]["message"]
     status, out, _err = command("init", "./small", "rows.jsonl", "--file", "mine.yaml", "--name", "own", "--json")
     assert status == 0
     answer = json.loads(out)

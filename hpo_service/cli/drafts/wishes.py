@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from hpo_service.cli.study_file import check_text
 from hpo_service.domain.studyfile.draft import KeyPath, Wishes, read_budget, study_name
 from hpo_service.errors import ConflictError, UsageError
 from hpo_service.settings import Settings
@@ -115,6 +116,7 @@ def write_study(
     for line in [] if quiet else missing:
         sys.stderr.write(f"note: {line}\n")
     text = drafted_text(draft, _command(wishes))
+    check_text(text, path)
     if not overwrite and path.exists() and path.read_text(encoding="utf-8", errors="replace") != text:
         raise ConflictError(
             f"{path} is there already and says something else: run it with `hpo-service run {path}`, "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any
 
@@ -210,7 +210,7 @@ def _space(wishes: Wishes, known: Known) -> Chosen:
     if wishes.only:
         yield ("space", "preset"), "none", why if method == USUAL_METHOD else ""
         for name in wishes.only:
-            yield ("space", "parameters", name), _searched(name, preset.parameters, known), ""
+            yield ("space", "parameters", name), _searched(name, preset.parameters, wishes, known), ""
         return
     yield (
         ("space", "preset"),
@@ -218,13 +218,13 @@ def _space(wishes: Wishes, known: Known) -> Chosen:
         why if method == USUAL_METHOD else "",
     )
     if known.billions is not None and method in TUNED_METHODS:
-        rates = _rates(known.billions)
+        rates = _rates(known.billions, wishes)
         yield ("space", "parameters", "learning_rate"), _written(rates), rates.source
 
 
-def _searched(name: str, usual: Mapping[str, Parameter], known: Known) -> dict[str, Any]:
+def _searched(name: str, usual: Mapping[str, Parameter], wishes: Wishes, known: Known) -> dict[str, Any]:
     if name == "learning_rate" and known.billions is not None:
-        return _written(_rates(known.billions))
+        return _written(_rates(known.billions, wishes))
     everywhere = {n: p for preset in reversed(PRESETS.values()) for n, p in preset.parameters.items()} | dict(usual)
     found = everywhere.get(name)
     if found is None:
@@ -235,8 +235,16 @@ def _searched(name: str, usual: Mapping[str, Parameter], known: Known) -> dict[s
     return {**said, "log": True} if found.log else said
 
 
-def _rates(billions: float) -> RateRange:
-    return next(rates for rates in RATES if billions <= rates.billions)
+def _rates(billions: float, wishes: Wishes) -> RateRange:
+    """The range for a size, as wide as it must be to hold the rates that somebody wants to begin with."""
+    rates = next(rates for rates in RATES if billions <= rates.billions)
+    begun = wishes.keys.get(("search", "enqueue"))
+    asked = [each.get("learning_rate") for each in begun if isinstance(each, dict)] if isinstance(begun, list) else []
+    held = [rate for rate in asked if isinstance(rate, float) and 0 < rate < 1]
+    low, high = min([rates.low, *held]), max([rates.high, *held])
+    if (low, high) == (rates.low, rates.high):
+        return rates
+    return replace(rates, low=low, high=high, source=f"{rates.source}; wide enough for what is enqueued")
 
 
 def _written(rates: RateRange) -> dict[str, Any]:

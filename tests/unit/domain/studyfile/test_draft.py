@@ -163,3 +163,12 @@ def test_a_budget_is_hours_or_trials(text: str, read: tuple[int | None, float | 
 def test_a_budget_that_is_neither_is_refused(text: str):
     with pytest.raises(UsageError, match="write device hours, as in 20h"):
         read_budget(text)
+
+
+def test_the_range_holds_the_learning_rate_that_somebody_begins_with():
+    keys = {("search", "enqueue"): [{"learning_rate": 1e-5}, {"lora_rank": 8}, {"learning_rate": "fast"}, "a"]}
+    draft = draft_study(Wishes("small", "rows.jsonl", keys=keys), Known(billions=7.0))
+    rate = draft.document["space"]["parameters"]["learning_rate"]
+    assert (rate["low"], rate["high"]) == (1e-5, 1e-3)
+    assert draft.reasons["space", "parameters", "learning_rate"].endswith("wide enough for what is enqueued")
+    assert draft_study(Wishes("small", "rows.jsonl", keys={("search", "enqueue"): 3}), Known(billions=7.0)).document
