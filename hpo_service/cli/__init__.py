@@ -68,7 +68,13 @@ add_advice(app)
 app.add_typer(trial.app, name="trial")
 app.add_typer(worker.app, name="worker")
 app.add_typer(launches, name="launch")
-app.command(epilog=examples("hpo-service report quickstart", "hpo-service report quickstart --json"))(report)
+app.command(
+    epilog=examples(
+        "hpo-service report quickstart",
+        "hpo-service report quickstart --markdown > quickstart.md",
+        "hpo-service report quickstart --json",
+    )
+)(report)
 app.command(
     epilog=examples(
         "hpo-service export mine --to trl --epochs 3",

@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from hpo_service.cli.options import AsJson, OutputFolder, StorageUrl, StudyName, open_service
+from hpo_service.errors import UsageError
 
 if TYPE_CHECKING:
     from hpo_service.bootstrap import Service
 
 
-def report(name: StudyName, storage: StorageUrl = None, output: OutputFolder = None, as_json: AsJson = False) -> None:
+def report(
+    name: StudyName,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the report as Markdown, and write nothing.")
+    ] = False,
+    storage: StorageUrl = None,
+    output: OutputFolder = None,
+    as_json: AsJson = False,
+) -> None:
     """Write report.html and best/ of a study from what is measured so far."""
-    print_conclusion(open_service(storage, output), name, as_json=as_json)
+    service = open_service(storage, output)
+    if not markdown:
+        print_conclusion(service, name, as_json=as_json)
+        return
+    from hpo_service.presentation.report.markdown import render_markdown
+
+    if as_json:
+        raise UsageError("--json and --markdown are two answers: ask for one")
+    study = service.reader.measured(name)
+    sys.stdout.write(render_markdown(study.snapshot, study.evidence))
 
 
 def print_conclusion(service: Service, name: str, *, as_json: bool) -> None:

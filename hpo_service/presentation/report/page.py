@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from hpo_service.domain.study.spec import StudySpec
+from hpo_service.errors import ConflictError, UsageError
+from hpo_service.presentation.advice.diagnosis import study_lines
 from hpo_service.presentation.cost import study_cost
 from hpo_service.presentation.exports.best import missing_adapter
 from hpo_service.presentation.formatting import (
@@ -25,8 +27,11 @@ from hpo_service.presentation.formatting import (
 from hpo_service.presentation.front import front_sentence, front_table
 from hpo_service.presentation.stage_summary import stage_summary
 from hpo_service.presentation.study_text import study_text
+from hpo_service.service.advice.study import diagnose_study
 from hpo_service.service.studies.findings.evidence import Evidence, resolved
 from hpo_service.service.studies.findings.front import front_of
+from hpo_service.service.studies.findings.importance import importance_of
+from hpo_service.service.studies.findings.transfer import transfer_of
 from hpo_service.service.studies.snapshot import StudySnapshot
 
 NAME = "report.html"
@@ -90,6 +95,9 @@ def render(snapshot: StudySnapshot, evidence: Evidence) -> str:
         most_lines=MOST_LINES,
         study_file=study_text(snapshot.spec),
         no_adapter=missing_adapter(snapshot, evidence),
+        diagnosis=_diagnosis(snapshot),
+        rows=rows_seen(snapshot),
+        transfer=transfer_of(snapshot),
     )
 
 
@@ -119,10 +127,46 @@ def versions(snapshot: StudySnapshot) -> dict[str, str]:
     return {**here, "python": platform.python_version(), **theirs}
 
 
+def rows_seen(snapshot: StudySnapshot) -> list[tuple[str, str]]:
+    """Say what rows the trials saw, as the first that tells it did; empty where none does."""
+    for trial in (trial for view in snapshot.stages for trial in view.trials):
+        data = trial.facts.data
+        if data.train is None:
+            continue
+        lengths = [f"{data.p50} (half of them)", f"{data.p90} (90%)", f"{data.p99} (99%)", f"{data.longest} (longest)"]
+        dropped = {
+            "cut to length": data.truncated,
+            "without anything to learn": data.unsupervised,
+            "leaked into another part": data.leaked,
+            "repeated in their part": data.repeated,
+            "repeating a training row, and kept": data.duplicated,
+        }
+        said = [f"{count} {what}" for what, count in dropped.items() if count]
+        return [
+            ("format", data.format or ""),
+            ("parts", f"{data.train} for training, {data.validation} for validation, {data.test} for testing"),
+            ("tokens of a row, at most", ", ".join(lengths)),
+            ("of them", "; ".join(said) or "none is cut, dropped or repeated"),
+        ]
+    return []
+
+
+def _diagnosis(snapshot: StudySnapshot) -> list[str]:
+    """Say what may be wrong with the runs; empty where they cannot be judged."""
+    try:
+        return list(study_lines(diagnose_study(snapshot)))
+    except (UsageError, ConflictError):
+        return []
+
+
 def _figures(snapshot: StudySnapshot, evidence: Evidence) -> dict[str, str | None]:
-    from hpo_service.presentation.report import figures, front_figure, search_figures
+    from hpo_service.presentation.report import figures, front_figure, overview_figures, search_figures
 
     return {
+        "history": overview_figures.history(snapshot, evidence.selected_on),
+        "importance": overview_figures.importance(importance_of(snapshot)),
+        "parallel": overview_figures.parallel(snapshot, evidence.selected_on),
+        "carried": overview_figures.carried(snapshot, evidence.selected_on),
         "interval": figures.interval(evidence),
         "seeds": figures.seeds(evidence),
         "bracket": figures.bracket(snapshot, evidence.selected_on),

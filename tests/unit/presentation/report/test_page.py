@@ -20,7 +20,7 @@ from hpo_service.service.studies.snapshot import StudySnapshot
 from tests.unit.presentation import story
 
 EVIL = "<script>alert('x')</script> & $\\frac{1}{0}$ \"quoted\""
-FIGURES = ("interval", "seeds", "curves", "rates", "panels", "bracket")
+FIGURES = ("interval", "seeds", "history", "curves", "rates", "panels", "parallel", "bracket", "carried")
 
 
 class Reader(HTMLParser):
