@@ -129,7 +129,9 @@ def postgres_database(postgres_url: str) -> Iterator[str]:
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
     """URL of a SQLite database that does not exist yet."""
-    return f"sqlite:///{tmp_path / 'study.db'}"
+    file = tmp_path / "study.db"
+    file.touch()  # as empty as a database can be that is there
+    return f"sqlite:///{file}"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -6,6 +6,7 @@ import importlib.metadata
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -126,9 +127,13 @@ def _devices(check: Check, _: Machine) -> Iterator[Finding]:
 
 def _database(check: Check, machine: Machine) -> Iterator[Finding]:
     db = machine.db
+    if db.missing:
+        yield check.ok(f"there is none at {db.safe_url} yet")
+        yield Finding("schema", "warning", f"empty database: {check.remedy}")
+        return
     with db.transaction():
-        now = db.clock()
-    yield check.ok(f"{db.safe_url} answers (its clock: {now:.0f})")
+        now = datetime.fromtimestamp(db.clock(), tz=UTC)
+    yield check.ok(f"{db.safe_url} answers (its clock: {now:%Y-%m-%d %H:%M:%S} UTC)")
     if difference := clock_difference(db):
         yield Finding("clock", "warning", difference)
     if current(db) is None:

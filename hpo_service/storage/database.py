@@ -17,7 +17,7 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from hpo_service.errors import DatabaseFaultError
+from hpo_service.errors import DatabaseFaultError, SchemaError
 from hpo_service.storage.dialects.clock import Now
 from hpo_service.storage.dialects.outage import translated
 from hpo_service.storage.dialects.urls import parsed, prepare_threshold, without_secrets
@@ -112,6 +112,12 @@ class Database:
         self._current = _Current()
         self._on_rollback: list[Callable[[], object]] = []
         self._process = os.getpid()
+
+    @property
+    def missing(self) -> bool:
+        """Whether this is a file of SQLite that is not there; of a server nothing is asked."""
+        file = str(self._engine.url.database)
+        return self.dialect == "sqlite" and not file.startswith("file:") and not Path(file).exists()
 
     @property
     def engine(self) -> Engine:
@@ -248,12 +254,21 @@ class _SameFile:
         self._first: tuple[int, int] | None = None
 
     def before_connecting(self, _dialect: object, _record: object, arguments: Sequence[str], _options: object) -> None:
-        """Make the folder of a file that is opened for the first time."""
+        """Refuse a file that is not there, since opening it would make an empty one.
+
+        Raises:
+            SchemaError: there is none: the migrations make it, and nobody who only reads.
+            DatabaseFaultError: there was one.
+        """
         self._path = Path(arguments[0])
-        if self._first is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-        elif not self._path.exists():  # opening it would make an empty one
+        if str(self._path).startswith("file:") or self._path.exists():
+            return
+        if self._first is not None:
             raise self._gone()
+        raise SchemaError(
+            f"there is no database at {self._path}: run `hpo-service db upgrade` to make one, "
+            "or name the one that is meant with --storage"
+        )
 
     def check(self, _connection: Connection) -> None:
         """Compare the file that has the name now with the one that had it first.

@@ -67,7 +67,9 @@ def upgrade(database: Database, create_optuna_tables: Callable[[], object]) -> N
 
 
 def current(database: Database) -> str | None:
-    """Return the database's revision, or None where it has no schema yet."""
+    """Return the database's revision, or None where it has no schema yet, or is not there at all."""
+    if database.missing:
+        return None
     with database.transaction(read_only=True):
         if not inspect(database.connection).has_table(VERSION_TABLE):
             return None
@@ -192,6 +194,8 @@ def _file_lock(database: Database) -> Iterator[None]:
     file.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(f"{file}.lock", timeout=LOCK_SECONDS):
+            if not str(file).startswith("file:"):
+                file.touch()  # nobody else makes it: a name that was mistyped is no new database
             yield
     except Timeout as error:
         raise DatabaseUnavailableError(

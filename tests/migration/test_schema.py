@@ -72,6 +72,7 @@ def test_migrations_from_empty_make_the_declared_schema(upgraded):
 @sqlite_only  # PostgreSQL does not keep the statements
 def test_migrations_make_what_the_declared_tables_would_be(upgraded, tmp_path):
     """Autogenerate overlooks some things (AUTOINCREMENT, cascades); the statements themselves do not."""
+    (tmp_path / "declared.db").touch()
     declared = Database(f"sqlite:///{tmp_path / 'declared.db'}")
     with declared.transaction():
         schema.metadata.create_all(declared.connection)

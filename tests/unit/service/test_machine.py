@@ -88,7 +88,6 @@ def test_a_clock_that_differs_keeps_nobody_from_working(
 
 
 def test_a_database_that_is_away_is_said_to_be(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
     away = Database(f"sqlite:///{tmp_path / 'study.db'}")
     (tmp_path / "study.db").mkdir()
     with pytest.raises(DatabaseUnavailableError):

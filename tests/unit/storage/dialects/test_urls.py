@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import QueuePool, make_url
 
-from hpo_service.errors import UsageError
+from hpo_service.errors import SchemaError, UsageError
 from hpo_service.storage.database import Database
 
 
@@ -88,12 +88,17 @@ def test_no_part_of_any_password_is_shown(password, name):
         assert "5ecret" not in shown
 
 
-def test_nothing_is_opened_before_it_is_needed(tmp_path):
+def test_a_name_that_was_mistyped_makes_no_database(tmp_path):
     file = tmp_path / "folder" / "x.db"
     database = Database(f"sqlite:///{file}")
+    assert database.missing
+    with pytest.raises(SchemaError, match=r"there is no database at .*x\.db: run `hpo"), database.transaction():
+        pass
     assert not file.parent.exists()
+    file.parent.mkdir()
+    file.touch()
     with database.transaction():
-        assert file.exists()
+        assert not database.missing
     database.dispose()
 
 
