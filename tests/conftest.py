@@ -128,7 +128,7 @@ def postgres_database(postgres_url: str) -> Iterator[str]:
 
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
-    """URL of a SQLite database that does not exist yet."""
+    """URL of an empty SQLite database."""
     file = tmp_path / "study.db"
     file.touch()  # as empty as a database can be that is there
     return f"sqlite:///{file}"
