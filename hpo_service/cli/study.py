@@ -12,6 +12,7 @@ import typer
 from hpo_service.cli.examples import examples
 from hpo_service.cli.options import AsJson, StorageUrl
 from hpo_service.cli.study_file import Quick, StudyPath, check_text, looked_at
+from hpo_service.errors import ConflictError
 
 app = typer.Typer(
     help="Check study files; create, list, show and steer studies.", no_args_is_help=True, rich_markup_mode=None
@@ -79,7 +80,10 @@ def import_sweep(
 
     found = read_sweep_file(file)
     text = translated_text(found, file.name)
+    check_text(text, output or file)
     if output is not None:
+        if output.exists() and output.read_text(encoding="utf-8", errors="replace") != text:
+            raise ConflictError(f"{output} is there already and says something else: name another with --output")
         output.write_text(text, encoding="utf-8")
     if as_json:
         print_json({"study": found.study, "remarks": [asdict(remark) for remark in found.remarks]})
@@ -87,7 +91,6 @@ def import_sweep(
         sys.stdout.write(text)
     for remark in [] if as_json else found.remarks:
         sys.stderr.write(f"note: {file}:{remark}\n")
-    check_text(text, output or file)
     if output is not None and not as_json:
         typer.echo(f"{output} is valid: `hpo-service study validate {output}` says what it will do")
 

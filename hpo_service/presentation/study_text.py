@@ -27,8 +27,12 @@ def translated_text(found: Translated, source: str) -> str:
 
 def drafted_text(draft: Draft, command: str = "") -> str:
     """Return a drafted study file; the reason of each choice stands above it, the command that made it on top."""
-    head = f"# Written by `{command}`. Change what you like; `hpo-service study schema` knows every key.\n"
-    return (head if command else "") + yaml_text(_commented(draft.document, (), draft.reasons))
+    return (drafted_head(command) if command else "") + yaml_text(_commented(draft.document, (), draft.reasons))
+
+
+def drafted_head(command: str) -> str:
+    """The first line of a study file that a command wrote."""
+    return f"# Written by `{command}`. Change what you like; `hpo-service study schema` knows every key.\n"
 
 
 def _commented(part: dict[str, Any], path: KeyPath, reasons: Mapping[KeyPath, str]) -> CommentedMap:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 
 import pytest
@@ -75,15 +76,35 @@ def test_init_says_what_it_wrote_and_another_file_is_not_written_over(command, l
     assert read_study_file(lora_rows.folder / "small-rows.yaml").spec.budget.trials == 40
 
 
-def test_init_answers_machines(command, lora_rows):
-    status, _out, err = command("init", "./small", "rows.jsonl", "--file", "mine/study.yaml", "--json")
-    assert status == 2, "names start at the folder of the file"
-    assert "./small does not exist" in json.loads(err)["error"]["message"]
-    status, out, _err = command("init", "./small", "rows.jsonl", "--file", "mine.yaml", "--name", "own", "--json")
+def test_init_answers_machines_and_names_hold_where_the_file_lies(command, lora_rows):
+    status, out, _err = command("init", "small", "rows.jsonl", "--file", "mine/study.yaml", "--name", "own", "--json")
     assert status == 0
     answer = json.loads(out)
-    assert answer["file"] == "mine.yaml"
-    assert answer["text"] == (lora_rows.folder / "mine.yaml").read_text()
+    assert answer["file"] == "mine/study.yaml"
+    assert answer["text"] == (lora_rows.folder / "mine" / "study.yaml").read_text()
+    assert read_study_file(lora_rows.folder / "mine" / "study.yaml").spec.model.base == str(lora_rows.folder / "small")
+
+
+def test_the_command_in_the_file_writes_it_again(command, lora_rows):
+    given = ["--only", "learning_rate", "--set", "data.system=It's # short", "--budget", "20h"]
+    assert command("init", "./small", "rows.jsonl", *given)[0] == 0
+    file = lora_rows.folder / "small-rows.yaml"
+    written = file.read_text()
+    words = shlex.split(written.splitlines()[0].split("`")[1])
+    file.unlink()
+    assert command(*words[1:])[0] == 0
+    assert file.read_text() == written
+    assert read_study_file(file).spec.data.system == "It's # short"
+
+
+def test_tune_goes_on_with_the_file_that_the_same_command_wrote(command, lora_rows):
+    assert command("tune", "./small", "rows.jsonl", *SMALL)[0] == 2, "nobody is there to ask"
+    file = lora_rows.folder / "small-rows.yaml"
+    changed = file.read_text().replace("trials: 2", "trials: 3")
+    file.write_text(changed)
+    _status, out, _err = command("tune", "./small", "rows.jsonl", *SMALL)
+    assert "is there already, and is gone on with" in out
+    assert file.read_text() == changed
 
 
 def test_tune_asks_nobody_where_nobody_is_there(command, lora_rows):
@@ -109,6 +130,7 @@ def test_init_asks_nobody_for_names_where_nobody_is_there(command):
         (["--set", "epochs"], "--set epochs: write KEY=VALUE"),
         (["--set", "data.source=[a"], "--set data.source=[a: the value is not YAML"),
         (["--set", "training.epoch=2"], "training.epoch"),
+        (["--set", "name=2024-99-99"], "--set name=2024-99-99: the value is not YAML"),
         (["--only", "momentum"], "--only momentum: no usual range"),
     ],
 )

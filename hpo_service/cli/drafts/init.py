@@ -51,13 +51,8 @@ def init(
 
     if model is None or data is None:
         model, data, target, budget = _ask(model, data, target, budget)
-    path, text = write_study(
-        read_wishes(model, data, target, name, method, only, budget, keys),
-        file,
-        gpu,
-        overwrite=overwrite,
-        quiet=as_json,
-    )
+    asked = read_wishes(model, data, target, name, method, only, budget, keys, gpu, file)
+    path, text = asked.path, write_study(asked, gpu, overwrite=overwrite, quiet=as_json)
     if as_json:
         print_json({"file": str(path), "text": text})
         return

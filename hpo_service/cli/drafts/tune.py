@@ -17,6 +17,7 @@ from hpo_service.cli.drafts.wishes import (
     Only,
     Overwrite,
     Target,
+    is_of,
     read_wishes,
     write_study,
 )
@@ -49,15 +50,15 @@ def tune(
     The study file is kept: change it and run it with `hpo-service run FILE`. Ctrl-C saves the running trials and
     stops; the same command goes on where it stopped. Exit status as of `run`; 0 too where the answer is no.
     """
-    path, _text = write_study(
-        read_wishes(model, data, target, name, method, only, budget, keys),
-        file,
-        gpu,
-        overwrite=overwrite,
-        quiet=as_json,
-    )
+    asked = read_wishes(model, data, target, name, method, only, budget, keys, gpu, file)
+    path = asked.path
+    if overwrite or not is_of(asked):
+        write_study(asked, gpu, overwrite=overwrite, quiet=as_json)
+        said = f"{path} is written; it says why each choice was made"
+    else:
+        said = f"{path} is there already, and is gone on with"
     if not as_json:
-        typer.echo(f"{path} is written; it says why each choice was made")
+        typer.echo(said)
         print_ahead(path, storage)
     if not yes:
         if not sys.stdin.isatty():

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from hpo_service.cli.study_file import check_text
+from hpo_service.domain.study.sources import BUILTIN, looks_local
 from hpo_service.domain.studyfile.draft import KeyPath, Wishes, read_budget, study_name
 from hpo_service.errors import ConflictError, UsageError
 from hpo_service.settings import Settings
@@ -39,6 +42,15 @@ File = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What was asked for, where its file goes, and the command that asks for it again."""
+
+    wishes: Wishes
+    path: Path
+    command: str
+
+
 def read_wishes(
     model: str,
     data: str,
@@ -48,8 +60,10 @@ def read_wishes(
     only: str | None,
     budget: str | None,
     keys: list[str] | None,
-) -> Wishes:
-    """Read what was asked for on the command line.
+    gpu: float | None = None,
+    file: Path | None = None,
+) -> Asked:
+    """Read what was asked for on the command line; names of files here are made to hold where the study file lies.
 
     Raises:
         UsageError: an option cannot be read, or there is no such method.
@@ -61,11 +75,29 @@ def read_wishes(
         raise UsageError(f"--method {method} {unknown('method', method, METHODS)}")
     trials, hours = read_budget(budget) if budget is not None else (None, None)
     searched = tuple(part.strip() for part in (only or "").split(",") if part.strip())
-    return Wishes(model, data, target, name, method, searched, trials, hours, _keys(keys or []))
+    path = file or Path(f"{name or study_name(target or model, data)}.yaml")
+    base, rows, larger = _from(path, model), _from(path, data), _from(path, target) if target else None
+    words = ["hpo-service", "init", model, data]
+    options = {"target": target, "name": name, "method": method, "only": only, "budget": budget, "gpu": gpu}
+    for option, value in {**options, "file": file}.items():
+        words += [f"--{option}", str(value)] if value is not None else []
+    for key in keys or ():
+        words += ["--set", key]
+    command = " ".join(shlex.join(words).split())
+    called = name or study_name(target or model, data)
+    wishes = Wishes(base, rows, larger, called, method, searched, trials, hours, _keys(keys or []))
+    return Asked(wishes, path, command)
+
+
+def _from(path: Path, name: str) -> str:
+    """Return a name that means in the study file what it means here."""
+    local = not name.startswith(BUILTIN) and (looks_local(name) or Path(name).expanduser().exists())
+    if not local or path.absolute().parent == Path.cwd():
+        return name
+    return str(Path(name).expanduser().absolute())
 
 
 def _keys(given: list[str]) -> Mapping[KeyPath, Any]:
-    from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
     found: dict[KeyPath, Any] = {}
@@ -75,20 +107,29 @@ def _keys(given: list[str]) -> Mapping[KeyPath, Any]:
         if not equals or not all(path):
             raise UsageError(f"--set {text}: write KEY=VALUE, as in training.epochs=2")
         try:
-            found[path] = YAML(typ="safe", pure=True).load(value)
-        except YAMLError as error:
+            found[path] = _value(value)
+        # beside its own errors the parser lets those of Python through: dates, numbers, nesting
+        except (YAMLError, ValueError, RecursionError) as error:
             words = " ".join(str(error).split())
             raise UsageError(f"--set {text}: the value is not YAML: {words}") from None
     return found
 
 
-def write_study(
-    wishes: Wishes, file: Path | None, gpu: float | None, *, overwrite: bool = False, quiet: bool = False
-) -> tuple[Path, str]:
+def _value(text: str) -> Any:
+    """Read a value as YAML; what is a text is taken whole, with a # that YAML would take for a comment."""
+    from ruamel.yaml import YAML
+
+    text = text.strip()
+    read = YAML(typ="safe", pure=True).load(text)
+    is_text = isinstance(read, str) or (read is None and text not in ("", "~", "null"))
+    return text if is_text and text[0] not in "'\"|>" else read
+
+
+def write_study(asked: Asked, gpu: float | None, *, overwrite: bool = False, quiet: bool = False) -> str:
     """Look at rows, models and memory, and write the study file; one that is there already and says the same is kept.
 
     Returns:
-        Where it lies, and its text.
+        Its text.
 
     Raises:
         ConflictError: another file is there.
@@ -102,11 +143,10 @@ def write_study(
     from hpo_service.presentation.study_text import drafted_text
     from hpo_service.service.studies.drafting import draft_of
 
-    path = file or Path(f"{wishes.name or study_name(wishes.target or wishes.model, wishes.data)}.yaml")
-    memory = gpu or min(gpu_sizes(), default=None)
+    path, memory = asked.path, gpu or min(gpu_sizes(), default=None)
     with console(stderr=True).status("reading the rows") as status:
         draft, missing = draft_of(
-            wishes,
+            asked.wishes,
             path=path,
             write=drafted_text,
             memory_gb=memory,
@@ -115,7 +155,7 @@ def write_study(
         )
     for line in [] if quiet else missing:
         sys.stderr.write(f"note: {line}\n")
-    text = drafted_text(draft, _command(wishes))
+    text = drafted_text(draft, asked.command)
     check_text(text, path)
     if not overwrite and path.exists() and path.read_text(encoding="utf-8", errors="replace") != text:
         raise ConflictError(
@@ -124,9 +164,14 @@ def write_study(
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
-    return path, text
+    return text
 
 
-def _command(wishes: Wishes) -> str:
-    target = f" --target {wishes.target}" if wishes.target else ""
-    return f"hpo-service init {wishes.model} {wishes.data}{target}"
+def is_of(asked: Asked) -> bool:
+    """Whether the study file was written for this very wish, whatever a person has changed in it since."""
+    from hpo_service.presentation.study_text import drafted_head
+
+    if not asked.path.is_file():
+        return False
+    with asked.path.open(encoding="utf-8", errors="replace") as file:
+        return file.readline() == drafted_head(asked.command)

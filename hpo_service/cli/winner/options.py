@@ -49,25 +49,30 @@ def telling(what: str) -> Iterator[Callable[[str], object]]:
 
 
 def weights_of(study: MeasuredStudy, given: Path | None, output: Path) -> Path:
-    """Return the folder of weights that is meant: the one given, or best/, which is written where it is missing.
+    """Return the folder of weights that is meant: the one given, or best/, written anew where its adapter is.
 
     Raises:
         NotFoundError: there is no such folder, or best/ has no weights; the message says why.
     """
     from hpo_service.errors import NotFoundError
-    from hpo_service.presentation.exports.best import missing_adapter, write_best
+    from hpo_service.presentation.exports.best import CONFIG, NAME, missing_adapter, write_best
+    from hpo_service.presentation.exports.best_config import found_run
 
     if given is not None:
         if not given.is_dir():
             raise NotFoundError(f"there is no folder {given}: --weights names one that `train` or `merge` has written")
         return given
-    best = output / study.snapshot.name / "best"
-    if not any(best.glob("*.safetensors")):
-        reason = missing_adapter(study.snapshot, study.evidence)
-        if reason is not None:
-            raise NotFoundError(
-                f"study {study.snapshot.name} has no weights here, {reason}; "
-                f"`hpo-service train {study.snapshot.name}` trains them, then give --weights"
-            )
-        write_best(study.snapshot, study.evidence, output / study.snapshot.name)
-    return best
+    best = output / study.snapshot.name / NAME
+    reason, run = missing_adapter(study.snapshot, study.evidence), study.evidence.exported
+    if reason is not None and run is not None and any(best.glob("*.safetensors")):
+        # the adapter was brought here earlier, from where this machine cannot see it
+        if found_run(best / CONFIG) == f"{study.evidence.stage} #{run.number}":
+            return best
+        reason = f"{reason}, and best/ is of another run"
+    if reason is not None:
+        raise NotFoundError(
+            f"study {study.snapshot.name} has no weights here, {reason}; "
+            f"`hpo-service train {study.snapshot.name}` trains them, then give --weights"
+        )
+    # what lies in best/ may be of a study that has gone on since
+    return write_best(study.snapshot, study.evidence, output / study.snapshot.name)

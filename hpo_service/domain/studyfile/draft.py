@@ -22,6 +22,9 @@ LENGTH_STEP = 32
 LONGEST = 2048
 """Rows are cut here where nobody asks for more: memory and time grow with the longest."""
 FEW_ROWS = 500
+LARGE_SHARES = {"validation": 0.2, "test": 0.2}
+"""Held out of few rows."""
+USUAL_SHARES = {"validation": 0.1, "test": 0.1}
 BATCHES = (16, 8, 4)
 LEAST_STEPS = 50
 """Optimizer steps that a run should have: a schedule of fewer is hardly one."""
@@ -182,12 +185,19 @@ def _rows(wishes: Wishes, known: Known) -> Chosen:
     yield ("data", "max_length"), length, f"99 of 100 rows have at most {whole.p99} tokens; {longest}"
     if known.rows.rows_split < FEW_ROWS:
         why = f"{known.rows.rows_split} rows: a tenth would tell configurations apart poorly"
-        yield ("data", "split"), {"validation": 0.2, "test": 0.2}, why
+        yield ("data", "split"), dict(LARGE_SHARES), why
+
+
+def method_asked(wishes: Wishes) -> str | None:
+    """The method that somebody wants, by its option or its key; None where it is left to be chosen."""
+    asked = wishes.method or wishes.keys.get(("training", "method"))
+    return asked if isinstance(asked, str) and asked in METHODS else None
 
 
 def _method(wishes: Wishes, known: Known) -> tuple[str, str]:
-    if wishes.method is not None:
-        return wishes.method, ""
+    asked = method_asked(wishes)
+    if asked is not None:
+        return asked, ""
     for method in TUNED_METHODS:
         if known.fits.get(method, known.memory_gb is None):
             break
@@ -265,10 +275,11 @@ def _training(wishes: Wishes, known: Known) -> Chosen:
         yield ("training", "method"), method, why
     if known.rows is None:
         return
-    rows = known.rows.parts["train"].rows
+    shares = LARGE_SHARES if known.rows.rows_split < FEW_ROWS else USUAL_SHARES
+    rows = round(known.rows.rows_split * (1 - sum(shares.values())))
     batch = next((size for size in BATCHES if rows / size >= LEAST_STEPS), BATCHES[-1])
     if batch != BATCHES[0]:
-        yield ("training", "effective_batch"), batch, f"{rows} training rows: {-(-rows // batch)} optimizer steps"
+        yield ("training", "effective_batch"), batch, f"about {rows} training rows: {-(-rows // batch)} optimizer steps"
 
 
 RULES: tuple[Callable[[Wishes, Known], Chosen], ...] = (_named, _models, _rows, _space, _budget, _training)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
+from pathlib import Path
 from typing import Any
 
+from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.error import YAMLError
 
 from hpo_service.domain.decide.measure import Unit
 from hpo_service.domain.study.protocol import STAGES
@@ -56,6 +59,15 @@ def best_config(snapshot: StudySnapshot, evidence: Evidence, no_adapter: str | N
         if section in document:
             document.yaml_set_comment_before_after_key(section, before="\n")
     return yaml_text(document)
+
+
+def found_run(path: Path) -> str | None:
+    """Return the run that a configuration was found in, such as `confirm #3`; None where the file does not say."""
+    try:
+        document = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        return str(document["found"]["run"])
+    except (OSError, ValueError, YAMLError, KeyError, TypeError):
+        return None
 
 
 def _model(spec: StudySpec, stage: str) -> CommentedMap:

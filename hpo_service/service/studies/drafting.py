@@ -11,13 +11,23 @@ from hpo_service.domain.study.data_report import DataReport
 from hpo_service.domain.study.families import billions
 from hpo_service.domain.study.sources import BUILTIN
 from hpo_service.domain.study.spec import StudySpec
-from hpo_service.domain.studyfile.draft import LONGEST, TUNED_METHODS, Draft, KeyPath, Known, Wishes, draft_study
+from hpo_service.domain.studyfile.draft import (
+    LARGE_SHARES,
+    LONGEST,
+    TUNED_METHODS,
+    Draft,
+    KeyPath,
+    Known,
+    Wishes,
+    draft_study,
+    method_asked,
+)
 from hpo_service.domain.studyfile.reader import read_study
 from hpo_service.errors import ChildError, NotFoundError, UsageError
 from hpo_service.service.studies.data_report import report_data
 from hpo_service.service.studies.memory import memory_of
 from hpo_service.service.studies.model_config import read_config
-from hpo_service.service.studies.study_file import surroundings
+from hpo_service.service.studies.study_file import is_installed, surroundings
 
 BUILTIN_BILLIONS = 0.004
 """Weights of the largest model that the project makes itself; they are made when a study first runs."""
@@ -62,7 +72,7 @@ def draft_of(
     rows, missing = _rows(study(Known(), _to_look_at(first)), cache, tell)
     known = Known(rows=rows, billions=_billions(first, cache), memory_gb=memory_gb)
     fits: dict[str, bool] = {}
-    if memory_gb is not None and wishes.method is None:
+    if memory_gb is not None and method_asked(wishes) is None:
         for method in TUNED_METHODS:
             held = study(Known(rows=rows), {("training", "method"): method})
             fit = _fits(held, memory_gb, cache)
@@ -76,13 +86,17 @@ def _to_look_at(spec: StudySpec) -> dict[KeyPath, object]:
     assert spec.data is not None
     given = spec.data.model_fields_set
     keys: dict[KeyPath, object] = {} if "max_length" in given else {("data", "max_length"): 4 * LONGEST}
+    if "split" not in given:
+        keys[("data", "split")] = dict(LARGE_SHARES)  # of very few rows a tenth may be none
     return keys if "max_rows" in given else {**keys, ("data", "max_rows"): LOOKED_AT}
 
 
 def _rows(spec: StudySpec, cache: Path, tell: Callable[[str], object]) -> tuple[DataReport | None, list[str]]:
     try:
         return report_data(spec, cache, tell), []
-    except ChildError as error:  # no trainer is installed here
+    except ChildError as error:
+        if is_installed("torch"):
+            raise
         return None, [f"the rows were not looked at: {error}"]
 
 

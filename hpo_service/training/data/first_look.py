@@ -205,7 +205,7 @@ def _check_prompts(tokenised: Sequence[Tokenised], data: DataSpec, found: Findin
     if rows and all(int((row.labels != IGNORED).argmax()) < FEWEST_PROMPT for row in rows):
         remedy = "give rows with prompts, or drop evaluation.select"
         reason = "its rows have no prompts to answer, and trials are judged by their answers"
-        found.note("error", "data", f"{data.source}: {reason}; {remedy}")
+        found.note("error", "data", f"{data.called}: {reason}; {remedy}")
 
 
 def _config(name: str, model: ModelSpec, found: Findings) -> Any:

@@ -180,7 +180,7 @@ def _weight(row: RawRow, column: str) -> float:
     value = row.fields.get(column)
     try:
         weight = 1 if value is None else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return 1  # no number, so another matter
     if weight not in (0, 1):
         raise DataError(

@@ -1,6 +1,7 @@
 """Merged weights: `python -m hpo_service.training.winner.merging` answers one request.
 
-It reads `{"adapter", "base", "revision", "trust_remote_code", "dtype", "cache", "folder"}` and writes the base with the
+It reads `{"adapter", "base", "revision", "trust_remote_code", "dtype", "cache", "folder", "mark",
+"chat_template"}` and writes the base with the
 adapter's part added to its weights, in safetensors, with its tokenizer. The base is loaded unquantised.
 """
 
@@ -16,7 +17,7 @@ from hpo_service.training.winner.answering import answer_with, tell
 
 
 def merge(request: dict[str, Any]) -> dict[str, Any]:
-    """Merge, and say how large the model is; the folder appears whole or not at all.
+    """Merge, and say how large the model is; the folder, which is the command's own, is replaced whole.
 
     Raises:
         ModelError: base or adapter cannot be loaded, or the adapter has nothing that could be merged.
@@ -27,7 +28,7 @@ def merge(request: dict[str, Any]) -> dict[str, Any]:
 
     from hpo_service.training.builtin.family import resolve_model
     from hpo_service.training.models.base import parameter_count, reason_of
-    from hpo_service.training.models.tokenizer import load_tokenizer
+    from hpo_service.training.models.tokenizer import load_tokenizer, with_chat_template
 
     adapter, folder, name = Path(request["adapter"]), Path(request["folder"]), request["base"]
     path = resolve_model(name, Path(request["cache"]), tell)
@@ -51,10 +52,14 @@ def merge(request: dict[str, Any]) -> dict[str, Any]:
     built = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(built, ignore_errors=True)
     merged.save_pretrained(str(built))
-    load_tokenizer(name, path, trust, revision).save_pretrained(str(built))
-    if folder.exists():
-        shutil.rmtree(folder)
+    tokenizer = with_chat_template(load_tokenizer(name, path, trust, revision), request["chat_template"])
+    tokenizer.save_pretrained(str(built))
+    shutil.copy(folder / request["mark"], built)
+    earlier = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(earlier, ignore_errors=True)
+    folder.rename(earlier)
     built.rename(folder)
+    shutil.rmtree(earlier, ignore_errors=True)
     return {"parameters": parameter_count(merged), "dtype": str(next(merged.parameters()).dtype).removeprefix("torch.")}
 
 

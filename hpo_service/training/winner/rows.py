@@ -56,7 +56,7 @@ def write_rows(request: dict[str, Any]) -> dict[str, Any]:
         "validation": len(written["validation"]),
         "model": path,
         "end": tokenizer.eos_token or "",
-        "template": bool(tokenizer.chat_template),
+        "template": bool(spec.chat_template or tokenizer.chat_template),
         "unlearned_turns": lost,
     }
 

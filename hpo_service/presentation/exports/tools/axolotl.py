@@ -29,13 +29,14 @@ def translate(recipe: Recipe, rows: WrittenRows) -> Translation:
     name, arguments, differs = schedule(recipe, rows.train)
     adapters, left_out = _adapters(recipe)
     left_out += [*([differs] if differs else []), *packing(recipe)]
-    read = _reading(recipe, rows)
+    read, template = _reading(recipe, rows), recipe.data.chat_template if rows.conversations else None
     values: dict[str, Any] = {
         "base_model": rows.model,
         "revision_of_model": recipe.revision,
         "trust_remote_code": True if recipe.model.trust_remote_code else None,
         **adapters,
-        "chat_template": "tokenizer_default" if rows.conversations else None,
+        "chat_template": "jinja" if template else "tokenizer_default" if rows.conversations else None,
+        "chat_template_jinja": template,
         "datasets": [{"path": f"data/{TRAIN}", "ds_type": "json", "split": "train", **read}],
         "test_datasets": [{"path": f"data/{VALIDATION}", "ds_type": "json", "split": "train", **read}],
         "train_on_inputs": recipe.data.learn == "all",
@@ -116,4 +117,4 @@ def _adapters(recipe: Recipe) -> tuple[dict[str, Any], list[str]]:
     }, left_out
 
 
-TOOL = Tool("axolotl.yaml for `axolotl train`", LOW_RANK | {"full"}, translate)
+TOOL = Tool("axolotl.yaml for `axolotl train`", LOW_RANK | {"full"}, translate, own_template=True)

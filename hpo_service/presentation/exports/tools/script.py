@@ -44,6 +44,7 @@ def translate(recipe: Recipe, rows: WrittenRows) -> Translation:
         "DTYPE": "float32" if METHODS[hyper.method].base == "trained" else recipe.dtype,
         "HELD": recipe.held,
         "ADAPTER": {name: value for name, value in adapter.items() if name not in kept} or None,
+        "CHAT_TEMPLATE": recipe.data.chat_template,
         "MAX_LENGTH": recipe.data.max_length,
         "LEARN_ALL": recipe.data.learn == "all",
         "LORA_PLUS": hyper.lora_plus_ratio if hyper.method in LOW_RANK else 1.0,
@@ -61,4 +62,6 @@ def translate(recipe: Recipe, rows: WrittenRows) -> Translation:
     return Translation({FILE: header + template.replace("# SETTINGS\n", written + "\n")}, COMMAND, left_out)
 
 
-TOOL = Tool("train.py, a program for transformers and PEFT alone", LOW_RANK | {"full", "prefix"}, translate)
+TOOL = Tool(
+    "train.py, a program for transformers and PEFT alone", LOW_RANK | {"full", "prefix"}, translate, own_template=True
+)

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from hpo_service.errors import UsageError
 from hpo_service.presentation.exports.tools import axolotl, llamafactory, peft, script, trl
 from hpo_service.presentation.exports.tools.tool import Tool, require_method
+from hpo_service.service.studies.winner.own_folder import claim
 from hpo_service.service.studies.winner.recipe import Recipe
 from hpo_service.service.studies.winner.rows import write_rows
 
@@ -53,14 +55,21 @@ def export_recipe(
 
     Raises:
         UsageError: the tool cannot train the method, or read the rows.
+        ConflictError: the folder holds something that this command has not written.
         TrialError, ChildError: the rows could not be written.
     """
     tool = TOOLS[name]
     require_method(
         name, tool, recipe, [other for other, each in TOOLS.items() if recipe.training.method in each.methods]
     )
+    claim(folder, f"export --to {name}")
     rows = write_rows(recipe, folder.absolute() / DATA, cache, pairs=tool.pairs, ends=tool.ends, tell=tell)
     written = tool.translate(recipe, rows)
+    if recipe.data.chat_template and rows.conversations and not tool.own_template:
+        raise UsageError(
+            f"{name} reads the model's own chat template, and study {recipe.study} has another, data.chat_template: "
+            f"use --to {' or '.join(other for other, each in TOOLS.items() if each.own_template)}"
+        )
     paths = [folder / file for file in written.files]
     for path, text in zip(paths, written.files.values(), strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -39,6 +39,7 @@ class Tool:
         translate: puts a recipe and its rows into the tool's words.
         pairs: whether conversations with one answer are to be written as prompt and completion.
         ends: whether completions are to be written with their end mark, since the tool adds none.
+        own_template: whether it can be given a chat template that is not the model's.
     """
 
     about: str
@@ -46,6 +47,7 @@ class Tool:
     translate: Callable[[Recipe, WrittenRows], Translation]
     pairs: bool = False
     ends: bool = False
+    own_template: bool = False
 
 
 def require_method(name: str, tool: Tool, recipe: Recipe, others: list[str]) -> None:

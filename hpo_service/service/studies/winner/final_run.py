@@ -10,6 +10,7 @@ from pathlib import Path
 from hpo_service.domain.study.sections.training import TrainingSpec
 from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.service.studies.winner.child import answer_of
+from hpo_service.service.studies.winner.own_folder import claim
 from hpo_service.service.studies.winner.recipe import Recipe
 
 STAGE = "final"
@@ -73,9 +74,11 @@ def train_in_full(
         tell: given each line about what is being done.
 
     Raises:
+        ConflictError: the folder holds something else.
         TrialError: it cannot be trained here, or it diverged.
         ChildError: the child ended without an answer.
     """
+    claim(folder, "train")
     work = folder.absolute() / WORK
     attempt = work / "run" / "attempt-1"
     attempt.mkdir(parents=True, exist_ok=True)

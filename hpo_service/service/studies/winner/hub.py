@@ -57,7 +57,8 @@ def upload(wanted: Upload) -> str:
         UsageError: there is no token, or the hub's library is not installed.
         HpoServiceError: the hub refuses it or cannot be reached; the message never holds the token.
     """
-    token = os.environ.get(TOKEN, "")
+    # a file with lines of another system's leaves an end of line, which errors quote in another form
+    token = "".join(os.environ.get(TOKEN, "").split())
     if not token:
         raise UsageError(
             f"{TOKEN} is not set: set it to a token that may write to {wanted.repository}, or look with --dry-run"

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpo_service.domain.study.methods import METHODS
-from hpo_service.errors import ConflictError, UsageError
+from hpo_service.errors import UsageError
 from hpo_service.service.studies.winner.child import answer_of
+from hpo_service.service.studies.winner.own_folder import MARK, claim
 from hpo_service.service.studies.winner.recipe import Recipe
 
 
@@ -44,8 +45,7 @@ def merge(
     if not method.low_rank:
         what = "a prefix is no part of any weight" if method.virtual_tokens else f"{adapter} is a whole model already"
         raise UsageError(f"study {recipe.study} has nothing to merge: {what}")
-    if folder.exists() and any(folder.iterdir()) and not (folder / "config.json").is_file():
-        raise ConflictError(f"{folder} holds something that is no model: name an empty or new folder with --into")
+    claim(folder, "merge")
     request = {
         "adapter": str(adapter.absolute()),
         "base": recipe.base,
@@ -54,6 +54,8 @@ def merge(
         "dtype": recipe.dtype,
         "cache": str(cache),
         "folder": str(folder.absolute()),
+        "mark": MARK,
+        "chat_template": recipe.data.chat_template,
     }
     answer = answer_of("merging", request, tell)
     remark = ""

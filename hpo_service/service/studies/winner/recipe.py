@@ -135,7 +135,7 @@ def recipe_of(snapshot: StudySnapshot, evidence: Evidence, epochs: int | None = 
         accumulation=max(1, training.effective_batch // micro),
         compute=(trial.facts.environment.compute if trial else None) or "",
         versions=(trial.facts.environment.versions if trial else None) or "",
-        test=chosen.test,
+        test=chosen.test if evidence.is_loss else None,
     )
 
 

@@ -312,7 +312,8 @@ def _parsed(text: str, origin: str) -> Any:
         return json.loads(text, object_pairs_hook=_named_once)
     except json.JSONDecodeError as error:
         raise DataError(f"{origin} is not valid JSON: {error.msg} at column {error.colno}") from error
-    except (_NamedTwiceError, RecursionError) as error:
+    # a ValueError: a whole number of thousands of digits
+    except (_NamedTwiceError, ValueError, RecursionError) as error:
         raise DataError(f"{origin} cannot be used: {error}") from error
 
 

@@ -87,7 +87,7 @@ def test_few_rows_are_held_out_in_larger_shares_and_trained_in_small_batches():
     draft = draft_study(WISHES, Known(rows=report(300)))
     assert draft.document["data"]["split"] == {"validation": 0.2, "test": 0.2}
     assert draft.document["training"]["effective_batch"] == 4
-    assert draft.reasons["training", "effective_batch"] == "240 training rows: 60 optimizer steps"
+    assert draft.reasons["training", "effective_batch"] == "about 180 training rows: 45 optimizer steps"
 
 
 def test_many_rows_leave_split_and_batch_at_their_defaults():
@@ -172,3 +172,13 @@ def test_the_range_holds_the_learning_rate_that_somebody_begins_with():
     assert (rate["low"], rate["high"]) == (1e-5, 1e-3)
     assert draft.reasons["space", "parameters", "learning_rate"].endswith("wide enough for what is enqueued")
     assert draft_study(Wishes("small", "rows.jsonl", keys={("search", "enqueue"): 3}), Known(billions=7.0)).document
+
+
+def test_a_method_asked_for_by_its_key_has_its_own_space_and_no_reason_of_another():
+    keys = {("training", "method"): "full"}
+    draft = draft_study(
+        Wishes("small", "rows.jsonl", keys=keys), Known(billions=0.5, memory_gb=24.0, fits={"lora": True})
+    )
+    assert draft.document["space"] == {"preset": "full"}
+    assert draft.document["training"]["method"] == "full"
+    assert not any("16 bits" in reason for reason in draft.reasons.values())

@@ -14,6 +14,7 @@ from hpo_service.presentation.exports.final_card import write_final_card
 from hpo_service.service.studies.winner import child, final_run, merging
 from hpo_service.service.studies.winner.final_run import WORK, final_config, train_in_full
 from hpo_service.service.studies.winner.merging import merge
+from hpo_service.service.studies.winner.own_folder import MARK, claim
 from tests.recipes import recipe
 
 
@@ -30,7 +31,7 @@ def test_the_weights_take_the_place_of_earlier_ones_when_they_are_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "final"
-    folder.mkdir()
+    claim(folder, "train")
     (folder / "model-00002-of-00002.safetensors").write_bytes(b"old")
 
     def answer(name: str, request: Mapping[str, Any], tell: Any) -> dict[str, Any]:
@@ -45,7 +46,7 @@ def test_the_weights_take_the_place_of_earlier_ones_when_they_are_whole(
     wanted = recipe(epochs=2)
     run = train_in_full(wanted, folder, tmp_path)
     write_final_card(wanted, run)
-    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "adapter_model.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == [MARK, "README.md", "adapter_model.safetensors"]
     assert not (folder / WORK).exists()
     card = (folder / "README.md").read_text()
     assert "| 1 | 2.5000 |\n| 2 | 2.2500 |" in card
@@ -61,7 +62,7 @@ def test_what_has_no_adapter_is_not_merged(method: str, what: str, tmp_path: Pat
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(ConflictError, match="no model: name an empty or new folder"):
+    with pytest.raises(ConflictError, match="has not written: name an empty or new folder"):
         merge(recipe(), tmp_path, tmp_path, tmp_path)
 
 
