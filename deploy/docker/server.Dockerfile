@@ -7,6 +7,7 @@ FROM python:3.11-slim@${PYTHON_DIGEST} AS build
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY alembic ./alembic
+COPY studies ./studies
 COPY hpo_service ./hpo_service
 RUN python -m venv /opt/hpo && \
     /opt/hpo/bin/python -m pip install --no-cache-dir -c constraints.txt ".[web]"

@@ -1,9 +1,8 @@
-"""What a study limits and weighs, in words, and the Pareto front of one with several goals, as a table."""
+"""The Pareto front of a study with several goals, in words and as a table."""
 
 from __future__ import annotations
 
 from hpo_service.domain.decide.goals.costs import COSTS
-from hpo_service.domain.study.spec import StudySpec
 from hpo_service.presentation.formatting import configuration, number
 from hpo_service.presentation.text_table import TextTable
 from hpo_service.service.studies.findings.front import STAYS_ON_LOSS, Front
@@ -33,11 +32,3 @@ def front_table(front: Front) -> TextTable:
 def front_sentence(front: Front) -> str:
     """Say what the front is, and what it does not decide."""
     return f"Pareto front of {front.stage}: {front.reason}; {STAYS_ON_LOSS}."
-
-
-def asked_for(spec: StudySpec) -> list[tuple[str, str]]:
-    """Say what a trial may cost and what the search makes small, each with its label; nothing where not asked."""
-    given, goals = spec.search.constraints.given(), spec.search.goals
-    limits = ", ".join(f"{COSTS[name].label} {limit:g} {COSTS[name].unit}" for name, limit in given.items())
-    rows = [("limits", f"at most {limits}")] if given else []
-    return [*rows, ("goals", f"{', '.join(goals)}: pruners compare nobody")] if len(goals) > 1 else rows

@@ -11,7 +11,7 @@ from hpo_service.domain.study.protocol import STAGES, StageRule
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.presentation.formatting import configuration, duration, measured
-from hpo_service.presentation.front import asked_for
+from hpo_service.presentation.study_summary import asked_for
 from hpo_service.service.studies.findings.data_consistency import mixed_rows
 from hpo_service.service.studies.findings.transfer import transfer_of
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hpo_service.domain.decide.goals.costs import COSTS
 from hpo_service.domain.decide.measure import measure_of
 from hpo_service.domain.decide.planning.default import default_parameters
 from hpo_service.domain.decide.planning.shares import shares
 from hpo_service.domain.study.protocol import stages_of
 from hpo_service.domain.study.search_space import CategoricalParameter, Parameter
 from hpo_service.domain.study.spec import StudySpec
-from hpo_service.presentation.front import asked_for
 from hpo_service.service.studies.ahead.outlay import Outlay
 
 
@@ -69,6 +69,14 @@ def _budget(spec: StudySpec) -> list[tuple[str, str]]:
         each = ", ".join(f"{part.stage} {part.hours:.3g}" for part in parts)
         said.append(f"at most {budget.hours:.4g} device hours in all{money}: {each}")
     return [("budget", "; ".join(said))] if said else []
+
+
+def asked_for(spec: StudySpec) -> list[tuple[str, str]]:
+    """Say what a trial may cost and what the search makes small, each with its label; nothing where not asked."""
+    given, goals = spec.search.constraints.given(), spec.search.goals
+    limits = ", ".join(f"{COSTS[name].label} {limit:g} {COSTS[name].unit}" for name, limit in given.items())
+    rows = [("limits", f"at most {limits}")] if given else []
+    return [*rows, ("goals", f"{', '.join(goals)}: pruners compare nobody")] if len(goals) > 1 else rows
 
 
 def outside_remarks(spec: StudySpec) -> list[str]:

@@ -130,7 +130,7 @@ class SearchPolicy:
             found = _proposed(question, taken, barrier)
         return replace(found, role=search.sampler) if found is not None else None
 
-    def enough(self, name: str, search: SearchSpec, space: SearchSpace, draw: int) -> str | None:
+    def enough(self, name: str, search: SearchSpec, space: SearchSpace, draw: int, trials: int) -> str | None:
         """Say why another trial is not worth it, where `search.stop_when_gain_below` asks for that; else None.
 
         It is not when the trials that are left together are expected to improve on the best so far by less: at most as
@@ -149,7 +149,7 @@ class SearchPolicy:
         if question.ended < search.startup_trials + len(space.parameters):
             return None
         found = promise_of(question)
-        left = max(1, search.budget.trials - draw)
+        left = max(1, trials - draw)
         if found is None or left * found.gain >= search.stop_when_gain_below:
             return None
         return (

@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from hpo_service.domain.study.search_space import SearchSpace
 from hpo_service.search.distributions import distribution_of, holds
+from hpo_service.search.studies import CONSTRAINT
 
 FEW = 3
 """Trials of our own from which on there is a scale to put another study's on."""
@@ -53,8 +54,13 @@ def _mapped(trial: FrozenTrial, space: SearchSpace, moved: Callable[[float], flo
         distributions=domain,
         value=moved(trial.values[0]),
         intermediate_values={step: moved(value) for step, value in trial.intermediate_values.items()},
-        system_attrs={name: value for name, value in trial.system_attrs.items() if name.startswith("constraints")},
+        system_attrs={name: value for name, value in trial.system_attrs.items() if _is_of_the_device(name)},
     )
+
+
+def _is_of_the_device(attribute: str) -> bool:
+    """Whether an attribute is the constraint that devices set; the other study's own limits are not this one's."""
+    return attribute.startswith("constraints") and attribute.endswith(CONSTRAINT)
 
 
 def _same(value: float) -> float:

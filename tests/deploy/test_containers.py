@@ -94,7 +94,7 @@ def test_an_image_is_pinned_by_digest_has_no_root_and_no_secret_and_says_how_it_
 def source(tmp_path) -> Path:
     """What a build sees of the tree."""
     folder = tmp_path / "src"
-    for name in ("hpo_service", "alembic"):
+    for name in ("hpo_service", "alembic", "studies"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "constraints.txt", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)

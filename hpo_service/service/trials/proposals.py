@@ -45,7 +45,7 @@ class Proposals:
         """
         taken = TakenKeys(self.db, self.trials, stage.id)
         search = stage.rule.search(spec)
-        enough = self.policy.enough(stage.optuna_name, search, stage.space, draw)
+        enough = self.policy.enough(stage.optuna_name, search, stage.space, draw, stage.trials)
         if enough is not None:
             self._limit(stage, enough)
             return None

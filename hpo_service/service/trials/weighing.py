@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from hpo_service.domain.decide.goals.costs import COSTS, to_the_end
+from hpo_service.domain.decide.goals.costs import COSTS, on_all_rows, to_the_end
 from hpo_service.domain.decide.goals.limits import excesses, violation
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.endings import SAID
@@ -32,7 +32,11 @@ NOTHING = Weighed()
 
 
 def weigh(spec: StudySpec, stage: StageRow, facts: RunFacts) -> Weighed:
-    """Weigh what a run cost; only stages that propose have the study's several goals."""
+    """Weigh what a run cost; only stages that propose have the study's several goals.
+
+    One on a share of the rows is weighed as if it had been trained on all of them.
+    """
+    facts = on_all_rows(facts, stage.rule.share(spec))
     costs = [COSTS[name].of(facts) for name in stage.rule.goals_of(spec)[1:]]
     return Weighed(tuple(costs), excesses(spec.search.constraints, facts))
 
@@ -44,7 +48,7 @@ def weighed(spec: StudySpec, stage: StageRow, outcome: Outcome) -> tuple[Outcome
     """
     stopped = SAID[outcome.counts_as].state is TrialState.PRUNED
     facts = to_the_end(outcome.facts) if stopped else outcome.facts
-    broken = violation(spec.search.constraints, facts)
+    broken = violation(spec.search.constraints, on_all_rows(facts, stage.rule.share(spec)))
     if broken:
         noted = outcome.facts | RunFacts(constraints=ConstraintFacts(violated=broken))
         outcome = outcome.model_copy(update={"facts": noted})

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hpo_service.domain.decide.goals.front import front
 from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.study.sections.search import LOSS
-from hpo_service.domain.trial.facts import RunFacts
+from hpo_service.domain.trial.facts import RunFacts, TimingFacts
 
 MB = 1e6
 SAVED_BYTES = 4
@@ -55,6 +55,12 @@ def _seconds(facts: RunFacts) -> float | None:
         return spent
     made = training.steps - (training.resumed_at_step or 0)
     return spent * training.steps / made if made > 0 else None
+
+
+def on_all_rows(facts: RunFacts, share: float) -> RunFacts:
+    """Return the facts of a run on a share of the training rows as they would be on all: seconds grow with rows."""
+    spent = facts.timing.train
+    return facts if share == 1.0 or spent is None else facts | RunFacts(timing=TimingFacts(train=spent / share))
 
 
 COSTS: Mapping[str, Cost] = {

@@ -111,7 +111,7 @@ def foreseen(spec: StudySpec, facts: Mapping[str, ModelFacts]) -> Foreseen | Non
                 ranks=spec.execution.gpus_per_trial,
                 shards=spec.execution.gpus_per_trial if spec.execution.sharding == "fsdp" else 1,
             )
-            if role == "target" and METHODS[training.method].low_rank:
+            if role == "target" and model.target != model.base and METHODS[training.method].low_rank:
                 demand = replace(demand, rank=scaled_rank(demand.rank, spec.transfer))
             for said in _broken(demand, hyper, limits):
                 return f"on {role} {getattr(model, role)} {said}"

@@ -60,11 +60,13 @@ def replanned(planned: Sequence[PlannedTrial], standing: Sequence[Standing]) -> 
     """
     wanted = _renamed(planned, standing)
     there = {_identity(trial): trial for trial in standing}
+    # what a sampler proposed meanwhile need not be planned as well
+    keys_there = {canonical_key(trial.parameters) for trial in standing}
     keys = {_identity(trial) for trial in wanted}
     met = [trial for key, trial in there.items() if key in keys]
     again = [t.id for t in met if t.state is TrialState.CANCELLED and t.reason.startswith(NOT_PLANNED)]
     return Replanned(
-        added=[trial for trial in wanted if _identity(trial) not in there],
+        added=[t for t in wanted if _identity(t) not in there and t.dedupe_key not in keys_there],
         again=again,
         left_out=[t.id for key, t in there.items() if key not in keys and t.state is TrialState.WAITING],
         kept=len(met) - len(again),

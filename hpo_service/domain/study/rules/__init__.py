@@ -52,6 +52,7 @@ EVERY_STUDY: tuple[Rule, ...] = (
     devices.a_base_can_be_sharded,
 )
 NEW_STUDY: tuple[Rule, ...] = (
+    beginning.a_search_can_begin_so,
     limits.seeds_are_of_32_bits,
     limits.values_can_be_stored,
     limits.parameters_are_few_with_short_names,

@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 from hpo_service.domain.study.fields import StudyFields
+from hpo_service.domain.study.protocol import stages_of
 from hpo_service.domain.study.search_space import ParameterValue, SearchSpace
 from hpo_service.domain.study.space.membership import misfit
 from hpo_service.domain.study.spelling import unknown
 from hpo_service.domain.study.validation import Violations
+
+UNLEARNING = ("random", "grid", "qmc")
+"""Samplers that ask nothing of what was measured."""
+
+
+def a_search_can_begin_so(study: StudyFields, wrong: Violations) -> None:
+    """What a search begins with and ends by is of use where there is a search, and a sampler that learns."""
+    search = study.search
+    if search.warm_start == study.name:
+        wrong.add("names this study itself: name another one, or leave it out", "search", "warm_start")
+    if search.warm_start is not None and search.sampler in UNLEARNING:
+        wrong.add(f"sampler {search.sampler} learns from nothing: use gp, tpe or cma-es", "search", "warm_start")
+    if not any(rule.proposes for rule in stages_of(study)):
+        given = [name for name in ("enqueue", "warm_start", "stop_when_gain_below") if getattr(search, name)]
+        for name in given:
+            wrong.add(f"protocol {study.protocol} has no search: leave it out", "search", name)
 
 
 def enqueued_lie_in_the_space(study: StudyFields, wrong: Violations) -> None:

@@ -84,15 +84,26 @@ class Extensions:
         stages = self.rows.stages(study.id)
         current = current_of(stages)
         if (before.search, before.space) != (wider.search, wider.space):
-            self._search_again(study, stages, reason)
+            self._search_again(study, stages, wider, reason)
         elif current.rule.compares or (current.rule.plan and before.budget != wider.budget):
             self.stages.plan_again(study, current.rule)
+        elif before.budget != wider.budget and self._admits(stages):
+            self._search_again(study, stages, wider, reason)
+        elif study.state is StudyState.FINISHED:
+            raise ConflictError(
+                f"study {study.name} has finished, and would run nothing more by that: give --trials too"
+            )
         else:
             return  # its confirm stage is still to come, and will have the seeds
         if study.state is StudyState.FINISHED:
             self.rows.set_state(study.id, StudyState.ACTIVE, reason)
 
-    def _search_again(self, study: StudyRow, stages: list[StageRow], reason: str) -> None:
+    def _admits(self, stages: list[StageRow]) -> bool:
+        """Whether a search would have another trial."""
+        searches = [stage for stage in stages if stage.rule.proposes]
+        return any(admission(stage, self.trials.tallies.total(stage.id), self.trials).open for stage in searches)
+
+    def _search_again(self, study: StudyRow, stages: list[StageRow], wider: StudySpec, reason: str) -> None:
         """Open the search again, and have the stages behind it wait.
 
         Raises:
@@ -108,6 +119,11 @@ class Extensions:
         if search is None:
             last = searches[-1]
             more = f"--trials above {last.trials}" if last.gpu_hours is None else "more --trials and --gpu-hours"
+            if wider.budget.trials is not None:
+                raise ConflictError(
+                    f"study {study.name} would run nothing more: budget.trials, {wider.budget.trials} of all stages, "
+                    f"leaves its search {last.trials}; a new study may have search.warm_start: {study.name}"
+                )
             raise ConflictError(f"study {study.name} would run nothing more ({verdicts[-1].reason}): give {more} too")
         if any(stage.open for stage in stages[: stages.index(search)]):
             return  # an earlier search is at work, and this stage is planned again when that has ended

@@ -199,7 +199,8 @@ def _remarks(
         for trial in stage.trials
         if trial.state.final and not _ended_well(trial)
     ]
-    if recommended is not None and recommended.label == DEFAULT and not passed_over:
+    broken = any(trial.violated for trial in stage.trials)
+    if recommended is not None and recommended.label == DEFAULT and not passed_over and not broken:
         remarks.append("the default has the best mean validation value itself, and is what is recommended")
     remarks += [f"{c.label} is not recommended: it failed in {len(c.lost)} of {len(c.runs)} seeds" for c in passed_over]
     if snapshot.spec.model is not None and snapshot.where(lambda rule: rule.carries_over) is None:

@@ -61,6 +61,7 @@ def _one(trial: TrialView) -> Measured:
         role=trial.role,
         origin_id=trial.origin_id,
         share=trial.share,
+        violated=trial.violated,
     )
 
 
