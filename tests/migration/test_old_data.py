@@ -106,6 +106,18 @@ def test_a_study_that_exists_keeps_the_sampler_and_the_pruner_that_were_usual_wh
     }
 
 
+def test_the_file_of_a_study_that_exists_goes_on_being_it_and_its_trials_are_evaluated_as_before(service):
+    given = {"name": "mine", "model": {"base": "a/small"}, "data": {"source": "c/rows"}}
+    spec = StudySpec.model_validate(given)
+    service.studies.create(spec)
+    downgrade(service)
+    migrations.upgrade(service.db, lambda: OptunaStudies.create_tables(service.db.url))
+    (row,) = studies(service)
+    assert row.specification() != spec
+    assert row.specification().training.evaluation_rows == "all"
+    assert service.studies.create(spec).id == row.id
+
+
 def studies(service):
     with service.db.transaction(read_only=True):
         return service.study_rows.list()

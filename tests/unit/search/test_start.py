@@ -136,11 +136,11 @@ def test_a_search_has_enough_when_little_is_left_to_gain_and_says_so(
             handle = studies.add_running(NAME, {"x": place / 11}, space)
             studies.finish(handle.optuna_id, TrialState.COMPLETE, (place / 11 - 0.3) ** 2, None)
     asked_for = SearchSpec.model_validate({"sampler": sampler, "stop_when_gain_below": 0.05})
-    reason = policy.enough(NAME, asked_for, space, 12)
+    reason = policy.enough(NAME, asked_for, space, 12, 20)
     assert reason is not None
     assert reason.startswith("after 12 trials the 8 that are left are expected to improve on the best by at most ")
     assert reason.endswith("which is below search.stop_when_gain_below, 0.05")
-    assert policy.enough(NAME, asked_for, space, 5) is None, "too few were drawn"
-    assert policy.enough(NAME, SearchSpec(startup_trials=12, stop_when_gain_below=0.05), space, 20) is None
-    assert policy.enough(NAME, SearchSpec(stop_when_gain_below=1e-12), space, 12) is None
-    assert policy.enough(NAME, SearchSpec(), space, 12) is None
+    assert policy.enough(NAME, asked_for, space, 5, 20) is None, "too few were drawn"
+    assert policy.enough(NAME, SearchSpec(startup_trials=12, stop_when_gain_below=0.05), space, 20, 20) is None
+    assert policy.enough(NAME, SearchSpec(stop_when_gain_below=1e-12), space, 12, 20) is None
+    assert policy.enough(NAME, SearchSpec(), space, 12, 20) is None

@@ -55,3 +55,12 @@ def test_without_a_scale_of_our_own_or_a_spread_of_theirs_nothing_is_stretched()
     assert [each.value for each in known_before(others, [trial(9.0, x=0.1)], SPACE, alike=False)] == [1.0, 2.0]
     own = [trial(value, x=0.1) for value in (10.0, 20.0, 30.0)]
     assert [each.value for each in known_before([trial(1.0, x=0.5)] * 2, own, SPACE, alike=False)] == [20.0, 20.0]
+
+
+def test_the_limits_of_another_study_are_not_this_ones() -> None:
+    told = {"constraints:seconds": 0.7, "constraints:vram_over_gb": 2.0, "other": 1}
+    other = create_trial(
+        params={"x": 0.5}, distributions={"x": FloatDistribution(0.0, 1.0)}, value=1.0, system_attrs=told
+    )
+    (found,) = known_before([other], [], SPACE, alike=True)
+    assert dict(found.constraints) == {"vram_over_gb": 2.0}

@@ -396,3 +396,18 @@ def test_a_chat_template_is_kept_as_text_wherever_it_was_written():
         assert spec.data.chat_template == "{{ messages }}"
     assert "data.chat_template: none.jinja cannot be read" in refused(text % "none.jinja", where)
     assert "data.chat_template: empty.jinja holds no template" in refused(text % "empty.jinja", where)
+
+
+@pytest.mark.parametrize(
+    "search, key, reason",
+    [
+        ("search: {warm_start: x}\n", "search.warm_start", "names this study itself"),
+        ("search: {sampler: random, warm_start: y}\n", "search.warm_start", "sampler random learns from nothing"),
+        ("protocol: quick\nsearch: {warm_start: y}\n", "search.warm_start", "protocol quick has no search"),
+        ("protocol: quick\nsearch: {enqueue: [{lora_rank: 8}]}\n", "search.enqueue", "protocol quick has no search"),
+    ],
+)
+def test_what_a_search_cannot_begin_with_is_refused(search: str, key: str, reason: str):
+    said = refused(GOOD + search)
+    assert key in said
+    assert reason in said

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from hpo_service.domain.decide.goals.costs import COSTS, adapter_mb, front_ids, goal_values, to_the_end
+from hpo_service.domain.decide.goals.costs import COSTS, adapter_mb, front_ids, goal_values, on_all_rows, to_the_end
 from hpo_service.domain.decide.goals.limits import excesses, violation
 from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.study.sections import search
@@ -80,3 +80,9 @@ def test_who_broke_a_limit_or_is_not_known_in_a_goal_is_not_on_the_front_and_bea
     ]
     assert front_ids(["loss", "seconds"], Direction.MINIMIZE, trials) == [1, 2]
     assert front_ids(["loss", "seconds"], Direction.MAXIMIZE, trials) == [2, 3]
+
+
+def test_a_run_on_a_share_of_the_rows_counts_as_on_all_of_them() -> None:
+    assert COSTS["seconds"].of(on_all_rows(RUN, 0.25)) == pytest.approx(120)
+    assert on_all_rows(RUN, 1.0) == RUN
+    assert on_all_rows(RunFacts(), 0.25) == RunFacts()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hpo_service.domain.decide.planning.replanning import NOT_PLANNED, Standing, replanned
+from hpo_service.domain.study.search_space import canonical_key
 from hpo_service.domain.trial.planned import PlannedTrial
 from hpo_service.domain.trial.states import TrialState
 
@@ -71,3 +74,11 @@ def test_planning_twice_adds_nothing_more_and_names_tell_configurations_apart(fi
     assert replanned(planned(second), there).added == []
     named = {(trial.label, trial.parameters["x"]) for trial in there}
     assert len({label for label, _ in named}) == len(named)
+
+
+def test_what_a_sampler_proposed_meanwhile_is_not_planned_as_well() -> None:
+    parameters = {"x": 0.5}
+    wanted = PlannedTrial(role="search", label="", parameters=parameters, seed=1, dedupe_key=canonical_key(parameters))
+    proposed = Standing(1, "gp", "", dict(parameters), 1, TrialState.COMPLETE)
+    assert replanned([wanted], [proposed]).added == []
+    assert replanned([replace(wanted, dedupe_key=None)], [proposed]).added == [replace(wanted, dedupe_key=None)]

@@ -31,4 +31,12 @@ def test_an_objective_of_ones_own_is_another_thing() -> None:
 
 
 def test_studies_that_select_on_other_measures_do_not_measure_the_same() -> None:
-    assert differences(spec(), spec(evaluation={"select": "exact_match"})) == ["evaluation.select"]
+    assert differences(spec(), spec(evaluation={"select": "exact_match"})) == ["evaluation"]
+    few, many = ({"select": "exact_match", "examples": count} for count in (8, 100))
+    assert differences(spec(evaluation=few), spec(evaluation=many)) == ["evaluation"]
+    assert differences(spec(evaluation={"examples": 8}), spec()) == []
+
+
+def test_how_the_base_is_held_and_on_how_many_rows_is_told_too() -> None:
+    assert differences(spec(), spec(model={"base": "b", "quantisation": "nf4"})) == ["model"]
+    assert differences(spec(), spec(protocol="proxy")) == ["the share of the rows"]
