@@ -125,7 +125,7 @@ def test_llamafactory_parses_what_it_is_given(tmp_path: Path) -> None:
 def started(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     offline = {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "HF_DATASETS_CACHE": str(folder / "cache")}
     return subprocess.run(
-        command, cwd=folder, env={**os.environ, **offline}, capture_output=True, text=True, timeout=300, check=False
+        command, cwd=folder, env={**os.environ, **offline}, capture_output=True, text=True, timeout=900, check=False
     )
 
 
