@@ -82,6 +82,7 @@ def test_trl_parses_what_it_is_given(tmp_path: Path, training: dict[str, Any], m
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_trl_trains_with_what_it_is_given(tmp_path: Path) -> None:
     pytest.importorskip("trl")
     folder = exported("trl", tmp_path)
@@ -92,6 +93,7 @@ def test_trl_trains_with_what_it_is_given(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_program_trains_and_saves_an_adapter_with_its_tokenizer(tmp_path: Path) -> None:
     folder = exported("script", tmp_path, scheduler="warmup_stable_decay", lora_plus_ratio=4.0)
     ended = started([sys.executable, "train.py"], folder)
