@@ -21,7 +21,12 @@ from hpo_service.training.run.checkpoint import Identity
 # not decide, with the reason.
 DECISIVE = [
     (TrialConfig, job.UNDECISIVE, {"model", "model_name", "data", "training", "seed", "share"}),
-    (DataSpec, row_cache.UNDECISIVE, {"format", "learn", "split", "group", "max_length", "max_rows"}),
+    (
+        DataSpec,
+        row_cache.UNDECISIVE,
+        {"format", "learn", "split", "group", "max_length", "max_rows"}
+        | {"columns", "prompt_template", "system", "as_chat", "chat_template"},
+    ),
     (TrialConfig, eligible.MAY_DIFFER, {"objective", "model", "model_name", "data", "sharding"}),
     (TrainingSpec, eligible.SHAPELESS, {"target_modules", "lora_rank"}),
 ]
@@ -61,6 +66,16 @@ def test_fields_that_say_where_rows_are_found_tell_one_state_of_them_from_anothe
     spec = DataSpec(source="org/rows", subset="en", hub_split="train[:10%]")
     assert fingerprint.stamp(spec) == '["org/rows", "en", "train[:10%]", []]'
     assert set(fingerprint.WHERE) <= DataSpec.model_fields.keys()
+
+
+def test_fields_that_came_later_decide_where_a_study_uses_them():
+    fields_of = DataSpec.model_fields
+    assert {n: fields_of[n].get_default(call_default_factory=True) for n in fingerprint.BEFORE} == fingerprint.BEFORE
+    plain, changed = DataSpec(source="x"), DataSpec(source="x", system="Be brief.")
+    assert row_cache._recipe(plain) != row_cache._recipe(changed)
+    digests = {job._digest(CONFIG.model_copy(update={"data": data})) for data in (plain, changed)}
+    assert len(digests) == 2
+    assert fingerprint.stamp(DataSpec(source="org/a", test="org/b")) != fingerprint.stamp(DataSpec(source="org/a"))
 
 
 @pytest.mark.parametrize(

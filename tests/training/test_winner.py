@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from hpo_service.domain.study.sections.data import SplitSpec
 from hpo_service.errors import ModelError
 from hpo_service.service.studies.winner.final_run import final_config
+from hpo_service.service.studies.winner.own_folder import MARK, claim
 from hpo_service.training.data.formats import Example
 from hpo_service.training.data.split import split_examples
 from hpo_service.training.winner.final_run import Alone, run
@@ -62,6 +63,7 @@ def adapter_of(llama: str, folder: Path, config: Any) -> PeftModel:
 
 
 def request(llama: str, tmp_path: Path) -> dict[str, Any]:
+    claim(tmp_path / "merged", "merge")
     return {
         "adapter": str(tmp_path / "adapter"),
         "base": llama,
@@ -70,6 +72,8 @@ def request(llama: str, tmp_path: Path) -> dict[str, Any]:
         "dtype": "float32",
         "cache": str(tmp_path),
         "folder": str(tmp_path / "merged"),
+        "mark": MARK,
+        "chat_template": None,
     }
 
 
@@ -90,7 +94,7 @@ def test_a_prefix_is_not_merged(llama: str, tmp_path: Path) -> None:
     adapter_of(llama, tmp_path / "adapter", PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4))
     with pytest.raises(ModelError, match="no part of any weight"):
         merge(request(llama, tmp_path))
-    assert not (tmp_path / "merged").exists()
+    assert [path.name for path in (tmp_path / "merged").iterdir()] == [MARK]
 
 
 def test_rows_are_written_as_the_study_splits_them_without_its_test_rows(llama: str, data: str, tmp_path: Path) -> None:

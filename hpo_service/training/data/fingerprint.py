@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 from pathlib import Path
+from typing import Any
 
 from hpo_service.domain.study.sections.data import DataSpec
 from hpo_service.domain.study.sources import BUILTIN
@@ -15,6 +16,21 @@ from hpo_service.training.data.reading.source import Place, load_from_hub, local
 CHUNK = 1 << 20
 # Fields of a study's data that say where its content is found; the others say what is made of it.
 WHERE = ("source", "validation", "test", "subset", "hub_split")
+# Fields that came later, with what stood for them before: there they are left out, and what was made then still fits.
+BEFORE: dict[str, Any] = {
+    "validation": None,
+    "test": None,
+    "columns": {},
+    "prompt_template": None,
+    "system": None,
+    "as_chat": False,
+    "chat_template": None,
+}
+
+
+def unasked(spec: DataSpec) -> set[str]:
+    """Fields that came later and that a study does not use."""
+    return {name for name, value in BEFORE.items() if getattr(spec, name) == value}
 
 
 def stamp(spec: DataSpec) -> str:
@@ -29,7 +45,7 @@ def stamp(spec: DataSpec) -> str:
         for path in local_files(place.source, place.part) or []
         for status in [path.stat()]
     ]
-    return json.dumps([*(getattr(spec, name) for name in WHERE), seen])
+    return json.dumps([*(getattr(spec, name) for name in WHERE if name not in unasked(spec)), seen])
 
 
 def content_digest(spec: DataSpec) -> str:

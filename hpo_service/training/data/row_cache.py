@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from hpo_service.domain.study.data_report import DataReport
 from hpo_service.domain.study.sections.data import DataSpec
-from hpo_service.training.data.fingerprint import WHERE, content_digest, stamp
+from hpo_service.training.data.fingerprint import WHERE, content_digest, stamp, unasked
 from hpo_service.training.data.rows import PARTS, StudyRows, fingerprint, prepare_rows, study_rows
 from hpo_service.training.data.tokens import ARRAYS, TokenRows
 from hpo_service.training.files.atomic_folder import replace_folder
@@ -105,7 +105,7 @@ class RowCache:
 
 def _recipe(spec: DataSpec) -> str:
     """Everything in a spec that decides which rows come of the same content."""
-    return spec.model_dump_json(exclude=set(UNDECISIVE))
+    return spec.model_dump_json(exclude=set(UNDECISIVE) | unasked(spec))
 
 
 def _key(content: str, tokenizer_hash: str, spec: DataSpec) -> str:

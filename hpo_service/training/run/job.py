@@ -15,6 +15,7 @@ from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.errors import DataError, ModelError, UnfitError
 from hpo_service.filestore.attempts import mirror
 from hpo_service.training.data.batches import check_rows_stay_apart
+from hpo_service.training.data.fingerprint import unasked
 from hpo_service.training.data.pieces import pieces
 from hpo_service.training.data.rows import StudyRows
 from hpo_service.training.data.tokens import TokenRows
@@ -163,5 +164,7 @@ def _digest(config: TrialConfig, watched: int = 0, of: int = 0) -> str:
     left_out = set(UNDECISIVE) | {name for name, value in BEFORE.items() if getattr(config, name) == value}
     # what counts of evaluation_rows is the number that comes of it
     exclude: dict[str, Any] = {**dict.fromkeys(left_out, True), "training": {"evaluation_rows"}}
+    if config.data is not None:
+        exclude["data"] = unasked(config.data)
     text = config.model_dump_json(exclude=exclude)
     return hashlib.sha256((text if watched == of else f"{text} {watched}").encode()).hexdigest()
