@@ -91,6 +91,9 @@ def _free_gb(gpu: Gpu) -> float:
 
 
 def _latency(check: Check, machine: Machine) -> Iterator[Finding]:
+    if machine.db.missing:
+        yield check.ok("the database will be a file on this machine")
+        return
     took = []
     for _ in range(ASKED):
         before = time.perf_counter()

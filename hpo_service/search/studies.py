@@ -15,12 +15,11 @@ from hpo_service.domain.trial.endings import FINAL
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import ConflictError, SchemaError
 from hpo_service.search.artifact import Artifact
+from hpo_service.search.warm import CONSTRAINT
 
 if TYPE_CHECKING:
     from hpo_service.search.enlisted import EnlistedStorage, SessionSource
 
-CONSTRAINT = "vram_over_gb"
-"""Name of the one constraint: by how much the trial went over the device's memory; below 0 is room left."""
 NONE: Mapping[str, float] = {}
 
 Attributes: TypeAlias = dict[str, str | int]

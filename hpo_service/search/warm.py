@@ -10,8 +10,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from hpo_service.domain.study.search_space import SearchSpace
 from hpo_service.search.distributions import distribution_of, holds
-from hpo_service.search.studies import CONSTRAINT
 
+CONSTRAINT = "vram_over_gb"
+"""The constraint that devices set: how far a trial was over their memory."""
 FEW = 3
 """Trials of our own from which on there is a scale to put another study's on."""
 

@@ -94,8 +94,11 @@ def test_what_trials_need_is_compared_with_what_is_free(look, monkeypatch, tmp_p
 def test_a_database_far_away_is_told(look, monkeypatch):
     has_gpus(monkeypatch)
     ticks = iter(range(1000))
+    assert look()["latency"].detail == "the database will be a file on this machine"
+    service = Service(Settings.read())
+    service.upgrade()
     monkeypatch.setattr(preflight, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
-    finding = look()["latency"]
+    finding = look(service)["latency"]
     assert finding.level == "warning"
     assert finding.detail.startswith("the database answers in 1000.0 ms: start workers nearer")
 
