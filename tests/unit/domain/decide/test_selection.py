@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
-from hpo_service.domain.decide.selection import Measured, choose_group, choose_top
+from hpo_service.domain.decide.selection import Measured, choose_group, choose_top, neighbours
 from hpo_service.domain.study.direction import Direction
+from hpo_service.domain.study.search_space import FloatParameter, SearchSpace
 
 
 def measured(number: int, value: float, *, lr: float | None = None, complete: bool = True, group: str = "") -> Measured:
@@ -91,3 +92,9 @@ def test_one_that_broke_a_limit_is_not_chosen_and_the_reason_says_which() -> Non
 def test_of_many_that_broke_a_limit_ten_are_named() -> None:
     broke = [Measured(n, n, {"x": n}, 0.1, violated="too large") for n in range(12)]
     assert "#9 and 2 more (#0: too large)" in choose_top(broke, 1).reason
+
+
+def test_configurations_of_other_parameters_are_no_neighbours() -> None:
+    space = SearchSpace(parameters={"rate": FloatParameter(low=0.0, high=1.0)})
+    assert not neighbours({"rate": 0.5}, {"rate": 0.5, "rank": 8}, space)
+    assert neighbours({"rate": 0.5}, {"rate": 0.55}, space)

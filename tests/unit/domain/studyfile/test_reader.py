@@ -403,6 +403,7 @@ def test_a_chat_template_is_kept_as_text_wherever_it_was_written():
     [
         ("search: {warm_start: x}\n", "search.warm_start", "names this study itself"),
         ("search: {sampler: random, warm_start: y}\n", "search.warm_start", "sampler random learns from nothing"),
+        ("search: {sampler: cma-es, goals: [loss, seconds]}\n", "search.sampler", "cma-es learns from one value"),
         ("protocol: quick\nsearch: {warm_start: y}\n", "search.warm_start", "protocol quick has no search"),
         ("protocol: quick\nsearch: {enqueue: [{lora_rank: 8}]}\n", "search.enqueue", "protocol quick has no search"),
     ],

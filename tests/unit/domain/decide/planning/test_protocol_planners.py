@@ -217,3 +217,19 @@ def test_the_narrowed_space_holds_its_configurations_and_lies_in_the_old_one(
         assert max(values) - 1e-9 <= new.high <= old.high
         if old.step is not None:
             assert ((new.low - old.low) / old.step) == pytest.approx(round((new.low - old.low) / old.step), abs=1e-6)
+
+
+def test_a_narrower_space_keeps_choices_and_what_nothing_was_found_of() -> None:
+    space = SearchSpace(
+        parameters={
+            "rank": CategoricalParameter(choices=[4, 8, 16]),
+            "rate": FloatParameter(low=1e-5, high=1e-2, log=True),
+            "lonely": FloatParameter(low=0.0, high=1.0),
+        }
+    )
+    found = narrowed(space, [{"rank": 8, "rate": 1e-4}, {"rank": 8, "rate": 2e-4}])
+    assert found.parameters["rank"] == space.parameters["rank"]
+    assert found.parameters["lonely"] == space.parameters["lonely"]
+    rate = found.parameters["rate"]
+    assert isinstance(rate, FloatParameter)
+    assert 1e-5 < rate.low <= 1e-4 < 2e-4 <= rate.high < 1e-2
