@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, TypeAlias
 from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.study.search_space import ParameterValue, SearchSpace
 from hpo_service.domain.trial.endings import FINAL
+from hpo_service.domain.trial.facts import VRAM_OVER
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import ConflictError, SchemaError
 from hpo_service.search.artifact import Artifact
-from hpo_service.search.warm import CONSTRAINT
 
 if TYPE_CHECKING:
     from hpo_service.search.enlisted import EnlistedStorage, SessionSource
@@ -158,7 +158,7 @@ class OptunaStudies:
             value = self._last_reported(optuna_id)
         with suppress(UpdateFinishedTrialError):
             if violation is not None and math.isfinite(violation):
-                self._storage.constrain(optuna_id, CONSTRAINT, violation)
+                self._storage.constrain(optuna_id, VRAM_OVER, violation)
             for name, excess in excesses.items():
                 self._storage.constrain(optuna_id, name, excess)
             whole = [value, *costs]

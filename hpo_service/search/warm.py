@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from hpo_service.domain.study.search_space import SearchSpace
+from hpo_service.domain.trial.facts import VRAM_OVER
 from hpo_service.search.distributions import distribution_of, holds
 
-CONSTRAINT = "vram_over_gb"
-"""The constraint that devices set: how far a trial was over their memory."""
 FEW = 3
 """Trials of our own from which on there is a scale to put another study's on."""
 
@@ -61,7 +60,7 @@ def _mapped(trial: FrozenTrial, space: SearchSpace, moved: Callable[[float], flo
 
 def _is_of_the_device(attribute: str) -> bool:
     """Whether an attribute is the constraint that devices set; the other study's own limits are not this one's."""
-    return attribute.startswith("constraints") and attribute.endswith(CONSTRAINT)
+    return attribute.startswith("constraints") and attribute.endswith(VRAM_OVER)
 
 
 def _same(value: float) -> float:

@@ -76,6 +76,10 @@ class EnvironmentFacts(_Group):
     engine: str | None = None
 
 
+VRAM_OVER = "vram_over_gb"
+"""Name of the fact, and of the constraint in Optuna's books, that says how far a trial was over its device's memory."""
+
+
 class MemoryFacts(_Group):
     """Gigabytes (1e9 bytes) measured and estimated, and what was given up for lack of them.
 
