@@ -37,10 +37,11 @@ def importances(
     """
     domain = {name: distribution_of(parameter) for name, parameter in space.parameters.items()}
     found: dict[str, float] = {}
-    groups: dict[frozenset[str], list[str]] = {}
+    groups: dict[str, list[str]] = {}
     for name, distribution in domain.items():
         if not distribution.single():
-            groups.setdefault(frozenset(space.parameters[name].when), []).append(name)
+            # those of other conditions never stand beside each other
+            groups.setdefault(repr(sorted(space.parameters[name].when.items())), []).append(name)
     for names in groups.values():
         having = [
             (parameters, value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,8 +13,8 @@ from hpo_service.domain.study.sections.model import ModelSpec
 from hpo_service.domain.study.sections.training import TrainingSpec
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.config import TrialConfig
-from hpo_service.errors import ChildError, TrialError, UsageError
-from hpo_service.service.studies.data_report import ask
+from hpo_service.errors import UsageError
+from hpo_service.service.studies.winner.child import answer_from
 
 MODULE = "hpo_service.training.rate_range"
 SEED = 42
@@ -106,12 +105,4 @@ def sweep(config: TrialConfig, rates: Sequence[float], steps: int, cache: Path, 
 
 def _asked(config: TrialConfig, cache: Path, tell: Tell, **request: Any) -> dict[str, Any]:
     given = {"config": config.model_dump(mode="json", exclude_unset=True), "cache": str(cache), "sweep": [], **request}
-    status, said, last = ask(MODULE, json.dumps(given), tell)
-    try:
-        answer: dict[str, Any] = json.loads(said)
-    except ValueError:
-        remedy = "; pip install 'hpo-service[train]'" if last.startswith("ModuleNotFoundError") else ""
-        raise ChildError(f"the range test ended with status {status}: {last}{remedy}") from None
-    if "error" in answer:
-        raise TrialError(answer["error"])
-    return answer
+    return answer_from(MODULE, "the range test", given, tell)

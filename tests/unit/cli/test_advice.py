@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from hpo_service.cli import app
 from hpo_service.domain.trial.states import TrialState
 from hpo_service.errors import ConflictError, DataError, HpoServiceError, NotFoundError, UsageError
-from hpo_service.service.advice import rate_range
+from hpo_service.service.studies.winner import child as winner_child
 from tests.unit.domain.advise.logs import FAULTY, HEALTHY
 from tests.unit.domain.advise.shapes import CONFIGS
 from tests.unit.presentation import story
@@ -162,7 +162,7 @@ def child(monkeypatch):
         tell("loading (0%)")
         return answers[-1]
 
-    monkeypatch.setattr(rate_range, "ask", ask)
+    monkeypatch.setattr(winner_child, "ask", ask)
     return requests, answers
 
 

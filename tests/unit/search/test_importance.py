@@ -62,6 +62,23 @@ def test_a_parameter_that_does_not_always_apply_is_looked_at_where_it_does() -> 
     assert next(iter(shares)) == "rate"
 
 
+def test_parameters_of_conditions_that_exclude_each_other_are_each_looked_at() -> None:
+    space = SearchSpace(
+        parameters={
+            "mode": CategoricalParameter(choices=["a", "b"]),
+            "x": FloatParameter(low=0.0, high=1.0, when={"mode": "a"}),
+            "y": FloatParameter(low=0.0, high=1.0, when={"mode": "b"}),
+        }
+    )
+    draw = random.Random(5)
+    told: list[tuple[dict[str, ParameterValue], float]] = []
+    for place in range(60):
+        mode, name = ("a", "x") if place % 2 else ("b", "y")
+        value = draw.random()
+        told.append(({"mode": mode, name: value}, value))
+    assert set(importances(space, Direction.MINIMIZE, told)) == {"mode", "x", "y"}
+
+
 def test_where_all_is_equal_or_hardly_anything_was_measured_nothing_is_said() -> None:
     assert importances(SPACE, Direction.MINIMIZE, [(parameters, 1.0) for parameters, _ in measured()]) == {}
     assert importances(SPACE, Direction.MINIMIZE, measured(3)) == {}

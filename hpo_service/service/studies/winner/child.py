@@ -24,12 +24,30 @@ def answer_of(name: str, request: Mapping[str, Any], tell: Callable[[str], objec
         TrialError: what was asked for cannot be done; the message says why.
         ChildError: the child ended without an answer.
     """
-    status, said, last = ask(f"{MODULES}.{name}", json.dumps(request), tell)
+    return answer_from(f"{MODULES}.{name}", f"the process for {name}", request, tell)
+
+
+def answer_from(
+    module: str, called: str, request: Mapping[str, Any], tell: Callable[[str], object] = lambda _: None
+) -> dict[str, Any]:
+    """Let a module of the trainer answer a request in a process of its own.
+
+    Args:
+        module: that is run.
+        called: what errors call it.
+        request: JSON values.
+        tell: given each line that the child writes about what it is doing.
+
+    Raises:
+        TrialError: what was asked for cannot be done; the message says why.
+        ChildError: the child ended without an answer.
+    """
+    status, said, last = ask(module, json.dumps(request), tell)
     try:
         answer: dict[str, Any] = json.loads(said)
     except ValueError:
         remedy = "; pip install 'hpo-service[train]'" if last.startswith("ModuleNotFoundError") else ""
-        raise ChildError(f"the process for {name} ended with status {status}: {last}{remedy}") from None
+        raise ChildError(f"{called} ended with status {status}: {last}{remedy}") from None
     if "error" in answer:
         raise TrialError(answer["error"])
     return answer
