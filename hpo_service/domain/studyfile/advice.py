@@ -6,7 +6,12 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 from hpo_service.domain.decide.pruning import longest_warmup, rung_step
-from hpo_service.domain.decide.start.beginning import beginnings, default_inside, default_outside
+from hpo_service.domain.decide.start.beginning import (
+    beginnings,
+    default_beyond,
+    default_inside,
+    default_outside,
+)
 from hpo_service.domain.study.combinations import MOST_LOOKED_AT, combinations
 from hpo_service.domain.study.families import billions, family_of
 from hpo_service.domain.study.hyperparameters import SEARCHABLE
@@ -72,13 +77,14 @@ def _few_trials(spec: StudySpec) -> Advice:
 
 
 def _beginning(spec: StudySpec) -> Advice:
+    beyond = default_beyond(spec)
     for name, (value, why) in default_outside(spec).items():
-        moved = default_inside(spec)[name]
+        instead = "search begins without it" if beyond else f"search begins with {default_inside(spec)[name]}"
         remedy = f"widen the range to hold it, or give confirm.default a {name} of your own"
-        yield _place(spec, "space", name), f"the default, {value}, {why}: search begins with {moved}; {remedy}"
+        yield _place(spec, "space", name), f"the default, {value}, {why}: {instead}; {remedy}"
     first, trials = len(beginnings(spec)), spec.search.budget.trials
     if first > trials:
-        reason = f"with the default {first} configurations come first, and the budget has {trials} trials"
+        reason = f"{first} configurations come first, and the budget has {trials} trials"
         yield ("search", "enqueue"), f"{reason}: the last are never run; enqueue fewer, or raise the budget"
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hpo_service.domain.decide.planning.default import default_parameters
 from hpo_service.domain.study.search_space import FloatParameter, Parameter, ParameterValue, canonical_key
-from hpo_service.domain.study.space.membership import middle_value, misfit, nearest_value
+from hpo_service.domain.study.space.membership import beyond, middle_value, misfit, nearest_value
 from hpo_service.domain.study.spec import StudySpec
 
 DEFAULT = "default"
@@ -30,11 +30,12 @@ def beginnings(spec: StudySpec) -> list[Beginning]:
     """Return what a study's search begins with: the default, so that it holds its baseline, and what the user enqueued.
 
     What an enqueued configuration leaves out is the default's. An objective of the user's own has a default only where
-    `confirm.default` says so.
+    `confirm.default` says so. A default that lies beyond the end of a range is not tried: moved to that end it would be
+    no baseline any more, and the worst place of the range to spend a whole run on, which nobody can stop early.
     """
     space, plain = spec.space.resolve(), default_inside(spec)
     found: dict[str, Beginning] = {}
-    if plain:
+    if plain and not default_beyond(spec):
         _add(found, Beginning(DEFAULT, _walked(spec, {}, plain)))
     for number, given in enumerate(spec.search.enqueue, start=1):
         values = {name: _typed(space.parameters[name], value) for name, value in given.items()}
@@ -57,6 +58,12 @@ def default_outside(spec: StudySpec) -> dict[str, tuple[ParameterValue, str]]:
     parameters = spec.space.resolve().parameters
     found = {name: (value, misfit(parameters[name], value)) for name, value in default_values(spec).items()}
     return {name: (value, why) for name, (value, why) in found.items() if why}
+
+
+def default_beyond(spec: StudySpec) -> list[str]:
+    """Return the parameters whose default lies beyond an end of their range; what lies between choices is none."""
+    parameters = spec.space.resolve().parameters
+    return [name for name, value in default_values(spec).items() if beyond(parameters[name], value)]
 
 
 def default_values(spec: StudySpec) -> dict[str, ParameterValue]:

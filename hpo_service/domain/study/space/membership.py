@@ -25,7 +25,7 @@ def misfit(parameter: Parameter, value: ParameterValue) -> str:
         return "" if known else f"is none of its choices: {', '.join(map(str, parameter.choices))}"
     if isinstance(value, bool | str):
         return f"is no number from {parameter.low:g} to {parameter.high:g}"
-    if not parameter.low <= value <= parameter.high:
+    if beyond(parameter, value):
         return f"lies outside of its range, {parameter.low:g} to {parameter.high:g}"
     if isinstance(parameter, IntParameter) and value != int(value):
         return "is no whole number"
@@ -33,6 +33,13 @@ def misfit(parameter: Parameter, value: ParameterValue) -> str:
     if parameter.step is not None and abs(steps - round(steps)) > ON_GRID * max(1.0, steps):
         return f"is not on its grid, every {parameter.step:g} from {parameter.low:g}"
     return ""
+
+
+def beyond(parameter: Parameter, value: ParameterValue) -> bool:
+    """Whether a number lies below or above a parameter's range."""
+    if isinstance(parameter, CategoricalParameter) or isinstance(value, bool | str):
+        return False
+    return not parameter.low <= value <= parameter.high
 
 
 def nearest_value(parameter: Parameter, value: ParameterValue) -> ParameterValue:

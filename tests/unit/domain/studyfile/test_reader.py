@@ -245,7 +245,7 @@ def test_warnings_come_in_the_order_of_the_file():
         ),
         (
             "search: {budget: {trials: 1}, sampler: random, enqueue: [{lora_rank: 8}]}",
-            "4: search.enqueue: with the default 2 configurations come first, and the budget has 1 trials: the last "
+            "4: search.enqueue: 2 configurations come first, and the budget has 1 trials: the last "
             "are never run; enqueue fewer, or raise the budget",
         ),
         (

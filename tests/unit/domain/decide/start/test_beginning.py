@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hpo_service.domain.decide.start.beginning import Beginning, beginnings, default_outside
+from hpo_service.domain.decide.start.beginning import Beginning, beginnings, default_beyond, default_outside
 from hpo_service.domain.study.spec import StudySpec
 
 DEFAULT: dict[str, Any] = {
@@ -35,15 +35,19 @@ def test_a_search_begins_with_the_practitioners_default() -> None:
     assert default_outside(spec()) == {}
 
 
-def test_a_default_outside_of_the_space_is_moved_to_its_nearest_value_and_told() -> None:
-    study = spec(
-        space={"parameters": {"learning_rate": {"low": 5e-4, "high": 2e-2, "log": True}, "lora_rank": {"choices": [4]}}}
-    )
-    assert beginnings(study)[0].parameters == {**DEFAULT, "learning_rate": 5e-4, "lora_rank": 4}
-    assert default_outside(study) == {
-        "learning_rate": (2e-4, "lies outside of its range, 0.0005 to 0.02"),
-        "lora_rank": (16, "is none of its choices: 4"),
-    }
+def test_a_default_between_choices_is_moved_to_the_nearest_and_told() -> None:
+    study = spec(space={"parameters": {"lora_rank": {"choices": [4]}}})
+    assert beginnings(study)[0].parameters == {**DEFAULT, "lora_rank": 4}
+    assert default_outside(study) == {"lora_rank": (16, "is none of its choices: 4")}
+    assert default_beyond(study) == []
+
+
+def test_a_default_beyond_a_range_is_no_baseline_and_not_tried() -> None:
+    rate = {"low": 5e-4, "high": 2e-2, "log": True}
+    study = spec(space={"parameters": {"learning_rate": rate}}, search={"enqueue": [{"lora_rank": 8}]})
+    assert default_beyond(study) == ["learning_rate"]
+    assert beginnings(study) == [Beginning("enqueued 1", {**DEFAULT, "learning_rate": 5e-4, "lora_rank": 8})]
+    assert default_outside(study) == {"learning_rate": (2e-4, "lies outside of its range, 0.0005 to 0.02")}
 
 
 def test_the_default_that_the_study_gives_is_the_one() -> None:
