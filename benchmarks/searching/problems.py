@@ -31,7 +31,7 @@ class Problem:
         name: of the table's row.
         source: where its shape comes from.
         space: what is searched.
-        default: where the product begins.
+        default: where the product begins; empty where the space does not hold it.
         made: draws a loss, in nats per token, to be minimised: its best point differs from seed to seed.
         noise: standard deviation of what a trial measures around it.
     """
