@@ -6,9 +6,9 @@
 Six synthetic spaces of six parameters (`benchmarks/searching/problems.py` says where each has its shape from), whose
 best point is drawn anew for each seed, and the quickstart's search: a few hundred of its trials were trained once
 (`benchmarks/searching/measure.py`), and a smooth function through their losses stands for training. Everybody gets the
-same draws. The product is `SearchPolicy` with the study file's defaults: the default configuration first (where the
-space holds it), then start-up points, then its sampler; the others are `TPESampler()` and `RandomSampler()` as Optuna has them. What counts is the
-true loss of the trial that measured best.
+same draws. The product is `SearchPolicy` with the study file's defaults: the default configuration first
+(where the space holds it), then start-up points, then its sampler; the others are `TPESampler()` and `RandomSampler()`
+as Optuna has them. What counts is the true loss of the trial that measured best.
 
 `--check` fails where the product's median is behind either of them after 10, 15 or 20 trials and the difference over
 seeds is no chance (Wilcoxon's signed ranks, one-sided, 1%), or where over all spaces together it is not ahead of both

@@ -92,7 +92,8 @@ def cost_ahead(outlays: Sequence[Outlay], price: float | None) -> str:
     """Say what a study is thought to cost, stage by stage, in device hours and by the price of one in money."""
     known = [outlay for outlay in outlays if outlay.hours is not None]
     if not known:
-        return "not known: no earlier study here has run these models; its first trials will tell"
+        why = outlays[0].why if outlays else "no earlier study here has run its models"
+        return f"not known: {why}; its first trials will tell"
     each = [f"{o.stage} about {o.hours:.3g} device hours ({o.why})" for o in known]
     each += [f"{o.stage} not known ({o.why})" for o in outlays if o.hours is None]
     whole = sum(outlay.hours or 0.0 for outlay in known)

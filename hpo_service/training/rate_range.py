@@ -1,9 +1,10 @@
-"""A learning-rate range test or sweep on real weights and rows: `python -m hpo_service.training.rate_range`.
+"""A range test, a sweep or a timing on real weights and rows: `python -m hpo_service.training.rate_range`.
 
 It reads `{"config": ..., "cache": ..., "ramp": {...}, "sweep": [...], "steps": ...}` on standard input: the
-configuration of a run, and either the ramp of a range test or the rates of a sweep. It writes `{"losses": [...],
-"stopped": ...}`, or `{"sweep": [{"rate", "train_loss", "validation_loss"}, ...]}`, or `{"error": ...}` on standard
-output; what it is doing, and what libraries print, goes to standard error.
+configuration of a run, and the ramp of a range test, or the rates of a sweep, or neither to have a few steps timed.
+It writes `{"losses": [...], "stopped": ...}`, or `{"sweep": [{"rate", "train_loss", "validation_loss"}, ...]}`, or what
+`Probe.pace` says, or `{"error": ...}` on standard output; what it is doing, and what libraries print, goes to standard
+error.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def main() -> int:
 
 
 def answer_to(request: dict[str, Any]) -> dict[str, Any]:
-    """Make the test or the sweep of a request.
+    """Make the test, the sweep or the timing of a request.
 
     Raises:
         ModelError, DataError: the model or the rows cannot be used.
@@ -44,13 +45,17 @@ def answer_to(request: dict[str, Any]) -> dict[str, Any]:
     """
     from hpo_service.domain.advise.range_test import Ramp
     from hpo_service.domain.trial.config import TrialConfig
-    from hpo_service.training.device.faults import set_threads
+    from hpo_service.training.device.faults import one_thread_on_a_cpu, set_threads
     from hpo_service.training.engines.probing import Probe
 
     set_threads()
     probe = Probe(TrialConfig.model_validate(request["config"]), Path(request["cache"]), _tell)
     if request["sweep"]:
         return {"sweep": [probe.constant(rate, request["steps"]) for rate in request["sweep"]]}
+    if "ramp" not in request:
+        if not os.environ.get("OMP_NUM_THREADS"):
+            one_thread_on_a_cpu()
+        return dict(probe.pace(request["steps"]))
     test, stopped = probe.ramp(Ramp(**request["ramp"]))
     return {"losses": test.losses, "stopped": stopped}
 

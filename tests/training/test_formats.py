@@ -143,7 +143,8 @@ def test_columns_that_fit_nothing_are_listed_with_what_would_fit():
     assert str(caught.value) == (
         "rows.jsonl, line 1: the columns question, answer fit no known format: messages (messages); "
         "sharegpt (conversations); tokenised (input_ids); prompt-completion (prompt, completion); "
-        "alpaca (instruction, output); text (text)"
+        "alpaca (instruction, output); text (text); "
+        "name them by data.columns, as in {prompt: question, completion: answer}"
     )
 
 

@@ -11,6 +11,7 @@ from hpo_service.errors import DataError, TrialError, UnfitError
 from hpo_service.service.advice.rate_range import configured
 from hpo_service.training.engines.probing import Probe
 from hpo_service.training.rate_range import answer_to
+from hpo_service.training.run.steps import StepPlan
 
 RAMP = {"low": 1e-5, "high": 10.0, "steps": 40}
 
@@ -66,3 +67,16 @@ def test_a_process_answers_in_one_line(trainee, tmp_path):
     )
     assert child.returncode == 1, child.stderr
     assert "nothing" in json.loads(child.stdout)["error"]
+
+
+def test_a_few_steps_tell_what_a_whole_run_takes(trainee):
+    config = trainee.config(effective_batch=8, evaluations_per_epoch=4)
+    ticks = iter(range(0, 1000, 5))
+    found = Probe(config, trainee.folder / "cache", lambda *_: None).pace(4, clock=lambda: float(next(ticks)))
+    assert (found["step_seconds"], found["loading_seconds"]) == (5.0, 5.0)
+    train = found["steps"] * 8
+    assert found["steps"] == StepPlan.of(config.training, train).steps
+    assert 0 < found["evaluated"] < 4
+    asked = answer_to(request(trainee, steps=3))
+    assert set(asked) == set(found)
+    assert asked["step_seconds"] > 0

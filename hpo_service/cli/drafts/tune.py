@@ -48,7 +48,8 @@ def tune(
     """Tune a model on rows: write the study file, say what it will do, ask once, run it.
 
     The study file is kept: change it and run it with `hpo-service run FILE`. Ctrl-C saves the running trials and
-    stops; the same command goes on where it stopped. Exit status as of `run`; 0 too where the answer is no.
+    stops; the same command goes on where it stopped. Before it asks, it trains a few steps here, to say what the study
+    takes. Exit status as of `run`; 0 too where the answer is no.
     """
     asked = read_wishes(model, data, target, name, method, only, budget, keys, gpu, file)
     path = asked.path
@@ -59,7 +60,7 @@ def tune(
         said = f"{path} is there already, and is gone on with"
     if not as_json:
         typer.echo(said)
-        print_ahead(path, storage)
+        print_ahead(path, storage, timed=not yes)
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError(f"nobody is there to ask: say --yes, or run `hpo-service run {path}`")

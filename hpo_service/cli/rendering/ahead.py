@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from hpo_service.service.studies.ahead.sensitivity import Sensitivity
 
 
-def print_ahead(file: Path, storage: str | None, *, quick: bool = False) -> int:
+def print_ahead(file: Path, storage: str | None, *, quick: bool = False, timed: bool = False) -> int:
     """Print what the study of a file will do, and return how many warnings there are.
 
     Args:
         file: the study file.
         storage: URL of the database, whose earlier studies tell what this one costs.
         quick: look neither at rows and models nor at the database.
+        timed: train a few steps here, to tell what a study takes of which no earlier one does.
 
     Raises:
         StudyFileError: the file cannot be read or is wrong.
@@ -42,6 +43,9 @@ def print_ahead(file: Path, storage: str | None, *, quick: bool = False) -> int:
     found = [] if quick else looked_at(study.spec)
     sight, outlays = (None, []) if quick else foreseen(study.spec, storage)
     console().print(summary_page(study.spec))
+    # of what would fail no step is trained
+    if timed and study.spec.model is not None and not any(each.level == "error" for each in found):
+        outlays = _timed(study.spec, outlays)
     if not quick:
         typer.echo(f"cost: {cost_ahead(outlays, study.spec.budget.price_per_hour)}")
     if sight is not None:
@@ -57,6 +61,19 @@ def print_ahead(file: Path, storage: str | None, *, quick: bool = False) -> int:
         typer.echo(line)
     refuse_unusable(found)
     return sum(line.startswith("warning") for line in doubts)
+
+
+def _timed(spec: StudySpec, outlays: list[Outlay]) -> list[Outlay]:
+    from rich.markup import escape
+
+    from hpo_service.cli.rendering.console import console
+    from hpo_service.service.advice.timed import time_here, timed_outlays
+
+    if outlays and all(outlay.hours is not None for outlay in outlays):
+        return outlays
+    with console(stderr=True).status("timing a few steps") as status:
+        timed = time_here(Settings.read().cache, lambda line: status.update(f"timing a few steps: {escape(line)}"))
+        return timed_outlays(spec, outlays, timed)
 
 
 def foreseen(spec: StudySpec, storage: str | None) -> tuple[Sensitivity | None, list[Outlay]]:

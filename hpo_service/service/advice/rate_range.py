@@ -1,4 +1,4 @@
-"""Learning-rate range tests and sweeps: a child process trains, so that this one never loads what trains models."""
+"""Range tests, sweeps and timings: a child process trains, so that this one never loads what trains models."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from hpo_service.service.studies.winner.child import answer_from
 
 MODULE = "hpo_service.training.rate_range"
 SEED = 42
+TIMED_STEPS = 4
 
 Tell = Callable[[str], object]
 
@@ -46,6 +47,28 @@ class Ranged:
     test: RangeTest
     stopped: str
     suggestion: Suggestion
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a configuration is trained here.
+
+    Attributes:
+        step_seconds: of an optimizer step.
+        steps: optimizer steps of a whole run.
+        evaluated: what its evaluations cost, as a share of its training.
+        loading_seconds: until model and rows are there.
+    """
+
+    step_seconds: float
+    steps: int
+    evaluated: float
+    loading_seconds: float
+
+    @property
+    def seconds(self) -> float:
+        """Of a whole run, without loading."""
+        return self.steps * self.step_seconds * (1 + self.evaluated)
 
 
 def configured(model: ModelSpec, data: DataSpec, training: TrainingSpec) -> TrialConfig:
@@ -101,6 +124,15 @@ def sweep(config: TrialConfig, rates: Sequence[float], steps: int, cache: Path, 
     """
     found = [SweptRate(**each) for each in _asked(config, cache, tell, sweep=sorted(rates), steps=steps)["sweep"]]
     return Swept(found, suggest_of_sweep({each.rate: each.validation_loss for each in found}))
+
+
+def pace(config: TrialConfig, cache: Path, tell: Tell = lambda _: None) -> Pace:
+    """Let a child train a few steps, and say how long a run would take on this machine.
+
+    Raises:
+        As `range_test`.
+    """
+    return Pace(**_asked(config, cache, tell, steps=TIMED_STEPS))
 
 
 def _asked(config: TrialConfig, cache: Path, tell: Tell, **request: Any) -> dict[str, Any]:

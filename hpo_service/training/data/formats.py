@@ -173,7 +173,11 @@ def detect_format(columns: Mapping[str, Any], origin: str) -> str:
         if all(column in columns for column in shape.columns):
             return name
     expected = "; ".join(f"{name} ({', '.join(shape.columns)})" for name, shape in FORMATS.items())
-    raise DataError(f"{origin}: the columns {', '.join(columns) or '(none)'} fit no known format: {expected}")
+    named = [name for name, value in columns.items() if isinstance(value, str)]
+    remedy = ""
+    if len(named) > 1:
+        remedy = f"; name them by data.columns, as in {{prompt: {named[0]}, completion: {named[-1]}}}"
+    raise DataError(f"{origin}: the columns {', '.join(columns) or '(none)'} fit no known format: {expected}{remedy}")
 
 
 def _weight(row: RawRow, column: str) -> float:

@@ -42,6 +42,12 @@ def will_recur(error: BaseException) -> bool:
     return shapes or isinstance(error, PROGRAM_ERRORS)
 
 
+def one_thread_on_a_cpu() -> None:
+    """Be as fast as one of several workers that share a CPU's cores, where there is no GPU."""
+    if not torch.cuda.is_available():
+        torch.set_num_threads(1)
+
+
 def set_threads() -> None:
     """Let torch use as many threads as OMP_NUM_THREADS says, where it says so."""
     threads = os.environ.get("OMP_NUM_THREADS", "")

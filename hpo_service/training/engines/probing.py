@@ -1,14 +1,16 @@
-"""Short runs that look for a learning rate: one whose rate rises at every step, or several at constant rates."""
+"""Short runs: with a learning rate that rises at every step, at several constant ones, or a few steps to be timed."""
 
 from __future__ import annotations
 
 import math
 import statistics
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel, TrainerCallback
 
 from hpo_service.domain.advise.range_test import Ramp, RangeTest
+from hpo_service.domain.decide.watched_rows import PASSES, watched_rows
 from hpo_service.domain.study.combinations import conflict
 from hpo_service.domain.study.methods import METHODS
 from hpo_service.domain.study.sections.training import TrainingSpec
@@ -95,6 +98,41 @@ class Probe:
             scores = evaluate(inner, held_out, base.padding, compute=base.key.compute)
         found = {"train_loss": statistics.fmean(losses[-LAST_STEPS:]), "validation_loss": scores.mean}
         return {"rate": rate, **{name: value if math.isfinite(value) else None for name, value in found.items()}}
+
+    def pace(self, steps: int, clock: Callable[[], float] = time.monotonic) -> dict[str, float]:
+        """Train a few steps and say how long a run would take.
+
+        Args:
+            steps: optimizer steps to train, at least 2; the first one, which is slower, is not counted.
+            clock: seconds.
+
+        Returns:
+            `step_seconds`, the median of a step; `steps` of a whole run; `evaluated`, the rows of all its evaluations
+            as a share of those that it is trained on, counted in passes through the base; `loading_seconds`.
+
+        Raises:
+            As `ramp`.
+        """
+        began = clock()
+        _, rows = self._loaded()
+        loading = clock() - began
+        moments: list[float] = []
+
+        def observe(_loss: float) -> bool:
+            moments.append(clock())
+            return False
+
+        with self._model(scheduler="constant", warmup_ratio=0.0) as (config, model):
+            self._train(config, model, steps, observe, None)
+        spec, train = self.config.training, len(rows.train)
+        plan = StepPlan.of(spec, train)
+        watched = watched_rows(spec, train, len(rows.validation)).rows * (plan.evaluations - 1)
+        return {
+            "step_seconds": statistics.median(after - before for before, after in pairwise(moments)),
+            "steps": plan.steps,
+            "evaluated": (watched + len(rows.validation)) / (PASSES * spec.epochs * train),
+            "loading_seconds": loading,
+        }
 
     def _train(
         self,
