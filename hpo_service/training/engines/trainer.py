@@ -12,6 +12,7 @@ from hpo_service.training.data.batches import Batches, LengthGrouped
 from hpo_service.training.data.tokens import IGNORED, TokenRow, TokenRows
 from hpo_service.training.distributed.process_group import ProcessGroup
 from hpo_service.training.engines.data_parallel import DataParallelTrainer, RankCollator
+from hpo_service.training.engines.row_order import RowOrder
 from hpo_service.training.models import activation_checkpointing
 from hpo_service.training.models.base import Base
 from hpo_service.training.run.expert_balance import ExpertBalance
@@ -56,6 +57,8 @@ def build_trainer(
     trainer.batches = batches
     if config.training.group_by_length:
         trainer.order = LengthGrouped(rows.lengths.tolist(), config.training.effective_batch, config.seed)
+    elif config.training.order != "shuffled":
+        trainer.order = RowOrder(config.training.order, rows.lengths, config.seed)
     trainer.remove_callback(PrinterCallback)
     trainer.ranks, trainer.sharded = ranks, base.key.sharded
     trainer.balance = ExpertBalance.of(base.model, token_loss)

@@ -125,3 +125,9 @@ def packing(recipe: Recipe) -> list[str]:
     return [
         "data.pack_rows: other tools' packing changes how many rows a step has, so that it is off; it saves time only"
     ]
+
+
+def order(recipe: Recipe) -> list[str]:
+    """Say that rows come in a random order, where the study had another."""
+    name = recipe.training.order
+    return [] if name == "shuffled" else [f"order {name}: rows are shuffled"]

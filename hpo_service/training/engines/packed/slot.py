@@ -16,6 +16,7 @@ from hpo_service.domain.study.sections.training import TrainingSpec
 from hpo_service.training.engines.packed.dropout import row_keys
 from hpo_service.training.engines.packed.passes import Index, RowTable, Share
 from hpo_service.training.engines.packed.stack import Adapter, Factors
+from hpo_service.training.engines.row_order import row_order
 from hpo_service.training.run.job import Job
 from hpo_service.training.run.monitor import Monitor
 from hpo_service.training.run.schedules import SCHEDULES, own_schedule
@@ -118,10 +119,10 @@ class Slot:
         self.taken, self.sums = 0, []
 
     def _order_of(self, epoch: int) -> Index:
-        """The order in an epoch of the rows it is trained on, as the Trainer's seedable sampler draws it."""
+        """The order in an epoch of the rows it is trained on."""
         if self._order is None or self._order[0] != epoch:
-            generator = torch.Generator().manual_seed(self.job.config.seed + epoch)
-            self._order = epoch, torch.randperm(len(self.job.train), generator=generator).numpy()
+            config = self.job.config
+            self._order = epoch, row_order(config.training.order, self.job.train.lengths, config.seed, epoch)
         return self._order[1]
 
 

@@ -48,6 +48,7 @@ CHANGED: dict[str, list[dict[str, Any]]] = {
     "max_grad_norm": [{"max_grad_norm": 0.3}],
     "method": [{"method": "qlora"}, {"method": "rslora"}, {"method": "dora"}, {"method": "full"}],
     "epochs": [{"epochs": 5}],
+    "order": [{"order": "curriculum"}, {"order": "progressive"}],
 }
 DEPENDENT: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "scheduler_cycles": ({"scheduler": "cosine_with_restarts"}, {"scheduler_cycles": 5}),
@@ -72,7 +73,7 @@ def test_the_command_line_offers_the_tools_of_the_table() -> None:
 
 
 def test_every_hyperparameter_is_looked_at_here() -> None:
-    assert set(CHANGED) - {"epochs"} | set(DEPENDENT) | REFUSED == SEARCHABLE
+    assert set(CHANGED) - {"epochs", "order"} | set(DEPENDENT) | REFUSED == SEARCHABLE
 
 
 @pytest.mark.parametrize("tool", NAMES)
