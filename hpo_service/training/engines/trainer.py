@@ -61,12 +61,17 @@ def build_trainer(
         trainer.order = RowOrder(config.training.order, rows.lengths, config.seed)
     trainer.remove_callback(PrinterCallback)
     trainer.ranks, trainer.sharded = ranks, base.key.sharded
-    trainer.balance = ExpertBalance.of(base.model, token_loss)
+    trainer.weighted = rows.weighted
+
+    def loss(outputs: dict[str, torch.Tensor], labels: torch.Tensor, num_items_in_batch: torch.Tensor) -> torch.Tensor:
+        return token_loss(outputs, labels, num_items_in_batch, trainer.weights)
+
+    trainer.balance = ExpertBalance.of(base.model, loss)
     if trainer.balance is not None:
         trainer.compute_loss_func = trainer.balance
-    elif not trainer.model_accepts_loss_kwargs:
-        # the model would average each micro-batch by itself; tokens of the whole effective batch weigh the same
-        trainer.compute_loss_func = token_loss
+    elif trainer.weighted or not trainer.model_accepts_loss_kwargs:
+        # the model would average each micro-batch by itself; what counts is the whole effective batch
+        trainer.compute_loss_func = loss
     return trainer
 
 
@@ -112,11 +117,18 @@ def _arguments(config: TrialConfig, plan: StepPlan, base: Base, scratch: str) ->
 
 
 def token_loss(
-    outputs: dict[str, torch.Tensor], labels: torch.Tensor, num_items_in_batch: torch.Tensor
+    outputs: dict[str, torch.Tensor],
+    labels: torch.Tensor,
+    num_items_in_batch: torch.Tensor,
+    weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Sum of token NLLs over the number of supervised tokens in the whole effective batch."""
+    """Sum of token NLLs over the number of supervised tokens in the whole effective batch.
+
+    With `weights` [rows, length] each token counts so many times in both.
+    """
     logits, targets = outputs["logits"][:, :-1].float(), labels[:, 1:]
-    total = torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
+    nll = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum" if weights is None else "none"
     )
+    total = nll if weights is None else (nll * weights[:, 1:].flatten()).sum()
     return total / num_items_in_batch

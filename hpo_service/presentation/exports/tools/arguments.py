@@ -127,7 +127,8 @@ def packing(recipe: Recipe) -> list[str]:
     ]
 
 
-def order(recipe: Recipe) -> list[str]:
-    """Say that rows come in a random order, where the study had another."""
-    name = recipe.training.order
-    return [] if name == "shuffled" else [f"order {name}: rows are shuffled"]
+def order_and_weight(recipe: Recipe) -> list[str]:
+    """Say that rows come in a random order and weigh the same, where the study had it otherwise."""
+    order, weight = recipe.training.order, recipe.data.weight
+    said = [] if order == "shuffled" else [f"order {order}: rows are shuffled"]
+    return said if weight is None else [*said, f"data.weight {weight}: all rows weigh the same"]

@@ -85,6 +85,12 @@ def test_no_hyperparameter_is_lost_in_silence(tool: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("tool", NAMES)
+def test_weights_of_rows_are_said_to_be_left_out(tool: str) -> None:
+    written = TOOLS[tool].translate(recipe(data={"weight": "w"}), rows())
+    assert "data.weight w: all rows weigh the same" in written.left_out
+
+
+@pytest.mark.parametrize("tool", NAMES)
 @pytest.mark.parametrize("name", DEPENDENT)
 def test_what_belongs_to_a_schedule_comes_along(tool: str, name: str) -> None:
     with_it, changed = DEPENDENT[name]
