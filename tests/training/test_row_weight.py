@@ -1,4 +1,4 @@
-"""The weight of a row: read with its row, refused where it is none, and exactly how often the row counts in training."""
+"""The weight of a row: refused where it is none, and exactly how often the row counts in training."""
 
 import math
 from functools import partial
@@ -62,14 +62,14 @@ def test_anything_else_is_refused_with_its_row(fields, state):
 def test_held_out_rows_need_no_weight_but_a_wrong_one_is_named():
     there, wrong = raw({}, {"w": -1}, part="validation")
     assert weight_of(there, "w") == 1
-    with pytest.raises(DataError, match="line 2: column 'w', which data.weight names, is -1"):
+    with pytest.raises(DataError, match=r"line 2: column 'w', which data\.weight names, is -1"):
         weight_of(wrong, "w")
 
 
 def test_other_columns_of_weights_still_only_leave_rows_out():
     (row,) = raw({"weight": 0.5, "loss_weight": 0})
     assert not counts(row, "weight")
-    with pytest.raises(DataError, match="write data.weight: weight to weigh rows by it"):
+    with pytest.raises(DataError, match=r"write data\.weight: weight to weigh rows by it"):
         counts(row)
 
 

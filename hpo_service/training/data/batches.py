@@ -42,11 +42,13 @@ class Batches:
 
     def __call__(self, rows: Sequence[TokenRow]) -> dict[str, torch.Tensor]:
         """Stack the rows of one forward pass; with weights of tokens where a row weighs other than 1."""
-        batch = collate(rows, self.padding) if self.capacity is None else lay_out(rows, self.capacity, self.padding)
-        weights = torch.tensor([row.weight for row in rows])
         if self.capacity is None:
-            batch[WEIGHTS] = weights.unsqueeze(1).expand_as(batch["labels"])
-        if bool((weights == 1).all()):
+            batch = collate(rows, self.padding)
+            weights = torch.tensor([row.weight for row in rows])
+            batch[WEIGHTS] = weights.unsqueeze(1).repeat(1, batch["labels"].shape[1])
+        else:
+            batch = lay_out(rows, self.capacity, self.padding)
+        if all(row.weight == 1 for row in rows):
             del batch[WEIGHTS]
         self.tokens += sum(len(row.ids) for row in rows)
         self.positions += batch["input_ids"].numel()
@@ -127,6 +129,8 @@ def _weight_of(batch: dict[str, torch.Tensor]) -> torch.Tensor:
 
 def lay_out(rows: Sequence[TokenRow], capacity: int, padding: int) -> dict[str, torch.Tensor]:
     """Lay rows one after the other into few sequences of at most `capacity` tokens: [sequences, longest sequence].
+
+    Every token has its row's weight.
 
     Positions restart with every row. Each row's first label is `IGNORED`, so nothing is learned across a border.
     """
