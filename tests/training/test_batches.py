@@ -164,17 +164,20 @@ RELEASE = stop("release", "the node is needed")
 
 
 @pytest.mark.parametrize(
-    "changes", [{"data": {"pack_rows": True}}, {"group_by_length": True}], ids=["packed", "grouped"]
+    "changes",
+    [{"data": {"pack_rows": True}}, {"group_by_length": True}, {"order": "curriculum"}, {"order": "progressive"}],
+    ids=["packed", "grouped", "curriculum", "progressive"],
 )
-def test_a_released_trial_goes_on_exactly_in_its_second_epoch(trainee, tmp_path, changes):
+@pytest.mark.parametrize("progress", [0.3, 0.7])
+def test_a_released_trial_goes_on_exactly_in_either_epoch(trainee, tmp_path, changes, progress):
     config = trainee.config(lora_dropout=0.1, epochs=2, **changes)
     whole = trainee.run(config, "whole")
     expected = [report.value for report in trainee.reports]
-    released = trainee.run(config, "parts", at_progress=(0.7, RELEASE))
+    released = trainee.run(config, "parts", at_progress=(progress, RELEASE))
     first = [report.value for report in trainee.reports]
     assert released.kind is OutcomeKind.RELEASED
     resumed = trainee.run(config, "parts", engine=SoloEngine(LoadedModels(tmp_path / "other")))
-    assert trainee.started.resumed_at >= 0.7
+    assert trainee.started.resumed_at >= progress
     assert first + [report.value for report in trainee.reports] == expected
     assert resumed.validation == whole.validation
 

@@ -48,6 +48,15 @@ def test_every_fault_is_told_once_with_its_first_row(llama, tmp_path):
     assert found[2][2].endswith("(and 2 more rows)")
 
 
+def test_weights_are_looked_at_with_their_rows(llama, tmp_path):
+    rows = [{**row, "w": weight} for row, weight in zip(pairs(5), [1, -1, 2.5, 0, "heavy"], strict=True)]
+    found = looked(write_rows(tmp_path / "rows.jsonl", rows), llama, weight="w")
+    assert [(level, text.replace(f"{tmp_path}/", "")[:72]) for level, _, text in found] == [
+        ("error", "rows.jsonl, line 2: column 'w', which data.weight names, is -1; a weight"),
+        ("error", "rows.jsonl, line 5: column 'w', which data.weight names, is 'heavy'; a w"),
+    ]
+
+
 def test_only_the_first_rows_of_each_file_are_looked_at(llama, tmp_path):
     for name in ("a", "b"):
         write_rows(tmp_path / f"{name}.jsonl", [*pairs(5), {"prompt": 1, "completion": "x"}])

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hpo_service.domain.study.sections.data import RowFormat
 from hpo_service.domain.study.sources import DataFile
 from hpo_service.errors import DataError
-from hpo_service.training.data.formats import FORMATS, counts, detect_format, read_examples, unused_columns
+from hpo_service.training.data.formats import FORMATS, detect_format, read_examples, unused_columns
 from hpo_service.training.data.reading.source import READERS, RawRow
+from hpo_service.training.data.reading.weight import counts
 from hpo_service.training.data.split import loose_key
 
 PAGE = Path(__file__).parents[2] / "docs/data.md"

@@ -24,7 +24,7 @@ DECISIVE = [
     (
         DataSpec,
         row_cache.UNDECISIVE,
-        {"format", "learn", "split", "group", "max_length", "max_rows"}
+        {"format", "learn", "split", "group", "weight", "max_length", "max_rows"}
         | {"columns", "prompt_template", "system", "as_chat", "chat_template"},
     ),
     (TrialConfig, eligible.MAY_DIFFER, {"objective", "model", "model_name", "data", "sharding"}),

@@ -30,7 +30,7 @@ from hpo_service.domain.trial.report import Report
 from hpo_service.errors import DataError, ModelError, UnfitError
 from hpo_service.settings import Settings
 from hpo_service.training.data.pieces import pieces
-from hpo_service.training.data.tokens import TokenRow
+from hpo_service.training.data.tokens import TokenRow, TokenRows
 from hpo_service.training.distributed.process_group import ProcessGroup
 from hpo_service.training.engines.solo import SoloEngine
 from hpo_service.training.engines.trainer import build_trainer
@@ -287,7 +287,14 @@ def test_lora_plus_gives_b_a_larger_rate_and_keeps_decay(quick, tmp_path):
     row = TokenRow(np.arange(9, dtype=np.int32), np.arange(9, dtype=np.int32))
     with trainable(base.model, asked.training, 1) as model:
         trainer = build_trainer(
-            asked, StepPlan.of(asked.training, 1), base, [row], model, TrainerCallback(), str(tmp_path), ProcessGroup()
+            asked,
+            StepPlan.of(asked.training, 1),
+            base,
+            TokenRows.of([row]),
+            model,
+            TrainerCallback(),
+            str(tmp_path),
+            ProcessGroup(),
         )
         groups = trainer.create_optimizer().param_groups
         rates = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}

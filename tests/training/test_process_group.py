@@ -103,9 +103,11 @@ def test_two_ranks_give_the_losses_of_one_process(trainer, trainee, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"data": {"pack_rows": True}}, {"group_by_length": True}], ids=["packed", "grouped"]
+    "changes",
+    [{"data": {"pack_rows": True}}, {"group_by_length": True}, {"order": "progressive"}],
+    ids=["packed", "grouped", "progressive"],
 )
-def test_what_saves_padding_gives_the_losses_of_one_process(trainer, trainee, tmp_path, changes):
+def test_what_lays_rows_otherwise_gives_the_losses_of_one_process(trainer, trainee, tmp_path, changes):
     config = trainee.config(evaluations_per_epoch=2, effective_batch=16, **changes)
     trainee.run(config, "alone")
     trainer.admit("t", config, tmp_path / "together")
@@ -114,6 +116,17 @@ def test_what_saves_padding_gives_the_losses_of_one_process(trainer, trainee, tm
     assert [each.value for each in reports(messages)] == pytest.approx(
         [each.value for each in trainee.reports], abs=1e-5
     )
+
+
+def test_rows_with_weights_give_the_losses_of_one_process(trainer, trainee, tmp_path):
+    rows = write_rows(tmp_path / "rows.jsonl", [{**row, "w": 1 + i % 3} for i, row in enumerate(pairs(70))])
+    config = trainee.config(evaluations_per_epoch=2, data={"source": rows, "weight": "w"})
+    trainee.run(config, "alone")
+    trainer.admit("t", config, tmp_path / "together")
+    found = reports(trainer.until_end())
+    assert [each.value for each in found] == pytest.approx([each.value for each in trainee.reports], abs=1e-5)
+    losses = [[each.metrics["train_loss"] for each in ran] for ran in (found, trainee.reports)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
 def test_a_base_in_shares_gives_the_same_numbers(trainer, trainee, tmp_path):

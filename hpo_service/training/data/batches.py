@@ -19,6 +19,8 @@ from hpo_service.training.models.base import Base
 
 # Lengths of the rows on which a model shows that it keeps packed rows apart; two to a sequence, unlike in length.
 PROBE_LENGTHS, PROBE_CAPACITY = (12, 9, 11, 5), 21
+# Beside the tensors that a model is called with: what each token's loss is multiplied with.
+WEIGHTS = "weights"
 # Largest difference of logits, root mean square over their spread, that rounding explains: in float32, and in less.
 EXACT, ROUNDED = 1e-4, 0.05
 
@@ -39,8 +41,15 @@ class Batches:
     unpacked: int = 0
 
     def __call__(self, rows: Sequence[TokenRow]) -> dict[str, torch.Tensor]:
-        """Stack the rows of one forward pass."""
-        batch = collate(rows, self.padding) if self.capacity is None else lay_out(rows, self.capacity, self.padding)
+        """Stack the rows of one forward pass; with weights of tokens where a row weighs other than 1."""
+        if self.capacity is None:
+            batch = collate(rows, self.padding)
+            weights = torch.tensor([row.weight for row in rows])
+            batch[WEIGHTS] = weights.unsqueeze(1).repeat(1, batch["labels"].shape[1])
+        else:
+            batch = lay_out(rows, self.capacity, self.padding)
+        if all(row.weight == 1 for row in rows):
+            del batch[WEIGHTS]
         self.tokens += sum(len(row.ids) for row in rows)
         self.positions += batch["input_ids"].numel()
         self.unpacked += len(rows) * max(len(row.ids) for row in rows)
@@ -74,15 +83,28 @@ class LengthGrouped(Sampler[int]):
 
 
 class RowTrainer(Trainer):
-    """The Trainer with two things of its own: the order of the rows, and what a model is told of packed ones.
+    """The Trainer with what is its own of rows: their order, their weights, and what a model is told of packed ones.
 
     Attributes:
         batches: makes the batches, and counts what they hold.
         order: the order of the training rows; None is the Trainer's own, random by `data_seed`.
+        weighted: whether rows have weights.
+        weights: those of the tokens of the pass under way; None where all are 1.
     """
 
     batches: Batches
     order: Sampler[int] | None = None
+    weighted: bool = False
+    weights: torch.Tensor | None = None
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], torch.Tensor | int | None]:
+        """The batches of one optimizer step, with the number of supervised tokens in it, each times its weight."""
+        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self.weighted and batches:
+            items = torch.stack([_weight_of(batch) for batch in batches]).sum().to(device)
+        return batches, items
 
     def _get_train_sampler(self, *given: Any, **named: Any) -> Sampler[int] | None:
         return self.order if self.order is not None else super()._get_train_sampler(*given, **named)
@@ -92,14 +114,23 @@ class RowTrainer(Trainer):
 
         The mask is for counting tokens only: with one, or with a cache, transformers lets rows see each other.
         """
+        self.weights = inputs.pop(WEIGHTS, None)
         if "position_ids" in inputs:
             inputs = {name: value for name, value in inputs.items() if name != "attention_mask"}
             inputs["use_cache"] = False
         return super().compute_loss(model, inputs, *given, **named)
 
 
+def _weight_of(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The supervised tokens of a batch, each times its weight: a number."""
+    learned = (batch["labels"] != IGNORED).float()
+    return (learned * batch[WEIGHTS]).sum() if WEIGHTS in batch else learned.sum()
+
+
 def lay_out(rows: Sequence[TokenRow], capacity: int, padding: int) -> dict[str, torch.Tensor]:
     """Lay rows one after the other into few sequences of at most `capacity` tokens: [sequences, longest sequence].
+
+    Every token has its row's weight.
 
     Positions restart with every row. Each row's first label is `IGNORED`, so nothing is learned across a border.
     """
@@ -109,12 +140,14 @@ def lay_out(rows: Sequence[TokenRow], capacity: int, padding: int) -> dict[str, 
     batch = {name: torch.zeros(shape, dtype=torch.long) for name in ("position_ids", "attention_mask")}
     batch["input_ids"] = torch.full(shape, padding, dtype=torch.long)
     batch["labels"] = torch.full(shape, IGNORED, dtype=torch.long)
+    batch[WEIGHTS] = torch.ones(shape)
     for number, members in enumerate(sequences):
         begin = 0
         for index in members:
             row, place = rows[index], slice(begin, begin + len(rows[index].ids))
             batch["input_ids"][number, place] = torch.from_numpy(row.ids)
             batch["labels"][number, place] = torch.from_numpy(row.labels)
+            batch[WEIGHTS][number, place] = row.weight
             batch["position_ids"][number, place] = torch.arange(len(row.ids))
             batch["attention_mask"][number, place] = 1
             begin = place.stop

@@ -25,6 +25,7 @@ BEFORE: dict[str, Any] = {
     "system": None,
     "as_chat": False,
     "chat_template": None,
+    "weight": None,
 }
 
 

@@ -17,11 +17,12 @@ from hpo_service.domain.study.sections.data import DataSpec
 from hpo_service.domain.study.sections.model import ModelSpec
 from hpo_service.domain.study.sources import BUILTIN, BUILTIN_MODELS, BUILTIN_TOKENIZERS, looks_local
 from hpo_service.errors import DataError, ModelError
-from hpo_service.training.data.formats import counts, examples_of, format_of, read_beside, unused_columns
+from hpo_service.training.data.formats import examples_of, format_of, read_beside, unused_columns
 from hpo_service.training.data.reading.columns import named
 from hpo_service.training.data.reading.example import Example
 from hpo_service.training.data.reading.files import doubts
 from hpo_service.training.data.reading.source import Place, RawRow, found_rows, local_files, places
+from hpo_service.training.data.reading.weight import counts
 from hpo_service.training.data.rows import understanding
 from hpo_service.training.data.tokens import IGNORED, Tokenised, tokenise
 from hpo_service.training.models.tokenizer import load_tokenizer
@@ -146,7 +147,7 @@ def _look_at_rows(
     examples: list[Example] = []
     for row in rows:
         with found.noted(row.origin):
-            examples += examples_of([row], shape, data) if counts(row) else []
+            examples += examples_of([row], shape, data) if counts(row, data.weight) else []
     tokenised = _tokenised(examples, tokenizer, data, found) if tokenizer is not None else []
     unused = unused_columns(rows, shape, data.group, read_beside(data, examples))
     # that rows do without the chat template is a choice, which the report tells and which stops no study that is right

@@ -24,6 +24,7 @@ from hpo_service.training.data.reading.columns import check_names
 from hpo_service.training.data.reading.example import Example
 from hpo_service.training.data.reading.fields import filled, kind_of, mask_of, text_of, whole_numbers
 from hpo_service.training.data.reading.source import RawRow
+from hpo_service.training.data.reading.weight import WEIGHTS, weight_of
 
 # The prompt of Stanford's Alpaca, on which most instruction data of this shape was trained.
 ALPACA_WITH_INPUT = (
@@ -50,8 +51,6 @@ SHAREGPT_ROLES = {
     "function_response": "tool",
     **dict.fromkeys(CALLERS, "assistant"),
 }
-# What different trainers call the weight of a whole row in the loss.
-WEIGHTS = ("weight", "loss_weight", "sample_weight")
 # Columns of tokenised rows that say with 1 and 0 which tokens are learned.
 MASKS = ("completion_mask", "assistant_masks", "assistant_mask", "loss_mask")
 # What the column `labels` of a tokenised row says of a token that is not learned, as transformers does.
@@ -86,6 +85,7 @@ def read_examples(
     *,
     as_chat: bool = False,
     system: str | None = None,
+    weight: str | None = None,
 ) -> tuple[str, list[Example]]:
     """Understand rows in the named format, or the one that their columns show; return its name and the examples.
 
@@ -95,6 +95,7 @@ def read_examples(
         group: the column that names each row's group, if there are groups.
         as_chat: whether prompts and completions become turns of a conversation.
         system: the system text of rows that have none.
+        weight: the column that holds each row's weight in the loss, if rows have weights.
 
     Raises:
         DataError: no format fits, or a row does not fit; the message names the row and the column.
@@ -105,16 +106,20 @@ def read_examples(
         pairs = ", ".join(name for name, each in FORMATS.items() if each.as_chat)
         raise DataError(f"{rows[0].origin}: data.as_chat is for rows of {pairs}, and these are {chosen}: drop it")
     read = shape.as_chat if as_chat and shape.as_chat else shape.read
-    return chosen, [_understood(row, read, group, system) for row in rows]
+    return chosen, [_understood(row, read, group, system, weight) for row in rows]
 
 
-def _understood(row: RawRow, read: Callable[[RawRow], Example], group: str | None, system: str | None) -> Example:
+def _understood(
+    row: RawRow, read: Callable[[RawRow], Example], group: str | None, system: str | None, weight: str | None
+) -> Example:
     has_place_for_it = read is _alpaca
     if system and has_place_for_it and not row.fields.get("system"):
         row = replace(row, fields={**row.fields, "system": system})
     example = read(row)
     if system and not has_place_for_it and not ("system" in row.names and row.fields.get("system")):
         example = with_system(example, system)
+    if weight is not None:
+        example = replace(example, weight=weight_of(row, weight))
     return example if group is None else replace(example, group=_group(row, group))
 
 
@@ -137,22 +142,13 @@ def format_of(row: RawRow, found: RawRow, spec: DataSpec) -> str:
 
 def examples_of(rows: list[RawRow], name: str, spec: DataSpec) -> list[Example]:
     """Rows of a study, their columns called as formats call them, in the format of this name; see `read_examples`."""
-    return read_examples(rows, name, spec.group, as_chat=spec.as_chat, system=spec.system)[1]
+    return read_examples(rows, name, spec.group, as_chat=spec.as_chat, system=spec.system, weight=spec.weight)[1]
 
 
 def read_beside(spec: DataSpec, examples: Sequence[Example]) -> set[str]:
     """Columns that rows are read with beside those of their format."""
     turns = {"system", "tools"} if any(example.messages for example in examples) else set()
-    return turns | ({"system"} & spec.columns.keys())
-
-
-def counts(row: RawRow) -> bool:
-    """Whether a row is used: its weight is 1 or not given, and not 0.
-
-    Raises:
-        DataError: its weight is another number.
-    """
-    return all(_weight(row, column) for column in WEIGHTS)
+    return turns | ({"system"} & spec.columns.keys()) | ({spec.weight} if spec.weight else set())
 
 
 def unused_columns(
@@ -178,20 +174,6 @@ def detect_format(columns: Mapping[str, Any], origin: str) -> str:
     if len(named) > 1:
         remedy = f"; name them by data.columns, as in {{prompt: {named[0]}, completion: {named[-1]}}}"
     raise DataError(f"{origin}: the columns {', '.join(columns) or '(none)'} fit no known format: {expected}{remedy}")
-
-
-def _weight(row: RawRow, column: str) -> float:
-    value = row.fields.get(column)
-    try:
-        weight = 1 if value is None else float(value)
-    except (TypeError, ValueError, OverflowError):
-        return 1  # no number, so another matter
-    if weight not in (0, 1):
-        raise DataError(
-            f"{row.origin}: column {column!r} is {value}; a row counts (1) or is left out (0), and nothing between: "
-            "change it, or rename the column if it means something else"
-        )
-    return weight
 
 
 def _group(row: RawRow, column: str) -> str:

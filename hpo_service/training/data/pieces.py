@@ -21,4 +21,4 @@ def _cut(row: TokenRow, length: int) -> Iterator[TokenRow]:
     for begin in range(0, len(row.ids), length):
         labels = row.labels[begin : begin + length].copy()
         labels[:1] = IGNORED
-        yield TokenRow(row.ids[begin : begin + length], labels)
+        yield TokenRow(row.ids[begin : begin + length], labels, row.weight)

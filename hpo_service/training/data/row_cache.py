@@ -119,6 +119,8 @@ def _write(rows: StudyRows, folder: Path) -> None:
         part: TokenRows = getattr(rows, name)
         for kind in ARRAYS:
             np.save(folder / f"{name}-{kind}.npy", getattr(part, kind), allow_pickle=False)
+        if part.weighted:
+            np.save(folder / f"{name}-weights.npy", part.weights, allow_pickle=False)
     (folder / REPORT).write_text(rows.report.model_dump_json(indent=2) + "\n")
 
 
@@ -128,12 +130,18 @@ def _load(folder: Path, spec: DataSpec) -> tuple[StudyRows | None, str]:
         return None, ""
     try:
         report = DataReport.model_validate_json((folder / REPORT).read_text()).of_source(spec.called)
-        parts = [TokenRows(**{kind: _mapped(folder / f"{name}-{kind}.npy") for kind in ARRAYS}) for name in PARTS]
+        parts = [_part(folder, name) for name in PARTS]
         if fingerprint(parts) != report.fingerprint:
             return None, "its content is not what was written"
         return study_rows(parts, report), ""
     except (OSError, ValueError, EOFError) as error:
         return None, " ".join(str(error).split())[:REASON_CHARS]
+
+
+def _part(folder: Path, name: str) -> TokenRows:
+    weights = folder / f"{name}-weights.npy"
+    arrays = {kind: _mapped(folder / f"{name}-{kind}.npy") for kind in ARRAYS}
+    return TokenRows(**arrays, weights=_mapped(weights) if weights.exists() else None)
 
 
 def _mapped(path: Path) -> npt.NDArray[Any]:

@@ -7,8 +7,10 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from transformers import PreTrainedTokenizerBase
 
 from hpo_service.domain.memory.micro_batches import DEFAULT_MICRO_BATCH
@@ -116,10 +118,11 @@ def study_rows(rows: list[TokenRows], report: DataReport) -> StudyRows:
 
 
 def fingerprint(parts: list[TokenRows]) -> str:
-    """SHA-256 of all token ids and labels, in order."""
+    """SHA-256 of all token ids and labels in order, and of weights where there are some."""
     digest = hashlib.sha256()
     for rows in parts:
-        for array in (rows.lengths, rows.ids, rows.labels):
+        arrays: list[npt.NDArray[Any]] = [rows.lengths, rows.ids, rows.labels]
+        for array in [*arrays, rows.weights] if rows.weighted else arrays:
             digest.update(f"{len(array)}\n".encode())
             digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

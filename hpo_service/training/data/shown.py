@@ -11,9 +11,10 @@ from hpo_service.domain.study.data_report import ShownPiece, ShownRow
 from hpo_service.domain.study.sections.data import DataSpec
 from hpo_service.errors import DataError
 from hpo_service.training.data.encoding import Encoder
-from hpo_service.training.data.formats import counts, examples_of, format_of
+from hpo_service.training.data.formats import examples_of, format_of
 from hpo_service.training.data.reading.columns import named
 from hpo_service.training.data.reading.source import places, read_rows
+from hpo_service.training.data.reading.weight import counts
 
 
 def shown_rows(spec: DataSpec, tokenizer: PreTrainedTokenizerBase, rows: int) -> list[ShownRow]:
@@ -22,8 +23,8 @@ def shown_rows(spec: DataSpec, tokenizer: PreTrainedTokenizerBase, rows: int) ->
     Raises:
         DataError: they cannot be read, or a row does not fit.
     """
-    cut = (read_rows(place) for place in places(spec) if place.part is None)
-    raw = list(islice(filter(counts, chain.from_iterable(cut)), rows))
+    cut = chain.from_iterable(read_rows(place) for place in places(spec) if place.part is None)
+    raw = list(islice((row for row in cut if counts(row, spec.weight)), rows))
     if not raw:
         raise DataError(f"{spec.called}: every row has the weight 0, so there is nothing to learn")
     understood = [named(row, spec) for row in raw]

@@ -26,17 +26,20 @@ BATCH = 1000
 
 Ids = npt.NDArray[np.int32]
 Bounds = npt.NDArray[np.int64]
+Weights = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class TokenRow:
     """Token ids of a row and its labels, equally long: the id where the token is learned, else `IGNORED`.
 
-    The first label is always ignored, since nothing predicts the first token.
+    The first label is always ignored, since nothing predicts the first token. `weight` is what its loss is multiplied
+    with in training; nothing that is scored looks at it.
     """
 
     ids: Ids
     labels: Ids
+    weight: float = 1.0
 
     @property
     def supervised(self) -> int:
@@ -51,10 +54,14 @@ ARRAYS = ("ids", "labels", "bounds")
 
 
 class TokenRows(Sequence[TokenRow]):
-    """Rows in two flat arrays, which may lie on disk: row i is `bounds[i]` to `bounds[i + 1]`, made when asked for."""
+    """Rows in two flat arrays, which may lie on disk: row i is `bounds[i]` to `bounds[i + 1]`, made when asked for.
 
-    def __init__(self, ids: Ids, labels: Ids, bounds: Bounds) -> None:
+    Left out, `weights` are 1 each.
+    """
+
+    def __init__(self, ids: Ids, labels: Ids, bounds: Bounds, weights: Weights | None = None) -> None:
         self.ids, self.labels, self.bounds = ids, labels, bounds
+        self.weights = np.ones(len(bounds) - 1, dtype=np.float32) if weights is None else weights
 
     @classmethod
     def of(cls, rows: Sequence[TokenRow]) -> TokenRows:
@@ -63,7 +70,8 @@ class TokenRows(Sequence[TokenRow]):
         np.cumsum(np.asarray([len(row.ids) for row in rows], dtype=np.int64), out=bounds[1:])
         empty = np.zeros(0, dtype=np.int32)
         ids = np.concatenate([empty, *(row.ids for row in rows)])
-        return cls(ids, np.concatenate([empty, *(row.labels for row in rows)]), bounds)
+        weights = np.asarray([row.weight for row in rows], dtype=np.float32)
+        return cls(ids, np.concatenate([empty, *(row.labels for row in rows)]), bounds, weights)
 
     def __len__(self) -> int:
         return len(self.bounds) - 1
@@ -77,19 +85,24 @@ class TokenRows(Sequence[TokenRow]):
             return [self[each] for each in range(*index.indices(len(self)))]
         place = range(len(self))[index]
         part = slice(self.bounds[place], self.bounds[place + 1])
-        return TokenRow(self.ids[part], self.labels[part])
+        return TokenRow(self.ids[part], self.labels[part], float(self.weights[place]))
 
     def first(self, count: int) -> TokenRows:
         """Return the first rows, on the same memory; all rows stay the object that they are."""
         if count >= len(self):
             return self
         end = self.bounds[count]
-        return TokenRows(self.ids[:end], self.labels[:end], self.bounds[: count + 1])
+        return TokenRows(self.ids[:end], self.labels[:end], self.bounds[: count + 1], self.weights[:count])
 
     @property
     def lengths(self) -> Bounds:
         """Tokens of each row."""
         return np.diff(self.bounds)
+
+    @property
+    def weighted(self) -> bool:
+        """Whether a row weighs other than 1."""
+        return bool((self.weights != 1).any())
 
 
 @dataclass(frozen=True)
@@ -128,10 +141,11 @@ def tokenise(
     rows: list[TokenRow] = []
     lengths: list[int] = []
     for begin in range(0, len(examples), BATCH):
-        for ids, learned in encoder.encode(examples[begin : begin + BATCH]):
+        batch = examples[begin : begin + BATCH]
+        for example, (ids, learned) in zip(batch, encoder.encode(batch), strict=True):
             lengths.append(len(ids))
             every = [True] * len(ids) if learn == "all" else learned
-            rows.append(_row(ids[:max_length], every[:max_length]))
+            rows.append(_row(ids[:max_length], every[:max_length], example.weight))
         touch(len(rows) / len(examples))
     kept = [row for row in rows if row.supervised]
     uncut = np.asarray(lengths, dtype=np.int64)
@@ -162,17 +176,20 @@ def gathered(
     """
     ids, labels = Spool(folder), Spool(folder)
     kept, uncut, turns = [np.zeros(1, dtype=np.int64)], [np.zeros(0, dtype=np.int64)], TurnCounts()
+    weights = [np.zeros(0, dtype=np.float32)]
     counted: Counter[str] = Counter()
     for batch in batches:
         ids.add(np.ascontiguousarray(batch.rows.ids).data)
         labels.add(np.ascontiguousarray(batch.rows.labels).data)
         kept.append(batch.rows.lengths)
+        weights.append(batch.rows.weights)
         uncut.append(batch.lengths)
         turns.add(batch.turns)
         counted.update({name: getattr(batch, name) for name in COUNTED})
         counted["rows"] += len(batch.lengths)
         touch(counted["rows"])
-    rows = TokenRows(ids.array(np.int32), labels.array(np.int32), np.cumsum(np.concatenate(kept)))
+    bounds = np.cumsum(np.concatenate(kept))
+    rows = TokenRows(ids.array(np.int32), labels.array(np.int32), bounds, np.concatenate(weights))
     return Tokenised(rows, np.concatenate(uncut), turns=turns, **{name: counted[name] for name in COUNTED})
 
 
@@ -189,8 +206,8 @@ def collate(rows: Sequence[TokenRow], padding: int) -> dict[str, torch.Tensor]:
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
-def _row(ids: Sequence[int], learned: Sequence[bool]) -> TokenRow:
+def _row(ids: Sequence[int], learned: Sequence[bool], weight: float) -> TokenRow:
     array = np.asarray(ids, dtype=np.int32)
     labels = np.where(np.asarray(learned, dtype=bool), array, np.int32(IGNORED))
     labels[:1] = IGNORED
-    return TokenRow(array, labels)
+    return TokenRow(array, labels, weight)

@@ -18,7 +18,8 @@ from hpo_service.training.distributed.process_group import ProcessGroup
 from hpo_service.training.run.job import Job
 from hpo_service.training.run.optimizers import OptimizerTrainer
 
-# Beside the tensors of a batch: supervised tokens of all ranks' rows, and tokens of the rows of the other ranks.
+# Beside the tensors of a batch: supervised tokens of all ranks' rows, each times its row's weight, and tokens of the
+# rows of the other ranks.
 SUPERVISED, ELSEWHERE = "supervised_everywhere", "tokens_elsewhere"
 # Orders of rank 0; these are names of rows that are scored.
 PARTS = ("validation", "watched", "test")
@@ -46,7 +47,7 @@ class RankCollator:
         everywhere = sum(len(row.ids) for row in rows)
         return {
             **batch,
-            SUPERVISED: sum(row.supervised for row in rows),
+            SUPERVISED: sum(row.supervised * row.weight for row in rows),
             ELSEWHERE: everywhere - int(batch["attention_mask"].sum()),
         }
 
@@ -68,7 +69,7 @@ class DataParallelTrainer(OptimizerTrainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
     ) -> tuple[list[Batch], torch.Tensor | int | None]:
-        """The batches of one optimizer step, with the number of supervised tokens that all ranks have in it."""
+        """The batches of one optimizer step, with what all ranks' supervised tokens in it weigh."""
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         if self.ranks.size == 1:
             return batches, items

@@ -12,6 +12,7 @@ from hpo_service.training.data.batches import Batches, LengthGrouped
 from hpo_service.training.data.tokens import IGNORED, TokenRow, TokenRows
 from hpo_service.training.distributed.process_group import ProcessGroup
 from hpo_service.training.engines.data_parallel import DataParallelTrainer, RankCollator
+from hpo_service.training.engines.row_order import RowOrder
 from hpo_service.training.models import activation_checkpointing
 from hpo_service.training.models.base import Base
 from hpo_service.training.run.expert_balance import ExpertBalance
@@ -56,14 +57,21 @@ def build_trainer(
     trainer.batches = batches
     if config.training.group_by_length:
         trainer.order = LengthGrouped(rows.lengths.tolist(), config.training.effective_batch, config.seed)
+    elif config.training.order != "shuffled":
+        trainer.order = RowOrder(config.training.order, rows.lengths, config.seed)
     trainer.remove_callback(PrinterCallback)
     trainer.ranks, trainer.sharded = ranks, base.key.sharded
-    trainer.balance = ExpertBalance.of(base.model, token_loss)
+    trainer.weighted = rows.weighted
+
+    def loss(outputs: dict[str, torch.Tensor], labels: torch.Tensor, num_items_in_batch: torch.Tensor) -> torch.Tensor:
+        return token_loss(outputs, labels, num_items_in_batch, trainer.weights)
+
+    trainer.balance = ExpertBalance.of(base.model, loss)
     if trainer.balance is not None:
         trainer.compute_loss_func = trainer.balance
-    elif not trainer.model_accepts_loss_kwargs:
-        # the model would average each micro-batch by itself; tokens of the whole effective batch weigh the same
-        trainer.compute_loss_func = token_loss
+    elif trainer.weighted or not trainer.model_accepts_loss_kwargs:
+        # the model would average each micro-batch by itself; what counts is the whole effective batch
+        trainer.compute_loss_func = loss
     return trainer
 
 
@@ -109,11 +117,18 @@ def _arguments(config: TrialConfig, plan: StepPlan, base: Base, scratch: str) ->
 
 
 def token_loss(
-    outputs: dict[str, torch.Tensor], labels: torch.Tensor, num_items_in_batch: torch.Tensor
+    outputs: dict[str, torch.Tensor],
+    labels: torch.Tensor,
+    num_items_in_batch: torch.Tensor,
+    weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Sum of token NLLs over the number of supervised tokens in the whole effective batch."""
+    """Sum of token NLLs over the number of supervised tokens in the whole effective batch.
+
+    With `weights` [rows, length] each token counts so many times in both.
+    """
     logits, targets = outputs["logits"][:, :-1].float(), labels[:, 1:]
-    total = torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
+    nll = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum" if weights is None else "none"
     )
+    total = nll if weights is None else (nll * weights[:, 1:].flatten()).sum()
     return total / num_items_in_batch

@@ -9,6 +9,7 @@ from typing import Any, Self
 import torch
 from transformers import PreTrainedModel
 
+from hpo_service.training.data.batches import WEIGHTS
 from hpo_service.training.data.tokens import IGNORED
 
 COEFFICIENTS = ("router_aux_loss_coef", "aux_loss_coef")
@@ -32,6 +33,7 @@ class ExpertBalance:
     coefficient: float
     chosen: int
     _rows: torch.Tensor | None = None
+    _weights: torch.Tensor | None = None
 
     @classmethod
     def of(cls, model: PreTrainedModel, plain: Callable[..., torch.Tensor]) -> Self | None:
@@ -49,6 +51,7 @@ class ExpertBalance:
         if "position_ids" in inputs:
             begins |= inputs["position_ids"] == 0
         rows = (begins & mask).flatten().cumsum(0) - 1
+        self._weights = inputs.get(WEIGHTS)
         self._rows = torch.where(mask.flatten(), rows, -1).view_as(ids)
 
     def __call__(self, outputs: dict[str, Any], labels: torch.Tensor, num_items_in_batch: torch.Tensor) -> torch.Tensor:
@@ -58,7 +61,8 @@ class ExpertBalance:
         real = rows.flatten() >= 0
         of = rows.flatten()[real]
         number = int(of.max()) + 1
-        learned = torch.zeros(number, device=of.device).index_add_(0, of, (labels.flatten()[real] != IGNORED).float())
+        counted = (labels != IGNORED).float() if self._weights is None else (labels != IGNORED) * self._weights
+        learned = torch.zeros(number, device=of.device).index_add_(0, of, counted.flatten()[real])
         uneven = self._unevenness(
             [logits.reshape(len(real), -1)[real] for logits in outputs["router_logits"]], of, number
         )

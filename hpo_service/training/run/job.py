@@ -42,6 +42,7 @@ UNDECISIVE = {
 }
 # Fields that came later, with what stood for them before: there they are left out, and old checkpoints still fit.
 BEFORE = {"share": 1.0}
+TRAINING_BEFORE = {"order": "shuffled"}
 
 # A share of the rows that is whole but for rounding asks for no further row.
 ROUNDING = 1e-6
@@ -163,7 +164,8 @@ def _digest(config: TrialConfig, watched: int = 0, of: int = 0) -> str:
     """Digest of what decides the numbers of a run that is watched on so many validation rows of all there are."""
     left_out = set(UNDECISIVE) | {name for name, value in BEFORE.items() if getattr(config, name) == value}
     # what counts of evaluation_rows is the number that comes of it
-    exclude: dict[str, Any] = {**dict.fromkeys(left_out, True), "training": {"evaluation_rows"}}
+    unread = {"evaluation_rows"} | {n for n, value in TRAINING_BEFORE.items() if getattr(config.training, n) == value}
+    exclude: dict[str, Any] = {**dict.fromkeys(left_out, True), "training": unread}
     if config.data is not None:
         exclude["data"] = unasked(config.data)
     text = config.model_dump_json(exclude=exclude)

@@ -17,10 +17,11 @@ from hpo_service.domain.study.sections.data import DataSpec, HeldOut
 from hpo_service.domain.study.sections.model import ModelSpec
 from hpo_service.errors import DataError
 from hpo_service.training.data.conversation import ASSISTANT
-from hpo_service.training.data.formats import counts, examples_of
+from hpo_service.training.data.formats import examples_of
 from hpo_service.training.data.reading.columns import named
 from hpo_service.training.data.reading.example import Example
 from hpo_service.training.data.reading.source import places, read_rows
+from hpo_service.training.data.reading.weight import counts
 from hpo_service.training.data.split import Split, split_examples
 from hpo_service.training.data.tokenising.packed_rows import format_of_rows
 from hpo_service.training.winner.answering import answer_with, tell
@@ -64,7 +65,7 @@ def write_rows(request: dict[str, Any]) -> dict[str, Any]:
 def _split(spec: DataSpec) -> Split[Example]:
     shape, read = format_of_rows(spec), dict[HeldOut | None, list[Example]]()
     for place in places(spec):
-        rows = [named(row, spec) for row in read_rows(place) if counts(row)]
+        rows = [named(row, spec) for row in read_rows(place) if counts(row, spec.weight)]
         if not rows:
             raise DataError(f"{place.source}: every row has the weight 0, so there is nothing to learn")
         read.setdefault(place.part, []).extend(examples_of(rows, shape, spec))

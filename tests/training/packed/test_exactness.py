@@ -34,12 +34,14 @@ MIXED = {
     "gaussian": {"lora_rank": 16, "learning_rate": 2e-2, "init_lora_weights": "gaussian", "scheduler": "step"},
     "small": {"effective_batch": 7, "lora_rank": 1, "warmup_ratio": 0.5, "micro_batch": 7, "scheduler": "inverse_sqrt"},
     "whole": {"effective_batch": 64, "micro_batch": 16, "epochs": 2, "weight_decay": 0.0, "max_grad_norm": 10.0},
+    "curriculum": {"effective_batch": 10, "epochs": 2, "order": "curriculum"},
+    "progressive": {"effective_batch": 6, "order": "progressive", "seed": 5},
 }
 MEASURES = {"train_loss": 1e-5, "learning_rate": 1e-12, "grad_norm": 1e-4}
 
 
 @pytest.mark.timeout(120)
-def test_eight_unlike_trials_have_the_losses_norms_rates_and_scores_they_have_alone(workshop):
+def test_unlike_trials_have_the_losses_norms_rates_and_scores_they_have_alone(workshop):
     configs = {name: workshop.config(score_test=True, **changes) for name, changes in MIXED.items()}
     crowd = workshop.run(configs)
     for name, config in configs.items():

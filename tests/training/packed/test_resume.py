@@ -21,6 +21,16 @@ def undisturbed(workshop):
     return crowd.curve("it"), crowd.outcome("it").validation
 
 
+@pytest.mark.parametrize("order", ["curriculum", "progressive"])
+def test_a_trial_goes_on_in_the_order_of_its_rows(workshop, order):
+    whole = Workshop(workshop.trainee, workshop.folder / "whole").run({"it": dropping(workshop, order=order)})
+    decide = lambda trial, report: stop(trial, "release") if report.step == 2 else None  # noqa: E731
+    first = workshop.run({"it": dropping(workshop, order=order)}, decide=decide)
+    second = workshop.run({"it": dropping(workshop, order=order)})
+    assert second.outcome("it").facts.training.resumed_at_step == 3
+    assert first.curve("it") + second.curve("it") == whole.curve("it")
+
+
 def test_a_trial_that_was_released_goes_on_bit_for_bit(workshop, undisturbed):
     decide = lambda trial, report: stop(trial, "release") if report.step == 2 else None  # noqa: E731
     first = workshop.run({"it": dropping(workshop)}, decide=decide)

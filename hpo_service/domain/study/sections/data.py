@@ -101,6 +101,12 @@ class DataSpec(Section):
         min_length=1,
         description="Column whose equal values keep rows in one part, such as a document or an author.",
     )
+    weight: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Column of numbers that the loss of each row is multiplied with in training; rows of weight 0 are "
+        "left out. What is evaluated is not weighted.",
+    )
     max_length: int = Field(default=512, ge=8, le=131072, description="Tokens per row; longer rows are cut.")
     max_rows: int | None = Field(
         default=None, ge=10, description="Use at most this many rows of `source`, chosen by hash."

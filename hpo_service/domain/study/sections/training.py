@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hpo_service.domain.study.hyperparameters import SEARCHABLE, Hyperparameters
 from hpo_service.domain.study.methods import METHODS
+from hpo_service.domain.study.validation import refusal
+
+Order = Literal["shuffled", "curriculum", "progressive"]
 
 CHECKPOINTED_PARAMETERS = 2_000_000_000
 """From this many weights on, activations rather than weights are what fills a GPU at usual lengths."""
@@ -36,12 +39,25 @@ class TrainingSpec(Hyperparameters):
     group_by_length: bool = Field(
         default=False, description="Put rows of like length into one batch: less padding, a less random order."
     )
+    order: Order = Field(
+        default="shuffled",
+        description="Order of the rows in the first epoch, each once; later epochs are shuffled. curriculum: ten parts "
+        "from the shortest rows to the longest, each shuffled. progressive: a quarter of the rows drawn from the "
+        "shorter half, the next from the shortest three quarters, the rest from all.",
+    )
 
     activation_checkpointing: Literal["auto", "on", "off"] = Field(
         default="auto",
         description="Compute activations again in the backward pass instead of keeping them: less memory, about a "
         "quarter slower. auto is on for bases of 2 billion weights or more on a GPU.",
     )
+
+    @model_validator(mode="after")
+    def _rows_have_one_order(self) -> Self:
+        if self.group_by_length and self.order != "shuffled":
+            reason = f"{self.order} is an order of its own, and so is group_by_length: drop one"
+            raise refusal("TrainingSpec", reason, "order")
+        return self
 
     def checkpoints_activations(self, parameters: int, *, on_gpu: bool) -> bool:
         """Decide whether activations are computed again, for a base of this many weights."""

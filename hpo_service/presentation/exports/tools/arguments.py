@@ -125,3 +125,10 @@ def packing(recipe: Recipe) -> list[str]:
     return [
         "data.pack_rows: other tools' packing changes how many rows a step has, so that it is off; it saves time only"
     ]
+
+
+def order_and_weight(recipe: Recipe) -> list[str]:
+    """Say that rows come in a random order and weigh the same, where the study had it otherwise."""
+    order, weight = recipe.training.order, recipe.data.weight
+    said = [] if order == "shuffled" else [f"order {order}: rows are shuffled"]
+    return said if weight is None else [*said, f"data.weight {weight}: all rows weigh the same"]

@@ -12,6 +12,7 @@ from hpo_service.presentation.exports.tools.arguments import (
     different_starts,
     embeddings_left_out,
     modules,
+    order_and_weight,
     packing,
     schedule,
 )
@@ -28,7 +29,7 @@ def translate(recipe: Recipe, rows: WrittenRows) -> Translation:
     hyper = recipe.training
     name, arguments, differs = schedule(recipe, rows.train)
     adapters, left_out = _adapters(recipe)
-    left_out += [*([differs] if differs else []), *packing(recipe)]
+    left_out += [*([differs] if differs else []), *packing(recipe), *order_and_weight(recipe)]
     read, template = _reading(recipe, rows), recipe.data.chat_template if rows.conversations else None
     values: dict[str, Any] = {
         "base_model": rows.model,

@@ -13,6 +13,7 @@ from hpo_service.presentation.exports.tools.arguments import (
     different_starts,
     embeddings_left_out,
     modules,
+    order_and_weight,
     packing,
     training_arguments,
 )
@@ -58,7 +59,7 @@ def translate(recipe: Recipe, rows: WrittenRows) -> Translation:
         **fields,
         "disable_gradient_checkpointing": not checkpointing(recipe),
     }
-    left_out += [*more, *packing(recipe)]
+    left_out += [*more, *packing(recipe), *order_and_weight(recipe)]
     if hyper.group_by_length:
         left_out.append("group_by_length: its name depends on the version of transformers beside LLaMA-Factory")
     if rows.shape == "messages" and rows.unlearned_turns:

@@ -10,6 +10,7 @@ from hpo_service.presentation.exports.tools.arguments import (
     checkpointing,
     embeddings_left_out,
     modules,
+    order_and_weight,
     packing,
     training_arguments,
 )
@@ -29,7 +30,7 @@ def translate(recipe: Recipe, rows: WrittenRows) -> Translation:
     fields["gradient_checkpointing"] = checkpointing(recipe)
     if recipe.training.group_by_length:
         fields["train_sampling_strategy"] = "group_by_length"
-    left_out += [*embeddings_left_out(recipe), *packing(recipe)]
+    left_out += [*embeddings_left_out(recipe), *packing(recipe), *order_and_weight(recipe)]
     if recipe.training.lora_plus_ratio != 1 and recipe.training.method in LOW_RANK:
         left_out.append(f"lora_plus_ratio {recipe.training.lora_plus_ratio:g}: is the optimizer's, see peft.optimizers")
     files = {ARGUMENTS: yaml_file(fields, commented(recipe, COMMAND, left_out))}

@@ -9,6 +9,7 @@ from hpo_service.domain.study.methods import LOW_RANK, METHODS
 from hpo_service.presentation.exports.tools.arguments import (
     checkpointing,
     embeddings_left_out,
+    order_and_weight,
     packing,
     training_arguments,
 )
@@ -53,7 +54,7 @@ def translate(recipe: Recipe, rows: WrittenRows) -> Translation:
         "DECAY_RATIO": hyper.decay_ratio,
         "ARGUMENTS": fields,
     }
-    left_out = [*embeddings_left_out(recipe), *packing(recipe)]
+    left_out = [*embeddings_left_out(recipe), *packing(recipe), *order_and_weight(recipe)]
     header = "".join(f"# {line}\n" for line in commented(recipe, COMMAND, left_out).splitlines())
     written = "\n".join(
         f"{name} = {pprint.pformat(value, sort_dicts=False, width=100)}" for name, value in settings.items()

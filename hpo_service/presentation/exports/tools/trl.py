@@ -11,6 +11,7 @@ from hpo_service.presentation.exports.tools.arguments import (
     different_starts,
     embeddings_left_out,
     modules,
+    order_and_weight,
     packing,
     training_arguments,
 )
@@ -46,7 +47,7 @@ def translate(recipe: Recipe, rows: WrittenRows) -> Translation:
         "gradient_checkpointing": checkpointing(recipe),
         "train_sampling_strategy": "group_by_length" if hyper.group_by_length else None,
     }
-    left_out += [*more, *packing(recipe), *_turns(recipe, rows)]
+    left_out += [*more, *packing(recipe), *order_and_weight(recipe), *_turns(recipe, rows)]
     return Translation({FILE: yaml_file(values, commented(recipe, COMMAND, left_out))}, COMMAND, left_out)
 
 

@@ -14,7 +14,8 @@ from hpo_service.training.data.reading.source import RawRow
 def named(row: RawRow, spec: DataSpec) -> RawRow:
     """The row with its columns called as formats call them, and with the prompt that the study's template makes.
 
-    What went into a prompt or has another name now is not there under its old one, but for the column of groups.
+    What went into a prompt or has another name now is not there under its old one, but for the columns of groups and
+    weights.
 
     Raises:
         DataError: a column that the template names is missing, or holds something else than text or a number.
@@ -27,7 +28,8 @@ def named(row: RawRow, spec: DataSpec) -> RawRow:
         used = placeholders(spec.prompt_template)
         fields["prompt"] = spec.prompt_template.format_map({name: _filling(row, name) for name in used})
         taken |= {*used, "prompt"}
-    others = {name: value for name, value in row.fields.items() if name not in taken or name == spec.group}
+    kept = (spec.group, spec.weight)
+    others = {name: value for name, value in row.fields.items() if name not in taken or name in kept}
     return replace(row, fields={**others, **fields}, names=spec.columns)
 
 

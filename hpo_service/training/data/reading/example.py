@@ -17,7 +17,7 @@ class Example:
     Without `messages`, `completion` is learned and `prompt` is not; plain text has an empty prompt. Of `messages` the
     assistant's are learned, but for those whose places are `unlearned`; it may call `tools`. A row that came as `ids`
     may say in `labels` which of them are learned; `padding` is how many ids it had beside them. `group` keeps rows in
-    one part of the split.
+    one part of the split; `weight` is what its loss is multiplied with in training.
     """
 
     origin: str
@@ -30,6 +30,7 @@ class Example:
     labels: Sequence[int] = ()
     padding: int = 0
     group: str | None = None
+    weight: float = 1.0
 
     @property
     def content(self) -> str:

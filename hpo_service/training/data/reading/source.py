@@ -7,7 +7,7 @@ import glob
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,12 +32,14 @@ class RawRow:
         fields: what it holds, by column.
         fault: why it cannot be read, or nothing.
         names: what the row's file calls a column, where that is another name than the one in `fields`.
+        part: the held-out part that it is for; None where rows are cut into parts.
     """
 
     origin: str
     fields: dict[str, Any]
     fault: str = ""
     names: Mapping[str, str] = field(default_factory=dict)
+    part: HeldOut | None = None
 
     def called(self, column: str) -> str:
         """A column as people know it: quoted, under the name that it has in its file."""
@@ -150,6 +152,11 @@ def read_rows(source: str | Place) -> Iterator[RawRow]:
 
 def found_rows(place: Place) -> Iterator[RawRow]:
     """The rows of a source one after the other, those that cannot be read among them; see `read_rows`."""
+    rows = _found_rows(place)
+    yield from rows if place.part is None else (replace(row, part=place.part) for row in rows)
+
+
+def _found_rows(place: Place) -> Iterator[RawRow]:
     source = place.source
     if source == STDLIB_DOCSTRINGS:
         yield from _numbered(source, iter(library_pairs()))

@@ -10,10 +10,11 @@ import numpy as np
 
 from hpo_service.domain.study.sections.data import DataSpec, HeldOut
 from hpo_service.errors import DataError
-from hpo_service.training.data.formats import counts, format_of
+from hpo_service.training.data.formats import format_of
 from hpo_service.training.data.reading.columns import named
 from hpo_service.training.data.reading.example import Example
 from hpo_service.training.data.reading.source import Place, local_files, places, read_rows
+from hpo_service.training.data.reading.weight import counts
 from hpo_service.training.data.split import Keys
 from hpo_service.training.data.tokenising.cores import Cores
 from hpo_service.training.data.tokenising.spool import Spool
@@ -80,7 +81,7 @@ def format_of_rows(spec: DataSpec) -> str:
         DataError: no format fits, or no row counts.
     """
     for place in places(spec):
-        first = next(filter(counts, read_rows(place)), None)
+        first = next((row for row in read_rows(place) if counts(row, spec.weight)), None)
         if first is None:
             break
         return format_of(named(first, spec), first, spec)

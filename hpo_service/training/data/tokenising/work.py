@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from transformers import PreTrainedTokenizerBase
 
 from hpo_service.domain.study.sections.data import DataSpec
-from hpo_service.training.data.formats import counts, examples_of, read_beside, unused_columns
+from hpo_service.training.data.formats import examples_of, read_beside, unused_columns
 from hpo_service.training.data.reading.columns import named
 from hpo_service.training.data.reading.example import Example
 from hpo_service.training.data.reading.source import RawRow
+from hpo_service.training.data.reading.weight import counts
 from hpo_service.training.data.split import Keys, keys_of
 from hpo_service.training.data.tokens import Tokenised, tokenise
 
@@ -49,7 +50,7 @@ class Work:
         Raises:
             DataError: a row does not fit.
         """
-        rows = [named(row, self.spec) for row in raw if counts(row)]
+        rows = [named(row, self.spec) for row in raw if counts(row, self.spec.weight)]
         if not rows:
             return PackedBatch(len(raw))
         examples = examples_of(rows, self.format, self.spec)

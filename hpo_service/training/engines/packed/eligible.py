@@ -58,6 +58,7 @@ SHAPELESS = {
         ),
         "decides when a trial steps, is evaluated and ends",
     ),
+    "order": "each trial draws its rows by itself",
     **dict.fromkeys(
         (
             "prefix_tokens",

@@ -168,7 +168,7 @@ class Pack:
             self._stack = None
 
     def forward_backward(self, shares: Sequence[Share]) -> torch.Tensor:
-        """Run micro-batches through the base and add their gradients; return each share's sum of token NLLs.
+        """Run micro-batches through the base and add their gradients; return each share's part of the loss.
 
         They stay on the device, float64 [shares]: whoever reads a number waits until the device has got that far.
         """
@@ -179,7 +179,7 @@ class Pack:
             with self._through(now):
                 hidden = self._head.hidden(now)
                 nll = self._head.backward(hidden, now)
-            sums.index_add_(0, now.owners, nll.double())
+            sums.index_add_(0, now.owners, nll.double() * now.weights)
         return sums.index_select(0, onto(np.asarray([share.slot for share in shares]), model.device))
 
     def step(self, slots: Sequence[Slot]) -> list[tuple[float, float]]:

@@ -22,6 +22,7 @@ class RowTable:
     def __init__(self, rows: Sequence[TokenRow]) -> None:
         self.lengths: Index = np.asarray([len(row.ids) for row in rows], dtype=np.int64)
         self.supervised: Index = np.asarray([row.supervised for row in rows], dtype=np.int64)
+        self.weights = np.asarray([row.weight for row in rows], dtype=np.float64)
         self._begins = np.cumsum(self.lengths) - self.lengths
         self._ids = np.concatenate([row.ids for row in rows]).astype(np.int64)
         self._labels = np.concatenate([row.labels for row in rows]).astype(np.int64)
@@ -43,7 +44,8 @@ class Share:
     """What one slot brings into a tick.
 
     `rows` are row numbers of the table; `owners` is what each row's NLL is counted for; `weight` is what its tokens'
-    NLLs are multiplied with in the loss; `keys` are the rows' dropout keys, `dropout` the slot's share.
+    NLLs are multiplied with in the loss, beside their row's weight; `keys` are the rows' dropout keys, `dropout` the
+    slot's share.
     """
 
     slot: int
@@ -133,13 +135,13 @@ class Cutter:
         ids, labels = self.table.cut(np.concatenate([share.rows[chunk] for share, chunk in parts]), self.padding)
         row, column = np.nonzero(labels[:, 1:] != IGNORED)
         owners = np.concatenate([share.owners[chunk] for share, chunk in parts])
-        weights = np.repeat(np.asarray([share.weight for share, _ in parts], dtype=np.float32), counts)
+        weights = np.concatenate([share.weight * self.table.weights[share.rows[chunk]] for share, chunk in parts])
         return Pass(
             ids=self._on_device(ids),
             slots=None if np.array_equal(slots, np.arange(self.capacity)) else self._on_device(slots),
             positions=self._on_device(row * ids.shape[1] + column),
             targets=self._on_device(labels[row, column + 1]),
-            weights=self._on_device(weights[row]),
+            weights=self._on_device(weights[row].astype(np.float32)),
             owners=self._on_device(owners[row]),
             noise=self._noise(parts, counts),
         )

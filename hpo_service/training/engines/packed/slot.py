@@ -16,6 +16,7 @@ from hpo_service.domain.study.sections.training import TrainingSpec
 from hpo_service.training.engines.packed.dropout import row_keys
 from hpo_service.training.engines.packed.passes import Index, RowTable, Share
 from hpo_service.training.engines.packed.stack import Adapter, Factors
+from hpo_service.training.engines.row_order import row_order
 from hpo_service.training.run.job import Job
 from hpo_service.training.run.monitor import Monitor
 from hpo_service.training.run.schedules import SCHEDULES, own_schedule
@@ -32,8 +33,7 @@ class Slot:
     Attributes:
         step: optimizer steps made.
         taken: rows of the effective batch under way that have been through the base.
-        sums: of each micro-batch of the effective batch under way the sum of token NLLs, on the device.
-        weight: what those are multiplied with in the loss.
+        sums: of each micro-batch of the effective batch under way its part of the loss, on the device.
         tokens: seen so far, padding left out.
         seconds: of training since the last step; a tick's are shared equally by who takes part.
         device_seconds: its share of the time of the packs it was in.
@@ -53,7 +53,6 @@ class Slot:
     step: int = 0
     taken: int = 0
     sums: list[torch.Tensor] = field(default_factory=list)
-    weight: float = 0.0
     tokens: int = 0
     seconds: float = 0.0
     device_seconds: float = 0.0
@@ -88,7 +87,7 @@ class Slot:
             slot=self.index,
             rows=rows,
             owners=np.full(len(rows), self.index),
-            weight=1 / float(self.table.supervised[batch].sum()),
+            weight=1 / float((self.table.supervised[batch] * self.table.weights[batch]).sum()),
             keys=None if keys is None else keys[self.taken : self.taken + micro],
             dropout=dropout,
         )
@@ -97,17 +96,16 @@ class Slot:
         """Note that a micro-batch has been through; tell whether the effective batch is full."""
         self.taken += len(share.rows)
         self.sums.append(nll)
-        self.weight = share.weight
         self.tokens += int(self.table.lengths[share.rows].sum())
         self.seconds += seconds
         return self.taken >= len(self.batch)
 
     def end_batch(self, sums: Iterator[float]) -> float:
-        """Begin the next effective batch; return the last one's loss, of the micro-batches' sums of NLLs.
+        """Begin the next effective batch; return the last one's loss, the sum of what its micro-batches gave.
 
         The loss is in nats a token; `sums` gives one number for each of `self.sums`, in order.
         """
-        loss = sum(next(sums) * self.weight for _ in self.sums)
+        loss = sum(next(sums) for _ in self.sums)
         self.taken, self.sums = 0, []
         return loss
 
@@ -118,10 +116,10 @@ class Slot:
         self.taken, self.sums = 0, []
 
     def _order_of(self, epoch: int) -> Index:
-        """The order in an epoch of the rows it is trained on, as the Trainer's seedable sampler draws it."""
+        """The order in an epoch of the rows it is trained on."""
         if self._order is None or self._order[0] != epoch:
-            generator = torch.Generator().manual_seed(self.job.config.seed + epoch)
-            self._order = epoch, torch.randperm(len(self.job.train), generator=generator).numpy()
+            config = self.job.config
+            self._order = epoch, row_order(config.training.order, self.job.train.lengths, config.seed, epoch)
         return self._order[1]
 
 

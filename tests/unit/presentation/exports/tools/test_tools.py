@@ -48,6 +48,7 @@ CHANGED: dict[str, list[dict[str, Any]]] = {
     "max_grad_norm": [{"max_grad_norm": 0.3}],
     "method": [{"method": "qlora"}, {"method": "rslora"}, {"method": "dora"}, {"method": "full"}],
     "epochs": [{"epochs": 5}],
+    "order": [{"order": "curriculum"}, {"order": "progressive"}],
 }
 DEPENDENT: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "scheduler_cycles": ({"scheduler": "cosine_with_restarts"}, {"scheduler_cycles": 5}),
@@ -72,7 +73,7 @@ def test_the_command_line_offers_the_tools_of_the_table() -> None:
 
 
 def test_every_hyperparameter_is_looked_at_here() -> None:
-    assert set(CHANGED) - {"epochs"} | set(DEPENDENT) | REFUSED == SEARCHABLE
+    assert set(CHANGED) - {"epochs", "order"} | set(DEPENDENT) | REFUSED == SEARCHABLE
 
 
 @pytest.mark.parametrize("tool", NAMES)
@@ -81,6 +82,12 @@ def test_no_hyperparameter_is_lost_in_silence(tool: str, name: str) -> None:
     plain = translated(tool).files
     for change in CHANGED[name]:
         assert translated(tool, **change).files != plain, f"{change} leaves no trace in what {tool} is given"
+
+
+@pytest.mark.parametrize("tool", NAMES)
+def test_weights_of_rows_are_said_to_be_left_out(tool: str) -> None:
+    written = TOOLS[tool].translate(recipe(data={"weight": "w"}), rows())
+    assert "data.weight w: all rows weigh the same" in written.left_out
 
 
 @pytest.mark.parametrize("tool", NAMES)
