@@ -18,6 +18,8 @@ from typing import Any
 from hpo_service.errors import HpoServiceError
 from hpo_service.training.device.libraries import keep_quiet
 
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+
 
 def main() -> int:
     """Answer the request on standard input; return the exit status, 1 where the test cannot be made."""
@@ -26,6 +28,9 @@ def main() -> int:
     os.dup2(2, 1)
     keep_quiet()
     request = json.load(sys.stdin)
+    if _is_timing(request):
+        # nobody has agreed yet to fetch a model for it; read when the libraries are imported
+        os.environ.update(OFFLINE)
     answer: dict[str, Any]
     try:
         answer = answer_to(request)
@@ -52,12 +57,16 @@ def answer_to(request: dict[str, Any]) -> dict[str, Any]:
     probe = Probe(TrialConfig.model_validate(request["config"]), Path(request["cache"]), _tell)
     if request["sweep"]:
         return {"sweep": [probe.constant(rate, request["steps"]) for rate in request["sweep"]]}
-    if "ramp" not in request:
+    if _is_timing(request):
         if not os.environ.get("OMP_NUM_THREADS"):
             one_thread_on_a_cpu()
         return dict(probe.pace(request["steps"]))
     test, stopped = probe.ramp(Ramp(**request["ramp"]))
     return {"losses": test.losses, "stopped": stopped}
+
+
+def _is_timing(request: dict[str, Any]) -> bool:
+    return "ramp" not in request and not request["sweep"]
 
 
 def _tell(message: str, fraction: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from textwrap import shorten
 
 from hpo_service.domain.study.protocol import StageRule, stages_of
 from hpo_service.domain.study.spec import StudySpec
@@ -11,6 +12,8 @@ from hpo_service.errors import ChildError, TrialError
 from hpo_service.service.advice.rate_range import Pace, configured_as, pace
 from hpo_service.service.studies.ahead.outlay import Outlay
 
+LONGEST_REASON = 160
+"""Characters: libraries explain at length what is not on this machine."""
 Timed = Callable[[StudySpec, str], Pace]
 """Times a study's runs on the model of this name."""
 
@@ -32,7 +35,7 @@ def timed_outlays(spec: StudySpec, known: Sequence[Outlay], timed: Timed) -> lis
             try:
                 paces[model] = timed(spec, model)
             except (TrialError, ChildError) as error:
-                paces[model] = f"it cannot be timed here: {error}"
+                paces[model] = shorten(f"it cannot be timed here: {error}", LONGEST_REASON, placeholder=" ...")
         found.append(told.get(rule.name) or _outlay(spec, rule, paces.get(model or "", "it trains no model")))
     return found
 
