@@ -302,14 +302,16 @@ class Service:
         """
         migrations.check(self.db)
 
-    def run(self, spec: StudySpec, workers: int | None = None) -> StudyRun:
+    def run(self, spec: StudySpec, workers: int | None = None, *, verbose: bool = False) -> StudyRun:
         """Plan workers for a study that was created, this many where a number is given; nothing is started yet.
+
+        A verbose run tells its view what the workers log.
 
         Raises:
             HpoServiceError: its trials do not fit where the workers would run.
         """
         planned = WorkerPool.plan(spec, self.settings, workers)
-        return StudyRun(spec.name, planned, self.watch, self.workers, self.reaper)
+        return StudyRun(spec.name, planned, self.watch, self.workers, self.reaper, verbose)
 
     def supervisor(self, options: WorkerOptions) -> Supervisor:
         """Register a worker and return its loop."""

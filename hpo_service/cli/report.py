@@ -36,15 +36,15 @@ def report(
     sys.stdout.write(render_markdown(study.snapshot, study.evidence))
 
 
-def print_conclusion(service: Service, name: str, *, as_json: bool) -> None:
-    """Write report and best config of a study and say what was found.
+def print_conclusion(service: Service, name: str, *, as_json: bool, quiet: bool = False) -> None:
+    """Write report and best config of a study and say what was found; a quiet command says the verdict alone.
 
     Raises:
         StudyFailedError: the study ended without a result.
         FileStoreError: report and best config were written here but could not be copied to the store.
     """
     from hpo_service.cli.rendering.console import console, print_json
-    from hpo_service.cli.rendering.tables import verdict_table
+    from hpo_service.cli.rendering.tables import verdict_line, verdict_table
     from hpo_service.filestore.store import store_at
     from hpo_service.presentation.conclusion import conclude, publish
 
@@ -55,6 +55,9 @@ def print_conclusion(service: Service, name: str, *, as_json: bool) -> None:
         print_json({**conclusion.document(), **({"store": copied} if copied else {})})
         return
     out = console()
+    if quiet:
+        out.print(verdict_line(conclusion.study.evidence))
+        return
     out.print(verdict_table(conclusion.study.evidence))
     for export, path in conclusion.written.items():
         out.print(f"{export.capitalize():<8}{path}")

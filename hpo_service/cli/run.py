@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hpo_service.cli.options import AsJson, OutputFolder, StorageUrl, open_service, person
+from hpo_service.cli.options import AsJson, OutputFolder, Quiet, StorageUrl, Telling, Verbose, open_service, person
 from hpo_service.cli.report import print_conclusion
 from hpo_service.cli.study_file import Quick, Replace, StudyPath, load_study, require_usable, tell_disk
 from hpo_service.errors import DatabaseUnavailableError
@@ -35,6 +35,8 @@ def run(
     replace: Replace = False,
     storage: StorageUrl = None,
     output: OutputFolder = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a whole study on this machine: search, verify, confirm, report.
@@ -46,11 +48,12 @@ def run(
     at once. Exit status: 0 finished, 130 interrupted, 1 the study failed, 2 the study file, or its rows or models,
     are wrong.
     """
+    telling = Telling(as_json, quiet, verbose)
     service = open_service(storage, output)
     if replace:
         service.upgrade()
         service.replacements.replace(load_study(file, warn=False), by=person())
-    raise typer.Exit(run_study(service, file, workers, quick=quick, as_json=as_json))
+    raise typer.Exit(run_study(service, file, workers, quick=quick, telling=telling))
 
 
 @dataclass
@@ -74,7 +77,7 @@ class Interrupts:
         self.told()
 
 
-def run_study(service: Service, file: Path, workers: int | None, *, quick: bool, as_json: bool) -> int:
+def run_study(service: Service, file: Path, workers: int | None, *, quick: bool, telling: Telling) -> int:
     """Create or continue the study of a file, work on it with local workers and write its report.
 
     Returns:
@@ -89,20 +92,21 @@ def run_study(service: Service, file: Path, workers: int | None, *, quick: bool,
     from hpo_service.cli.rendering.console import console
     from hpo_service.cli.rendering.live import LiveView
 
-    spec = load_study(file, warn=not as_json)
+    spec = load_study(file, warn=telling.progress)
     service.upgrade()
     if not quick and service.studies.is_new(spec.name):
-        require_usable(spec, warn=not as_json, tell=not as_json)
-        if not as_json:
+        require_usable(spec, warn=telling.progress, tell=telling.progress)
+        if telling.progress:
             tell_disk(spec, service.settings)
     if not service.studies.take_up(spec, by=person()).state.final:
-        run = service.run(spec, workers)
-        with Interrupts(run.interrupt), LiveView(console(stderr=as_json), quiet=as_json) as view:
+        run = service.run(spec, workers, verbose=telling.verbose)
+        view = LiveView(console(stderr=telling.as_json), quiet=not telling.progress)
+        with Interrupts(run.interrupt), view:
             snapshot = run.work(view)
         if not snapshot.state.final:
-            _print_interrupted(service, snapshot, as_json=as_json)
+            _print_interrupted(service, snapshot, as_json=telling.as_json)
             return INTERRUPTED
-    print_conclusion(service, spec.name, as_json=as_json)
+    print_conclusion(service, spec.name, as_json=telling.as_json, quiet=telling.quiet)
     return 0
 
 

@@ -121,13 +121,13 @@ def show(
     storage: StorageUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show one study: its stages, their trials and the reasons of what was decided.
+    """Show one study: its verdict or where it stands, its stages, their trials and the reasons of what was decided.
 
     Of many trials the latest are listed, with those that are open, the best one and those that were carried on. With
     --json all are there with their curves, which takes about a second for a thousand; --trials 0 is quick.
     """
     from hpo_service.cli.rendering.console import console, print_json
-    from hpo_service.cli.rendering.tables import study_tables, verdict_line
+    from hpo_service.cli.rendering.tables import has_verdict, opening_line, study_tables, verdict_line
     from hpo_service.presentation.documents.study import study_document
 
     reader = open_service(storage).reader
@@ -135,10 +135,10 @@ def show(
         print_json(study_document(reader.snapshot(name) if trials is None else reader.outline(name, trials)))
         return
     snapshot = reader.outline(name, LISTED if trials is None else trials)
-    for part in study_tables(snapshot):
-        console().print(part)
     evidence = reader.evidence(snapshot)
-    if evidence.confirmed:
+    for part in (opening_line(snapshot, evidence), *study_tables(snapshot)):
+        console().print(part)
+    if evidence.confirmed and not has_verdict(snapshot, evidence):
         console().print(verdict_line(evidence))
 
 

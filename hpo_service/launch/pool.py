@@ -31,7 +31,7 @@ from hpo_service.service.studies.checks import too_few_gpus
 from hpo_service.settings import Settings
 from hpo_service.wire.attempt_folder import log_folder
 from hpo_service.wire.exit_status import how_it_ended
-from hpo_service.wire.log_file import cut
+from hpo_service.wire.log_file import LogTail, cut
 
 MAX_RESTARTS = 5
 """A worker that dies is started again this often; a worker's death loses no trial."""
@@ -167,6 +167,7 @@ class WorkerPool:
     _running: list[_Running] = field(default_factory=list)
     _signals: list[signal.Signals] = field(default_factory=list)
     _lines: list[str] = field(default_factory=list)
+    _tails: dict[str, LogTail] = field(default_factory=dict)
 
     @classmethod
     def plan(cls, spec: StudySpec, settings: Settings, workers: int | None) -> Self:
@@ -190,6 +191,7 @@ class WorkerPool:
         self._lines += [place.note for place in places if place.note]
         for place in places:
             if not self._signals:
+                self._tails.setdefault(place.name, LogTail(self.log_of(place)))
                 worker = _Running(place, self._spawn(place), self.clock())
                 self._running = [other for other in self._running if other.place.name != place.name] + [worker]
                 self._pass_on()
@@ -225,6 +227,10 @@ class WorkerPool:
     def log_of(self, place: Place) -> Path:
         """Where a worker's own log is written."""
         return log_folder(self.output) / f"{self.log_prefix or self.study}-{place.name}.log"
+
+    def said(self) -> list[str]:
+        """What workers wrote to their logs since the last call, each line behind the worker's name."""
+        return [f"{name}: {line}" for name, tail in self._tails.items() for line in tail.lines()]
 
     def watch(self) -> list[str]:
         """Restart workers that died, after a pause; return a line for each that died or came back.

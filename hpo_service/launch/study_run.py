@@ -33,6 +33,9 @@ class RunView(Protocol):
     def note(self, line: str) -> None:
         """Take a line about something that is not in the study itself, such as a worker that was started again."""
 
+    def log(self, line: str) -> None:
+        """Take a line of a worker's log; only a verbose run has any."""
+
 
 @dataclass
 class StudyRun:
@@ -44,6 +47,7 @@ class StudyRun:
         watch: reads the study, often.
         workers: tells what workers are busy with.
         reaper: takes trials back from workers that are gone.
+        verbose: hand the view what workers log, too.
     """
 
     study: str
@@ -51,6 +55,7 @@ class StudyRun:
     watch: StudyWatch
     workers: Workers
     reaper: Reaper
+    verbose: bool = False
     _interruptions: int = 0
     _told: set[str] = field(default_factory=set)
     _last_words: str = ""
@@ -81,6 +86,7 @@ class StudyRun:
         finally:
             if not self.pool.wait(DRAIN_SECONDS if self._interruptions < 2 else ABORT_SECONDS):
                 view.note("workers that did not leave in time were ended; their trials are taken up again later")
+        self._tell_logs(view)
         # those that left last may have changed it after the last look
         with contextlib.suppress(DatabaseUnavailableError):
             self.reaper.reap()
@@ -98,6 +104,7 @@ class StudyRun:
             for line in self.pool.watch() if not self._interruptions else []:
                 self._last_words = line
                 view.note(line)
+            self._tell_logs(view)
             if self._interruptions > answered:
                 answered = self._interruptions
                 view.note(
@@ -113,6 +120,10 @@ class StudyRun:
             view.update(snapshot)
             self._tell_activities(view)
         return snapshot
+
+    def _tell_logs(self, view: RunView) -> None:
+        for line in self.pool.said() if self.verbose else []:
+            view.log(line)
 
     def _tell_activities(self, view: RunView) -> None:
         for activity in sorted(set(self.workers.activities().values()) - self._told):

@@ -6,7 +6,7 @@ from hpo_service.domain.decide.planning.shares import stage_hours
 from hpo_service.domain.study.protocol import stages_of
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.endings import FINAL
-from hpo_service.domain.trial.states import TrialState
+from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.presentation.formatting import duration
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot
 
@@ -39,6 +39,15 @@ def _hours_left(snapshot: StudySnapshot, view: StageView) -> float:
     if limit is None or not view.rule.proposes:
         return float("inf")
     return max(0.0, 3600 * limit - view.tally.device_seconds)
+
+
+def standing(snapshot: StudySnapshot) -> str:
+    """Say in one sentence where a study stands: its stage, what of it has ended, and how long it still takes."""
+    view = snapshot.current
+    if snapshot.state.final:
+        return outlook(snapshot)
+    done = f"{view.ended} of {view.budget} trials of {view.stage} have ended"
+    return f"{done}; {outlook(snapshot)}" if snapshot.state is StudyState.ACTIVE else f"{snapshot.state}; {done}"
 
 
 def outlook(snapshot: StudySnapshot) -> str:

@@ -24,6 +24,34 @@ SPARED_SECONDS = 7200.0
 log = logging.getLogger(__name__)
 
 
+class LogTail:
+    """What is written to a log from now on, a line at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._rest = path, b""
+        self._read = self._size()
+
+    def lines(self) -> list[str]:
+        """Return the whole lines that were written since the last call; of a log that was cut, those written after."""
+        size = self._size()
+        if size <= self._read:
+            self._rest = self._rest if size == self._read else b""
+            self._read = size
+            return []
+        with contextlib.suppress(OSError), self._path.open("rb") as file:
+            file.seek(self._read)
+            written = self._rest + file.read(size - self._read)
+            self._read = size
+            *whole, self._rest = written.split(b"\n")
+            return [line.decode("utf-8", "replace") for line in whole]
+        return []
+
+    def _size(self) -> int:
+        with contextlib.suppress(OSError):
+            return self._path.stat().st_size
+        return 0
+
+
 def cut(path: Path) -> bool:
     """Shorten a log that has become too long to its head and its tail, with a line about what is missing in between.
 

@@ -39,3 +39,16 @@ def test_a_study_that_failed_without_a_result_gives_way_to_the_corrected_file(ow
     refused = own_home.run("study", "create", "mine.yaml", "--replace")
     assert refused.returncode == 4
     assert "only one that failed can be replaced" in refused.stderr
+
+
+def test_a_quiet_run_prints_its_verdict_alone_and_a_verbose_one_what_its_workers_log(own_home: Home) -> None:
+    quiet = own_home.run("run", "mine.yaml", "--workers", "1", "--quiet")
+    assert (quiet.returncode, quiet.stderr) == (0, "")
+    assert quiet.stdout.startswith("The winner is ")
+    assert quiet.stdout.rstrip().endswith("2 seeds each)."), "nothing comes after the verdict"
+    assert own_home.run("study", "show", "mine").stdout.startswith(quiet.stdout)
+    own_home.run("study", "extend", "mine", "--trials", "8")
+    verbose = own_home.run("run", "mine.yaml", "--workers", "1", "--verbose")
+    assert verbose.returncode == 0, verbose.stderr
+    assert " INFO " in next(line for line in verbose.stdout.splitlines() if line.startswith("cpu0: "))
+    assert "\nThe winner is " in verbose.stdout

@@ -21,7 +21,7 @@ from hpo_service.cli.drafts.wishes import (
     read_wishes,
     write_study,
 )
-from hpo_service.cli.options import AsJson, OutputFolder, StorageUrl, open_service
+from hpo_service.cli.options import AsJson, OutputFolder, Quiet, StorageUrl, Telling, Verbose, open_service
 from hpo_service.cli.rendering.ahead import print_ahead
 from hpo_service.cli.run import Workers, run_study
 from hpo_service.errors import UsageError
@@ -43,6 +43,8 @@ def tune(
     workers: Workers = None,
     storage: StorageUrl = None,
     output: OutputFolder = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
     """Tune a model on rows: write the study file, say what it will do, ask once, run it.
@@ -51,14 +53,15 @@ def tune(
     stops; the same command goes on where it stopped. Before it asks, it trains a few steps here, to say what the study
     takes. Exit status as of `run`; 0 too where the answer is no.
     """
+    telling = Telling(as_json, quiet, verbose)
     asked = read_wishes(model, data, target, name, method, only, budget, keys, gpu, file)
     path = asked.path
     if overwrite or not is_of(asked):
-        write_study(asked, gpu, overwrite=overwrite, quiet=as_json)
+        write_study(asked, gpu, overwrite=overwrite, quiet=not telling.progress)
         said = f"{path} is written; it says why each choice was made"
     else:
         said = f"{path} is there already, and is gone on with"
-    if not as_json:
+    if telling.progress:
         typer.echo(said)
         print_ahead(path, storage, timed=not yes)
     if not yes:
@@ -67,4 +70,4 @@ def tune(
         if not typer.confirm("Run it now?", default=True, err=as_json):
             typer.echo(f"`hpo-service run {path}` runs it", err=as_json)
             return
-    raise typer.Exit(run_study(open_service(storage, output), path, workers, quick=not as_json, as_json=as_json))
+    raise typer.Exit(run_study(open_service(storage, output), path, workers, quick=telling.progress, telling=telling))

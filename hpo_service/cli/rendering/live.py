@@ -69,6 +69,10 @@ class LiveView:
         self._say(line)
         self._redraw()
 
+    def log(self, line: str) -> None:
+        """Print a line of a worker's log, above the picture where there is one."""
+        self._console.print(Text(line, style="dim"), soft_wrap=True)
+
     def _happened(self, snapshot: StudySnapshot) -> list[str]:
         drawn = self._live is not None
         return [event.text for event in events(self._snapshot, snapshot) if not (drawn and event.minor)]

@@ -18,6 +18,7 @@ from hpo_service.presentation.cost import study_cost
 from hpo_service.presentation.documents.study import UNREADABLE
 from hpo_service.presentation.formatting import configuration, device_time, duration, measured, perplexed
 from hpo_service.presentation.front import front_sentence, front_table
+from hpo_service.presentation.outlook import standing
 from hpo_service.presentation.stage_summary import reasons, stage_summary
 from hpo_service.service.access import AccessList
 from hpo_service.service.studies.findings.evidence import Evidence, Verdict
@@ -46,6 +47,20 @@ def verdict_line(evidence: Evidence) -> RenderableType:
     """Return the verdict in words."""
     sentence = evidence.sentence[:1].upper() + evidence.sentence[1:]
     return lines([Text(f"{sentence}.", style=VERDICT_STYLES[evidence.verdict])])
+
+
+def opening_line(snapshot: StudySnapshot, evidence: Evidence) -> RenderableType:
+    """Return the verdict where the study has confirmed its winner, else where the study stands."""
+    if has_verdict(snapshot, evidence):
+        return verdict_line(evidence)
+    said = standing(snapshot)
+    return lines([Text(f"{said[:1].upper()}{said[1:]}.", style="bold")])
+
+
+def has_verdict(snapshot: StudySnapshot, evidence: Evidence) -> bool:
+    """Whether confirm has ended with something to say; while it runs its sentence is preliminary."""
+    confirm = snapshot.where(lambda rule: rule.compares)
+    return evidence.confirmed and confirm is not None and not confirm.open
 
 
 def _comparison(evidence: Evidence) -> Table:

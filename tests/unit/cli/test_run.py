@@ -59,6 +59,9 @@ class Crew:
         happening = self.at_look.get(self.looks)
         return [str(happening() or "")] if callable(happening) else []
 
+    def said(self) -> list[str]:
+        return [f"cpu0: line {self.looks}"]
+
     def signal(self, number: signal.Signals) -> None:
         self.signals.append(number)
 
@@ -100,6 +103,23 @@ def test_a_study_that_all_workers_left_says_where_to_look(crew, ran, tmp_path):
 def test_what_becomes_of_workers_is_told(crew, ran):
     crew.at_look = {1: lambda: "worker cpu0 ended with status 1"}
     assert "worker cpu0 ended with status 1\n" in ran()[1]
+
+
+def test_a_quiet_run_says_nothing_but_its_errors(crew, ran):
+    crew.at_look = {1: lambda: "worker cpu0 ended with status 1"}
+    status, out, err = ran("--quiet")
+    assert (status, out) == (1, "")
+    assert err.startswith("error: study mine has not ended but no worker is left: ")
+
+
+def test_a_verbose_run_says_what_workers_log(crew, ran):
+    assert "cpu0: line " not in ran()[1]
+    crew.looks = 3
+    assert "cpu0: line 2\n" in ran("-v")[1]
+
+
+def test_a_run_is_quiet_or_verbose(crew, ran):
+    assert ran("-q", "-v") == (2, "", "error: --quiet and --verbose contradict each other: choose one\n")
 
 
 def test_what_workers_are_busy_with_is_told_once(crew, ran):

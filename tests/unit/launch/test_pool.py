@@ -410,3 +410,14 @@ def test_a_worker_that_ends_while_waiting_looks_elsewhere_is_no_trouble(crew: Cr
 
 def test_waiting_for_nobody_ends_at_once(crew: Crew) -> None:
     assert crew("").wait(PATIENCE)
+
+
+def test_what_workers_write_from_now_on_is_told_with_their_names(crew: Crew) -> None:
+    workers = crew("print('hello', flush=True)")
+    workers.log_of(workers.places[0]).parent.mkdir(parents=True, exist_ok=True)
+    workers.log_of(workers.places[0]).write_text("of an earlier run\n")
+    workers.start()
+    assert workers.wait(PATIENCE)
+    name = workers.places[0].name
+    assert [line for line in workers.said() if line.startswith(f"{name}:")] == [f"{name}: hello"]
+    assert workers.said() == []

@@ -56,6 +56,12 @@ class World:
     def note(self, line: str) -> None:
         self.happened.append(line)
 
+    def said(self) -> list[str]:
+        return [f"cpu0: look {self.looks}"]
+
+    def log(self, line: str) -> None:
+        self.happened.append(("log", line))
+
 
 def run_in(world: Any) -> StudyRun:
     return StudyRun("mine", world, world, world, world)
@@ -133,3 +139,14 @@ def test_when_nobody_reads_what_is_shown_the_workers_are_told_to_leave_and_waite
     with pytest.raises(SystemExit):
         run_in(world).work(world)
     assert world.happened == ["started", signal.SIGTERM, study_run.DRAIN_SECONDS]
+
+
+def test_only_a_verbose_run_tells_what_workers_log_and_that_to_the_end() -> None:
+    silent: Any = World()
+    run_in(silent).work(silent)
+    assert not any(isinstance(each, tuple) for each in silent.happened)
+    verbose: Any = World()
+    replace(run_in(verbose), verbose=True).work(verbose)
+    logged = [each for each in verbose.happened if isinstance(each, tuple)]
+    assert logged[0] == ("log", "cpu0: look 2")
+    assert verbose.happened.index(logged[-1]) > verbose.happened.index(study_run.DRAIN_SECONDS)

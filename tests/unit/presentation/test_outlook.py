@@ -9,7 +9,7 @@ import pytest
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.domain.trial.states import StudyState, TrialState
-from hpo_service.presentation.outlook import outlook, planned_stages, seconds_left
+from hpo_service.presentation.outlook import outlook, planned_stages, seconds_left, standing
 from hpo_service.service.studies.snapshot import StudySnapshot, TrialView
 from tests.unit.presentation import story
 
@@ -85,6 +85,14 @@ def test_a_study_that_has_ended_says_after_how_long() -> None:
     assert outlook(story.snapshot()).startswith("finished after 7 min ")
     failed = replace(story.snapshot(story.search_stage(3)), state=StudyState.FAILED, reason="three trials failed")
     assert outlook(failed).endswith(": three trials failed")
+
+
+def test_where_a_study_stands_is_its_stage_and_what_is_left_of_it() -> None:
+    snapshot = study(ended(1, 30.0), running(2, 0.5))
+    assert standing(snapshot).startswith("1 of 16 trials of search have ended; about ")
+    held = replace(snapshot, state=StudyState.PAUSED)
+    assert standing(held) == "paused; 1 of 16 trials of search have ended"
+    assert standing(story.snapshot()) == outlook(story.snapshot())
 
 
 def test_loading_and_pre_training_do_not_stretch_the_time_left() -> None:

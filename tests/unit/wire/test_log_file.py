@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hpo_service.wire import log_file
-from hpo_service.wire.log_file import cut, prune
+from hpo_service.wire.log_file import LogTail, cut, prune
 
 
 @pytest.fixture(autouse=True)
@@ -64,3 +64,30 @@ def test_logs_that_nobody_touched_for_a_week_go_and_of_many_the_latest_stay(
         "worker-now.log", "worker-hour.log", "worker-living.log", "study.log",
     }  # fmt: skip
     assert prune(tmp_path / "nowhere", "worker-*.log") == 0
+
+
+def test_of_a_log_that_is_followed_whole_new_lines_are_told_once(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("before\n")
+    tail = LogTail(log)
+    assert tail.lines() == []
+    with log.open("a") as file:
+        file.write("one\ntw")
+    assert tail.lines() == ["one"]
+    with log.open("a") as file:
+        file.write("o\n")
+    assert tail.lines() == ["two"]
+    assert tail.lines() == []
+
+
+def test_a_followed_log_that_was_cut_or_is_not_there_is_followed_from_where_it_ends(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    tail = LogTail(log)
+    assert tail.lines() == []
+    log.write_text("a long first line\n")
+    assert tail.lines() == ["a long first line"]
+    log.write_text("short\n")
+    assert tail.lines() == []
+    with log.open("a") as file:
+        file.write("after\n")
+    assert tail.lines() == ["after"]

@@ -176,6 +176,12 @@ def test_a_terminal_without_unicode_shows_question_marks_and_goes_on(monkeypatch
     assert b"11/16" in out.getvalue()
 
 
+def test_lines_of_a_log_are_printed_as_they_are() -> None:
+    out = io.StringIO()
+    LiveView(Console(file=out, width=80)).log("cpu0: INFO [trial] 1 claimed")
+    assert out.getvalue() == "cpu0: INFO [trial] 1 claimed\n"
+
+
 def test_where_a_metric_is_selected_on_the_best_and_what_runs_are_told_apart() -> None:
     drawn = picture(story.snapshot(story.search_stage(11, 2), evaluation={"select": "exact_match"}), [], width=120)
     assert "best so far exact match 3.0020" not in drawn, "more is better"

@@ -10,7 +10,14 @@ from dataclasses import replace
 import pytest
 from rich.console import Console, Group, RenderableType
 
-from hpo_service.cli.rendering.tables import studies_table, study_tables, verdict_table, worker_table
+from hpo_service.cli.rendering.tables import (
+    has_verdict,
+    opening_line,
+    studies_table,
+    study_tables,
+    verdict_table,
+    worker_table,
+)
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.facts import RunFacts
 from hpo_service.presentation.report.page import render
@@ -99,6 +106,20 @@ def test_a_study_is_shown_with_every_trial_and_every_reason() -> None:
     assert "search #1, lr x 0.5: rank 32 x 2, at most 64, = 64" in shown
     assert "device time 10 min 04 s, about 48 s saved by pruning" in shown
     assert sum(line.split()[1:2] == ["complete"] for line in shown.splitlines()) == 10 + 8 + 6
+
+
+def test_a_confirmed_study_opens_with_its_verdict_and_any_other_with_where_it_stands() -> None:
+    done = story.snapshot()
+    assert has_verdict(done, story.found(done))
+    assert text(opening_line(done, story.found(done))).startswith("The winner is better than the default by 3.")
+    for partial in (
+        story.snapshot(story.search_stage(11)),
+        story.snapshot(story.search_stage(), story.verify_stage(), story.confirm_stage(3)),
+    ):
+        assert not has_verdict(partial, story.found(partial)), "what confirm says before its end is preliminary"
+        opening = text(opening_line(partial, story.found(partial)))
+        stage = partial.current
+        assert opening.startswith(f"{stage.ended} of {stage.budget} trials of {stage.stage} have ended; ")
 
 
 def test_an_open_stage_is_shown_as_such_with_trials_that_have_no_number_yet() -> None:
