@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -29,6 +30,9 @@ class RunView(Protocol):
 
     def update(self, snapshot: StudySnapshot) -> None:
         """Take the study as it is now."""
+
+    def working(self, activities: Mapping[str, str]) -> None:
+        """Take what workers say that they do, by their ids."""
 
     def note(self, line: str) -> None:
         """Take a line about something that is not in the study itself, such as a worker that was started again."""
@@ -117,16 +121,19 @@ class StudyRun:
             except DatabaseUnavailableError as error:
                 view.note(f"{error}; the workers go on")
                 continue
+            activities = self.workers.activities()
+            view.working(activities)
             view.update(snapshot)
-            self._tell_activities(view)
+            self._tell_long(view, activities)
         return snapshot
 
     def _tell_logs(self, view: RunView) -> None:
         for line in self.pool.said() if self.verbose else []:
             view.log(line)
 
-    def _tell_activities(self, view: RunView) -> None:
-        for activity in sorted(set(self.workers.activities().values()) - self._told):
+    def _tell_long(self, view: RunView, activities: Mapping[str, str]) -> None:
+        """Tell once of what takes so long that its share is counted."""
+        for activity in sorted({each for each in activities.values() if "%" in each} - self._told):
             self._told.add(activity)
             view.note(activity)
 

@@ -83,10 +83,10 @@ class Workers:
             return self.rows.devices(ids)
 
     def activities(self) -> dict[str, str]:
-        """What each active worker is busy with, by its id; workers that only train are left out."""
+        """What each active worker said last that it does, by its id: loading, tokenising, measuring, training."""
         with self.db.transaction(read_only=True):
             rows = [row for row in self.rows.list() if row.state is WorkerState.ACTIVE]
-        return {row.id: row.reason for row in rows if "%" in row.reason}
+        return {row.id: row.reason for row in rows}
 
 
 def new_worker_id() -> str:

@@ -58,6 +58,10 @@ class ChildSlot:
             self.child.restart_silence()
         return self.child
 
+    def doing(self, trials: int) -> str:
+        """Say for people what goes on where so many trials are held."""
+        return self.activity or ("training" if trials else "waiting for trials")
+
     def send(self, message: ToChild) -> None:
         """Tell the child something, if there is one."""
         if self.child is not None:

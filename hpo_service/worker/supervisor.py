@@ -359,7 +359,7 @@ class Supervisor:
         leases = [held.assignment.lease_seconds / RENEWALS_PER_LEASE for held in ours]
         asked_at = self._clock()
         progress = {held.assignment.lease: held.progress for held in ours}
-        renew = functools.partial(self._queue.renew, self._options.id, progress, self._slot.activity)
+        renew = functools.partial(self._queue.renew, self._options.id, progress, self._slot.doing(len(ours)))
         renewal = self._outbox.ask(renew, default=None)
         if renewal is not None:
             self._renew_at = asked_at + min(leases, default=BEAT_SECONDS)

@@ -104,13 +104,13 @@ def test_a_worker_may_leave_while_the_database_is_away(tmp_path):
     away.workers.retire("w")
 
 
-def test_only_workers_that_are_busy_with_something_long_are_told_of(service):
+def test_active_workers_are_told_of_with_what_they_do(service):
     with service.db.transaction():
         for name, activity in (("a", "training"), ("b", "loading (10%)"), ("c", "loading (20%)")):
             service.worker_rows.register(name, "node", 1, "0.1.0", "cpu")
             service.worker_rows.beat(name, activity)
         service.worker_rows.stop("c", "left")
-    assert service.workers.activities() == {"b": "loading (10%)"}
+    assert service.workers.activities() == {"a": "training", "b": "loading (10%)"}
 
 
 def test_workers_of_one_process_number_have_different_names():

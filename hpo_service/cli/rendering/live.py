@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -41,6 +42,7 @@ class LiveView:
         self._snapshot: StudySnapshot | None = None
         self._began: float | None = None
         self._events: deque[str] = deque(maxlen=EVENTS)
+        self._activities: Mapping[str, str] = {}
 
     def __enter__(self) -> LiveView:
         if not self._quiet and self._console.is_terminal:
@@ -63,6 +65,10 @@ class LiveView:
         for line in happened:
             self._say(line)
         self._redraw()
+
+    def working(self, activities: Mapping[str, str]) -> None:
+        """Know what workers say that they do; drawn with the next look at the study."""
+        self._activities = activities
 
     def note(self, line: str) -> None:
         """Add an event that is not in the study itself, such as a worker that was started again."""
@@ -91,14 +97,24 @@ class LiveView:
     def _redraw(self) -> None:
         if self._live is not None and self._snapshot is not None:
             room, width = self._console.height - _FIXED_LINES, self._console.width
-            picture = draw(self._snapshot, list(self._events), elapsed=self._elapsed, rows=room, width=width)
+            lines, so_far = list(self._events), self._elapsed
+            picture = draw(self._snapshot, lines, self._activities, elapsed=so_far, rows=room, width=width)
             self._live.update(picture, refresh=True)
 
 
 def draw(
-    snapshot: StudySnapshot, lines: list[str], *, elapsed: str = "", rows: int = MOST_RUNNING, width: int = _NARROW
+    snapshot: StudySnapshot,
+    lines: list[str],
+    activities: Mapping[str, str] | None = None,
+    *,
+    elapsed: str = "",
+    rows: int = MOST_RUNNING,
+    width: int = _NARROW,
 ) -> RenderableType:
-    """Draw a study: its stages, the best so far, what runs, the time left and the last events."""
+    """Draw a study: its stages, the best so far, what runs, the time left and the last events.
+
+    `activities` are what workers do, by their ids: shown of trials that have not got anywhere yet.
+    """
     bar = 18 if width >= _NARROW else 10
     page = Table.grid(Column(no_wrap=False), padding=0, expand=True)
     page.add_row(_title(snapshot))
@@ -107,7 +123,8 @@ def draw(
     measure = measure_of(snapshot.spec)
     running = [t for t in snapshot.current.trials if t.state is TrialState.RUNNING]
     if running and not snapshot.state.final:
-        page.add_row(_running(running, max(1, min(MOST_RUNNING, rows)), bar, "loss " if measure.metric else ""))
+        reported = "loss " if measure.metric else ""
+        page.add_row(_running(running, activities or {}, max(1, min(MOST_RUNNING, rows)), bar, reported))
     so_far = f"  ({elapsed} so far)" if elapsed and not snapshot.state.final else ""
     page.add_row(_indented(Text(f"{outlook(snapshot)}{so_far}", style="bold"), mark=" "))
     for line in lines:
@@ -172,7 +189,7 @@ def _best(snapshot: StudySnapshot) -> Table:
     return grid
 
 
-def _running(trials: list[TrialView], rows: int, bar: int, reported: str) -> Group:
+def _running(trials: list[TrialView], activities: Mapping[str, str], rows: int, bar: int, reported: str) -> Group:
     grid = Table.grid(
         Column(justify="right", no_wrap=True, width=7),
         Column(no_wrap=True, width=bar),
@@ -184,12 +201,13 @@ def _running(trials: list[TrialView], rows: int, bar: int, reported: str) -> Gro
     )
     for trial in trials[:rows]:
         again = f"attempt {trial.attempt}  " if trial.attempt > 1 else ""
+        doing = "" if trial.progress else activities.get(trial.worker or "", "")
         grid.add_row(
             Text(f"#{trial.number}", style="cyan"),
             _bar(trial.progress, 1.0, bar),
             f"{trial.progress:.0%}",
             f"{reported}{measured(trial.reported)}",
-            f"{again}{_brief(trial)}",
+            Text.assemble(again, (f"{doing}  ", "yellow") if doing else "", _brief(trial)),
         )
     if len(trials) <= rows:
         return Group(grid)

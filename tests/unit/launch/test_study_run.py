@@ -45,13 +45,16 @@ class World:
         return replace(story.snapshot(story.search_stage(5)), name=study, state=state, reason="a test")
 
     def activities(self) -> dict[str, str]:
-        return {"w": "loading (10%)"}
+        return {"w": "loading (10%)", "v": "measuring"}
 
     def reap(self) -> None:
         self.happened.append("reaped")
 
     def update(self, snapshot: Any) -> None:
         self.happened.append(snapshot.state)
+
+    def working(self, activities: Any) -> None:
+        self.activity = dict(activities)
 
     def note(self, line: str) -> None:
         self.happened.append(line)
@@ -85,6 +88,9 @@ def test_workers_are_started_watched_and_waited_for_until_the_study_ends() -> No
         "reaped",
         StudyState.FINISHED,
     ]
+    assert world.activity == {"w": "loading (10%)", "v": "measuring"}, (
+        "shown as they are; told once where it takes long"
+    )
 
 
 def test_an_interruption_is_handed_on_and_the_study_returned_as_it_stands() -> None:

@@ -195,7 +195,7 @@ def test_what_the_child_is_busy_with_is_told_until_it_is_gone(world: Any, trial:
     world.script.seconds = 1000.0
     world.run(trial(0), until_finished=False)
     assert "loading the model" in world.queue.activities
-    assert world.queue.activities[-1] == ""
+    assert world.queue.activities[-1] == "waiting for trials"
 
 
 def test_a_worker_without_trials_gives_signs_of_life(world: Any) -> None:

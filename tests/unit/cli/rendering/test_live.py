@@ -25,10 +25,17 @@ MOMENTS = {
 }
 
 
-def picture(snapshot: StudySnapshot, lines: list[str], *, width: int = 80, rows: int = 8) -> str:
+def picture(
+    snapshot: StudySnapshot,
+    lines: list[str],
+    activities: dict[str, str] | None = None,
+    *,
+    width: int = 80,
+    rows: int = 8,
+) -> str:
     # wraps nothing by itself, as the console of the commands does
     console = Console(width=width, file=io.StringIO(), record=True, soft_wrap=True, highlight=False)
-    console.print(draw(snapshot, lines, elapsed="42 s", width=width, rows=rows))
+    console.print(draw(snapshot, lines, activities, elapsed="42 s", width=width, rows=rows))
     return console.export_text()
 
 
@@ -52,6 +59,19 @@ def test_running_trials_show_progress_last_value_and_configuration() -> None:
     running = next(line for line in picture(MOMENTS["search"], [], width=120).splitlines() if "#11" in line)
     assert "38%" in running
     assert "lr 8.7e-5, r 8" in running
+
+
+def test_what_a_worker_does_before_it_trains_is_shown_with_its_trial() -> None:
+    stage = story.search_stage(2, 1)
+    doing = {"w": "loading base (40%)", "other": "measuring"}
+
+    def shown(progress: float) -> str:
+        trials = [replace(t, progress=progress, worker="w") for t in stage.trials if t.state is TrialState.RUNNING]
+        return picture(story.snapshot(story.with_trials(stage, trials)), [], doing)
+
+    assert "loading base (40%)  lr" in shown(0.0)
+    assert "measuring" not in shown(0.0)
+    assert "loading" not in shown(0.1)
 
 
 def test_a_later_attempt_is_shown() -> None:
