@@ -117,11 +117,10 @@ class StudyRun:
                     else "stopping at once"
                 )
             try:
-                snapshot = self.watch.snapshot(self.study)
+                snapshot, activities = self.watch.snapshot(self.study), self.workers.activities()
             except DatabaseUnavailableError as error:
                 view.note(f"{error}; the workers go on")
                 continue
-            activities = self.workers.activities()
             view.working(activities)
             view.update(snapshot)
             self._tell_long(view, activities)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hpo_service.domain.trial.states import StudyState
-from hpo_service.errors import ConflictError, HpoServiceError
+from hpo_service.errors import ConflictError, DatabaseUnavailableError, HpoServiceError
 from hpo_service.launch import study_run
 from hpo_service.launch.study_run import StudyRun
 from tests.unit.presentation import story
@@ -133,6 +133,21 @@ def test_the_last_words_of_a_worker_stand_in_the_error() -> None:
     world.watch = watch
     with pytest.raises(HpoServiceError, match=r"no worker is left: the last said: worker gpu0 .* peft not installed"):
         run_in(world).work(world)
+
+
+@pytest.mark.parametrize("read", ["snapshot", "activities"])
+def test_a_database_that_is_away_for_one_read_is_told_and_the_run_goes_on(read: str) -> None:
+    world: Any = World()
+    real, outcomes = getattr(world, read), iter([True, False] if read == "snapshot" else [False])
+
+    def away_once(*given: Any) -> Any:
+        if next(outcomes, True):
+            return real(*given)
+        raise DatabaseUnavailableError("the database is away")
+
+    setattr(world, read, away_once)
+    assert run_in(world).work(world).state is StudyState.FINISHED
+    assert world.happened[1] == "the database is away; the workers go on"
 
 
 def test_when_nobody_reads_what_is_shown_the_workers_are_told_to_leave_and_waited_for() -> None:
