@@ -12,6 +12,7 @@ from hpo_service.domain.trial.states import StudyState
 from hpo_service.errors import ConflictError, DatabaseUnavailableError, HpoServiceError
 from hpo_service.launch import study_run
 from hpo_service.launch.study_run import StudyRun
+from hpo_service.service.workers import Activity
 from tests.unit.presentation import story
 
 
@@ -44,8 +45,8 @@ class World:
         state = self.ends if self.looks <= 0 else StudyState.ACTIVE
         return replace(story.snapshot(story.search_stage(5)), name=study, state=state, reason="a test")
 
-    def activities(self) -> dict[str, str]:
-        return {"w": "loading (10%)", "v": "measuring"}
+    def activities(self) -> dict[str, Activity]:
+        return {"w": Activity("loading (10%)", 0.0), "v": Activity("measuring", 0.0)}
 
     def reap(self) -> None:
         self.happened.append("reaped")
@@ -54,7 +55,7 @@ class World:
         self.happened.append(snapshot.state)
 
     def working(self, activities: Any) -> None:
-        self.activity = dict(activities)
+        self.activity = {worker: said.text for worker, said in activities.items()}
 
     def note(self, line: str) -> None:
         self.happened.append(line)
