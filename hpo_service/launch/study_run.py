@@ -15,7 +15,7 @@ from hpo_service.service.studies.checks import require_not_held
 from hpo_service.service.studies.snapshot import StudySnapshot
 from hpo_service.service.studies.watch import StudyWatch
 from hpo_service.service.trials.reaper import Reaper
-from hpo_service.service.workers import Workers
+from hpo_service.service.workers import Activity, Workers
 
 REFRESH_SECONDS = 0.5
 """How often the study is read again."""
@@ -31,7 +31,7 @@ class RunView(Protocol):
     def update(self, snapshot: StudySnapshot) -> None:
         """Take the study as it is now."""
 
-    def working(self, activities: Mapping[str, str]) -> None:
+    def working(self, activities: Mapping[str, Activity]) -> None:
         """Take what workers say that they do, by their ids."""
 
     def note(self, line: str) -> None:
@@ -117,11 +117,10 @@ class StudyRun:
                     else "stopping at once"
                 )
             try:
-                snapshot = self.watch.snapshot(self.study)
+                snapshot, activities = self.watch.snapshot(self.study), self.workers.activities()
             except DatabaseUnavailableError as error:
                 view.note(f"{error}; the workers go on")
                 continue
-            activities = self.workers.activities()
             view.working(activities)
             view.update(snapshot)
             self._tell_long(view, activities)
@@ -131,9 +130,9 @@ class StudyRun:
         for line in self.pool.said() if self.verbose else []:
             view.log(line)
 
-    def _tell_long(self, view: RunView, activities: Mapping[str, str]) -> None:
+    def _tell_long(self, view: RunView, activities: Mapping[str, Activity]) -> None:
         """Tell once of what takes so long that its share is counted."""
-        for activity in sorted({each for each in activities.values() if "%" in each} - self._told):
+        for activity in sorted({each.text for each in activities.values() if "%" in each.text} - self._told):
             self._told.add(activity)
             view.note(activity)
 

@@ -16,7 +16,7 @@ from hpo_service.errors import DatabaseUnavailableError
 from hpo_service.storage.database import Database
 from hpo_service.storage.workers import WorkerRow, WorkerState, WorkerStore
 
-__all__ = ["WorkerList", "WorkerState", "Workers", "new_worker_id"]
+__all__ = ["Activity", "WorkerList", "WorkerState", "Workers", "new_worker_id"]
 
 KEPT_WORKERS = 1000
 """Workers that left of their own accord are listed while they are among so many that were seen last."""
@@ -33,6 +33,14 @@ class WorkerList:
 
     workers: list[WorkerRow]
     now: float
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What a worker said that it does, `at` seconds since 1970 by the database's clock."""
+
+    text: str
+    at: float
 
 
 @dataclass(frozen=True)
@@ -82,11 +90,11 @@ class Workers:
         with self.db.transaction(read_only=True):
             return self.rows.devices(ids)
 
-    def activities(self) -> dict[str, str]:
+    def activities(self) -> dict[str, Activity]:
         """What each active worker said last that it does, by its id: loading, tokenising, measuring, training."""
         with self.db.transaction(read_only=True):
             rows = [row for row in self.rows.list() if row.state is WorkerState.ACTIVE]
-        return {row.id: row.reason for row in rows}
+        return {row.id: Activity(row.reason, row.seen_at) for row in rows}
 
 
 def new_worker_id() -> str:

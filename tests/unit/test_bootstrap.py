@@ -15,7 +15,7 @@ from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.states import StudyState
 from hpo_service.errors import DatabaseUnavailableError, NotFoundError, SchemaError, UnfitWorkerError
 from hpo_service.launch.devices import Gpu
-from hpo_service.service.workers import new_worker_id
+from hpo_service.service.workers import Activity, new_worker_id
 from hpo_service.settings import Settings
 from hpo_service.worker.device.lock import DeviceLock
 from hpo_service.worker.options import WorkerOptions
@@ -110,7 +110,9 @@ def test_active_workers_are_told_of_with_what_they_do(service):
             service.worker_rows.register(name, "node", 1, "0.1.0", "cpu")
             service.worker_rows.beat(name, activity)
         service.worker_rows.stop("c", "left")
-    assert service.workers.activities() == {"a": "training", "b": "loading (10%)"}
+        seen = {row.id: row.seen_at for row in service.worker_rows.list()}
+    said = {"a": Activity("training", seen["a"]), "b": Activity("loading (10%)", seen["b"])}
+    assert service.workers.activities() == said
 
 
 def test_workers_of_one_process_number_have_different_names():

@@ -19,6 +19,7 @@ from hpo_service.presentation.events import events, trial_name
 from hpo_service.presentation.formatting import configuration, duration, measured
 from hpo_service.presentation.outlook import outlook, planned_stages
 from hpo_service.service.studies.snapshot import StageView, StudySnapshot, TrialView
+from hpo_service.service.workers import Activity
 
 EVENTS = 4
 """Events shown under the picture."""
@@ -42,7 +43,7 @@ class LiveView:
         self._snapshot: StudySnapshot | None = None
         self._began: float | None = None
         self._events: deque[str] = deque(maxlen=EVENTS)
-        self._activities: Mapping[str, str] = {}
+        self._activities: Mapping[str, Activity] = {}
 
     def __enter__(self) -> LiveView:
         if not self._quiet and self._console.is_terminal:
@@ -66,7 +67,7 @@ class LiveView:
             self._say(line)
         self._redraw()
 
-    def working(self, activities: Mapping[str, str]) -> None:
+    def working(self, activities: Mapping[str, Activity]) -> None:
         """Know what workers say that they do; drawn with the next look at the study."""
         self._activities = activities
 
@@ -105,7 +106,7 @@ class LiveView:
 def draw(
     snapshot: StudySnapshot,
     lines: list[str],
-    activities: Mapping[str, str] | None = None,
+    activities: Mapping[str, Activity] | None = None,
     *,
     elapsed: str = "",
     rows: int = MOST_RUNNING,
@@ -189,7 +190,7 @@ def _best(snapshot: StudySnapshot) -> Table:
     return grid
 
 
-def _running(trials: list[TrialView], activities: Mapping[str, str], rows: int, bar: int, reported: str) -> Group:
+def _running(trials: list[TrialView], activities: Mapping[str, Activity], rows: int, bar: int, reported: str) -> Group:
     grid = Table.grid(
         Column(justify="right", no_wrap=True, width=7),
         Column(no_wrap=True, width=bar),
@@ -201,7 +202,7 @@ def _running(trials: list[TrialView], activities: Mapping[str, str], rows: int, 
     )
     for trial in trials[:rows]:
         again = f"attempt {trial.attempt}  " if trial.attempt > 1 else ""
-        doing = "" if trial.progress else activities.get(trial.worker or "", "")
+        doing = _doing(trial, activities)
         grid.add_row(
             Text(f"#{trial.number}", style="cyan"),
             _bar(trial.progress, 1.0, bar),
@@ -212,6 +213,12 @@ def _running(trials: list[TrialView], activities: Mapping[str, str], rows: int, 
     if len(trials) <= rows:
         return Group(grid)
     return Group(grid, Text(f"  and {len(trials) - rows} more", style="dim"))
+
+
+def _doing(trial: TrialView, activities: Mapping[str, Activity]) -> str:
+    said = activities.get(trial.worker or "")
+    # what was said before the trial began is of the one before it, or of waiting for this one
+    return said.text if said and not trial.progress and said.at >= (trial.started_at or 0.0) else ""
 
 
 def _brief(trial: TrialView) -> str:

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from hpo_service.domain.trial.states import StudyState
-from hpo_service.errors import ConflictError, HpoServiceError
+from hpo_service.errors import ConflictError, DatabaseUnavailableError, HpoServiceError
 from hpo_service.launch import study_run
 from hpo_service.launch.study_run import StudyRun
+from hpo_service.service.workers import Activity
 from tests.unit.presentation import story
 
 
@@ -44,8 +45,8 @@ class World:
         state = self.ends if self.looks <= 0 else StudyState.ACTIVE
         return replace(story.snapshot(story.search_stage(5)), name=study, state=state, reason="a test")
 
-    def activities(self) -> dict[str, str]:
-        return {"w": "loading (10%)", "v": "measuring"}
+    def activities(self) -> dict[str, Activity]:
+        return {"w": Activity("loading (10%)", 0.0), "v": Activity("measuring", 0.0)}
 
     def reap(self) -> None:
         self.happened.append("reaped")
@@ -54,7 +55,7 @@ class World:
         self.happened.append(snapshot.state)
 
     def working(self, activities: Any) -> None:
-        self.activity = dict(activities)
+        self.activity = {worker: said.text for worker, said in activities.items()}
 
     def note(self, line: str) -> None:
         self.happened.append(line)
@@ -133,6 +134,21 @@ def test_the_last_words_of_a_worker_stand_in_the_error() -> None:
     world.watch = watch
     with pytest.raises(HpoServiceError, match=r"no worker is left: the last said: worker gpu0 .* peft not installed"):
         run_in(world).work(world)
+
+
+@pytest.mark.parametrize("read", ["snapshot", "activities"])
+def test_a_database_that_is_away_for_one_read_is_told_and_the_run_goes_on(read: str) -> None:
+    world: Any = World()
+    real, outcomes = getattr(world, read), iter([True, False] if read == "snapshot" else [False])
+
+    def away_once(*given: Any) -> Any:
+        if next(outcomes, True):
+            return real(*given)
+        raise DatabaseUnavailableError("the database is away")
+
+    setattr(world, read, away_once)
+    assert run_in(world).work(world).state is StudyState.FINISHED
+    assert world.happened[1] == "the database is away; the workers go on"
 
 
 def test_when_nobody_reads_what_is_shown_the_workers_are_told_to_leave_and_waited_for() -> None:

@@ -12,6 +12,7 @@ from hpo_service.cli.rendering.console import console
 from hpo_service.cli.rendering.live import LiveView, draw
 from hpo_service.domain.trial.states import StudyState, TrialState
 from hpo_service.service.studies.snapshot import StudySnapshot
+from hpo_service.service.workers import Activity
 from tests.unit.presentation import story
 
 LONG = "search #4 pruned: validation loss 3.298 at 25% of the epoch is 5th of 7; only the better half goes on"
@@ -28,7 +29,7 @@ MOMENTS = {
 def picture(
     snapshot: StudySnapshot,
     lines: list[str],
-    activities: dict[str, str] | None = None,
+    activities: dict[str, Activity] | None = None,
     *,
     width: int = 80,
     rows: int = 8,
@@ -63,15 +64,18 @@ def test_running_trials_show_progress_last_value_and_configuration() -> None:
 
 def test_what_a_worker_does_before_it_trains_is_shown_with_its_trial() -> None:
     stage = story.search_stage(2, 1)
-    doing = {"w": "loading base (40%)", "other": "measuring"}
+    doing = {"w": Activity("loading base (40%)", story.START + 5), "other": Activity("measuring", story.START + 5)}
 
-    def shown(progress: float) -> str:
-        trials = [replace(t, progress=progress, worker="w") for t in stage.trials if t.state is TrialState.RUNNING]
-        return picture(story.snapshot(story.with_trials(stage, trials)), [], doing)
+    [running] = [trial for trial in stage.trials if trial.state is TrialState.RUNNING]
+
+    def shown(progress: float, started: float = 0.0) -> str:
+        begun = replace(running, progress=progress, worker="w", started_at=story.START + started)
+        return picture(story.snapshot(story.with_trials(stage, [begun])), [], doing)
 
     assert "loading base (40%)  lr" in shown(0.0)
     assert "measuring" not in shown(0.0)
     assert "loading" not in shown(0.1)
+    assert "loading" not in shown(0.0, started=6.0), "said before the trial began"
 
 
 def test_a_later_attempt_is_shown() -> None:
