@@ -135,6 +135,7 @@ def test_the_commands_are_these():
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_the_help_of_every_command_ends_with_examples_of_it(path, command):
     answer = command(*path, "--help")
+    assert command(*path, "-h").out == answer.out
     assert answer.status == 0
     assert f"hpo-service {' '.join(path)}" in answer.out.rpartition("Examples:")[2]
 
