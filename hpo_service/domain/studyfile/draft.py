@@ -25,6 +25,8 @@ FEW_ROWS = 500
 LARGE_SHARES = {"validation": 0.2, "test": 0.2}
 """Held out of few rows."""
 USUAL_SHARES = {"validation": 0.1, "test": 0.1}
+FEW_EVALUATIONS = 4
+"""Of a run on few rows: three are the fewest by which early exit can tell anything."""
 BATCHES = (16, 8, 4)
 LEAST_STEPS = 50
 """Optimizer steps that a run should have: a schedule of fewer is hardly one."""
@@ -280,6 +282,9 @@ def _training(wishes: Wishes, known: Known) -> Chosen:
     batch = next((size for size in BATCHES if rows / size >= LEAST_STEPS), BATCHES[-1])
     if batch != BATCHES[0]:
         yield ("training", "effective_batch"), batch, f"about {rows} training rows: {-(-rows // batch)} optimizer steps"
+    if shares is LARGE_SHARES:
+        why = "of so few rows a fifth is evaluated on: eight evaluations would cost more than the training"
+        yield ("training", "evaluations_per_epoch"), FEW_EVALUATIONS, why
 
 
 RULES: tuple[Callable[[Wishes, Known], Chosen], ...] = (_named, _models, _rows, _space, _budget, _training)

@@ -83,11 +83,12 @@ def test_rows_are_never_longer_than_memory_usually_allows():
     assert draft_study(WISHES, Known(rows=report(5000, p99=9000))).document["data"]["max_length"] == 2048
 
 
-def test_few_rows_are_held_out_in_larger_shares_and_trained_in_small_batches():
+def test_few_rows_are_held_out_in_larger_shares_trained_in_small_batches_and_evaluated_less_often():
     draft = draft_study(WISHES, Known(rows=report(300)))
     assert draft.document["data"]["split"] == {"validation": 0.2, "test": 0.2}
     assert draft.document["training"]["effective_batch"] == 4
     assert draft.reasons["training", "effective_batch"] == "about 180 training rows: 45 optimizer steps"
+    assert draft.document["training"]["evaluations_per_epoch"] == 4
 
 
 def test_many_rows_leave_split_and_batch_at_their_defaults():
