@@ -35,11 +35,11 @@ from ruamel.yaml import YAML
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.packing import QUICKSTART, Bench
+from benchmarks.searching.measure import search_trials
 from benchmarks.solo import quiet
 from benchmarks.transfer import Listener
 from hpo_service.domain.decide.transfer.row_share import for_all_rows
 from hpo_service.domain.study.search_space import ParameterValue
-from hpo_service.domain.study.sections.training import TrainingSpec
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.search.quasirandom import halton
@@ -69,25 +69,10 @@ class Curves(Listener):
 
 def trained(bench: Bench, study: StudySpec, configurations: Sequence[Configuration], share: float) -> list[list[float]]:
     """Train configurations on a share of the rows; return the curve of each, in nats a token."""
-    assert study.model is not None
-    assert study.data is not None
-    fixed = {**study.training.model_dump(exclude_unset=True), "evaluations_per_epoch": EVALUATIONS, "patience": 0}
     found: list[list[float]] = []
     for begin in range(0, len(configurations), AT_ONCE):
-        trials = [
-            TrialConfig(
-                study=study.name,
-                stage="search",
-                parameters=dict(each),
-                seed=study.search.seed,
-                model=study.model,
-                model_name=study.model.base,
-                data=study.data,
-                training=TrainingSpec.model_validate({**fixed, **each}),
-                share=share,
-            )
-            for each in configurations[begin : begin + AT_ONCE]
-        ]
+        some = configurations[begin : begin + AT_ONCE]
+        trials = search_trials(study, some, evaluations=EVALUATIONS, share=share)
         with tempfile.TemporaryDirectory() as folder:
             heard: Any = Curves(trials, Path(folder))
             bench.serve(heard)

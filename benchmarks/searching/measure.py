@@ -15,6 +15,7 @@ import itertools
 import os
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +62,14 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _trained(bench: Bench, study: StudySpec, configurations: list[dict[str, ParameterValue]]) -> list[float]:
+def search_trials(
+    study: StudySpec, configurations: Sequence[Mapping[str, ParameterValue]], *, evaluations: int, share: float = 1.0
+) -> list[TrialConfig]:
+    """Configurations as a study's search stage trains them on a share of the rows, to the end, evaluated so often."""
     assert study.model is not None
     assert study.data is not None
-    fixed = {**study.training.model_dump(exclude_unset=True), "evaluations_per_epoch": 1, "patience": 0}
-    trials = [
+    fixed = {**study.training.model_dump(exclude_unset=True), "evaluations_per_epoch": evaluations, "patience": 0}
+    return [
         TrialConfig(
             study=study.name,
             stage="search",
@@ -75,9 +79,14 @@ def _trained(bench: Bench, study: StudySpec, configurations: list[dict[str, Para
             model_name=study.model.base,
             data=study.data,
             training=TrainingSpec.model_validate({**fixed, **configuration}),
+            share=share,
         )
         for configuration in configurations
     ]
+
+
+def _trained(bench: Bench, study: StudySpec, configurations: list[dict[str, ParameterValue]]) -> list[float]:
+    trials = search_trials(study, configurations, evaluations=1)
     with tempfile.TemporaryDirectory() as folder:
         heard: Any = Listener(trials, Path(folder))
         bench.serve(heard)
