@@ -288,14 +288,16 @@ class WorkerPool:
 
     @property
     def alive(self) -> int:
-        """Workers that are running, or about to be started again."""
-        return len(self._processes()) + sum(w.restart_at is not None and not w.ended for w in self._running)
+        """Workers that are running, or whose end `watch` has yet to look at or to answer with a new start."""
+        return len(self._unfinished())
 
     @property
     def occupied(self) -> set[str]:
-        """Names of the places in which a worker runs, or is about to be started again."""
-        waiting = {w.place.name for w in self._running if w.restart_at is not None and not w.ended}
-        return waiting | {w.place.name for w in self._running if w.process.poll() is None}
+        """Names of the places in which a worker is alive."""
+        return {worker.place.name for worker in self._unfinished()}
+
+    def _unfinished(self) -> list[_Running]:
+        return [worker for worker in self._running if not worker.ended or worker.process.poll() is None]
 
     def _processes(self) -> list[subprocess.Popen[bytes]]:
         return [worker.process for worker in self._running if worker.process.poll() is None]

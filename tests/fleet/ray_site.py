@@ -23,10 +23,12 @@ class RaySite:
     """The cluster, and what a test does to it. Its nodes have the variables that this process has at that time."""
 
     def __init__(self, folder: Path) -> None:
+        """Start it in a folder that `RAY_TMPDIR` names."""
         from ray.cluster_utils import Cluster
 
-        self.folder = folder
-        head = {**NODE, "temp_dir": str(folder), "include_dashboard": False}
+        self.folder = folder / "ray"  # as RAY_TMPDIR has it; a cluster notes its address there and does not make it
+        self.folder.mkdir()
+        head = {**NODE, "temp_dir": str(self.folder), "include_dashboard": False}
         self._cluster = _patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
         self._second = self._add()
 

@@ -33,6 +33,8 @@ def site() -> Iterator[RaySite]:
         paths = [str(HERE), str(HERE.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment.setenv("PYTHONPATH", os.pathsep.join(paths))
         environment.setenv("STEP_SECONDS", "0.5")
+        # where Ray notes the address of the last cluster: not in the file of somebody's own
+        environment.setenv("RAY_TMPDIR", folder)
         site = RaySite(Path(folder))
         yield site
         site.stop()

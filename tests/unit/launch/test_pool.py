@@ -251,6 +251,14 @@ def test_a_worker_that_dies_is_started_again_after_growing_pauses_and_then_left_
     assert (workers.alive, workers.watch()) == (0, [])
 
 
+def test_a_worker_that_has_just_died_counts_until_its_end_was_looked_at(crew: Crew) -> None:
+    workers = crew("sys.exit(3)", clock=Now())
+    workers.start()
+    assert _eventually(lambda: not workers._processes())
+    assert (workers.alive, workers.occupied) == (1, {"cpu0"})
+    assert "it is started again in 1 s" in workers.watch()[0]
+
+
 def _pause(workers: WorkerPool, now: Now) -> float | None:
     """The pause after the next death until the worker is started again; None where it is not."""
     assert _eventually(lambda: not workers._processes())
