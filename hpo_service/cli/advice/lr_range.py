@@ -89,7 +89,7 @@ def lr_range(
     from hpo_service.cli.rendering.console import print_json
     from hpo_service.domain.advise.range_test import Ramp
     from hpo_service.presentation.advice import rate_range as shown
-    from hpo_service.service.advice.rate_range import range_test
+    from hpo_service.service.advice.short_runs import range_test
 
     ramp, cache = Ramp(low, high, steps), Settings.read().cache
     found = _watched(lambda tell: range_test(config, ramp, cache, tell))
@@ -108,7 +108,7 @@ def _sweep(config: TrialConfig, name: str, rates: list[float], steps: int, plot:
     from hpo_service.cli.rendering.console import console, print_json
     from hpo_service.cli.rendering.pages import text_table
     from hpo_service.presentation.advice import rate_range as shown
-    from hpo_service.service.advice.rate_range import sweep
+    from hpo_service.service.advice.short_runs import sweep
 
     cache = Settings.read().cache
     found = _watched(lambda tell: sweep(config, rates, steps, cache, tell))
@@ -138,7 +138,7 @@ def _config(
     from hpo_service.domain.study.sections.data import DataSpec
     from hpo_service.domain.study.sections.model import ModelSpec
     from hpo_service.domain.study.sections.training import TrainingSpec
-    from hpo_service.service.advice.rate_range import configured, configured_as
+    from hpo_service.service.advice.short_runs import configured, configured_as
 
     if study is not None:
         if model is not None or data is not None:

@@ -9,7 +9,7 @@ from typing import Any
 from hpo_service.presentation.advice.picture import INK, LINES, MUTED, log_rates, picture
 from hpo_service.presentation.formatting import measured, number
 from hpo_service.presentation.text_table import TextTable
-from hpo_service.service.advice.rate_range import Ranged, Swept
+from hpo_service.service.advice.short_runs import Ranged, Swept
 
 SOURCE = "range test of Smith, arXiv 1506.01186; smoothing and stopping after Howard's lr_find"
 SHORT = "it is of a short run: for thousands of steps a third of it is safer, and a search around it finds out"

@@ -9,7 +9,7 @@ from textwrap import shorten
 from hpo_service.domain.study.protocol import StageRule, stages_of
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.errors import ChildError, TrialError
-from hpo_service.service.advice.rate_range import Pace, configured_as, pace
+from hpo_service.service.advice.short_runs import Pace, configured_as, pace
 from hpo_service.service.studies.ahead.outlay import Outlay
 
 LONGEST_REASON = 160

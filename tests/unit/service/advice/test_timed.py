@@ -6,7 +6,7 @@ import pytest
 
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.errors import TrialError
-from hpo_service.service.advice.rate_range import Pace
+from hpo_service.service.advice.short_runs import Pace
 from hpo_service.service.advice.timed import timed_outlays
 from hpo_service.service.studies.ahead.outlay import Outlay
 

@@ -1,4 +1,4 @@
-"""Range tests, sweeps and timings: a child process trains, so that this one never loads what trains models."""
+"""Runs of a few steps (range tests, sweeps, timings) in a child: this process never loads what trains models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.errors import UsageError
 from hpo_service.service.studies.winner.child import answer_from
 
-MODULE = "hpo_service.training.rate_range"
+MODULE = "hpo_service.training.short_runs"
 SEED = 42
 TIMED_STEPS = 4
 
@@ -109,7 +109,7 @@ def range_test(config: TrialConfig, ramp: Ramp, cache: Path, tell: Tell = lambda
         TrialError: model, rows or settings cannot be used.
         ChildError: the child ended without an answer.
     """
-    answer = _asked(config, cache, tell, ramp=asdict(ramp))
+    answer = _asked("range", config, cache, tell, ramp=asdict(ramp))
     test = RangeTest(ramp)
     for loss in answer["losses"]:
         test.add(loss)
@@ -122,7 +122,8 @@ def sweep(config: TrialConfig, rates: Sequence[float], steps: int, cache: Path, 
     Raises:
         As `range_test`.
     """
-    found = [SweptRate(**each) for each in _asked(config, cache, tell, sweep=sorted(rates), steps=steps)["sweep"]]
+    answer = _asked("sweep", config, cache, tell, rates=sorted(rates), steps=steps)
+    found = [SweptRate(**each) for each in answer["sweep"]]
     return Swept(found, suggest_of_sweep({each.rate: each.validation_loss for each in found}))
 
 
@@ -132,9 +133,9 @@ def pace(config: TrialConfig, cache: Path, tell: Tell = lambda _: None) -> Pace:
     Raises:
         As `range_test`.
     """
-    return Pace(**_asked(config, cache, tell, steps=TIMED_STEPS))
+    return Pace(**_asked("pace", config, cache, tell, steps=TIMED_STEPS))
 
 
-def _asked(config: TrialConfig, cache: Path, tell: Tell, **request: Any) -> dict[str, Any]:
-    given = {"config": config.model_dump(mode="json", exclude_unset=True), "cache": str(cache), "sweep": [], **request}
-    return answer_from(MODULE, "the range test", given, tell)
+def _asked(kind: str, config: TrialConfig, cache: Path, tell: Tell, **given: Any) -> dict[str, Any]:
+    request = {"kind": kind, "config": config.model_dump(mode="json", exclude_unset=True), "cache": str(cache), **given}
+    return answer_from(MODULE, "the process of the short runs", request, tell)

@@ -41,13 +41,13 @@ from hpo_service.training.scoring.evaluation import evaluate, inner_model
 VALIDATION_ROWS = 256
 # Last steps whose mean loss stands for a rate.
 LAST_STEPS = 10
-# Passes over the rows that a probe may make; TrainingSpec takes no more.
+# Passes over the rows that short runs may make; TrainingSpec takes no more.
 MOST_EPOCHS = 100
 SWEEP_WARM_UP = 0.1
 
 
 @dataclass
-class Probe:
+class ShortRuns:
     """Short runs of one configuration, each from the same adapters on the same base."""
 
     config: TrialConfig
@@ -179,9 +179,9 @@ class Probe:
     def _loaded(self) -> tuple[Base, StudyRows]:
         config = self.config
         if config.model is None or config.model_name is None or config.data is None:
-            raise TrialError("a range test needs a model and rows")
+            raise TrialError("a run of a few steps needs a model and rows")
         if METHODS[config.training.method].base == "new":
-            raise UnfitError("a range test needs a model that is there: method scratch makes one in each trial")
+            raise UnfitError("a run of a few steps needs a model that is there: method scratch makes one in each trial")
         if self._base is None:
             key = BaseKey.of(config.model_name, config.model, config.training.method)
             check_before_loading(config, key, 1, capacity_gb())
