@@ -114,6 +114,13 @@ def _cma_es(question: Question) -> Iterator[Configuration]:
     )
 
 
+def _nsga_ii(question: Question) -> Iterator[Configuration]:
+    from hpo_service.search.evolution.generations import NSGA2, in_generations
+
+    search = question.search
+    return _drawn(question, NSGA2, lambda trials: in_generations(trials, search.direction, len(search.goals)))
+
+
 def _random(question: Question) -> Iterator[Configuration]:
     return _drawn(question, lambda seed: optuna.samplers.RandomSampler(seed=seed))
 
@@ -148,6 +155,13 @@ SAMPLERS: dict[str, Sampler] = {
         reason="moves a normal distribution towards what is good, generation by generation; for searches of hundreds of"
         " trials over numbers that depend on each other (Hansen, 2016; Hamano et al., 2024)",
     ),
+    "nsga-ii": Sampler(
+        _nsga_ii,
+        learns=True,
+        complete=False,
+        reason="crosses what is on the front, generation by generation; for several goals and hundreds of trials"
+        " (Deb et al., 2002)",
+    ),
     "random": Sampler(
         _random,
         learns=False,
@@ -170,10 +184,20 @@ SAMPLERS: dict[str, Sampler] = {
 """Samplers by the name they have in the study file."""
 
 
-def _drawn(question: Question, made: Callable[[int], BaseSampler]) -> Iterator[Configuration]:
-    """Ask an Optuna sampler again and again, each time with another seed."""
+def _drawn(
+    question: Question,
+    made: Callable[[int], BaseSampler],
+    seen: Callable[[Sequence[FrozenTrial]], Sequence[FrozenTrial]] = lambda trials: trials,
+) -> Iterator[Configuration]:
+    """Ask an Optuna sampler again and again, each time with another seed.
+
+    Args:
+        question: what is asked.
+        made: makes the sampler of a seed.
+        seen: how the sampler sees the trials.
+    """
     domain = {name: distribution_of(parameter) for name, parameter in question.space.parameters.items()}
-    usable = [_comparable(trial) for trial in question.trials if _belongs(trial, question.space, domain)]
+    usable = seen([_comparable(trial) for trial in question.trials if _belongs(trial, question.space, domain)])
     study = view_of(usable, question.search.direction, len(question.search.goals))
     for attempt in count():
         yield _draw(question.space, domain, study, made(question.seed(attempt)))

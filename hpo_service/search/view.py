@@ -43,14 +43,14 @@ class _Snapshot(InMemoryStorage):
 def view_of(trials: Sequence[FrozenTrial], direction: Direction, goals: int = 1) -> optuna.Study:
     """Return a study over these trials that cannot reach the database; of several goals the first has the direction."""
     return optuna.create_study(
-        storage=_Snapshot(trials if goals == 1 else _whole(trials, direction, goals)),
+        storage=_Snapshot(trials if goals == 1 else all_complete(trials, direction, goals)),
         directions=[StudyDirection[direction.upper()], *([StudyDirection.MINIMIZE] * (goals - 1))],
         sampler=optuna.samplers.RandomSampler(),
         pruner=optuna.pruners.NopPruner(),
     )
 
 
-def _whole(trials: Sequence[FrozenTrial], direction: Direction, goals: int) -> list[FrozenTrial]:
+def all_complete(trials: Sequence[FrozenTrial], direction: Direction, goals: int) -> list[FrozenTrial]:
     """Return trials as samplers for several goals take them, which know no pruned ones.
 
     Who ended without a value counts as the worst that was measured in each goal; while nothing was, it is left out.

@@ -44,7 +44,7 @@ sections = st.fixed_dictionaries(
         "search": st.fixed_dictionaries(
             {"budget": st.just({"trials": TRIALS}), "startup_trials": st.sampled_from([0, 1, 2**60])},
             optional={
-                "sampler": st.sampled_from(["gp", "tpe", "cma-es", "random", "grid", "qmc"]),
+                "sampler": st.sampled_from(["gp", "tpe", "cma-es", "nsga-ii", "random", "grid", "qmc"]),
                 "seed": wholes,
                 "direction": st.sampled_from(["minimize", "maximize"]),
             },

@@ -46,7 +46,7 @@ def generations(
     from cmaes import CatCMA  # here, because it imports scipy.stats, which takes a second
 
     places = Coordinates(space)
-    ended = sorted((trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)), key=_turn)
+    ended = sorted((trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)), key=turn)
     started, rest = ended[:startup], ended[startup:]
     middle = np.full(places.numbers, 0.5), np.zeros((len(places.widths), places.widths.max()), dtype=bool)
     best = started[_ranks(started, direction).index(0)].params if started else {}
@@ -71,8 +71,8 @@ def _tell(strategy: CatCMA, places: Coordinates, generation: Sequence[FrozenTria
     strategy.tell(list(zip(points, map(float, _ranks(generation, direction)), strict=True)))
 
 
-def _turn(trial: FrozenTrial) -> tuple[bool, datetime, int]:
-    """When a trial's turn is: what another study measured comes first, then each as it ended."""
+def turn(trial: FrozenTrial) -> tuple[bool, datetime, int]:
+    """Say when a trial's turn is: what another study measured comes first, then each as it ended."""
     assert trial.datetime_complete is not None, "trials that ended have a time at which they did"
     return trial.number >= 0, trial.datetime_complete, trial.number
 

@@ -30,7 +30,7 @@ from hpo_service.search.studies import OptunaStudies
 from hpo_service.storage.database import Database
 
 NAME = "s/search"
-ENDLESS = ("gp", "tpe", "cma-es", "random", "qmc")
+ENDLESS = ("gp", "tpe", "cma-es", "nsga-ii", "random", "qmc")
 MODELS = ("gp", "tpe")
 LEARNING = (*MODELS, "cma-es")
 """CMA-ES learns from what it has drawn itself, generation by generation: tests/unit/search/evolution has what of."""

@@ -19,7 +19,9 @@ def a_search_can_begin_so(study: StudyFields, wrong: Violations) -> None:
     if search.warm_start == study.name:
         wrong.add("names this study itself: name another one, or leave it out", "search", "warm_start")
     if search.warm_start is not None and search.sampler in UNLEARNING:
-        wrong.add(f"sampler {search.sampler} learns from nothing: use gp, tpe or cma-es", "search", "warm_start")
+        wrong.add(
+            f"sampler {search.sampler} learns from nothing: use gp, tpe, cma-es or nsga-ii", "search", "warm_start"
+        )
     if not any(rule.proposes for rule in stages_of(study)):
         given = [name for name in ("enqueue", "warm_start", "stop_when_gain_below") if getattr(search, name)]
         for name in given:

@@ -38,7 +38,7 @@ def nothing_looks_at_the_loss_alone(study: StudyFields, wrong: Violations) -> No
         reason = f"{search.pruner} compares losses, and who is worse there may be better in {search.costs[0]}"
         wrong.add(f"{reason}: leave it out, or use none", "search", "pruner")
     if search.sampler in OF_ONE_VALUE:
-        wrong.add(f"{search.sampler} learns from one value: use gp or tpe", "search", "sampler")
+        wrong.add(f"{search.sampler} learns from one value: use gp, tpe or nsga-ii", "search", "sampler")
     if search.stop_when_gain_below is not None:
         wrong.add("is of the loss alone: leave it out, or have one goal", "search", "stop_when_gain_below")
     if search.warm_start is not None:

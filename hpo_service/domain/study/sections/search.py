@@ -50,7 +50,9 @@ class ConstraintsSpec(Section):
 class SearchSpec(Section):
     """How configurations are proposed and losers are stopped."""
 
-    sampler: Literal["gp", "tpe", "cma-es", "random", "grid", "qmc"] = Field(default="gp", description="Who proposes.")
+    sampler: Literal["gp", "tpe", "cma-es", "nsga-ii", "random", "grid", "qmc"] = Field(
+        default="gp", description="Who proposes."
+    )
     pruner: Literal[
         "early_exit",
         "halving",

@@ -109,7 +109,10 @@ def test_a_good_file_is_read_without_warnings():
         ("search: {parallel_per_gpu: 0}", "4: search.parallel_per_gpu: must be auto or at least 1, not 0"),
         ("search: {parallel_per_gpu: 65}", "4: search.parallel_per_gpu: must be auto or at most 64, not 65"),
         ("search: {parallel_per_gpu: x}", "4: search.parallel_per_gpu: must be auto or a whole number, not the text "),
-        ("search: {sampler: 3}", "4: search.sampler: must be one of gp, tpe, cma-es, random, grid, qmc, not 3"),
+        (
+            "search: {sampler: 3}",
+            "4: search.sampler: must be one of gp, tpe, cma-es, nsga-ii, random, grid, qmc, not 3",
+        ),
         # the space
         ("space: {parameters: {lora_rank: 8}}", "4: space.parameters.lora_rank: must say what to search, not 8; write"),
         ("space: {parameters: {lora_rank: {}}}", "4: space.parameters.lora_rank: needs choices, or low and high"),
