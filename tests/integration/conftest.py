@@ -70,8 +70,11 @@ class Bench:
         assert assignment is not None
         return assignment
 
-    def report(self, assignment: Assignment, step: int, value: float, fraction: float = 0.5) -> Decision:
-        return self.service.queue.report(assignment.lease, Report(step=step, fraction=fraction, value=value))
+    def report(
+        self, assignment: Assignment, step: int, value: float, fraction: float = 0.5, **metrics: float
+    ) -> Decision:
+        report = Report(step=step, fraction=fraction, value=value, metrics=metrics)
+        return self.service.queue.report(assignment.lease, report)
 
     def complete(self, assignment: Assignment, value: float = 1.0, **more: Any) -> TrialState:
         outcome = Outcome(kind=OutcomeKind.COMPLETE, reason="measured", value=value, **more)

@@ -50,6 +50,25 @@ def test_a_trial_that_broke_a_limit_is_complete_but_never_the_best(bench: Any) -
     assert bench.state() is StudyState.FINISHED
 
 
+@pytest.mark.parametrize("more", [{"pruner": "patient"}, {"goals": ["loss", "seconds"]}, {}])
+def test_a_trial_that_is_over_a_limit_is_stopped_on_its_way(bench: Any, more: dict[str, Any]) -> None:
+    search = {name: value for name, value in LIMITED.items() if name != "pruner"}
+    bench.create(search={**search, **more})
+    held = bench.must_claim()
+    assert bench.report(held, 2, 1.0, 0.25, train_seconds=9.0).action == "continue"
+    decision = bench.report(held, 3, 0.9, 0.375, train_seconds=12.0)
+    assert decision.action == "prune"
+    assert decision.reason == (
+        "training takes 12 s, and search.constraints.seconds allows 10 s: after 38% of the run already, "
+        "so it cannot be chosen"
+    )
+
+
+def test_who_asks_for_whole_curves_gets_those_of_trials_over_a_limit_too(bench: Any) -> None:
+    bench.create(search=LIMITED)
+    assert bench.report(bench.must_claim(), 2, 1.0, 0.25, train_seconds=12.0).action == "continue"
+
+
 def test_what_samplers_hear_of_a_limit_is_by_how_much_it_was_broken(bench: Any) -> None:
     bench.create(search=LIMITED)
     bench.complete(bench.must_claim(), 0.1, facts=took(20.0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from hpo_service.domain.decide.goals.limits import over_already
 from hpo_service.domain.decide.measure import measure_of, reported
 from hpo_service.domain.decide.planning.replanning import NOT_PLANNED
 from hpo_service.domain.decide.retry import given_up, tried_again
@@ -269,6 +270,9 @@ class TrialQueue:
             return Decision(action="continue", reason=f"{stage.rule.runs} are never pruned")
         if trial.role == CONTROL:
             return Decision(action="continue", reason="the control is never pruned: others are compared with it")
+        over = over_already(spec.search.constraints, report, stage.rule.share(spec))
+        if over and spec.search.pruner != "none":  # who asks for whole curves gets them
+            return Decision(action="prune", reason=over)
         measure = reported(spec)
         with self.db.transaction(read_only=True):
             verdict = self.policy.judge(

@@ -149,6 +149,7 @@ class Monitor:
             "grad_norm": step.grad_norm,
             "tokens_per_second": tokens / seconds if seconds > 0 else math.nan,
             "seconds": self.seconds.train + self.seconds.evaluate,
+            "train_seconds": self.seconds.train,
             "memory_gb": peak_memory_gb(),
         }
 

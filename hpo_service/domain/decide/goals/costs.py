@@ -25,12 +25,15 @@ class Cost:
         label: what it is called where people read it.
         sentence: what a trial does that costs so much; the amount stands in `{}`.
         of: reads it off the facts of a run; None where it is not known.
+        reported: under which name the reports of a run that goes on tell what it has cost so far; empty where they do
+            not.
     """
 
     unit: str
     label: str
     sentence: str
     of: Callable[[RunFacts], float | None]
+    reported: str = ""
 
     def said(self, amount: float) -> str:
         """Say in words that a run cost so much."""
@@ -64,8 +67,10 @@ def on_all_rows(facts: RunFacts, share: float) -> RunFacts:
 
 
 COSTS: Mapping[str, Cost] = {
-    "seconds": Cost("s", "training time", "training takes {}", _seconds),
-    "memory_gb": Cost("GB", "peak memory", "it took {} of memory at its peak", lambda facts: facts.memory.peak_gb),
+    "seconds": Cost("s", "training time", "training takes {}", _seconds, "train_seconds"),
+    "memory_gb": Cost(
+        "GB", "peak memory", "it took {} of memory at its peak", lambda facts: facts.memory.peak_gb, "memory_gb"
+    ),
     "adapter_mb": Cost("MB", "adapter", "its adapter takes {}", lambda facts: facts.training.adapter_mb),
 }
 """What trials cost, by the name that limits and goals have in the study file."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from hpo_service.domain.decide.goals.costs import COSTS
 from hpo_service.domain.study.sections.search import ConstraintsSpec
 from hpo_service.domain.trial.facts import RunFacts
+from hpo_service.domain.trial.report import Report
 
 SECTION = "search.constraints"
 
@@ -31,6 +32,26 @@ def violation(constraints: ConstraintsSpec, facts: RunFacts) -> str:
     broken = [name for name, excess in excesses(constraints, facts).items() if excess > 0]
     said = [over(name, COSTS[name].of(facts) or 0.0, constraints.given()[name]) for name in broken]
     return "; ".join(said)
+
+
+def over_already(constraints: ConstraintsSpec, report: Report, share: float = 1.0) -> str:
+    """Say which limit a run that goes on has broken for good; nothing where it may still keep all, or is at its end.
+
+    What it has cost so far only grows, so no later step brings it back. A resumed run reports the seconds of its last
+    attempt alone: fewer than it took, and never too many.
+
+    Args:
+        constraints: the limits.
+        report: its latest.
+        share: of the training rows that it is given; limits are of runs on all rows.
+    """
+    if report.fraction >= 1:
+        return ""
+    for name, limit in constraints.given().items():
+        spent = report.metrics.get(COSTS[name].reported, 0.0) / (share if name == "seconds" else 1.0)
+        if spent > limit:
+            return f"{over(name, spent, limit)}: after {report.fraction:.0%} of the run already, so it cannot be chosen"
+    return ""
 
 
 def over(name: str, amount: float, limit: float) -> str:

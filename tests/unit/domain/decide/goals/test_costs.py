@@ -7,11 +7,12 @@ import math
 import pytest
 
 from hpo_service.domain.decide.goals.costs import COSTS, adapter_mb, front_ids, goal_values, on_all_rows, to_the_end
-from hpo_service.domain.decide.goals.limits import excesses, violation
+from hpo_service.domain.decide.goals.limits import excesses, over_already, violation
 from hpo_service.domain.study.direction import Direction
 from hpo_service.domain.study.sections import search
 from hpo_service.domain.study.sections.search import ConstraintsSpec
 from hpo_service.domain.trial.facts import RunFacts
+from hpo_service.domain.trial.report import Report
 
 RUN = RunFacts.of({"seconds_train": 30.0, "steps": 100, "steps_planned": 100, "peak_memory_gb": 4.0, "adapter_mb": 2.0})
 
@@ -54,6 +55,30 @@ def test_a_limit_is_broken_by_what_lies_above_it_and_the_sentence_names_cost_lim
     assert excesses(limits, RUN) == pytest.approx(
         {"seconds": math.log(1.5), "memory_gb": 0.0, "adapter_mb": math.log(2)}
     )
+
+
+def reported(fraction: float = 0.25, **metrics: float) -> Report:
+    return Report(step=2, fraction=fraction, value=1.0, metrics=metrics)
+
+
+def test_a_run_that_goes_on_and_is_over_a_limit_cannot_keep_it_any_more() -> None:
+    limits = ConstraintsSpec(seconds=20, memory_gb=4, adapter_mb=1)
+    assert over_already(limits, reported(train_seconds=20.0, memory_gb=4.0, seconds=99.0)) == ""
+    assert over_already(limits, reported(train_seconds=21.0)) == (
+        "training takes 21 s, and search.constraints.seconds allows 20 s: after 25% of the run already, "
+        "so it cannot be chosen"
+    )
+    assert "it took 5 GB of memory at its peak" in over_already(limits, reported(memory_gb=5.0))
+
+
+def test_at_the_end_of_a_run_nothing_is_left_to_save() -> None:
+    assert over_already(ConstraintsSpec(seconds=1), reported(1.0, train_seconds=21.0)) == ""
+
+
+def test_seconds_on_a_share_of_the_rows_count_as_on_all() -> None:
+    limits = ConstraintsSpec(seconds=20)
+    assert over_already(limits, reported(train_seconds=6.0), 0.3) == ""
+    assert "training takes 30 s" in over_already(limits, reported(train_seconds=9.0), 0.3)
 
 
 def test_what_is_not_known_breaks_no_limit() -> None:
