@@ -107,10 +107,11 @@ def test_tune_goes_on_with_the_file_that_the_same_command_wrote(command, lora_ro
     assert file.read_text() == changed
 
 
-def test_tune_asks_nobody_where_nobody_is_there(command, lora_rows):
-    status, out, err = command("tune", "./small", "rows.jsonl", "--set", "data.max_length=64")
+def test_tune_asks_nobody_where_nobody_is_there_and_a_quiet_one_says_what_for(command, lora_rows):
+    status, out, err = command("tune", "./small", "rows.jsonl", "--set", "data.max_length=64", "--quiet")
     assert status == 2
     assert "small-rows.yaml is written" in out
+    assert "each as timed here" in out
     assert "say --yes, or run `hpo-service run small-rows.yaml`" in err
 
 

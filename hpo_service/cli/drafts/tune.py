@@ -61,7 +61,8 @@ def tune(
         said = f"{path} is written; it says why each choice was made"
     else:
         said = f"{path} is there already, and is gone on with"
-    if telling.progress:
+    # who is asked has to know what for
+    if telling.progress or (telling.quiet and not yes):
         typer.echo(said)
         print_ahead(path, storage, timed=not yes)
     if not yes:
