@@ -1,6 +1,7 @@
 """Searching on a share of the rows beside stopping runs early: what each loses on the quickstart at like compute.
 
     python benchmarks/row_share.py                      # some ten minutes on two cores
+    python benchmarks/row_share.py --family lines       # another model, other rows: half an hour
     python benchmarks/row_share.py --table runs.csv     # the whole runs as a table for benchmarks/replay.py
     python benchmarks/row_share.py --smoke              # few configurations, to see that it works
 
@@ -10,9 +11,12 @@ best again on all rows with the learning rate for as many (`for_all_rows`), and 
 one of these runs is really made. A search that stops runs early is the product's default pruner, and halving, on
 the curves: `benchmarks/replay.py` of the table that `--table` writes.
 
+Families: `quickstart` is its search, docstrings on llama-tiny; `lines` has llama-small, four times as large, write the
+next line of source code that neither model was pre-trained on, twice as many rows.
+
 Compute is in whole runs, as a share of running every configuration; regret in percent of the lowest loss of all.
-`--check` fails where a share does not rank the configurations as all rows do. What this does not show: one model, one
-data set, one seed of training.
+`--check` fails where a share does not rank the configurations as all rows do. What this does not show: one seed of
+training.
 """
 
 from __future__ import annotations
@@ -43,6 +47,7 @@ from hpo_service.domain.study.search_space import ParameterValue
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.config import TrialConfig
 from hpo_service.search.quasirandom import halton
+from hpo_service.training.builtin.corpus import source_documents
 from hpo_service.wire.messages import Reported
 
 SEED = 20261127
@@ -50,6 +55,8 @@ EVALUATIONS = 8
 AT_ONCE = 9
 DRAWS = 200
 LEAST_CORRELATION = 0.7
+PRETRAINED_CHARS = 3_000_000
+LINES = 2000
 Configuration = Mapping[str, ParameterValue]
 
 
@@ -110,6 +117,38 @@ def searches(
     }
 
 
+def quickstart(folder: Path) -> StudySpec:  # noqa: ARG001
+    """The quickstart's study."""
+    return StudySpec.model_validate(YAML(typ="safe").load(QUICKSTART))
+
+
+def lines(folder: Path) -> StudySpec:
+    """A study of llama-small on the next line of code, whose rows are written into the folder."""
+    document = YAML(typ="safe").load(QUICKSTART)
+    used = len(source_documents(PRETRAINED_CHARS))
+    rows = [row for text in source_documents(8 * PRETRAINED_CHARS)[used:] for row in next_lines(text)]
+    random.Random(SEED).shuffle(rows)
+    source = folder / "lines.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows[:LINES]))
+    document["model"] = {"base": "builtin:llama-small"}
+    document["data"] |= {"source": str(source), "max_rows": None}
+    document["space"]["parameters"]["learning_rate"] = {"low": 2e-4, "high": 1e-2, "log": True}
+    del document["transfer"]
+    return StudySpec.model_validate(document)
+
+
+def next_lines(text: str) -> list[dict[str, str]]:
+    """Rows of a source file: at every tenth place two lines of code, and the third to be written."""
+    code = [line.rstrip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    return [
+        {"prompt": f"{first}\n{second}\n", "completion": third.strip()}
+        for first, second, third in list(zip(code, code[1:], code[2:], strict=False))[::10]
+    ]
+
+
+FAMILIES = {"quickstart": quickstart, "lines": lines}
+
+
 def write_table(path: Path, configurations: Sequence[Configuration], curves: Sequence[Sequence[float]]) -> None:
     """Write whole runs as `benchmarks/replay.py` reads them."""
     with path.open("w", newline="") as file:
@@ -125,6 +164,7 @@ def main() -> int:
     from scipy.stats import spearmanr
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--family", choices=FAMILIES, default="quickstart", help="what is trained (quickstart)")
     parser.add_argument("--configurations", type=int, default=27, help="that are trained (27)")
     parser.add_argument("--share", type=float, nargs="+", default=[0.3], help="of the rows (0.3)")
     parser.add_argument("--kept", type=int, default=3, help="configurations that are run again on all rows (3)")
@@ -135,7 +175,8 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help=f"exit 1 below a correlation of {LEAST_CORRELATION}")
     options = parser.parse_args()
     quiet()
-    study = StudySpec.model_validate(YAML(typ="safe").load(QUICKSTART))
+    made = tempfile.TemporaryDirectory()
+    study = FAMILIES[options.family](Path(made.name))
     count = 6 if options.smoke else options.configurations
     configurations = list(itertools.islice(halton(study.space.resolve(), seed=SEED, start=0), count))
     bench = Bench(Path(os.environ.get("HPO_SERVICE_CACHE") or user_cache_dir("hpo-service")))
