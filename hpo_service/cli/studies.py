@@ -98,7 +98,7 @@ def extend(
 @app.command("list", epilog=examples("hpo-service study list"))
 def list_studies(storage: StorageUrl = None, as_json: AsJson = False) -> None:
     """List all studies with their stage and progress."""
-    from hpo_service.cli.rendering.console import console, print_json
+    from hpo_service.cli.rendering.console import print_json, print_table
     from hpo_service.cli.rendering.tables import studies_table
     from hpo_service.presentation.documents.study import study_lines_document
 
@@ -106,7 +106,7 @@ def list_studies(storage: StorageUrl = None, as_json: AsJson = False) -> None:
     if as_json:
         print_json(study_lines_document(studies))
         return
-    console().print(studies_table(studies))
+    print_table(studies_table(studies), "no studies: `hpo-service tune MODEL DATA` and `hpo-service run FILE` make one")
 
 
 @app.command(

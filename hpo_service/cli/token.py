@@ -46,7 +46,7 @@ def create(
 @app.command("list", epilog=examples("hpo-service token list", "hpo-service token list --json"))
 def list_tokens(storage: StorageUrl = None, as_json: AsJson = False) -> None:
     """List all access tokens, without their secrets."""
-    from hpo_service.cli.rendering.console import console, print_json
+    from hpo_service.cli.rendering.console import print_json, print_table
     from hpo_service.cli.rendering.tables import token_table
     from hpo_service.presentation.documents.access import access_list_document
 
@@ -54,7 +54,7 @@ def list_tokens(storage: StorageUrl = None, as_json: AsJson = False) -> None:
     if as_json:
         print_json(access_list_document(found))
         return
-    console().print(token_table(found))
+    print_table(token_table(found), "no access tokens: `hpo-service token create` makes one")
 
 
 @app.command(epilog=examples("hpo-service token revoke 3f2a9c1d"))

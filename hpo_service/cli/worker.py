@@ -136,7 +136,7 @@ def _tell_where(settings: Settings) -> None:
 @app.command("list", epilog=examples("hpo-service worker list", "hpo-service worker list --json"))
 def list_workers(storage: StorageUrl = None, as_json: AsJson = False) -> None:
     """List the workers that registered, the latest first; those that left long ago are left out."""
-    from hpo_service.cli.rendering.console import console, print_json
+    from hpo_service.cli.rendering.console import print_json, print_table
     from hpo_service.cli.rendering.tables import worker_table
     from hpo_service.presentation.documents.workers import workers_document
 
@@ -144,7 +144,7 @@ def list_workers(storage: StorageUrl = None, as_json: AsJson = False) -> None:
     if as_json:
         print_json(workers_document(found))
         return
-    console().print(worker_table(found))
+    print_table(worker_table(found), "no workers: `hpo-service worker` starts one, `hpo-service launch` several")
 
 
 @app.command("drain", epilog=examples('hpo-service worker drain node7-4711-a3f1 --reason "node goes down for service"'))

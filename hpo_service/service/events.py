@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from hpo_service.errors import NotFoundError
 from hpo_service.storage.database import Database
 from hpo_service.storage.events import About, EventRow, EventStore
 from hpo_service.storage.studies import StudyStore
@@ -122,7 +121,4 @@ class Events:
         if trial is None:
             return About(study_id, worker=worker)
         stage, number = trial
-        for row in self.studies.stages(study_id):
-            if row.stage == stage:
-                return About(study_id, row.id, number, worker)
-        raise NotFoundError(f"stage {study}/{stage} has not been opened: see `hpo-service study show {study}`")
+        return About(study_id, self.studies.stage(study, stage).id, number, worker)

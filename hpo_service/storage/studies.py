@@ -319,6 +319,17 @@ class StudyStore:
         statement = select(schema.stage).where(schema.stage.c.study_id == study_id).order_by(schema.stage.c.id)
         return [stage_row(row) for row in self._database.connection.execute(statement)]
 
+    def stage(self, study: str, name: str) -> StageRow:
+        """Return a study's stage of this name.
+
+        Raises:
+            NotFoundError: there is no such study, or the stage has not been opened.
+        """
+        for row in self.stages(self.get(study).id):
+            if row.stage == name:
+                return row
+        raise NotFoundError(f"stage {study}/{name} has not been opened: see `hpo-service study show {study}`")
+
     def claimable(self) -> Pairs:
         """Return every open stage of an active study, oldest study first."""
         statement = _PAIRS.where(schema.study.c.state == StudyState.ACTIVE, schema.stage.c.state == OPEN).order_by(

@@ -59,6 +59,9 @@ ROUTES: list[Route] = [
     # for machines that look after this one
     Route("GET", "/healthz", ANYBODY, health.alive, answers.Health),
     Route("GET", "/readyz", ANYBODY, health.ready, answers.Health),
+    # load balancers ask for the status alone
+    Route("HEAD", "/healthz", ANYBODY, health.alive, shown=False),
+    Route("HEAD", "/readyz", ANYBODY, health.ready, shown=False),
     Route("GET", "/metrics", VIEWER, metrics.metrics, "text/plain"),
     # pages
     Route("GET", "/", VIEWER, home.home, "text/html", shown=False),

@@ -21,7 +21,7 @@ PACKAGE = Path(__file__).parents[2] / "hpo_service"
 LEDGER = PACKAGE / "service" / "trials" / "ledger.py"
 
 READ: dict[type, set[str]] = {
-    TrialStore: {"get", "among", "by_number", "list", "find_key", "complete_facts", "expired"},
+    TrialStore: {"get", "among", "numbered", "list", "find_key", "complete_facts", "expired"},
     TallyStore: {
         "total",
         "keys",

@@ -138,9 +138,9 @@ class TestClaims:
         trial = world.admit()
         with world.db.transaction():
             world.trials.bind(trial.id, optuna_id=77, number=5)
-            assert world.trials.by_number(world.stage.id, 5).optuna_id == 77
-            with pytest.raises(NotFoundError, match="number 6"):
-                world.trials.by_number(world.stage.id, 6)
+            assert world.trials.numbered(world.stage, 5).optuna_id == 77
+            with pytest.raises(NotFoundError, match="has no trial number 6"):
+                world.trials.numbered(world.stage, 6)
 
 
 class TestTheFence:

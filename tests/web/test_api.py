@@ -323,6 +323,8 @@ def test_while_the_database_is_away_requests_say_so_and_the_server_lives(site, m
         assert "not available" in problem(answer, 503)
         assert answer.headers["retry-after"]
     assert site.stranger("GET", "/healthz").status == 200
+    assert site.stranger("HEAD", "/healthz").status == 200
+    assert site.stranger("HEAD", "/readyz").status == 503
 
 
 def test_metrics_say_that_the_database_is_away(site, monkeypatch):

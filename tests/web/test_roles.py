@@ -61,6 +61,8 @@ def test_what_strangers_may_is_logging_in_and_asking_whether_the_server_lives():
     assert {(route.method, route.path) for route in ROUTES if route.least is None} == {
         ("GET", "/healthz"),
         ("GET", "/readyz"),
+        ("HEAD", "/healthz"),
+        ("HEAD", "/readyz"),
         ("GET", "/assets/{name}"),
         ("GET", "/login"),
         ("POST", "/login"),

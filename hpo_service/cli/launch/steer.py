@@ -26,7 +26,7 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """List launches, what their schedulers run or have in their queues, and the workers that have come of them."""
-    from hpo_service.cli.rendering.console import console, print_json
+    from hpo_service.cli.rendering.console import print_json, print_table
     from hpo_service.cli.rendering.launches import launch_table
     from hpo_service.presentation.documents.launches import launches_document
 
@@ -34,7 +34,7 @@ def status(
     if as_json:
         print_json(launches_document(found))
         return
-    console().print(launch_table(found))
+    print_table(launch_table(found), "no launches: `hpo-service launch -h` says how workers are launched")
     for view in found:
         if view.problem:
             typer.echo(f"launch {view.row.id}: {view.problem}", err=True)

@@ -49,7 +49,7 @@ def add(
 @app.command("list", epilog=examples("hpo-service webhook list", "hpo-service webhook list --json"))
 def list_webhooks(storage: StorageUrl = None, as_json: AsJson = False) -> None:
     """List webhooks, without secrets: of their URLs the host alone."""
-    from hpo_service.cli.rendering.console import console, print_json
+    from hpo_service.cli.rendering.console import print_json, print_table
     from hpo_service.cli.rendering.tables import webhook_table
     from hpo_service.presentation.documents.access import webhook_list_document
 
@@ -57,7 +57,7 @@ def list_webhooks(storage: StorageUrl = None, as_json: AsJson = False) -> None:
     if as_json:
         print_json(webhook_list_document(found))
         return
-    console().print(webhook_table(webhook_list_document(found)))
+    print_table(webhook_table(webhook_list_document(found)), "no webhooks: `hpo-service webhook add` makes one")
 
 
 @app.command(epilog=examples("hpo-service webhook remove 3f2a9c1d"))

@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
 BROKEN_PIPE = 128 + signal.SIGPIPE
 """Exit status of a command whose reader has left, as shells tell the end by SIGPIPE."""
@@ -30,6 +31,11 @@ def console(*, stderr: bool = False) -> Console:
         # a terminal that has no code for a character must not end a study
         stream.reconfigure(errors="replace")
     return _Console(stderr=stderr, soft_wrap=True, highlight=False)
+
+
+def print_table(table: Table, nothing: str) -> None:
+    """Print a table, or where it has no rows a sentence that says so."""
+    console().print(table if table.row_count else nothing, markup=False)
 
 
 def print_json(document: Any) -> None:

@@ -10,7 +10,7 @@ from hpo_service.domain.events import EventKind
 from hpo_service.domain.study.protocol import current_of
 from hpo_service.domain.study.spec import StudySpec
 from hpo_service.domain.trial.states import StudyState, TrialState
-from hpo_service.errors import ConflictError, NotFoundError
+from hpo_service.errors import ConflictError
 from hpo_service.service.stages.advance import Stages
 from hpo_service.service.studies.checks import require_workable
 from hpo_service.service.trials.ledger import TrialLedger
@@ -206,11 +206,7 @@ class Studies:
         return current_of(self.rows.stages(study.id))
 
     def _trial(self, name: str, stage: str, number: int) -> TrialRow:
-        study = self.rows.get(name)
-        for row in self.rows.stages(study.id):
-            if row.stage == stage:
-                return self.trials.by_number(row.id, number)
-        raise NotFoundError(f"stage {name}/{stage} has not been opened: see `hpo-service study show {name}`")
+        return self.trials.numbered(self.rows.stage(name, stage), number)
 
 
 def _check_same(existing: StudyRow, spec: StudySpec) -> None:

@@ -6,11 +6,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from hpo_service.domain.trial.states import TrialState
-from hpo_service.errors import NotFoundError
 from hpo_service.service.studies.snapshot import TrialView, trial_view
 from hpo_service.storage.database import Database
 from hpo_service.storage.overview.trial_pages import TrialFilter, TrialPages
-from hpo_service.storage.studies import StageRow, StudyStore
+from hpo_service.storage.studies import StudyStore
 from hpo_service.storage.trial.reports import ReportStore
 
 
@@ -60,7 +59,7 @@ class TrialList:
         with self.db.transaction(read_only=True):
             found = self.studies.get(study)
             stages = self.studies.stages(found.id)
-            wanted = TrialFilter(None if stage is None else _stage(study, stages, stage), states, worker)
+            wanted = TrialFilter(None if stage is None else self.studies.stage(study, stage).id, states, worker)
             rows = self.pages.page(found.id, wanted, after=after, limit=limit + 1)
             reports = self.reports.of_many([row.id for row in rows[:limit]]) if curves else {}
         names = {row.id: row.stage for row in stages}
@@ -70,10 +69,3 @@ class TrialList:
             if row.stage_id in names
         ]
         return TrialPage(study, shown, rows[limit - 1].id if len(rows) > limit else None)
-
-
-def _stage(study: str, stages: list[StageRow], name: str) -> int:
-    for row in stages:
-        if row.stage == name:
-            return row.id
-    raise NotFoundError(f"stage {study}/{name} has not been opened: see `hpo-service study show {study}`")

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpo_service.domain.study.spec import StudySpec
-from hpo_service.errors import NotFoundError
 from hpo_service.service.studies.snapshot import TrialView, trial_view
 from hpo_service.storage.studies import StudyStore
 from hpo_service.storage.trial.attempts import AttemptRow
@@ -48,10 +47,7 @@ def read_record(studies: StudyStore, trials: TrialStore, study: str, stage: str,
         UnreadableStudyError: another version made the study, in a way that this one does not understand.
     """
     found = studies.get(study)
-    place = next((row for row in studies.stages(found.id) if row.stage == stage), None)
-    if place is None:
-        raise NotFoundError(f"stage {study}/{stage} has not been opened: see `hpo-service study show {study}`")
-    row = trials.by_number(place.id, number)
+    row = trials.numbered(studies.stage(study, stage), number)
     return TrialRecord(
         study=study,
         spec=found.specification(),

@@ -70,15 +70,18 @@ class TrialStore:
             raise missing(trial_id)
         return row
 
-    def by_number(self, stage_id: int, number: int) -> TrialRow:
+    def numbered(self, stage: StageRow, number: int) -> TrialRow:
         """Return the stage's trial of that Optuna number.
 
         Raises:
             NotFoundError: there is none.
         """
-        row = self._rows.find(select(schema.trial).where(_trial.stage_id == stage_id, _trial.number == number))
+        row = self._rows.find(select(schema.trial).where(_trial.stage_id == stage.id, _trial.number == number))
         if row is None:
-            raise NotFoundError(f"there is no trial number {number} in this stage: see `hpo-service study show`")
+            study = stage.optuna_name.removesuffix(f"/{stage.stage}")
+            raise NotFoundError(
+                f"stage {stage.optuna_name} has no trial number {number}: see `hpo-service study show {study}`"
+            )
         return row
 
     def among(self, ids: Collection[int]) -> TrialRows:

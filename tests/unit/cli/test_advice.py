@@ -198,7 +198,7 @@ def test_a_sweep_is_told_and_drawn(child, tmp_path):
     arguments = ["lr-range", "org/model", "org/rows", "--sweep", "3e-4,1e-4,1e-2", "--plot", tmp_path / "x.png"]
     shown = asked(*arguments).stdout
     assert "suggested learning rate: 3e-4" in shown
-    assert child[0][0]["sweep"] == [1e-4, 3e-4, 1e-2]
+    assert child[0][0]["rates"] == [1e-4, 3e-4, 1e-2]
     assert json.loads(asked(*arguments, "--json").stdout)["suggestion"] == 3e-4
 
 
